@@ -1,0 +1,178 @@
+"""The kernel boundary: plain calls, with one implementation for the real host and one simulated.
+
+Nothing above this file knows which one it talks to. Every call raises HostFault with the errno of the call that failed;
+none retries, none decides. Paths and names were checked before they come here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from reconciler.model.live import DeviceInfo, Listed, Loop, PathKind, ThinEntry
+from reconciler.model.table import Devno, Table
+from reconciler.model.units import Bytes
+
+
+class DeviceMapper(Protocol):
+    """The ioctls of /dev/mapper/control, as libdevmapper gives them."""
+
+    def versions(self) -> tuple[str, str]:
+        """Of the library and of the kernel's driver."""
+
+    def targets(self) -> dict[str, str]:
+        """Target types that the kernel has loaded, with their versions."""
+
+    def list(self) -> list[Listed]:
+        """All devices of the host, in one call. Answers also while devices hang."""
+
+    def info(self, name: str) -> DeviceInfo | None:
+        """None where there is no such device. Answers also while the device hangs."""
+
+    def deps(self, name: str) -> list[Devno]:
+        """The devices that the live table lies on."""
+
+    def table(self, name: str, *, inactive: bool = False) -> Table:
+        """The live table, or the one waiting in the inactive slot. Empty where there is none. ENXIO: no device."""
+
+    def status(self, name: str) -> Sequence[tuple[str, str]]:
+        """(target type, status line) of each target, asked with noflush: the plain one commits a pool's metadata."""
+
+    def create(self, name: str, uuid: str) -> None:
+        """A device without a table. EBUSY: the name or UUID is taken."""
+
+    def load(self, name: str, table: Table, *, read_only: bool = False) -> None:
+        """Into the inactive slot. ENODATA: the thin id is not in the pool. EINVAL: refused by the target."""
+
+    def resume(self, name: str, *, hidden: bool = False) -> None:
+        """Swap in a waiting table if there is one, and let I/O go on; waits for udev, with a deadline.
+
+        `hidden` asks udev's rules to leave the device alone: no links, no scanning.
+        """
+
+    def suspend(self, name: str) -> None:
+        """Flush, freeze the filesystem on it, and hold back I/O. Succeeds on what is suspended already."""
+
+    def remove(self, name: str) -> None:
+        """Never forced, never deferred. EBUSY: open. ENXIO: gone already."""
+
+    def rename(self, name: str, new_name: str) -> None: ...
+
+    def clear(self, name: str) -> None:
+        """Drop the table that waits in the inactive slot."""
+
+    def message(self, name: str, text: str) -> None:
+        """To the first target. The kernel answers OK, and drops it, where there is no live table: look after."""
+
+    def mknodes(self, name: str) -> None:
+        """Make the node in /dev/mapper that udev should have made."""
+
+
+class Disks(Protocol):
+    """Files, block devices, and the loops that make the one into the other."""
+
+    def kind(self, path: str) -> tuple[PathKind, Bytes, Devno | None]:
+        """What is there (links followed), its size, and a block device's number. MISSING is no error."""
+
+    def file_facts(self, path: str) -> tuple[Bytes, Bytes]:
+        """(allocated on disk, free in its filesystem) of a file, or of the folder where it would be made."""
+
+    def make_file(self, path: str, size: Bytes, *, allocate: bool) -> None:
+        """A new file, 0600, durable when this returns. EEXIST: there is one. ENOSPC: removed again."""
+
+    def grow_file(self, path: str, size: Bytes, *, allocate: bool) -> None:
+        """Never shrinks: does nothing where the file is as large or larger."""
+
+    def delete_file(self, path: str) -> None:
+        """ENOENT is fine."""
+
+    def read(self, path: str, length: int) -> bytes:
+        """The first bytes of a file or block device, past the page cache where that is possible."""
+
+    def zero(self, path: str, length: int) -> None:
+        """Zero the first bytes, durable when this returns."""
+
+    def loops(self) -> list[Loop]:
+        """All loops in use on the host, each with its file's path as /sys tells it, for people only."""
+
+    def loops_on(self, path: str) -> list[Loop]:
+        """The loops on this very file, by device and inode. Those of a deleted file of the same path do not count."""
+
+    def attach(self, path: str) -> Loop:
+        """A loop on the file, with direct I/O where the filesystem has it. EBUSY: there is one on it already."""
+
+    def resize_loop(self, loop: Loop) -> None:
+        """Have the loop see that its file has grown."""
+
+    def detach(self, loop: Loop) -> None:
+        """EBUSY: in use. Looks afterwards: the kernel may only have marked it to go at its last close."""
+
+    def signature(self, path: str) -> str:
+        """What libblkid finds (`ext4`, `LVM2_member`, `dos` ...), empty where nothing is known."""
+
+    def mounts(self, devno: Devno) -> list[str]:
+        """Mount points of the device in every mount namespace, and `swap`."""
+
+    def above(self, devno: Devno) -> list[str]:
+        """Names of the block devices that lie on it."""
+
+    def processes(self, devno: Devno) -> list[str]:
+        """`dd (pid 412)` for each process that has the device open, in every namespace that can be seen."""
+
+    def below(self, devno: Devno) -> list[Devno]:
+        """The dm devices that lie under it, also through loops and partitions, nearest first; itself first if it is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mkfs:
+    """A filesystem to be made."""
+
+    type: str
+    label: str
+    block_size: Bytes
+    discard: bool
+
+
+class Tools(Protocol):
+    """Programs that are started, because no library does what they do."""
+
+    def mkfs(self, node: str, wanted: Mkfs) -> None: ...
+
+    def filesystem(self, node: str) -> str:
+        """The type of the filesystem on the node, empty where there is none."""
+
+    def grow_filesystem(self, node: str, mounted_at: str | None) -> None:
+        """To the size of its device. ext4: online if mounted, else e2fsck -fp and resize2fs. xfs: at its mount point,
+        or in a private mount that is gone when this returns."""
+
+    def discard(self, node: str) -> None:
+        """The whole device: its blocks go back to where they came from."""
+
+    def thin_check(self, metadata: str) -> str:
+        """Empty where the metadata is sound, else what thin_check said. The pool must not be live."""
+
+    def thin_ls(self, metadata: str, *, live: bool) -> dict[int, ThinEntry]:
+        """All thin ids of a pool; `live` reads the metadata snapshot that must be held."""
+
+
+class Udev(Protocol):
+    """udev's view of a device. Events are heard elsewhere (`kernel.events`)."""
+
+    def running(self) -> bool: ...
+
+    def missing(self, info: DeviceInfo) -> tuple[str, ...]:
+        """Paths that should lead to the device and do not: its node in /dev/mapper, and the links udev promised."""
+
+    def look_again(self, devno: Devno) -> None:
+        """Have udev run its rules for the device (a synthetic change event), and wait for it, with a deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """All of the host that the reconciler touches."""
+
+    dm: DeviceMapper
+    disks: Disks
+    tools: Tools
+    udev: Udev

@@ -1,0 +1,34 @@
+"""Errors of the host, typed by what they ask for."""
+
+from __future__ import annotations
+
+import errno
+
+
+class HostFault(Exception):  # noqa: N818  # "fault" is what it is: of the host, not of a caller
+    """Something on the host did not work: what, on which object, with which errno."""
+
+    def __init__(self, operation: str, subject: str, number: int = 0, detail: str = "") -> None:
+        super().__init__(operation, subject, number, detail)
+        self.operation = operation
+        self.subject = subject
+        self.errno = number
+        self.detail = detail
+
+    @property
+    def code(self) -> str:
+        """`EBUSY`, or empty where there was no errno."""
+        return errno.errorcode.get(self.errno, str(self.errno)) if self.errno else ""
+
+    def __str__(self) -> str:
+        said = f": {self.detail}" if self.detail else ""
+        code = f" ({self.code})" if self.code else ""
+        return f"{self.operation} {self.subject} failed{code}{said}"
+
+
+class Unconfirmed(HostFault):
+    """The kernel said OK, and a look afterwards shows that it did not happen."""
+
+
+class Unanswered(HostFault):
+    """No answer within the deadline: the call may still be going on."""

@@ -1,0 +1,163 @@
+"""What was seen when looking: device-mapper devices, pools, and what lies under them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from reconciler.model.status import PoolFailure, PoolStatus, ThinFailure, ThinStatus
+from reconciler.model.table import Devno, Table
+from reconciler.model.units import Bytes, Sectors
+
+
+class LiveState(StrEnum):
+    """The one word that `get` shows."""
+
+    ACTIVE = "Active"
+    INACTIVE = "Inactive"
+    """The thin id (or the pool's metadata) is there, no device is."""
+    SUSPENDED = "Suspended"
+    ABSENT = "Absent"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One line of LIST. The UUID comes with dm ioctl 4.43 and later, else it is empty and INFO tells it."""
+
+    name: str
+    devno: Devno
+    event_nr: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """What INFO says of a device that exists."""
+
+    name: str
+    uuid: str
+    devno: Devno
+    open_count: int
+    event_nr: int
+    suspended: bool
+    live_table: bool
+    inactive_table: bool
+    read_only: bool
+    deferred_remove: bool
+    internal_suspend: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LiveDevice:
+    """One dm device. Tables are empty where there are none; `inactive` is read only when INFO says that one waits."""
+
+    info: DeviceInfo
+    table: Table = ()
+    inactive: Table = ()
+    status: ThinStatus | ThinFailure | None = None
+    """None: not asked, as asking could block (a suspension below it)."""
+    missing_nodes: tuple[str, ...] = ()
+    """Paths in /dev that should lead to the device and do not. Looked at only while it has a live table."""
+    holders: tuple[str, ...] = ()
+    """Who has it open, in words for people: mounts, dm devices above, processes. Asked for only where it is open
+    and should not be."""
+
+    @property
+    def length(self) -> Sectors:
+        return Sectors(sum(target.length for target in self.table))
+
+
+class PathKind(StrEnum):
+    MISSING = "missing"
+    FILE = "file"
+    BLOCK = "block"
+    OTHER = "other"
+
+
+class Superblock(StrEnum):
+    """What the first block of a metadata device holds."""
+
+    ZERO = "zero"
+    POOL = "pool"
+    OTHER = "other"
+    UNREAD = "unread"
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A loop device and the file behind it, as LOOP_GET_STATUS64 tells it."""
+
+    devno: Devno
+    path: str
+    """The loop's own node, such as /dev/loop3."""
+    deleted: bool = False
+    size: Bytes = Bytes(0)
+    """What the loop shows, which lags behind its file until it is told to look."""
+    offset: Bytes = Bytes(0)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveBacking:
+    """What a pool's data or metadata lies on."""
+
+    kind: PathKind = PathKind.MISSING
+    size: Bytes = Bytes(0)
+    devno: Devno | None = None
+    """Of the block device, or of the one loop on the file."""
+    loops: tuple[Loop, ...] = ()
+    """All loops on the file. More than one is two views of one disk, and corrupts both."""
+    free_space: Bytes = Bytes(0)
+    """Of the filesystem that the file is on."""
+    allocated: Bytes = Bytes(0)
+    folder_exists: bool = True
+    superblock: Superblock = Superblock.UNREAD
+    signature: str = ""
+    """What libblkid finds on it, in a word. Read only while no pool lies on it."""
+    used_by: tuple[str, ...] = ()
+    """Mounts, swap, and devices above it but for the pool itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Below:
+    """A suspended device below a pool."""
+
+    name: str
+    uuid: str
+
+
+@dataclass(frozen=True, slots=True)
+class LivePool:
+    device: LiveDevice | None = None
+    status: PoolStatus | PoolFailure | None = None
+    """None: no live table, or not asked because it could block."""
+    data: LiveBacking = field(default_factory=LiveBacking)
+    metadata: LiveBacking = field(default_factory=LiveBacking)
+    suspended_below: tuple[Below, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ThinEntry:
+    """One line of thin_ls."""
+
+    mapped_blocks: int
+    created_at: int
+    """The pool's transaction id when it was created."""
+
+
+ThinIds = Mapping[int, ThinEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLook:
+    """One look at a pool and its devices, everything in one answer."""
+
+    pool: LivePool
+    devices: Mapping[str, LiveDevice] = field(default_factory=dict)
+    """By dm name: those that were asked for and exist."""
+    others: Mapping[str, LiveDevice] = field(default_factory=dict)
+    """By dm name: devices on the pool, or with this store's UUIDs, that were not asked for."""
+    ids: ThinIds | None = None
+    """None: not asked for, or the pool could not tell."""
+    partial: bool = False
+    """Only some devices were looked at: one that was asked for and is missing here may still be unchanged."""

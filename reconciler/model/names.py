@@ -1,0 +1,72 @@
+"""Every device-mapper name and UUID is made here, and nowhere else.
+
+The kernel takes names of at most 127 characters and UUIDs of at most 128; a UUID of 129 was once accepted without
+an error and cut, so lengths are proven here: a pool's name has at most 63 characters, a device's dm name at most
+63 + 1 + 63 = 127, a private one is shortened to fit, and a UUID has 4 + 32 + 1 + 32 + 8 = 77.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from hashlib import blake2s
+from typing import Final
+
+NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+DM_NAME_PATTERN: Final = r"^[A-Za-z0-9#+.:=@_][A-Za-z0-9#+.:=@_-]{0,126}$"
+"""Names of other makers too, which an `adopt` may carry: the characters that libdevmapper does not mangle."""
+DM_NAME_MAX: Final = 127
+UUID_PREFIX: Final = "DMR-"
+_PRIVATE_NAME: Final = ".private"
+_PRIVATE_UUID: Final = "-private"
+_OURS: Final = re.compile(r"DMR-(?P<store>[0-9a-f]{32})-(?P<record>[0-9a-f]{32})(?P<private>-private)?")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """Names one record: a pool (`device` is empty) or one device of it. What the queue holds.
+
+    Sorts pools before their devices.
+    """
+
+    pool: str
+    device: str = ""
+
+    @property
+    def kind(self) -> str:
+        return "ThinDevice" if self.device else "ThinPool"
+
+    def __str__(self) -> str:
+        return f"{self.pool}/{self.device}" if self.device else self.pool
+
+
+def device_dm_name(pool: str, device: str) -> str:
+    return f"{pool}-{device}"
+
+
+def private_dm_name(pool: str, device: str) -> str:
+    """The name under which a device is prepared, unseen by udev's rules, before it is published."""
+    name = device_dm_name(pool, device) + _PRIVATE_NAME
+    if len(name) <= DM_NAME_MAX:
+        return name
+    digest = blake2s(name.encode(), digest_size=8).hexdigest()
+    return f"{name[: DM_NAME_MAX - len(digest) - len(_PRIVATE_NAME) - 1]}.{digest}{_PRIVATE_NAME}"
+
+
+def make_uuid(store_id: str, record_id: str) -> str:
+    return f"{UUID_PREFIX}{store_id}-{record_id}"
+
+
+def private_uuid(uuid: str) -> str:
+    return uuid + _PRIVATE_UUID
+
+
+def is_private(uuid: str) -> bool:
+    match = _OURS.fullmatch(uuid)
+    return match is not None and match["private"] is not None
+
+
+def of_store(uuid: str, store_id: str) -> bool:
+    """Whether a device with this UUID was made by the store of that id."""
+    match = _OURS.fullmatch(uuid)
+    return match is not None and match["store"] == store_id

@@ -1,0 +1,153 @@
+"""Device-mapper tables, typed. Forms: kernel documentation of thin provisioning, `dmsetup table`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from reconciler.model.units import Sectors
+
+_DISCARD_FEATURES: Final = {"passdown": (), "nopassdown": ("no_discard_passdown",), "ignore": ("ignore_discard",)}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Devno:
+    """A device's number, as tables write it."""
+
+    major: int
+    minor: int
+
+    def __str__(self) -> str:
+        return f"{self.major}:{self.minor}"
+
+
+def parse_devno(text: str) -> Devno | None:
+    major, _, minor = text.partition(":")
+    if major.isdecimal() and minor.isdecimal():
+        return Devno(int(major), int(minor))
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One line of a table, as the kernel takes and gives it."""
+
+    start: Sectors
+    length: Sectors
+    type: str
+    params: str
+
+    def __str__(self) -> str:
+        return f"{self.start} {self.length} {self.type} {self.params}".rstrip()
+
+
+Table = tuple[Target, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ThinTable:
+    """A whole device that is one thin of a pool."""
+
+    length: Sectors
+    pool: Devno
+    thin_id: int
+
+    def target(self) -> Target:
+        return Target(Sectors(0), self.length, "thin", f"{self.pool} {self.thin_id}")
+
+
+@dataclass(frozen=True, slots=True)
+class PoolTable:
+    """A whole device that is one thin pool."""
+
+    length: Sectors
+    metadata: Devno
+    data: Devno
+    block: Sectors
+    low_water: int
+    """Free blocks below which the kernel announces that the pool runs low."""
+    zero_new_blocks: bool = True
+    discards: str = "passdown"
+    error_if_full: bool = False
+
+    def target(self) -> Target:
+        features = [
+            *([] if self.zero_new_blocks else ["skip_block_zeroing"]),
+            *_DISCARD_FEATURES[self.discards],
+            *(["error_if_no_space"] if self.error_if_full else []),
+        ]
+        params = [str(self.metadata), str(self.data), str(self.block), str(self.low_water), str(len(features))]
+        return Target(Sectors(0), self.length, "thin-pool", " ".join([*params, *features]))
+
+    def resized(self, length: Sectors) -> PoolTable:
+        return replace(self, length=length)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorTable:
+    """A whole device that fails all I/O: what `dmsetup remove --force` leaves."""
+
+    length: Sectors
+
+
+@dataclass(frozen=True, slots=True)
+class OtherTable:
+    """Anything else, several targets and unknown forms included."""
+
+    length: Sectors
+    types: tuple[str, ...]
+
+
+TypedTable = ThinTable | PoolTable | ErrorTable | OtherTable
+
+
+def read_table(table: Table) -> TypedTable:
+    """What a table is. Total: what is not understood is an OtherTable, never a guess."""
+    length = Sectors(sum(target.length for target in table))
+    other = OtherTable(length, tuple(target.type for target in table))
+    if len(table) != 1 or table[0].start != 0:
+        return other
+    target = table[0]
+    if target.type == "thin":
+        return _thin(target) or other
+    if target.type == "thin-pool":
+        return _pool(target) or other
+    if target.type == "error":
+        return ErrorTable(length)
+    return other
+
+
+def _thin(target: Target) -> ThinTable | None:
+    words = target.params.split()
+    if len(words) != 2 or not words[1].isdecimal():  # a third word is an external origin: not ours
+        return None
+    pool = parse_devno(words[0])
+    return None if pool is None else ThinTable(target.length, pool, int(words[1]))
+
+
+def _pool(target: Target) -> PoolTable | None:
+    words = target.params.split()
+    if len(words) < 4 or not all(word.isdecimal() for word in words[2:4]):
+        return None
+    metadata, data = parse_devno(words[0]), parse_devno(words[1])
+    if metadata is None or data is None:
+        return None
+    features = set(words[5:])
+    known = {"skip_block_zeroing", "ignore_discard", "no_discard_passdown", "error_if_no_space", "read_only"}
+    if not features <= known or "read_only" in features:
+        return None
+    discards = "passdown"
+    if "ignore_discard" in features:
+        discards = "ignore"
+    elif "no_discard_passdown" in features:
+        discards = "nopassdown"
+    return PoolTable(
+        length=target.length,
+        metadata=metadata,
+        data=data,
+        block=Sectors(int(words[2])),
+        low_water=int(words[3]),
+        zero_new_blocks="skip_block_zeroing" not in features,
+        discards=discards,
+        error_if_full="error_if_no_space" in features,
+    )
