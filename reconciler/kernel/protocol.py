@@ -24,7 +24,7 @@ class DeviceMapper(Protocol):
     def targets(self) -> dict[str, str]:
         """Target types that the kernel has loaded, with their versions."""
 
-    def list(self) -> list[Listed]:
+    def list_all(self) -> list[Listed]:
         """All devices of the host, in one call. Answers also while devices hang."""
 
     def info(self, name: str) -> DeviceInfo | None:
@@ -144,7 +144,8 @@ class Tools(Protocol):
 
     def grow_filesystem(self, node: str, mounted_at: str | None) -> None:
         """To the size of its device. ext4: online if mounted, else e2fsck -fp and resize2fs. xfs: at its mount point,
-        or in a private mount that is gone when this returns."""
+        or in a private mount that is gone when this returns.
+        """
 
     def discard(self, node: str) -> None:
         """The whole device: its blocks go back to where they came from."""
