@@ -112,6 +112,8 @@ class LiveBacking:
     allocated: Bytes = Bytes(0)
     folder_exists: bool = True
     superblock: Superblock = Superblock.UNREAD
+    transaction_id: int | None = None
+    """What a pool's superblock on it says. Read, with the superblock, only while no pool lies on it."""
     signature: str = ""
     """What libblkid finds on it, in a word. Read only while no pool lies on it."""
     used_by: tuple[str, ...] = ()

@@ -1,0 +1,311 @@
+"""The steps that a plan is made of. Each is data; it can be shown, sent to a worker, and done twice.
+
+Steps on the host are carried out by `kernel.perform`, steps on the store by `controller.execute`. After each the
+world is looked at again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from reconciler.model.knowledge import Intent, KnownDevice, KnownPool
+from reconciler.model.names import Key
+from reconciler.model.table import Devno, Target
+from reconciler.model.units import Bytes, Sectors
+
+QUICK = 40.0
+"""Seconds: calls of the kernel, with time for udev's rules on a busy host."""
+LONG = 3600.0
+"""Seconds: steps whose time grows with the data (mkfs, fsck, thin_check, fallocate, discard)."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostStep:
+    """Done by the pool's worker. `subject` is the dm name or path that it is about."""
+
+    subject: str
+    action: ClassVar[str] = ""
+    deadline: ClassVar[float] = QUICK
+
+
+@dataclass(frozen=True, slots=True)
+class Activate(HostStep):
+    """Create, load, resume. A shell left by a failed load is removed."""
+
+    uuid: str
+    table: Target
+    read_only: bool = False
+    has_filesystem: bool = True
+    """False keeps udev from scanning a device that has nothing to be found yet."""
+    action: ClassVar[str] = "activate"
+
+
+@dataclass(frozen=True, slots=True)
+class Load(HostStep):
+    """Load a table and swap it in."""
+
+    table: Target
+    read_only: bool = False
+    action: ClassVar[str] = "load"
+
+
+@dataclass(frozen=True, slots=True)
+class Resume(HostStep):
+    action: ClassVar[str] = "resume"
+
+
+@dataclass(frozen=True, slots=True)
+class Clear(HostStep):
+    """Drop the table in the inactive slot."""
+
+    action: ClassVar[str] = "clear"
+
+
+@dataclass(frozen=True, slots=True)
+class Remove(HostStep):
+    """Never forced, never deferred."""
+
+    uuid: str
+    """Looked at again in the moment before: a device that has become somebody else's stays."""
+    action: ClassVar[str] = "remove"
+
+
+@dataclass(frozen=True, slots=True)
+class CancelDeferredRemove(HostStep):
+    pool: str
+    action: ClassVar[str] = "cancel_deferred_remove"
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshNodes(HostStep):
+    """Have udev look at the device again; then make what is still missing."""
+
+    devno: Devno
+    action: ClassVar[str] = "refresh_nodes"
+
+
+@dataclass(frozen=True, slots=True)
+class CreateThin(HostStep):
+    """Subject: the pool."""
+
+    thin_id: int
+    action: ClassVar[str] = "create_thin"
+
+
+@dataclass(frozen=True, slots=True)
+class CreateSnapshot(HostStep):
+    """Subject: the pool. A live origin is suspended around the message, and resumed whatever happens."""
+
+    thin_id: int
+    origin_id: int
+    suspend: str = ""
+    action: ClassVar[str] = "create_snap"
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteThin(HostStep):
+    """Subject: the pool. A thin that is gone already is deleted."""
+
+    thin_id: int
+    transaction_id: int
+    """The pool's, looked at again in the moment before."""
+    action: ClassVar[str] = "delete_thin"
+
+
+@dataclass(frozen=True, slots=True)
+class SetTransactionId(HostStep):
+    """Subject: the pool. From `old` to `old` + 1."""
+
+    old: int
+    action: ClassVar[str] = "set_transaction_id"
+
+
+@dataclass(frozen=True, slots=True)
+class MakeFilesystem(HostStep):
+    """Subject: the private device, which is there only while this step runs."""
+
+    uuid: str
+    table: Target
+    type: str
+    label: str
+    block_size: Bytes
+    discard: bool
+    action: ClassVar[str] = "mkfs"
+    deadline: ClassVar[float] = LONG
+
+
+@dataclass(frozen=True, slots=True)
+class DiscardThin(HostStep):
+    """Subject: the private device, which is there only while this step runs."""
+
+    uuid: str
+    table: Target
+    action: ClassVar[str] = "discard"
+    deadline: ClassVar[float] = LONG
+
+
+@dataclass(frozen=True, slots=True)
+class GrowFilesystem(HostStep):
+    type: str
+    action: ClassVar[str] = "grow_filesystem"
+    deadline: ClassVar[float] = LONG
+
+
+@dataclass(frozen=True, slots=True)
+class MakeFile(HostStep):
+    size: Bytes
+    allocate: bool
+    action: ClassVar[str] = "make_file"
+    deadline: ClassVar[float] = LONG
+
+
+@dataclass(frozen=True, slots=True)
+class GrowFile(HostStep):
+    """The file, and the loop that is on it."""
+
+    size: Bytes
+    allocate: bool
+    action: ClassVar[str] = "grow_file"
+    deadline: ClassVar[float] = LONG
+
+
+@dataclass(frozen=True, slots=True)
+class AttachLoop(HostStep):
+    action: ClassVar[str] = "attach_loop"
+
+
+@dataclass(frozen=True, slots=True)
+class DetachLoop(HostStep):
+    action: ClassVar[str] = "detach_loop"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckMetadata(HostStep):
+    """thin_check; damage stops the plan."""
+
+    action: ClassVar[str] = "thin_check"
+    deadline: ClassVar[float] = LONG
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroSuperblock(HostStep):
+    action: ClassVar[str] = "zero_superblock"
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteFile(HostStep):
+    action: ClassVar[str] = "delete_file"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolShape:
+    """A pool's table before its devices have numbers: loops may still have to be attached."""
+
+    metadata: str
+    data: str
+    block: Sectors
+    low_water_percent: int
+    zero_new_blocks: bool
+    discards: str
+    error_if_full: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ActivatePool(HostStep):
+    """Create, load, resume; the table takes the whole of its data device."""
+
+    uuid: str
+    shape: PoolShape
+    transaction_id: int
+    """What the pool must answer with."""
+    action: ClassVar[str] = "activate_pool"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPool(HostStep):
+    """Load a table of the same or a greater length, and swap it in. Never a shorter one."""
+
+    shape: PoolShape
+    action: ClassVar[str] = "load_pool"
+
+
+@dataclass(frozen=True, slots=True)
+class RemovePool(HostStep):
+    uuid: str
+    action: ClassVar[str] = "remove_pool"
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseMetadataSnapshot(HostStep):
+    """One that a crash while reading ids has left held."""
+
+    action: ClassVar[str] = "release_metadata_snap"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStep:
+    """Flushed to disk before the next step begins."""
+
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Begin(StoreStep):
+    """Write the intent, and with it reserve its id."""
+
+    intent: Intent
+
+
+@dataclass(frozen=True, slots=True)
+class NoteMade(StoreStep):
+    """The intent's create was seen to have succeeded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish(StoreStep):
+    """The intent has come true: its device is known, or gone; the pool's transaction id is one more."""
+
+    device: KnownDevice | None
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon(StoreStep):
+    """The intent is undone, its id free again."""
+
+    transaction_id: int
+    """The pool's, as it was seen after the undo."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoteTaken(StoreStep):
+    """This id is somebody's: never handed out."""
+
+    thin_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class KnowDevice(StoreStep):
+    device: KnownDevice
+
+
+@dataclass(frozen=True, slots=True)
+class KnowPool(StoreStep):
+    pool: KnownPool
+
+
+@dataclass(frozen=True, slots=True)
+class Forget(StoreStep):
+    """Drop what is known of the record: it is gone from the pool (or the host)."""
+
+
+Step = HostStep | StoreStep
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What became of a host step."""
+
+    seconds: float
+    note: str = ""
+    """What there is to say of it besides that it worked: `gone already`."""
