@@ -1,0 +1,131 @@
+"""What is told of each record, in the one shape that the store, the commands and HTTP share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from reconciler.model.condition import Reason
+from reconciler.model.live import LiveState
+from reconciler.model.names import Key
+from reconciler.model.status import PoolMode
+from reconciler.model.units import Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What was last seen of one record."""
+
+    key: Key
+    live: LiveState
+    reason: Reason
+    message: str
+    since: float
+    """Wall-clock seconds since when live state and reason have been these."""
+    good: bool
+    """As desired, or deliberately left alone: exit code 0."""
+    dm_name: str = ""
+    uuid: str = ""
+    beneath: Reason | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self.reason is Reason.CONVERGED
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceStatus(Status):
+    device_id: int | None = None
+    size: Bytes | None = None
+    mapped: Bytes | None = None
+    """None while nobody can tell, as for a device that is not live."""
+    origin: str = ""
+    holders: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatusReport(Status):
+    mode: PoolMode = PoolMode.MISSING
+    data_used: Bytes | None = None
+    data_size: Bytes | None = None
+    metadata_used: Bytes | None = None
+    metadata_size: Bytes | None = None
+    transaction_id: int | None = None
+    leaked_ids: tuple[int, ...] = ()
+    leaked: Bytes = Bytes(0)
+
+
+class EventType(StrEnum):
+    FOUND = "Found"
+    """Drift, at its first look."""
+    HEALED = "Healed"
+    """The drift's episode has ended, through what the reconciler did or by itself."""
+    FAILED = "Failed"
+    """A step did not work."""
+    BLOCKED = "Blocked"
+    """Not as desired, and nothing may be done about it."""
+    INFO = "Info"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What was found, or what was done about it."""
+
+    key: Key
+    type: EventType
+    reason: str
+    message: str
+    time: float
+    """Wall-clock seconds of the last time."""
+    first: float = 0.0
+    count: int = 1
+    seconds: float | None = None
+    """From detection to healed."""
+
+
+def item(kind: str, name: str, spec: dict[str, Any] | None, status: Status | None) -> dict[str, Any]:
+    """One item of the JSON shape that HTTP and every `-o json` give."""
+    return {
+        "kind": kind,
+        "metadata": {"name": name},
+        "spec": spec,
+        "status": None if status is None else _status(status),
+    }
+
+
+def _status(status: Status) -> dict[str, Any]:
+    common: dict[str, Any] = {
+        "live": status.live.value,
+        "ready": status.ready,
+        "reason": status.reason.value,
+        "message": status.message,
+        "since": status.since,
+        "dmName": status.dm_name,
+        "uuid": status.uuid,
+    }
+    if isinstance(status, DeviceStatus):
+        common |= {
+            "deviceId": status.device_id,
+            "sizeBytes": status.size,
+            "mappedBytes": status.mapped,
+            "snapshotOf": status.origin or None,
+            "holders": list(status.holders),
+        }
+    if isinstance(status, PoolStatusReport):
+        common |= {
+            "mode": status.mode.value,
+            "dataUsedBytes": status.data_used,
+            "dataSizeBytes": status.data_size,
+            "metadataUsedBytes": status.metadata_used,
+            "metadataSizeBytes": status.metadata_size,
+            "transactionId": status.transaction_id,
+            "leakedThinIds": list(status.leaked_ids),
+            "leakedBytes": status.leaked,
+        }
+    return common
+
+    """All that is told at one moment. Immutable, so that a reader waits for nobody."""
+
+    items: dict[Key, dict[str, Any]] = field(default_factory=dict)
+    """Of every record, retained orphans included, by key."""
