@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -84,6 +85,11 @@ class Event:
     """From detection to healed."""
 
 
+def rfc3339(seconds: float) -> str:
+    """Wall-clock seconds as people and machines both read them: `2026-01-31T23:59:59.000+00:00`."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
 def item(kind: str, name: str, spec: dict[str, Any] | None, status: Status | None) -> dict[str, Any]:
     """One item of the JSON shape that HTTP and every `-o json` give."""
     return {
@@ -100,7 +106,7 @@ def _status(status: Status) -> dict[str, Any]:
         "ready": status.ready,
         "reason": status.reason.value,
         "message": status.message,
-        "since": status.since,
+        "since": rfc3339(status.since),
         "dmName": status.dm_name,
         "uuid": status.uuid,
     }
@@ -124,8 +130,3 @@ def _status(status: Status) -> dict[str, Any]:
             "leakedBytes": status.leaked,
         }
     return common
-
-    """All that is told at one moment. Immutable, so that a reader waits for nobody."""
-
-    items: dict[Key, dict[str, Any]] = field(default_factory=dict)
-    """Of every record, retained orphans included, by key."""
