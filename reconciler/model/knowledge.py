@@ -54,6 +54,10 @@ class KnownDevice:
     filesystem_size: Sectors = Sectors(0)
     """What the filesystem was last grown to; less than `size`: the growing is still to be done."""
     adopted: bool = False
+    origin: str = ""
+    """The device that it was made a snapshot of."""
+    frozen: bool = False
+    """The reconciler itself suspended it and could not resume it yet: it is resumed without a grace."""
     gone_since: float | None = None
     """Wall-clock seconds since when no record names it; None while one does."""
 
@@ -83,6 +87,11 @@ class Intent:
     made: bool = False
     """Its own create was seen to have succeeded (flushed before mkfs begins)."""
     filesystem: str = ""
+    """The type that its record asks for. Only a new thin gets one made: a snapshot brings its origin's."""
+
+    @property
+    def filesystem_to_make(self) -> bool:
+        return self.kind is IntentKind.CREATE and bool(self.filesystem)
 
 
 @dataclass(frozen=True, slots=True)

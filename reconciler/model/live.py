@@ -161,5 +161,7 @@ class PoolLook:
     """By dm name: devices on the pool, or with this store's UUIDs, that were not asked for."""
     ids: ThinIds | None = None
     """None: not asked for, or the pool could not tell."""
+    protected: frozenset[Devno] = frozenset()
+    """Devices that the daemon itself stands on (root, swap, its state): never suspended."""
     partial: bool = False
     """Only some devices were looked at: one that was asked for and is missing here may still be unchanged."""

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from reconciler.model.knowledge import Intent, KnownDevice, KnownPool
 from reconciler.model.names import Key
-from reconciler.model.table import Devno, Target
+from reconciler.model.table import Devno, PoolTable, Target
 from reconciler.model.units import Bytes, Sectors
 
 QUICK = 40.0
@@ -209,6 +209,22 @@ class PoolShape:
     zero_new_blocks: bool
     discards: str
     error_if_full: bool
+
+    def low_water(self, length: Sectors) -> int:
+        """Blocks, of a data device of that length."""
+        return length // self.block * self.low_water_percent // 100
+
+    def table(self, length: Sectors, metadata: Devno, data: Devno) -> PoolTable:
+        return PoolTable(
+            length=length,
+            metadata=metadata,
+            data=data,
+            block=self.block,
+            low_water=self.low_water(length),
+            zero_new_blocks=self.zero_new_blocks,
+            discards=self.discards,
+            error_if_full=self.error_if_full,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,52 @@
+"""What may be done to the devices of a pool, judged by the pool alone."""
+
+from __future__ import annotations
+
+from reconciler.model.condition import Reason
+from reconciler.model.status import PoolFailure, PoolMode
+from reconciler.planner.cases import Access, PoolAccess, PoolCase
+from reconciler.planner.identity import owns_pool
+
+
+def access_to(case: PoolCase) -> PoolAccess:
+    """The first thing that stands in the way of its devices, or full access."""
+    if case.stuck:
+        return PoolAccess(Access.NONE, Reason.STUCK, case.stuck)
+    live = case.live
+    if live.suspended_below:
+        names = ", ".join(below.name for below in live.suspended_below)
+        return PoolAccess(Access.NONE, Reason.STUCK, f"{names}, which pool {case.name} lies on, is suspended")
+    if live.device is None:
+        return PoolAccess(Access.NONE, Reason.WAITING_FOR_POOL, f"pool {case.name} is not active")
+    if not owns_pool(live, case.record, case.known):
+        message = f"{case.name} is a device of somebody else's, not the pool of the record"
+        return PoolAccess(Access.NONE, Reason.WAITING_FOR_POOL, message)
+    if live.device.info.suspended or not live.device.info.live_table:
+        word = "suspended" if live.device.info.suspended else "without a table"
+        return PoolAccess(Access.NONE, Reason.WAITING_FOR_POOL, f"pool {case.name} is {word}")
+    return _health(case)
+
+
+def _health(case: PoolCase) -> PoolAccess:
+    status = case.live.status
+    if status is None:
+        return PoolAccess(Access.NONE, Reason.WAITING_FOR_POOL, f"pool {case.name} did not tell its status")
+    if isinstance(status, PoolFailure) or status.mode is not PoolMode.RW:
+        mode = status.mode.value
+        message = f"pool {case.name} is {mode}: see `dm-reconciler describe pool {case.name}`"
+        return PoolAccess(Access.MAINTAIN, Reason.POOL_UNHEALTHY, message)
+    if case.record is not None and case.record.spec.external:
+        return PoolAccess(Access.FULL)
+    if case.known is None or not case.known.created:
+        message = f"the store does not know pool {case.name}: see `dm-reconciler describe pool {case.name}`"
+        return PoolAccess(Access.MAINTAIN, Reason.METADATA_MISMATCH, message)
+    if status.transaction_id not in expected_transactions(case):
+        message = f"pool {case.name} has another transaction id: see `dm-reconciler describe pool {case.name}`"
+        return PoolAccess(Access.MAINTAIN, Reason.METADATA_MISMATCH, message)
+    return PoolAccess(Access.FULL)
+
+
+def expected_transactions(case: PoolCase) -> frozenset[int]:
+    """The transaction ids that the pool may have: the store's, or those of an operation under way."""
+    mine = {case.known.transaction_id} if case.known is not None else set()
+    return frozenset(mine | {i.transaction_id + more for i in case.intents for more in (0, 1)})

@@ -1,0 +1,206 @@
+"""Devices: the ladder of docs/reference/healing.md, "Devices", first row that fits.
+
+The rows that hold for every desired state are here; those of one desired state are in files of their own.
+"""
+
+from __future__ import annotations
+
+from reconciler.model.condition import Condition, Reason
+from reconciler.model.names import is_private
+from reconciler.model.records import DeviceState, PoolState, ThinDevice, ThinPool
+from reconciler.model.steps import Clear, Remove, Resume, Step
+from reconciler.model.units import sectors
+from reconciler.planner.cases import Access, DeviceCase
+from reconciler.planner.device_active import plan_active
+from reconciler.planner.device_absent import plan_absent
+from reconciler.planner.device_inactive import plan_inactive, take_down
+from reconciler.planner.device_words import after_grace, converged, find, shows_thin
+from reconciler.planner.identity import owner_of, owns_device
+from reconciler.planner.intents import plan_intent
+from reconciler.planner.making import plan_making
+from reconciler.planner.orphans import plan_orphan
+from reconciler.planner.plan import Plan, Sign, live_state
+
+
+def plan_device(case: DeviceCase) -> Plan:
+    """The first row of the table that fits."""
+    record, pool_record = case.record, case.pool_record
+    if record is None:
+        return plan_orphan(case)
+    if pool_record is None:
+        return find(case, Reason.WAITING_FOR_POOL, f"no record names pool {case.key.pool} on this host")
+    plan = _plan_unpaused(case, record, pool_record)
+    if record.spec.paused:
+        return plan.under(Reason.PAUSED, f"{case.key} is paused by its record")
+    if pool_record.spec.paused:
+        return plan.under(Reason.PAUSED, f"{case.key} is paused by the record of its pool")
+    return plan
+
+
+def _plan_unpaused(case: DeviceCase, record: ThinDevice, pool_record: ThinPool) -> Plan:
+    return (
+        _plan_private(case)
+        or _plan_foreign(case)
+        or _plan_pool(case, record)
+        or (plan_intent(case, record) if case.intent is not None else None)
+        or _plan_adoption_rules(case, record, pool_record)
+        or _plan_lost(case, record)
+        or _plan_grace(case)
+        or _plan_waiting(case, record, pool_record)
+        or _plan_desired(case, record)
+    )
+
+
+def _plan_private(case: DeviceCase) -> Plan | None:
+    """A private device of ours, left by a crash: away with it, then its intent is taken up again."""
+    private = case.private
+    if private is None:
+        return None
+    if not is_private(private.info.uuid):
+        message = f"{private.info.name} is somebody else's: the reconciler needs that name to make {case.key}"
+        return find(case, Reason.CONFLICT, message) if case.known is None else None
+    steps: list[Step] = [Resume(private.info.name)] if private.info.suspended else []
+    plan = find(case, Reason.NOT_CREATED, f"{private.info.name} was left by an interrupted step: removing it")
+    return plan.but(*steps, Remove(private.info.name, private.info.uuid))
+
+
+def _plan_foreign(case: DeviceCase) -> Plan | None:
+    pool = case.pool.device.info.devno if case.pool.device is not None else None
+    if case.elsewhere:
+        names = ", ".join(case.elsewhere)
+        message = (
+            f"the thin of {case.key} is also live as {names}, which is not the reconciler's: remove one of the two"
+        )
+        return find(case, Reason.CONFLICT, message)
+    live, record = case.live, case.record
+    if live is None or owns_device(live, case.known, pool):
+        return None
+    adopt = record.spec.adopt if record is not None else None
+    if case.known is None and adopt is not None and pool is not None and shows_thin(live, pool, adopt.device_id):
+        return None  # about to be adopted
+    owner = owner_of(live.info)
+    message = f"the name {live.info.name} is carried by a device that is not this record's: {owner}. Rename one of them"
+    return find(case, Reason.CONFLICT, message)
+
+
+def _plan_pool(case: DeviceCase, record: ThinDevice) -> Plan | None:
+    """What the state of the pool forbids."""
+    access = case.access
+    if access.access is Access.FULL:
+        return None
+    if access.access is Access.MAINTAIN:
+        return _maintain(case, record)
+    nothing_of_it = case.known is None and case.intent is None and case.live is None
+    if record.spec.state is DeviceState.ABSENT and nothing_of_it:
+        return converged(case, "as desired: absent")
+    resting = record.spec.state in {DeviceState.INACTIVE, DeviceState.COMMITTED}
+    pool_down = case.pool_record is not None and case.pool_record.spec.state is not PoolState.ACTIVE
+    if resting and pool_down and case.known is not None and case.live is None and case.pool.device is None:
+        return converged(case, "as desired; its pool is inactive")
+    return find(case, access.reason, access.message)
+
+
+def _maintain(case: DeviceCase, record: ThinDevice) -> Plan:
+    """A pool that must not be written to: let go what hangs, take down what should not be up, nothing else."""
+    live = case.live
+    message = case.access.message
+    if live is None or case.known is None:
+        return find(case, case.access.reason, message)
+    if live.info.suspended:
+        clear = (Clear(live.info.name),) if live.info.inactive_table else ()
+        plan = find(case, Reason.SUSPENDED, f"{live.info.name} is suspended, and {message}")
+        return _graced(case, Sign.SUSPENDED, plan.but(*clear, Resume(live.info.name)))
+    if record.spec.state is not DeviceState.ACTIVE and live.info.open_count == 0:
+        return take_down(case, live, record)
+    return find(case, case.access.reason, message)
+
+
+def _graced(case: DeviceCase, sign: Sign, plan: Plan) -> Plan:
+    """The grace is for other people's work: what the reconciler itself suspended is resumed at once."""
+    frozen = case.known is not None and case.known.frozen
+    return plan if frozen else after_grace(case, sign, plan)
+
+
+def _plan_adoption_rules(case: DeviceCase, record: ThinDevice, pool_record: ThinPool) -> Plan | None:
+    """In a pool of somebody else's there is nothing to create and nothing to delete."""
+    if not pool_record.spec.external:
+        return None
+    if record.spec.adopt is None:
+        message = f"pool {case.key.pool} is external: name the thin with `adopt: {{deviceId: N, dmName: NAME}}`"
+        return find(case, Reason.INVALID_CHANGE, message)
+    if record.spec.state is DeviceState.ABSENT:
+        message = f"pool {case.key.pool} is external: its owner deletes; remove the record instead"
+        return find(case, Reason.INVALID_CHANGE, message)
+    return None
+
+
+def _plan_lost(case: DeviceCase, record: ThinDevice) -> Plan | None:
+    """The recorded id is not in the pool: never an empty device in the place of a full one."""
+    known = case.known
+    if known is None or case.live is not None or case.ids is None or record.spec.state is DeviceState.ABSENT:
+        return None
+    if known.thin_id in case.ids:
+        return None
+    message = (
+        f"thin id {known.thin_id} of {case.key} is not in the pool: its data is lost. Nothing is made in its place: "
+        f"`dm-reconciler doctor --fix` or `forget device {case.key}` lets it be made anew, `state: Absent` lets it go"
+    )
+    return find(case, Reason.METADATA_MISMATCH, message)
+
+
+def _plan_grace(case: DeviceCase) -> Plan | None:
+    """Suspended: for a moment that is somebody's right; beyond it, everything that opens the device hangs."""
+    live = case.live
+    if live is None or not live.info.suspended:
+        return None
+    left = case.grace.left(Sign.SUSPENDED)
+    if left <= 0 or (case.known is not None and case.known.frozen):
+        return None
+    message = f"{live.info.name} is suspended; it is resumed in {left:.1f} s unless whoever did it does"
+    return Plan(Condition(Reason.SUSPENDED, message, live_state(live, exists=True)), look_again=left)
+
+
+def _plan_waiting(case: DeviceCase, record: ThinDevice, pool_record: ThinPool) -> Plan | None:
+    """A pool that is on its way down, or gone, brings nothing up any more."""
+    if pool_record.spec.state is PoolState.ACTIVE or record.spec.state is DeviceState.ABSENT:
+        return None
+    if case.known is not None and (case.live is not None or record.spec.state is not DeviceState.ACTIVE):
+        return None
+    state = pool_record.spec.state.value
+    return find(case, Reason.WAITING_FOR_POOL, f"the record of pool {case.key.pool} says {state}")
+
+
+def _plan_desired(case: DeviceCase, record: ThinDevice) -> Plan:
+    state = record.spec.state
+    if state is DeviceState.ABSENT:
+        return plan_absent(case, record)
+    if case.known is None:
+        return plan_making(case, record)
+    invalid = _invalid_change(case, record)
+    if invalid:
+        plan = find(case, Reason.INVALID_CHANGE, invalid)
+        live = case.live
+        return plan.but(Resume(live.info.name)) if live is not None and live.info.suspended else plan
+    if state is DeviceState.ACTIVE:
+        return plan_active(case, record)
+    return plan_inactive(case, record)
+
+
+def _invalid_change(case: DeviceCase, record: ThinDevice) -> str:
+    """What a record cannot change about a device that exists; empty if nothing."""
+    known, spec = case.known, record.spec
+    if known is None:
+        return ""
+    if known.committed and spec.state is not DeviceState.COMMITTED:
+        return f"{case.key} is committed, its content is final: take a snapshot of it instead of setting `{spec.state}`"
+    if spec.snapshot_of is not None and spec.snapshot_of != known.origin:
+        made = f"a snapshot of {known.origin}" if known.origin else "not made as a snapshot"
+        return f"{case.key} is {made}; `snapshotOf` is read once, when a device is made"
+    if spec.filesystem is not None and known.filesystem and spec.filesystem.type != known.filesystem:
+        return f"{case.key} has {known.filesystem}; a filesystem is made once, when its device is made"
+    if spec.adopt is not None and spec.adopt.device_id != known.thin_id:
+        return f"{case.key} has thin id {known.thin_id}, `adopt` says {spec.adopt.device_id}"
+    largest = max(known.size, case.live.length if case.live is not None and case.live.table else known.size)
+    if spec.size is not None and sectors(spec.size) < largest:
+        return f"{case.key} has {largest}s, the record says {sectors(spec.size)}s: a device never shrinks"
+    return ""

@@ -1,0 +1,59 @@
+"""Devices whose records are Absent: no device, no thin id, no data."""
+
+from __future__ import annotations
+
+from reconciler.model.condition import Reason
+from reconciler.model.knowledge import Intent, IntentKind, KnownDevice
+from reconciler.model.names import private_dm_name, private_uuid
+from reconciler.model.records import ThinDevice
+from reconciler.model.status import PoolStatus
+from reconciler.model.steps import Begin, DeleteThin, DiscardThin, Finish, Forget, SetTransactionId, Step
+from reconciler.planner.cases import DeviceCase
+from reconciler.planner.device_inactive import take_down
+from reconciler.planner.device_words import converged, find, thin_target
+from reconciler.planner.plan import Plan
+
+
+def plan_absent(case: DeviceCase, record: ThinDevice) -> Plan:
+    if case.live is not None:
+        return take_down(case, case.live, record)
+    if case.known is None:
+        return converged(case, "as desired: absent")
+    plan = find(
+        case, Reason.PRESENT_BUT_DESIRED_ABSENT, f"{case.key} is to be absent: deleting thin id {case.known.thin_id}"
+    )
+    return delete(case, case.known, plan, discard=record.spec.discard_on_delete)
+
+
+def delete(case: DeviceCase, known: KnownDevice, plan: Plan, *, discard: bool) -> Plan:
+    """Delete a thin of a healthy pool, with the intent flushed first."""
+    if case.other_intent:
+        return plan.under(Reason.WAITING_FOR_POOL, f"another operation on pool {case.key.pool} has to end first")
+    if case.ids is not None and known.thin_id not in case.ids:
+        return plan.but(Forget(case.key))
+    status = case.pool.status
+    assert isinstance(status, PoolStatus)  # noqa: S101  # full access means that it answers
+    intent = Intent(
+        key=case.key,
+        kind=IntentKind.DELETE,
+        thin_id=known.thin_id,
+        transaction_id=status.transaction_id,
+        uuid=known.uuid,
+        dm_name=known.dm_name,
+        size=known.size,
+    )
+    steps: list[Step] = [Begin(case.key, intent)]
+    if discard:
+        name = private_dm_name(case.key.pool, case.key.device)
+        uuid = private_uuid(known.uuid or case.new_uuid)
+        steps.append(DiscardThin(name, uuid, thin_target(case, known.thin_id, known.size)))
+    return plan.but(*steps, *forward(case, intent))
+
+
+def forward(case: DeviceCase, intent: Intent) -> tuple[Step, ...]:
+    """The rest of a deletion, whose intent is flushed."""
+    return (
+        DeleteThin(case.key.pool, intent.thin_id, intent.transaction_id),
+        SetTransactionId(case.key.pool, intent.transaction_id),
+        Finish(case.key, None),
+    )

@@ -1,0 +1,171 @@
+"""Devices whose records are Active: there, live, the right table, the node present."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reconciler.model.condition import Reason
+from reconciler.model.knowledge import KnownDevice
+from reconciler.model.live import LiveDevice
+from reconciler.model.records import ThinDevice
+from reconciler.model.status import ThinFailure
+from reconciler.model.steps import (
+    Activate,
+    CancelDeferredRemove,
+    Clear,
+    GrowFilesystem,
+    KnowDevice,
+    Load,
+    RefreshNodes,
+    Resume,
+    Step,
+)
+from reconciler.model.table import Target
+from reconciler.model.units import Sectors
+from reconciler.planner.cases import DeviceCase
+from reconciler.planner.device_words import (
+    after_grace,
+    converged,
+    find,
+    held,
+    is_error,
+    pool_devno,
+    shows_thin,
+    thin_target,
+    wanted_size,
+)
+from reconciler.planner.plan import NODE_GRACE, Plan, Sign
+
+
+def plan_active(case: DeviceCase, record: ThinDevice) -> Plan:
+    known, live = case.known, case.live
+    assert known is not None  # noqa: S101  # an unknown one is made first
+    if live is None:
+        return _activate(case, record, known)
+    if not live.info.live_table:
+        load = Load(live.info.name, _target(case, record, known), read_only=record.spec.read_only)
+        plan = find(case, Reason.TABLELESS_SHELL, f"{live.info.name} was created, and no table was loaded")
+        return after_grace(case, Sign.NO_TABLE, plan.but(load, *_know(case, record, known)))
+    if live.info.suspended:
+        return _resume(case, record, known, live)
+    if live.info.inactive_table:
+        plan = find(case, Reason.INACTIVE_TABLE_LEFT, f"a table waits in the inactive slot of {live.info.name}")
+        return after_grace(case, Sign.INACTIVE_TABLE, plan.but(Clear(live.info.name)))
+    return (
+        _table(case, record, known, live)
+        or _read_only(case, record, known, live)
+        or _size(case, record, known, live)
+        or _rest(case, record, known, live)
+    )
+
+
+def _target_size(case: DeviceCase, record: ThinDevice, known: KnownDevice) -> Sectors:
+    return max(known.size, wanted_size(case, record))
+
+
+def _target(case: DeviceCase, record: ThinDevice, known: KnownDevice) -> Target:
+    return thin_target(case, known.thin_id, _target_size(case, record, known))
+
+
+def _now_known(case: DeviceCase, record: ThinDevice, known: KnownDevice) -> KnownDevice:
+    filesystem = record.spec.filesystem.type if record.spec.filesystem is not None else known.filesystem
+    return replace(
+        known,
+        active=True,
+        frozen=False,
+        size=_target_size(case, record, known),
+        read_only=record.spec.read_only,
+        filesystem=filesystem,
+    )
+
+
+def _know(case: DeviceCase, record: ThinDevice, known: KnownDevice) -> tuple[Step, ...]:
+    """Note in the store what is going to be true, if that is news; then let the filesystem follow its device."""
+    now_known = _now_known(case, record, known)
+    steps: list[Step] = [KnowDevice(case.key, now_known)] if now_known != known else []
+    return (*steps, *_grow(case, record, now_known))
+
+
+def _grow(case: DeviceCase, record: ThinDevice, known: KnownDevice) -> tuple[Step, ...]:
+    if not known.filesystem or known.filesystem_size >= known.size or record.spec.read_only:
+        return ()
+    return (
+        GrowFilesystem(known.dm_name, known.filesystem),
+        KnowDevice(case.key, replace(known, filesystem_size=known.size)),
+    )
+
+
+def _activate(case: DeviceCase, record: ThinDevice, known: KnownDevice) -> Plan:
+    step = Activate(
+        known.dm_name,
+        known.uuid,
+        _target(case, record, known),
+        read_only=record.spec.read_only,
+        has_filesystem=bool(known.filesystem) or known.adopted or bool(known.origin),
+    )
+    message = f"{known.dm_name} is not active"
+    warning = f'device "{known.dm_name}" is recorded as Active but is not active, activating it' if known.active else ""
+    plan = find(case, Reason.INACTIVE_BUT_DESIRED_ACTIVE, message).but(step, *_know(case, record, known))
+    return replace(plan, warning=warning)
+
+
+def _resume(case: DeviceCase, record: ThinDevice, known: KnownDevice, live: LiveDevice) -> Plan:
+    """Beyond its grace. RESUME would swap in a table that waits: one that is not wanted is cleared first."""
+    name = live.info.name
+    wanted = _target(case, record, known)
+    clear = (Clear(name),) if live.info.inactive_table and live.inactive != (wanted,) else ()
+    return find(case, Reason.SUSPENDED, f"{name} is suspended: whoever opens it hangs").but(*clear, Resume(name))
+
+
+def _table(case: DeviceCase, record: ThinDevice, known: KnownDevice, live: LiveDevice) -> Plan | None:
+    if shows_thin(live, pool_devno(case), known.thin_id):
+        return None
+    name, found = live.info.name, "; ".join(str(target) for target in live.table)
+    wanted = _target(case, record, known)
+    plan = find(case, Reason.WRONG_TABLE, f"the table of {name} is `{found}`, it should be `{wanted}`")
+    plan = plan.but(Load(name, wanted, read_only=record.spec.read_only), *_know(case, record, known))
+    if live.info.open_count == 0 or is_error(live, known.size):
+        return plan
+    message = (
+        f"{plan.condition.message}, but it is held by {held(live)}: another table under an open device destroys it"
+    )
+    return plan.under(Reason.BUSY, message)
+
+
+def _read_only(case: DeviceCase, record: ThinDevice, known: KnownDevice, live: LiveDevice) -> Plan | None:
+    wanted = record.spec.read_only
+    if live.info.read_only == wanted:
+        return None
+    name, words = live.info.name, "read-only" if wanted else "writable"
+    plan = find(case, Reason.WRONG_TABLE, f"{name} should be {words}")
+    if wanted and live.info.open_count:
+        return plan.under(Reason.BUSY, f"{name} should be read-only, but is held by {held(live)}")
+    target = thin_target(case, known.thin_id, max(live.length, _target_size(case, record, known)))
+    return plan.but(Load(name, target, read_only=wanted), *_know(case, record, known))
+
+
+def _size(case: DeviceCase, record: ThinDevice, known: KnownDevice, live: LiveDevice) -> Plan | None:
+    size = _target_size(case, record, known)
+    if live.length >= size:
+        return None
+    plan = find(case, Reason.WRONG_SIZE, f"{live.info.name} has {live.length}s, it should have {size}s")
+    load = Load(live.info.name, thin_target(case, known.thin_id, size), read_only=record.spec.read_only)
+    return plan.but(load, *_know(case, record, known))
+
+
+def _rest(case: DeviceCase, record: ThinDevice, known: KnownDevice, live: LiveDevice) -> Plan:
+    info = live.info
+    if info.deferred_remove:
+        plan = find(
+            case, Reason.DEFERRED_REMOVE_PENDING, f"{info.name} is to vanish at its last close: cancelling that"
+        )
+        return plan.but(CancelDeferredRemove(info.name, case.key.pool))
+    if live.missing_nodes:
+        plan = find(case, Reason.NODE_MISSING, f"missing: {', '.join(live.missing_nodes)}")
+        return after_grace(case, Sign.NODE, plan.but(RefreshNodes(info.name, info.devno)), NODE_GRACE)
+    growth = _grow(case, record, _now_known(case, record, known))
+    if growth:
+        return find(case, Reason.WRONG_SIZE, f"the filesystem on {info.name} is smaller than it").but(*growth)
+    if isinstance(live.status, ThinFailure):
+        return find(case, Reason.POOL_UNHEALTHY, f"{info.name} answers `{live.status.text}` when asked for its status")
+    return converged(case).but(*_know(case, record, known))

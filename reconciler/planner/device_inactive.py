@@ -1,0 +1,58 @@
+"""Devices whose records are Inactive or Committed: the thin id exists, no device does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reconciler.model.condition import Reason
+from reconciler.model.live import LiveDevice
+from reconciler.model.records import DeviceState, ThinDevice
+from reconciler.model.steps import Clear, KnowDevice, Remove, Resume
+from reconciler.model.units import sectors
+from reconciler.planner.cases import DeviceCase
+from reconciler.planner.device_words import after_grace, converged, find, held
+from reconciler.planner.plan import Plan, Sign
+
+_REASONS = {
+    DeviceState.COMMITTED: (Reason.COMMITTED_BUT_ACTIVE, "committed"),
+    DeviceState.INACTIVE: (Reason.ACTIVE_BUT_DESIRED_INACTIVE, "recorded as Inactive"),
+    DeviceState.ABSENT: (Reason.PRESENT_BUT_DESIRED_ABSENT, "recorded as Absent"),
+}
+
+
+def plan_inactive(case: DeviceCase, record: ThinDevice) -> Plan:
+    if case.live is not None:
+        return take_down(case, case.live, record)
+    known = case.known
+    assert known is not None  # noqa: S101  # an unknown one is made first
+    size = known.size if record.spec.size is None else max(known.size, sectors(record.spec.size))
+    committed = known.committed or record.spec.state is DeviceState.COMMITTED
+    now_known = replace(known, active=False, committed=committed, size=size, frozen=False)
+    if now_known == known:
+        return converged(case)
+    return converged(case).but(KnowDevice(case.key, now_known))
+
+
+def take_down(case: DeviceCase, live: LiveDevice, record: ThinDevice) -> Plan:
+    """Resume first, so that whoever waits on it gets on; then remove it, if nobody has it open."""
+    reason, words = _REASONS[record.spec.state]
+    return remove_live(case, live, find(case, reason, f"{live.info.name} is {words}, and is active"))
+
+
+def remove_live(case: DeviceCase, live: LiveDevice, plan: Plan) -> Plan:
+    """The steps that take a live device away, or why they have to wait."""
+    info = live.info
+    if info.suspended:
+        clear = (Clear(info.name),) if info.inactive_table else ()
+        return plan.but(*clear, Resume(info.name))
+    if info.inactive_table:
+        waits = after_grace(case, Sign.INACTIVE_TABLE, plan)
+        if waits.look_again is not None:
+            return waits
+    elif not info.live_table:
+        waits = after_grace(case, Sign.NO_TABLE, plan)
+        if waits.look_again is not None:
+            return waits
+    if info.open_count:
+        return plan.under(Reason.BUSY, f"{plan.condition.message}, but is held by {held(live)}")
+    return plan.but(Remove(info.name, info.uuid))

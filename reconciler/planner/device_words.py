@@ -1,0 +1,64 @@
+"""What the rows of a device's table share: finds, sizes and tables."""
+
+from __future__ import annotations
+
+from reconciler.model.condition import Condition, Reason
+from reconciler.model.live import LiveDevice
+from reconciler.model.records import ThinDevice
+from reconciler.model.table import Devno, ErrorTable, Target, ThinTable, read_table
+from reconciler.model.units import Sectors, sectors
+from reconciler.planner.cases import DeviceCase
+from reconciler.planner.plan import Plan, Sign, live_state
+
+
+def find(case: DeviceCase, reason: Reason, message: str) -> Plan:
+    """A find about this device, without steps."""
+    return Plan(Condition(reason, message, live_state(case.live, exists=case.known is not None)))
+
+
+def converged(case: DeviceCase, message: str = "as desired") -> Plan:
+    return find(case, Reason.CONVERGED, message)
+
+
+def pool_devno(case: DeviceCase) -> Devno:
+    """The pool's number. Only for cases whose access has been checked: the pool is live."""
+    device = case.pool.device
+    assert device is not None  # noqa: S101  # access says that it is live
+    return device.info.devno
+
+
+def wanted_size(case: DeviceCase, record: ThinDevice) -> Sectors:
+    """The record's size, or what the device has where the record leaves it open."""
+    known = case.known.size if case.known is not None else Sectors(0)
+    return known if record.spec.size is None else sectors(record.spec.size)
+
+
+def thin_target(case: DeviceCase, thin_id: int, size: Sectors) -> Target:
+    return ThinTable(size, pool_devno(case), thin_id).target()
+
+
+def shows_thin(live: LiveDevice, pool: Devno, thin_id: int) -> bool:
+    table = read_table(live.table)
+    return isinstance(table, ThinTable) and table.pool == pool and table.thin_id == thin_id
+
+
+def is_error(live: LiveDevice, size: Sectors) -> bool:
+    """An error table of the right size: what `dmsetup remove --force` puts under an open device."""
+    table = read_table(live.table)
+    return isinstance(table, ErrorTable) and table.length == size
+
+
+def held(live: LiveDevice) -> str:
+    """Who has it open, for messages."""
+    if live.holders:
+        return ", ".join(live.holders)
+    return f"{live.info.open_count} opener(s) that cannot be seen from here"
+
+
+def after_grace(case: DeviceCase, sign: Sign, plan: Plan, length: float | None = None) -> Plan:
+    """The plan once the sign has lasted for its grace; until then the same find, and when to look again."""
+    left = case.grace.left(sign, length)
+    if left <= 0:
+        return plan
+    message = f"{plan.condition.message}; it is left for {left:.1f} s more, as somebody may be at work"
+    return Plan(Condition(plan.reason, message, plan.condition.live), look_again=left)

@@ -1,0 +1,184 @@
+"""Making a device: intent, create, look, transaction id, filesystem, outcome; only then is it published.
+
+docs/reference/healing.md, "Making a device".
+"""
+
+from __future__ import annotations
+
+from reconciler.model.condition import Reason
+from reconciler.model.knowledge import Intent, IntentKind, KnownDevice
+from reconciler.model.names import private_dm_name, private_uuid
+from reconciler.model.records import DeviceState, ThinDevice
+from reconciler.model.status import PoolStatus, ThinStatus
+from reconciler.model.steps import (
+    Activate,
+    Begin,
+    CreateSnapshot,
+    CreateThin,
+    Finish,
+    KnowDevice,
+    MakeFilesystem,
+    NoteMade,
+    SetTransactionId,
+    Step,
+)
+from reconciler.model.units import Sectors, sectors
+from reconciler.planner.cases import DeviceCase, Origin
+from reconciler.planner.device_words import find, pool_devno, shows_thin, thin_target
+from reconciler.planner.plan import Plan
+
+
+def plan_making(case: DeviceCase, record: ThinDevice) -> Plan:
+    """A device that the store does not know."""
+    plan = find(case, Reason.NOT_CREATED, f"{case.key} does not exist yet: making it")
+    if case.other_intent:
+        return plan.under(Reason.WAITING_FOR_POOL, f"another operation on pool {case.key.pool} has to end first")
+    if case.ids is None:
+        return Plan(plan.condition, needs_ids=True)
+    if record.spec.adopt is not None:
+        return _adopt(case, record, plan)
+    if record.spec.snapshot_of is None:
+        return plan.but(*_steps(case, record, _intent(case, record), None))
+    return _snapshot(case, record, plan)
+
+
+def _snapshot(case: DeviceCase, record: ThinDevice, plan: Plan) -> Plan:
+    origin = case.origin
+    if origin is None or origin.known is None:
+        message = f"{case.key} is to be a snapshot of {record.spec.snapshot_of}, which does not exist (yet)"
+        return plan.under(Reason.WAITING_FOR_ORIGIN, message)
+    obstacle = _origin_obstacle(case, origin)
+    if obstacle:
+        return plan.under(Reason.WAITING_FOR_ORIGIN, obstacle)
+    if record.spec.size is not None and sectors(record.spec.size) < origin.known.size:
+        message = f"{case.key} has {sectors(record.spec.size)}s, less than its origin's {origin.known.size}s: a snapshot never shrinks"
+        return plan.under(Reason.INVALID_CHANGE, message)
+    return plan.but(*_steps(case, record, _intent(case, record), origin))
+
+
+def _origin_obstacle(case: DeviceCase, origin: Origin) -> str:
+    """Why no snapshot of the origin can be taken now; empty if one can."""
+    if case.ids is not None and origin.known is not None and origin.known.thin_id not in case.ids:
+        return f"the thin of {origin.name} is not in the pool"
+    if origin.elsewhere:
+        return (
+            f"the thin of {origin.name} is also live as {', '.join(origin.elsewhere)}, which cannot be suspended safely"
+        )
+    if origin.live is None:
+        return ""
+    if origin.live.info.suspended:
+        return f"{origin.dm_name} is suspended, by somebody who is at work on it; waiting for its resume"
+    if origin.protected:
+        return f"{origin.dm_name} carries what the daemon stands on: it is never suspended, so no snapshot of it while live"
+    return ""
+
+
+def _intent(case: DeviceCase, record: ThinDevice) -> Intent:
+    status, origin = case.pool.status, case.origin
+    assert isinstance(status, PoolStatus)  # noqa: S101  # full access means that it answers
+    size = sectors(record.spec.size) if record.spec.size is not None else Sectors(0)
+    is_snapshot = record.spec.snapshot_of is not None and origin is not None and origin.known is not None
+    if is_snapshot and record.spec.size is None and origin is not None and origin.known is not None:
+        size = origin.known.size
+    filesystem = record.spec.filesystem.type if record.spec.filesystem is not None else ""
+    return Intent(
+        key=case.key,
+        kind=IntentKind.SNAPSHOT if is_snapshot else IntentKind.CREATE,
+        thin_id=case.new_id,
+        transaction_id=status.transaction_id,
+        uuid=case.new_uuid,
+        dm_name=record.dm_name,
+        size=size,
+        origin=record.spec.snapshot_of or "",
+        suspended=_to_suspend(case, origin) if is_snapshot else "",
+        filesystem=filesystem,
+    )
+
+
+def _to_suspend(case: DeviceCase, origin: Origin | None) -> str:
+    """The origin's dm name where it is live and shows the origin's thin; one that is not live needs no suspend."""
+    if origin is None or origin.known is None or origin.live is None or not origin.live.info.live_table:
+        return ""
+    return origin.dm_name if shows_thin(origin.live, pool_devno(case), origin.known.thin_id) else ""
+
+
+def _steps(case: DeviceCase, record: ThinDevice, intent: Intent, origin: Origin | None) -> tuple[Step, ...]:
+    pool = case.key.pool
+    steps: list[Step] = [Begin(case.key, intent)]
+    if origin is not None and origin.known is not None:
+        steps.append(CreateSnapshot(pool, intent.thin_id, origin.known.thin_id, intent.suspended))
+    else:
+        steps.append(CreateThin(pool, intent.thin_id))
+    steps.append(SetTransactionId(pool, intent.transaction_id))
+    if intent.filesystem_to_make:
+        steps += [NoteMade(case.key), _mkfs(case, record, intent)]
+    steps.append(Finish(case.key, device_of(intent, record)))
+    if record.spec.state is DeviceState.ACTIVE:
+        table = thin_target(case, intent.thin_id, intent.size)
+        has_filesystem = record.spec.filesystem is not None
+        read_only = record.spec.read_only
+        steps.append(Activate(intent.dm_name, intent.uuid, table, read_only, has_filesystem=has_filesystem))
+    return tuple(steps)
+
+
+def _mkfs(case: DeviceCase, record: ThinDevice, intent: Intent) -> MakeFilesystem:
+    filesystem = record.spec.filesystem
+    assert filesystem is not None  # noqa: S101  # the intent says that one is to be made
+    return MakeFilesystem(
+        private_dm_name(case.key.pool, case.key.device),
+        private_uuid(intent.uuid),
+        thin_target(case, intent.thin_id, intent.size),
+        type=filesystem.type,
+        label=filesystem.label,
+        block_size=filesystem.block_size,
+        discard=filesystem.discard,
+    )
+
+
+def device_of(intent: Intent, record: ThinDevice) -> KnownDevice:
+    """What the store is to know once the intent has come true."""
+    grown = intent.kind is IntentKind.SNAPSHOT and record.spec.size is not None
+    return KnownDevice(
+        key=intent.key,
+        uuid=intent.uuid,
+        dm_name=intent.dm_name,
+        thin_id=intent.thin_id,
+        size=intent.size,
+        created_at=intent.transaction_id,
+        active=record.spec.state is DeviceState.ACTIVE,
+        committed=record.spec.state is DeviceState.COMMITTED,
+        read_only=record.spec.read_only,
+        filesystem=intent.filesystem,
+        # A snapshot that is larger than its origin still has the origin's filesystem on it.
+        filesystem_size=Sectors(0) if grown else intent.size,
+        origin=intent.origin,
+    )
+
+
+def _adopt(case: DeviceCase, record: ThinDevice, plan: Plan) -> Plan:
+    """Take over a thin that exists, with the name and the UUID (or none) that it has."""
+    adopt = record.spec.adopt
+    assert adopt is not None  # noqa: S101  # the caller looked
+    assert case.ids is not None  # noqa: S101
+    live = case.live
+    if live is None and adopt.device_id not in case.ids:
+        message = f"thin id {adopt.device_id}, which {case.key} is to adopt, is not in the pool"
+        return plan.under(Reason.METADATA_MISMATCH, message)
+    size = live.length if live is not None else Sectors(0)
+    if live is None and record.spec.size is not None:
+        size = sectors(record.spec.size)
+    if size == 0:
+        message = f"{adopt.dm_name} is not active, so its size cannot be seen: add `size` to the record of {case.key}"
+        return plan.under(Reason.INVALID_CHANGE, message)
+    known = KnownDevice(
+        key=case.key,
+        uuid=live.info.uuid if live is not None else "",
+        dm_name=adopt.dm_name,
+        thin_id=adopt.device_id,
+        size=size,
+        active=live is not None and isinstance(live.status, ThinStatus),
+        filesystem=record.spec.filesystem.type if record.spec.filesystem is not None else "",
+        filesystem_size=size,
+        adopted=True,
+    )
+    return plan.but(KnowDevice(case.key, known))

@@ -1,0 +1,97 @@
+"""Pools whose records are Inactive or Absent: taken down, and deleted only when provably empty."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reconciler.model.condition import Reason
+from reconciler.model.live import LiveBacking, PathKind, Superblock
+from reconciler.model.records import ThinPool
+from reconciler.model.steps import DeleteFile, DetachLoop, Forget, KnowPool, RemovePool, Step, ZeroSuperblock
+from reconciler.planner.cases import PoolCase
+from reconciler.planner.plan import Plan
+from reconciler.planner.pool_missing import plan_missing
+from reconciler.planner.pool_words import backings, find
+
+
+def plan_inactive(case: PoolCase, record: ThinPool) -> Plan:
+    """Down with the pool once nothing is above it."""
+    if case.live.device is not None and case.devices_live:
+        message = f"pool {case.name} is to be inactive, and {', '.join(case.devices_live[:5])} are still active on it"
+        return find(case, Reason.BUSY, message)
+    steps = _take_down(case, record)
+    if not steps:
+        return find(case, Reason.CONVERGED, "as desired: inactive")
+    message = f"pool {case.name} is to be inactive: taking it down"
+    return find(case, Reason.ACTIVE_BUT_DESIRED_INACTIVE, message).but(*steps)
+
+
+def _take_down(case: PoolCase, record: ThinPool) -> tuple[Step, ...]:
+    known = case.known
+    remove: tuple[Step, ...] = ()
+    if case.live.device is not None and known is not None:
+        remove = (RemovePool(record.dm_name, case.live.device.info.uuid),)
+    if known is None:
+        return remove
+    return (*remove, *_detach(record, case.live.data, case.live.metadata, live=case.live.device is not None))
+
+
+def _detach(record: ThinPool, data: LiveBacking, metadata: LiveBacking, *, live: bool) -> tuple[Step, ...]:
+    """The loops on the pool's own files, but for those that somebody else uses."""
+    pairs = zip(backings(record), (data, metadata), strict=True)
+    return tuple(
+        DetachLoop(wanted.file)
+        for wanted, found in pairs
+        if wanted.file is not None and len(found.loops) == 1 and (live or not found.used_by)
+    )
+
+
+def plan_gone(case: PoolCase, record: ThinPool) -> Plan:
+    """Absent: delete the pool, but only an empty one, and of its files only those that the reconciler made."""
+    known = case.known
+    if known is None:
+        return find(case, Reason.CONVERGED, "as desired: absent")
+    left = f"delete them first with `state: Absent` in their records, or see `dm-reconciler describe pool {case.name}`"
+    if case.known_devices:
+        return find(
+            case, Reason.BUSY, f"pool {case.name} still has the devices {', '.join(case.known_devices[:5])}: {left}"
+        )
+    if case.devices_live:
+        return find(case, Reason.BUSY, f"{', '.join(case.devices_live[:5])} are active on pool {case.name}: {left}")
+    if not known.created:
+        return _destroy(case, record)
+    if case.live.metadata.kind is PathKind.MISSING or case.live.metadata.superblock is Superblock.ZERO:
+        message = f"the metadata of pool {case.name} is gone, so nobody can tell that it is empty"
+        forget = f"if it may be lost, `dm-reconciler forget pool {case.name}`"
+        return find(case, Reason.METADATA_MISMATCH, f"{message}; bring it back, or {forget}")
+    if case.live.device is None:
+        return plan_missing(case, record)
+    return _if_empty(case, record)
+
+
+def _if_empty(case: PoolCase, record: ThinPool) -> Plan:
+    if case.ids is None:
+        return Plan(
+            find(case, Reason.PRESENT_BUT_DESIRED_ABSENT, "reading the pool's thin ids").condition, needs_ids=True
+        )
+    if case.ids:
+        ids = ", ".join(str(number) for number in sorted(case.ids)[:20])
+        message = f"pool {case.name} still holds the thin ids {ids}: it is deleted only when it is empty"
+        return find(case, Reason.BUSY, message)
+    return _destroy(case, record)
+
+
+def _destroy(case: PoolCase, record: ThinPool) -> Plan:
+    """That it may go is flushed first, so that a crash on the way does not leave a known pool without metadata."""
+    known = case.known
+    assert known is not None  # noqa: S101  # the caller looked
+    steps: list[Step] = [KnowPool(record.key, replace(known, created=False))] if known.created else []
+    if case.live.device is not None:
+        steps.append(RemovePool(record.dm_name, case.live.device.info.uuid))
+    if case.live.device is not None or case.live.metadata.superblock is Superblock.POOL:
+        steps.append(ZeroSuperblock(known.metadata))
+    steps += _detach(record, case.live.data, case.live.metadata, live=case.live.device is not None)
+    steps += [DeleteFile(path) for path in known.made_files]
+    steps.append(Forget(record.key))
+    message = f"pool {case.name} is to be absent and is empty: deleting it"
+    return find(case, Reason.PRESENT_BUT_DESIRED_ABSENT, message).but(*steps)

@@ -1,0 +1,30 @@
+"""Pools of somebody else's (LVM's, containerd's): looked at, never created, extended, resumed or removed."""
+
+from __future__ import annotations
+
+from reconciler.model.condition import Reason
+from reconciler.model.records import PoolState, ThinPool
+from reconciler.model.status import PoolFailure, PoolMode
+from reconciler.planner.cases import PoolCase
+from reconciler.planner.plan import Plan
+from reconciler.planner.pool_words import find
+
+
+def plan_external(case: PoolCase, record: ThinPool) -> Plan:
+    """A find, never a step: its owner mends it."""
+    if record.spec.state is not PoolState.ACTIVE:
+        message = f"pool {case.name} is external: its owner decides whether it is there; remove `state` from the record"
+        return find(case, Reason.INVALID_CHANGE, message)
+    device = case.live.device
+    if device is None or not device.info.live_table:
+        return find(
+            case, Reason.POOL_MISSING, f"pool {case.name} is external and not active: its owner must activate it"
+        )
+    if device.info.suspended:
+        message = f"pool {case.name} is external and suspended: its owner must resume it (`dmsetup resume {case.name}`)"
+        return find(case, Reason.POOL_SUSPENDED, message)
+    status = case.live.status
+    if status is None or isinstance(status, PoolFailure) or status.mode is not PoolMode.RW:
+        word = "without a status" if status is None else status.mode.value
+        return find(case, Reason.POOL_UNHEALTHY, f"pool {case.name} is external and {word}: its owner must repair it")
+    return find(case, Reason.CONVERGED, "as desired; its owner keeps it")

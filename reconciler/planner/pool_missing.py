@@ -1,0 +1,204 @@
+"""A pool whose device is not there: made anew only where the store never knew it and nothing is in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from reconciler.model.condition import Reason
+from reconciler.model.knowledge import KnownPool
+from reconciler.model.live import LiveBacking, PathKind, Superblock
+from reconciler.model.records import Backing, ThinPool
+from reconciler.model.steps import (
+    ActivatePool,
+    AttachLoop,
+    CheckMetadata,
+    GrowFile,
+    KnowPool,
+    MakeFile,
+    PoolShape,
+    Step,
+)
+from reconciler.model.units import Bytes, format_size, sectors
+from reconciler.planner.access import expected_transactions
+from reconciler.planner.cases import PoolCase
+from reconciler.planner.plan import Plan
+from reconciler.planner.pool_words import backings, contradiction, find, shape_of, whole_blocks
+
+
+def plan_missing(case: PoolCase, record: ThinPool) -> Plan:
+    """Known and whole: brought back. Known and not whole: left. Never known: created, or Conflict."""
+    conflict = _conflict(case, record)
+    if conflict:
+        return find(case, Reason.CONFLICT, conflict)
+    if case.known is not None and case.known.created:
+        return _bring_back(case, record, case.known)
+    metadata = case.live.metadata
+    if case.known is None and metadata.superblock is Superblock.POOL:
+        return _stranger(case, record)
+    return _create(case, record)
+
+
+def _pairs(case: PoolCase, record: ThinPool) -> Iterator[tuple[str, Backing, LiveBacking]]:
+    data, metadata = backings(record)
+    yield "data", data, case.live.data
+    yield "metadata", metadata, case.live.metadata
+
+
+def _conflict(case: PoolCase, record: ThinPool) -> str:
+    """What is wrong with the places that the pool is to lie on, whether or not the pool is known."""
+    for word, wanted, live in _pairs(case, record):
+        expected = PathKind.FILE if wanted.file is not None else PathKind.BLOCK
+        if live.kind not in {expected, PathKind.MISSING}:
+            found = {"file": "a plain file", "block": "a block device"}.get(live.kind, "neither file nor block device")
+            return f"{word}: {wanted.path} is {found}; the record needs {_article(expected)}"
+        if live.used_by:
+            return f"{word}: {wanted.path} is in use by {', '.join(live.used_by)}; name another, or end that use"
+        if len(live.loops) > 1:
+            loops = ", ".join(loop.path for loop in live.loops)
+            return f"{word}: {wanted.path} is on several loops at once ({loops}), which corrupts it; detach all but one"
+    return ""
+
+
+def _article(kind: PathKind) -> str:
+    return "a plain file" if kind is PathKind.FILE else "a block device"
+
+
+def _stranger(case: PoolCase, record: ThinPool) -> Plan:
+    """The metadata holds a pool that this store has never seen."""
+    if not record.spec.adopt:
+        message = (
+            f"{backings(record)[1].path} already holds a pool that this store has never seen: nothing is touched. "
+            f"`adopt: true` in the record takes it over; `dm-reconciler import live` writes records for what is in it"
+        )
+        return find(case, Reason.METADATA_MISMATCH, message)
+    known = replace(_known(case, record), created=True, transaction_id=case.live.metadata.transaction_id or 0)
+    return find(case, Reason.POOL_MISSING, "taking the pool over").but(KnowPool(record.key, known))
+
+
+def _create(case: PoolCase, record: ThinPool) -> Plan:
+    obstacle = _obstacle(case, record)
+    if obstacle is not None:
+        return obstacle
+    known, shape = _known(case, record), shape_of(record)
+    steps: list[Step] = [KnowPool(record.key, known)] if known != case.known else []
+    for word, wanted, live in _pairs(case, record):
+        steps += _make(wanted, live, allocate=wanted.preallocate or word == "metadata")
+    steps.append(ActivatePool(record.dm_name, known.uuid, shape, transaction_id=0))
+    steps.append(KnowPool(record.key, replace(known, created=True)))
+    return find(case, Reason.POOL_MISSING, f"pool {case.name} does not exist yet: creating it").but(*steps)
+
+
+def _obstacle(case: PoolCase, record: ThinPool) -> Plan | None:
+    """Why a pool cannot be created where the record says."""
+    made = case.known.made_files if case.known is not None else ()
+    for word, wanted, live in _pairs(case, record):
+        if live.kind is PathKind.MISSING:
+            if wanted.file is None:
+                return find(case, Reason.POOL_MISSING, f"{word}: {wanted.path} does not exist (yet); waiting for it")
+            if not live.folder_exists:
+                return find(
+                    case, Reason.CONFLICT, f"{word}: the folder of {wanted.path} does not exist; make or mount it"
+                )
+            if wanted.size is not None and wanted.size > live.free_space and (wanted.preallocate or word == "metadata"):
+                return find(
+                    case, Reason.CONFLICT, f"{word}: {format_size(wanted.size)} do not fit beside {wanted.path}"
+                )
+            continue
+        if wanted.path in made or (case.known is not None and live.superblock is Superblock.POOL):
+            continue
+        full = _in_the_way(wanted, live, is_metadata=word == "metadata")
+        if full:
+            return find(case, Reason.CONFLICT, f"{word}: {full}; name another, or empty it yourself if it may be lost")
+    block = sectors(record.spec.block_size)
+    if whole_blocks(_size(record.spec.data, case.live.data), block) == 0:
+        return find(case, Reason.CONFLICT, f"data: smaller than one block of {format_size(record.spec.block_size)}")
+    return None
+
+
+def _in_the_way(wanted: Backing, live: LiveBacking, *, is_metadata: bool) -> str:
+    if live.signature:
+        return f"{wanted.path} carries {live.signature}"
+    if live.kind is PathKind.FILE and live.size and live.allocated:
+        return f"the file {wanted.path} was not made by the reconciler, and is not empty"
+    if is_metadata and live.kind is PathKind.BLOCK and live.superblock is not Superblock.ZERO:
+        return f"{wanted.path} does not begin with zeros"
+    return ""
+
+
+def _size(backing: Backing | None, live: LiveBacking) -> Bytes:
+    if backing is None or backing.file is None:
+        return live.size
+    return backing.size or live.size
+
+
+def _known(case: PoolCase, record: ThinPool) -> KnownPool:
+    """What is flushed before the first effect: the files that are about to be made are ours."""
+    data, metadata = backings(record)
+    missing = {
+        wanted.path
+        for _, wanted, live in _pairs(case, record)
+        if wanted.file is not None and live.kind is PathKind.MISSING
+    }
+    made = set(case.known.made_files) if case.known is not None else set()
+    return KnownPool(
+        name=case.name,
+        uuid=case.known.uuid if case.known is not None else case.new_uuid,
+        created=False,
+        data=data.path,
+        metadata=metadata.path,
+        block=sectors(record.spec.block_size),
+        discards=record.spec.discards,
+        data_size=_size(data, case.live.data),
+        metadata_size=_size(metadata, case.live.metadata),
+        made_files=tuple(sorted(made | missing)),
+    )
+
+
+def _make(wanted: Backing, live: LiveBacking, *, allocate: bool) -> list[Step]:
+    if wanted.file is None or wanted.size is None:
+        return []
+    if live.kind is PathKind.MISSING:
+        return [MakeFile(wanted.file, wanted.size, allocate=allocate), AttachLoop(wanted.file)]
+    grow: list[Step] = [GrowFile(wanted.file, wanted.size, allocate=allocate)] if live.size < wanted.size else []
+    return grow if live.loops else [*grow, AttachLoop(wanted.file)]
+
+
+def _bring_back(case: PoolCase, record: ThinPool, known: KnownPool) -> Plan:
+    """The pool was there before: everything must be as it was left, else nothing is touched."""
+    words = contradiction(case, record)
+    if words:
+        return find(case, Reason.INVALID_CHANGE, f"{words}; put it back in the record, or make a new pool")
+    lost = _lost(case, record, known)
+    if lost:
+        message = f"{lost}. Nothing is made in its place: bring it back (is its filesystem mounted?)"
+        return find(case, Reason.METADATA_MISMATCH, f"{message}, or `state: Absent` if it may be lost")
+    detached = [w.path for _, w, live in _pairs(case, record) if w.file is not None and not live.loops]
+    shape: PoolShape = shape_of(record)
+    steps: list[Step] = [AttachLoop(path) for path in detached]
+    steps.append(CheckMetadata(known.metadata))
+    steps.append(ActivatePool(record.dm_name, known.uuid, shape, known.transaction_id))
+    if detached:
+        message = f"no loop is on {' and '.join(detached)}: attaching, then activating pool {case.name}"
+        return find(case, Reason.LOOP_DETACHED, message).but(*steps)
+    return find(case, Reason.POOL_MISSING, f"pool {case.name} is not active: activating it").but(*steps)
+
+
+def _lost(case: PoolCase, record: ThinPool, known: KnownPool) -> str:
+    """What is not as the store left it; empty if all is."""
+    for word, wanted, live in _pairs(case, record):
+        if live.kind is PathKind.MISSING:
+            return f"the {word} of pool {case.name}, {wanted.path}, is missing"
+        before = known.data_size if word == "data" else known.metadata_size
+        if live.size < before:
+            return f"the {word} of pool {case.name}, {wanted.path}, is shorter than it was"
+    metadata = case.live.metadata
+    if metadata.superblock is not Superblock.POOL:
+        word = {"zero": "zeros", "unread": "nothing that can be read"}.get(metadata.superblock, "something else")
+        return f"the metadata of pool {case.name}, {known.metadata}, begins with {word} where its superblock was"
+    if metadata.transaction_id not in expected_transactions(case):
+        return (
+            f"the metadata of pool {case.name} is at transaction {metadata.transaction_id}, the store expects "
+            f"{known.transaction_id}: one of the two is an old copy (`dm-reconciler doctor --fix` compares them)"
+        )
+    return ""
