@@ -78,6 +78,9 @@ class Disks(Protocol):
     def file_facts(self, path: str) -> tuple[Bytes, Bytes]:
         """(allocated on disk, free in its filesystem) of a file, or of the folder where it would be made."""
 
+    def folder_exists(self, path: str) -> bool:
+        """Whether the folder that the file is in, or would be in, exists."""
+
     def make_file(self, path: str, size: Bytes, *, allocate: bool) -> None:
         """A new file, 0600, durable when this returns. EEXIST: there is one. ENOSPC: removed again."""
 
@@ -122,6 +125,10 @@ class Disks(Protocol):
 
     def below(self, devno: Devno) -> list[Devno]:
         """The dm devices that lie under it, also through loops and partitions, nearest first; itself first if it is one."""
+
+
+    def stands_on(self, paths: Sequence[str]) -> frozenset[Devno]:
+        """The dm devices under the filesystems of these paths, and under swap."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,17 +151,50 @@ ThinIds = Mapping[int, ThinEntry]
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a pool's data or metadata is: a block device, or a plain file that takes a loop."""
+
+    path: str
+    is_file: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What a worker looks at: one pool and the names of its devices."""
+
+    pool: str
+    data: Place | None
+    """None for a pool of somebody else's."""
+    metadata: Place | None
+    names: frozenset[str]
+    """dm names of the pool's devices, private ones included, whether or not they exist."""
+    fresh: bool = False
+    """The store has not created the pool: look also for what could be in the way of creating it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookRequest:
+    """How to look. Without names: at all of the pool's devices, thoroughly at a part of them in turn."""
+
+    names: frozenset[str] | None = None
+    thorough: bool = False
+    """At everything, tables and nodes included, whether or not something seems to have changed."""
+    ids: bool = False
+    holders: bool = False
+    """Also who has those names open."""
+
+
+@dataclass(frozen=True, slots=True)
 class PoolLook:
     """One look at a pool and its devices, everything in one answer."""
 
     pool: LivePool
     devices: Mapping[str, LiveDevice] = field(default_factory=dict)
-    """By dm name: those that were asked for and exist."""
-    others: Mapping[str, LiveDevice] = field(default_factory=dict)
-    """By dm name: devices on the pool, or with this store's UUIDs, that were not asked for."""
+    """By dm name: those that are not as they were at this worker's last look. Private devices, and devices of
+    others that lie on the pool, are among them."""
+    gone: frozenset[str] = frozenset()
+    """dm names that were there at this worker's last look."""
     ids: ThinIds | None = None
     """None: not asked for, or the pool could not tell."""
     protected: frozenset[Devno] = frozenset()
     """Devices that the daemon itself stands on (root, swap, its state): never suspended."""
-    partial: bool = False
-    """Only some devices were looked at: one that was asked for and is missing here may still be unchanged."""

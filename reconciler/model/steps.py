@@ -36,8 +36,6 @@ class Activate(HostStep):
     uuid: str
     table: Target
     read_only: bool = False
-    has_filesystem: bool = True
-    """False keeps udev from scanning a device that has nothing to be found yet."""
     action: ClassVar[str] = "activate"
 
 
@@ -73,7 +71,6 @@ class Remove(HostStep):
 
 @dataclass(frozen=True, slots=True)
 class CancelDeferredRemove(HostStep):
-    pool: str
     action: ClassVar[str] = "cancel_deferred_remove"
 
 
@@ -210,6 +207,10 @@ class PoolShape:
     discards: str
     error_if_full: bool
 
+    def features(self) -> str:
+        """The feature words of the table, with their count before them."""
+        return self.table(Sectors(self.block), Devno(0, 0), Devno(0, 0)).target().params.split(" ", 4)[4]
+
     def low_water(self, length: Sectors) -> int:
         """Blocks, of a data device of that length."""
         return length // self.block * self.low_water_percent // 100
@@ -234,7 +235,9 @@ class ActivatePool(HostStep):
     uuid: str
     shape: PoolShape
     transaction_id: int
-    """What the pool must answer with."""
+    """What the metadata must say in the moment before."""
+    fresh: bool = False
+    """The metadata may be zeros: the kernel then formats it. Never so for a pool that was there before."""
     action: ClassVar[str] = "activate_pool"
 
 
@@ -250,13 +253,6 @@ class LoadPool(HostStep):
 class RemovePool(HostStep):
     uuid: str
     action: ClassVar[str] = "remove_pool"
-
-
-@dataclass(frozen=True, slots=True)
-class ReleaseMetadataSnapshot(HostStep):
-    """One that a crash while reading ids has left held."""
-
-    action: ClassVar[str] = "release_metadata_snap"
 
 
 @dataclass(frozen=True, slots=True)

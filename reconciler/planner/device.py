@@ -11,8 +11,8 @@ from reconciler.model.records import DeviceState, PoolState, ThinDevice, ThinPoo
 from reconciler.model.steps import Clear, Remove, Resume, Step
 from reconciler.model.units import sectors
 from reconciler.planner.cases import Access, DeviceCase
-from reconciler.planner.device_active import plan_active
 from reconciler.planner.device_absent import plan_absent
+from reconciler.planner.device_active import plan_active
 from reconciler.planner.device_inactive import plan_inactive, take_down
 from reconciler.planner.device_words import after_grace, converged, find, shows_thin
 from reconciler.planner.identity import owner_of, owns_device

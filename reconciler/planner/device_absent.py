@@ -7,7 +7,7 @@ from reconciler.model.knowledge import Intent, IntentKind, KnownDevice
 from reconciler.model.names import private_dm_name, private_uuid
 from reconciler.model.records import ThinDevice
 from reconciler.model.status import PoolStatus
-from reconciler.model.steps import Begin, DeleteThin, DiscardThin, Finish, Forget, SetTransactionId, Step
+from reconciler.model.steps import Begin, DeleteThin, DiscardThin, Finish, SetTransactionId, Step
 from reconciler.planner.cases import DeviceCase
 from reconciler.planner.device_inactive import take_down
 from reconciler.planner.device_words import converged, find, thin_target
@@ -29,8 +29,6 @@ def delete(case: DeviceCase, known: KnownDevice, plan: Plan, *, discard: bool) -
     """Delete a thin of a healthy pool, with the intent flushed first."""
     if case.other_intent:
         return plan.under(Reason.WAITING_FOR_POOL, f"another operation on pool {case.key.pool} has to end first")
-    if case.ids is not None and known.thin_id not in case.ids:
-        return plan.but(Forget(case.key))
     status = case.pool.status
     assert isinstance(status, PoolStatus)  # noqa: S101  # full access means that it answers
     intent = Intent(

@@ -96,13 +96,7 @@ def _grow(case: DeviceCase, record: ThinDevice, known: KnownDevice) -> tuple[Ste
 
 
 def _activate(case: DeviceCase, record: ThinDevice, known: KnownDevice) -> Plan:
-    step = Activate(
-        known.dm_name,
-        known.uuid,
-        _target(case, record, known),
-        read_only=record.spec.read_only,
-        has_filesystem=bool(known.filesystem) or known.adopted or bool(known.origin),
-    )
+    step = Activate(known.dm_name, known.uuid, _target(case, record, known), read_only=record.spec.read_only)
     message = f"{known.dm_name} is not active"
     warning = f'device "{known.dm_name}" is recorded as Active but is not active, activating it' if known.active else ""
     plan = find(case, Reason.INACTIVE_BUT_DESIRED_ACTIVE, message).but(step, *_know(case, record, known))
@@ -159,7 +153,7 @@ def _rest(case: DeviceCase, record: ThinDevice, known: KnownDevice, live: LiveDe
         plan = find(
             case, Reason.DEFERRED_REMOVE_PENDING, f"{info.name} is to vanish at its last close: cancelling that"
         )
-        return plan.but(CancelDeferredRemove(info.name, case.key.pool))
+        return plan.but(CancelDeferredRemove(info.name))
     if live.missing_nodes:
         plan = find(case, Reason.NODE_MISSING, f"missing: {', '.join(live.missing_nodes)}")
         return after_grace(case, Sign.NODE, plan.but(RefreshNodes(info.name, info.devno)), NODE_GRACE)

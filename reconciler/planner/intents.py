@@ -67,7 +67,7 @@ def _undo(case: DeviceCase, intent: Intent) -> tuple[Step, ...]:
     empty = intent.kind is IntentKind.SNAPSHOT or intent.made or entry.mapped_blocks == 0
     if entry.created_at == intent.transaction_id and empty:
         return (DeleteThin(case.key.pool, intent.thin_id, _transaction(case)), abandon)
-    return (abandon, NoteTaken(case.key, intent.thin_id))
+    return (NoteTaken(case.key, intent.thin_id), abandon)
 
 
 def _unfreeze_later(case: DeviceCase, intent: Intent) -> tuple[Step, ...]:

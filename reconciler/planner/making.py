@@ -115,9 +115,7 @@ def _steps(case: DeviceCase, record: ThinDevice, intent: Intent, origin: Origin 
     steps.append(Finish(case.key, device_of(intent, record)))
     if record.spec.state is DeviceState.ACTIVE:
         table = thin_target(case, intent.thin_id, intent.size)
-        has_filesystem = record.spec.filesystem is not None
-        read_only = record.spec.read_only
-        steps.append(Activate(intent.dm_name, intent.uuid, table, read_only, has_filesystem=has_filesystem))
+        steps.append(Activate(intent.dm_name, intent.uuid, table, read_only=record.spec.read_only))
     return tuple(steps)
 
 

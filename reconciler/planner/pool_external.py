@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from reconciler.model.condition import Reason
+from reconciler.model.knowledge import KnownPool
+from reconciler.model.live import LiveDevice
 from reconciler.model.records import PoolState, ThinPool
 from reconciler.model.status import PoolFailure, PoolMode
+from reconciler.model.steps import KnowPool
+from reconciler.model.units import Sectors
 from reconciler.planner.cases import PoolCase
 from reconciler.planner.plan import Plan
 from reconciler.planner.pool_words import find
@@ -27,4 +31,13 @@ def plan_external(case: PoolCase, record: ThinPool) -> Plan:
     if status is None or isinstance(status, PoolFailure) or status.mode is not PoolMode.RW:
         word = "without a status" if status is None else status.mode.value
         return find(case, Reason.POOL_UNHEALTHY, f"pool {case.name} is external and {word}: its owner must repair it")
-    return find(case, Reason.CONVERGED, "as desired; its owner keeps it")
+    plan = find(case, Reason.CONVERGED, "as desired; its owner keeps it")
+    return plan if case.known is not None else plan.but(KnowPool(record.key, _known(case.name, device)))
+
+
+def _known(name: str, device: LiveDevice) -> KnownPool:
+    """So that the store can hold what is adopted from it; of the pool itself it notes nothing more."""
+    nothing = Sectors(0)
+    return KnownPool(
+        name, device.info.uuid, created=True, data="", metadata="", block=nothing, discards="", external=True
+    )

@@ -84,7 +84,7 @@ def _create(case: PoolCase, record: ThinPool) -> Plan:
     steps: list[Step] = [KnowPool(record.key, known)] if known != case.known else []
     for word, wanted, live in _pairs(case, record):
         steps += _make(wanted, live, allocate=wanted.preallocate or word == "metadata")
-    steps.append(ActivatePool(record.dm_name, known.uuid, shape, transaction_id=0))
+    steps.append(ActivatePool(record.dm_name, known.uuid, shape, transaction_id=0, fresh=True))
     steps.append(KnowPool(record.key, replace(known, created=True)))
     return find(case, Reason.POOL_MISSING, f"pool {case.name} does not exist yet: creating it").but(*steps)
 
@@ -177,7 +177,7 @@ def _bring_back(case: PoolCase, record: ThinPool, known: KnownPool) -> Plan:
     shape: PoolShape = shape_of(record)
     steps: list[Step] = [AttachLoop(path) for path in detached]
     steps.append(CheckMetadata(known.metadata))
-    steps.append(ActivatePool(record.dm_name, known.uuid, shape, known.transaction_id))
+    steps.append(ActivatePool(record.dm_name, known.uuid, shape, case.live.metadata.transaction_id or 0))
     if detached:
         message = f"no loop is on {' and '.join(detached)}: attaching, then activating pool {case.name}"
         return find(case, Reason.LOOP_DETACHED, message).but(*steps)

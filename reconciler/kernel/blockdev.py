@@ -1,0 +1,143 @@
+"""What lies above and below a block device, and who has it open. Source: /sys and /proc, which open no device.
+
+Only for a loop below something is the loop opened, to ask which filesystem its file is on.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+from reconciler.kernel import loops
+from reconciler.kernel.hostcalls import devno_of, name_of, read_attribute, read_devno, sysfs
+from reconciler.kernel.mounts import GONE, all_processes, mounts, read_mountinfo, swap_devices
+from reconciler.model.table import Devno
+
+
+def above(devno: Devno) -> list[str]:
+    """Names of the devices that lie on it or on its partitions, and of partitions that are mounted. dm devices by their
+    dm name, all others by the kernel's.
+    """
+    names = _directly_above(devno)
+    for partition in _partitions(devno):
+        names += _directly_above(partition)
+        if mounts(partition):
+            names.append(name_of(partition))
+    return sorted(set(names))
+
+
+def processes(devno: Devno) -> list[str]:
+    """`dd (pid 412)` for each process, but this one, that has a node of the device open."""
+    return [f"{_command(pid)} (pid {pid})" for pid in all_processes() if pid != os.getpid() and _has_open(pid, devno)]
+
+
+def below(devno: Devno) -> list[Devno]:
+    """The dm devices under it, nearest first; itself first if it is one. Through partitions, and through loops to what
+    their files lie on.
+    """
+    found: list[Devno] = []
+    seen = {devno}
+    waiting = deque([devno])
+    while waiting:
+        here = waiting.popleft()
+        if (sysfs(here) / "dm").exists():
+            found.append(here)
+        for lower in _directly_below(here):
+            if lower not in seen:
+                seen.add(lower)
+                waiting.append(lower)
+    return found
+
+
+def filesystem_device(device: int) -> list[Devno]:
+    """The block devices of the filesystem whose files have this st_dev: itself, or what an anonymous number is mounted
+    from (btrfs names one of its devices; overlay and tmpfs none).
+    """
+    devno = devno_of(device)
+    if devno.major != 0:
+        return [devno]
+    sources = {mount.source for mount in read_mountinfo("self") if mount.devno == devno and mount.source[:1] == "/"}
+    return [found for source in sorted(sources) if (found := _block_device(source)) is not None]
+
+
+def stands_on(paths: Sequence[str]) -> frozenset[Devno]:
+    """The dm devices under the filesystems of these paths, and those that are swapped to."""
+    found = {lower for path in paths for devno in filesystem_device(Path(path).stat().st_dev) for lower in below(devno)}
+    return frozenset(found | {lower for devno in swap_devices() for lower in below(devno)})
+
+
+def _directly_above(devno: Devno) -> list[str]:
+    holders = sysfs(devno) / "holders"
+    names = [read_attribute(holder / "dm/name") or holder.name for holder in _entries(holders)]
+    # A loop on a whole block device is no holder in /sys.
+    return names + [Path(loop.path).name for loop in loops.loops_on_device(devno)]
+
+
+def _partitions(devno: Devno) -> list[Devno]:
+    folder = sysfs(devno)
+    return [part for file in folder.glob("*/partition") if (part := read_devno(file.parent)) is not None]
+
+
+def _directly_below(devno: Devno) -> list[Devno]:
+    folder = sysfs(devno)
+    if (folder / "partition").exists():
+        disk = read_devno(folder.resolve().parent)
+        return [] if disk is None else [disk]
+    slaves = [slave for entry in _entries(folder / "slaves") if (slave := read_devno(entry)) is not None]
+    return slaves + _behind_loop(devno)
+
+
+def _behind_loop(devno: Devno) -> list[Devno]:
+    seen = loops.behind(devno)
+    if seen is None:
+        return []
+    if seen.block_device:
+        return [devno_of(seen.block_device)]
+    return filesystem_device(seen.device)
+
+
+def _has_open(pid: int, devno: Devno) -> bool:
+    number = os.makedev(devno.major, devno.minor)
+    for link in _descriptors(pid):
+        try:
+            # Only what looks like a path: stat of a socket or pipe costs, and tells nothing.
+            if not str(link.readlink()).startswith("/"):
+                continue
+            facts = link.stat()
+        except OSError:  # closed or ended meanwhile, or on a filesystem that does not answer root (FUSE)
+            continue
+        if stat.S_ISBLK(facts.st_mode) and facts.st_rdev == number:
+            return True
+    return False
+
+
+def _descriptors(pid: int) -> list[Path]:
+    try:
+        return list(Path(f"/proc/{pid}/fd").iterdir())
+    except (*GONE, PermissionError):  # ended, or hidden from us: then it cannot be named
+        return []
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+    except GONE:
+        return "ended"
+
+
+def _block_device(path: str) -> Devno | None:
+    try:
+        facts = Path(path).stat()
+    except OSError:  # a path of another namespace: not to be found from here
+        return None
+    return devno_of(facts.st_rdev) if stat.S_ISBLK(facts.st_mode) else None
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -1,0 +1,113 @@
+"""Each step as the commands that a person would type for it: what `plan` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from reconciler.kernel import dmsetup, shell
+from reconciler.kernel.protocol import Mkfs
+from reconciler.kernel.superblock import SIZE
+from reconciler.model.steps import (
+    Activate,
+    ActivatePool,
+    AttachLoop,
+    CancelDeferredRemove,
+    CheckMetadata,
+    Clear,
+    CreateSnapshot,
+    CreateThin,
+    DeleteFile,
+    DeleteThin,
+    DetachLoop,
+    DiscardThin,
+    GrowFile,
+    GrowFilesystem,
+    HostStep,
+    Load,
+    LoadPool,
+    MakeFile,
+    MakeFilesystem,
+    PoolShape,
+    RefreshNodes,
+    Remove,
+    RemovePool,
+    Resume,
+    SetTransactionId,
+    Step,
+    ZeroSuperblock,
+)
+from reconciler.model.table import Target
+
+
+def commands_of(step: Step) -> list[str]:
+    """The command lines of a step; none for a step that only concerns the store."""
+    return _COMMANDS[type(step)](step) if isinstance(step, HostStep) else []
+
+
+def _activation(name: str, uuid: str, table: Target, *, read_only: bool = False) -> list[str]:
+    return [dmsetup.create(name, uuid), dmsetup.load(name, (table,), read_only=read_only), dmsetup.resume(name)]
+
+
+def _load(step: Load) -> list[str]:
+    return [dmsetup.load(step.subject, (step.table,), read_only=step.read_only), dmsetup.resume(step.subject)]
+
+
+def _snapshot(step: CreateSnapshot) -> list[str]:
+    message = dmsetup.message(step.subject, f"create_snap {step.thin_id} {step.origin_id}")
+    if not step.suspend:
+        return [message]
+    return [dmsetup.suspend(step.suspend), message, dmsetup.resume(step.suspend)]
+
+
+def _mkfs(step: MakeFilesystem) -> list[str]:
+    node = f"/dev/mapper/{step.subject}"
+    made = shell.mkfs(node, Mkfs(step.type, step.label, step.block_size, discard=step.discard))
+    return [*_activation(step.subject, step.uuid, step.table), shell.line(made), dmsetup.remove(step.subject)]
+
+
+def _discard(step: DiscardThin) -> list[str]:
+    discard = shell.line(shell.discard(f"/dev/mapper/{step.subject}"))
+    return [*_activation(step.subject, step.uuid, step.table), discard, dmsetup.remove(step.subject)]
+
+
+def _pool_load(name: str, shape: PoolShape) -> list[str]:
+    """Loops have no numbers yet, so the places are named by their paths, as a shell would find them."""
+    table = f"0 $(blockdev --getsz $DATA) thin-pool $METADATA $DATA {shape.block} $LOW_WATER {shape.features()}"
+    return [f'dmsetup load {name} --table "{table}"  # DATA, METADATA: on {shape.data}, {shape.metadata}']
+
+
+_COMMANDS: Final[dict[type[HostStep], Callable[[Any], list[str]]]] = {
+    Activate: lambda step: _activation(step.subject, step.uuid, step.table, read_only=step.read_only),
+    Load: _load,
+    Resume: lambda step: [dmsetup.resume(step.subject)],
+    Clear: lambda step: [dmsetup.clear(step.subject)],
+    Remove: lambda step: [dmsetup.remove(step.subject)],
+    CancelDeferredRemove: lambda step: [dmsetup.message(step.subject, "@cancel_deferred_remove")],
+    RefreshNodes: lambda step: [shell.line(shell.look_again(step.devno)), dmsetup.mknodes(step.subject)],
+    CreateThin: lambda step: [dmsetup.message(step.subject, f"create_thin {step.thin_id}")],
+    CreateSnapshot: _snapshot,
+    DeleteThin: lambda step: [dmsetup.message(step.subject, f"delete {step.thin_id}")],
+    SetTransactionId: lambda step: [
+        dmsetup.message(step.subject, f"set_transaction_id {step.old} {step.old + 1}"),
+    ],
+    MakeFilesystem: _mkfs,
+    DiscardThin: _discard,
+    GrowFilesystem: lambda step: [
+        shell.line(*shell.grow_filesystem(f"/dev/mapper/{step.subject}", step.type, None)),
+    ],
+    MakeFile: lambda step: [shell.line(shell.make_file(step.subject, step.size, allocate=step.allocate))],
+    GrowFile: lambda step: [shell.line(shell.grow_file(step.subject, step.size, allocate=step.allocate))],
+    AttachLoop: lambda step: [shell.line(shell.attach(step.subject))],
+    DetachLoop: lambda step: [f"losetup --associated {step.subject}  # then: losetup --detach LOOP"],
+    CheckMetadata: lambda step: [shell.line(shell.thin_check(step.subject))],
+    ZeroSuperblock: lambda step: [shell.line(shell.zero(step.subject, SIZE))],
+    DeleteFile: lambda step: [shell.line(shell.delete_file(step.subject))],
+    ActivatePool: lambda step: [
+        dmsetup.create(step.subject, step.uuid),
+        *_pool_load(step.subject, step.shape),
+        dmsetup.resume(step.subject),
+    ],
+    LoadPool: lambda step: [*_pool_load(step.subject, step.shape), dmsetup.resume(step.subject)],
+    RemovePool: lambda step: [dmsetup.remove(step.subject)],
+}

@@ -1,0 +1,71 @@
+"""`Disks` of the real host: hands each question to the file that knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reconciler.kernel import blkid, blockdev, files, loops, mounts
+from reconciler.model.live import Loop, PathKind
+from reconciler.model.table import Devno
+from reconciler.model.units import Bytes
+
+
+class HostDisks:
+    """See `kernel.protocol.Disks`. Keeps nothing between calls."""
+
+    def kind(self, path: str) -> tuple[PathKind, Bytes, Devno | None]:
+        return files.kind(path)
+
+    def file_facts(self, path: str) -> tuple[Bytes, Bytes]:
+        return files.file_facts(path)
+
+    def folder_exists(self, path: str) -> bool:
+        return files.folder_exists(path)
+
+    def make_file(self, path: str, size: Bytes, *, allocate: bool) -> None:
+        files.make_file(path, size, allocate=allocate)
+
+    def grow_file(self, path: str, size: Bytes, *, allocate: bool) -> None:
+        files.grow_file(path, size, allocate=allocate)
+
+    def delete_file(self, path: str) -> None:
+        files.delete_file(path)
+
+    def read(self, path: str, length: int) -> bytes:
+        return files.read(path, length)
+
+    def zero(self, path: str, length: int) -> None:
+        files.zero(path, length)
+
+    def loops(self) -> list[Loop]:
+        return loops.loops()
+
+    def loops_on(self, path: str) -> list[Loop]:
+        return loops.loops_on(path)
+
+    def attach(self, path: str) -> Loop:
+        return loops.attach(path)
+
+    def resize_loop(self, loop: Loop) -> None:
+        loops.resize(loop)
+
+    def detach(self, loop: Loop) -> None:
+        loops.detach(loop)
+
+    def signature(self, path: str) -> str:
+        return blkid.signature(path)
+
+    def mounts(self, devno: Devno) -> list[str]:
+        return mounts.mounts(devno)
+
+    def above(self, devno: Devno) -> list[str]:
+        return blockdev.above(devno)
+
+    def processes(self, devno: Devno) -> list[str]:
+        return blockdev.processes(devno)
+
+    def below(self, devno: Devno) -> list[Devno]:
+        return blockdev.below(devno)
+
+    def stands_on(self, paths: Sequence[str]) -> frozenset[Devno]:
+        return blockdev.stands_on(paths)

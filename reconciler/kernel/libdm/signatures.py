@@ -1,0 +1,156 @@
+"""The functions of libdevmapper that are called, their C types, and the structs that they hand out.
+
+Source: libdevmapper.h of 1.02.185 (2022); all of them are there since 1.02.124 (2016).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from ctypes import CFUNCTYPE, POINTER, Structure, c_char_p, c_int, c_int32, c_uint16, c_uint32, c_uint64, c_void_p
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+from typing import Any, Final
+
+Handle = int
+"""A `struct dm_task *`. ctypes gives None for NULL."""
+
+
+class TaskType(IntEnum):
+    """DM_DEVICE_*: the order is part of the library's ABI."""
+
+    CREATE = 0
+    RELOAD = 1
+    REMOVE = 2
+    SUSPEND = 4
+    RESUME = 5
+    INFO = 6
+    DEPS = 7
+    RENAME = 8
+    STATUS = 10
+    TABLE = 11
+    LIST = 13
+    CLEAR = 14
+    MKNODES = 15
+    LIST_VERSIONS = 16
+    TARGET_MSG = 17
+
+
+class UdevFlag(IntFlag):
+    """DM_UDEV_*: what udev's rules are told with an event."""
+
+    DISABLE_SUBSYSTEM_RULES = 0x02
+    DISABLE_DISK_RULES = 0x04
+    DISABLE_OTHER_RULES = 0x08
+    DISABLE_LIBRARY_FALLBACK = 0x20
+    """The nodes are udev's alone; libdevmapper neither makes nor checks them."""
+
+
+MANGLING_NONE: Final = 0
+LOG_LEVEL_MASK: Final = 0x7
+LOG_ERROR: Final = 3
+
+
+class DmInfo(Structure):
+    """struct dm_info, of symbol version DM_1_02_97."""
+
+    exists: int
+    suspended: int
+    live_table: int
+    inactive_table: int
+    open_count: int
+    event_nr: int
+    major: int
+    minor: int
+    read_only: int
+    deferred_remove: int
+    internal_suspend: int
+
+    _fields_ = (
+        ("exists", c_int),
+        ("suspended", c_int),
+        ("live_table", c_int),
+        ("inactive_table", c_int),
+        ("open_count", c_int32),
+        ("event_nr", c_uint32),
+        ("major", c_uint32),
+        ("minor", c_uint32),
+        ("read_only", c_int),
+        ("target_count", c_int32),
+        ("deferred_remove", c_int),
+        ("internal_suspend", c_int),
+    )
+
+
+LogFunction = CFUNCTYPE(None, c_int, c_void_p, c_int, c_int, c_void_p)
+"""dm_log_with_errno_fn: level, file, line, errno, format, and printf's values, which a Python function cannot read."""
+
+_TASK = c_void_p
+_OUT_STRING = POINTER(c_char_p)
+
+FUNCTIONS: Final[Mapping[str, tuple[tuple[Any, ...], Any]]] = {
+    "dm_driver_version": ((c_char_p, c_uint32), c_int),
+    "dm_get_library_version": ((c_char_p, c_uint32), c_int),
+    "dm_get_next_target": ((_TASK, c_void_p, POINTER(c_uint64), POINTER(c_uint64), _OUT_STRING, _OUT_STRING), c_void_p),
+    "dm_log_with_errno_init": ((LogFunction,), None),
+    "dm_set_name_mangling_mode": ((c_int,), c_int),
+    "dm_task_add_target": ((_TASK, c_uint64, c_uint64, c_char_p, c_char_p), c_int),
+    "dm_task_create": ((c_int,), c_void_p),
+    "dm_task_destroy": ((_TASK,), None),
+    "dm_task_get_deps": ((_TASK,), c_void_p),
+    "dm_task_get_errno": ((_TASK,), c_int),
+    "dm_task_get_info": ((_TASK, POINTER(DmInfo)), c_int),
+    "dm_task_get_names": ((_TASK,), c_void_p),
+    "dm_task_get_uuid": ((_TASK,), c_char_p),
+    "dm_task_get_versions": ((_TASK,), c_void_p),
+    "dm_task_no_flush": ((_TASK,), c_int),
+    "dm_task_query_inactive_table": ((_TASK,), c_int),
+    "dm_task_run": ((_TASK,), c_int),
+    "dm_task_set_cookie": ((_TASK, POINTER(c_uint32), c_uint16), c_int),
+    "dm_task_set_message": ((_TASK, c_char_p), c_int),
+    "dm_task_set_name": ((_TASK, c_char_p), c_int),
+    "dm_task_set_newname": ((_TASK, c_char_p), c_int),
+    "dm_task_set_ro": ((_TASK,), c_int),
+    "dm_task_set_sector": ((_TASK, c_uint64), c_int),
+    "dm_task_set_uuid": ((_TASK, c_char_p), c_int),
+    "dm_task_update_nodes": ((), None),
+    "dm_udev_complete": ((c_uint32,), c_int),
+    "dm_udev_get_sync_support": ((), c_int),
+    "dm_udev_set_sync_support": ((c_int,), None),
+    "dm_udev_wait_immediate": ((c_uint32, POINTER(c_int)), c_int),
+}
+"""By C name: argument types and result type. A result of 0 is a failure, but for errnos and sync support."""
+
+
+@dataclass(frozen=True, slots=True)
+class Functions:
+    """The same functions, bound. Any: a pointer or reference that ctypes made."""
+
+    dm_driver_version: Callable[[Any, int], int]
+    dm_get_library_version: Callable[[Any, int], int]
+    dm_get_next_target: Callable[[Handle, int | None, Any, Any, Any, Any], int | None]
+    dm_log_with_errno_init: Callable[[Any], None]
+    dm_set_name_mangling_mode: Callable[[int], int]
+    dm_task_add_target: Callable[[Handle, int, int, bytes, bytes], int]
+    dm_task_create: Callable[[int], Handle | None]
+    dm_task_destroy: Callable[[Handle], None]
+    dm_task_get_deps: Callable[[Handle], int | None]
+    dm_task_get_errno: Callable[[Handle], int]
+    dm_task_get_info: Callable[[Handle, Any], int]
+    dm_task_get_names: Callable[[Handle], int | None]
+    dm_task_get_uuid: Callable[[Handle], bytes | None]
+    dm_task_get_versions: Callable[[Handle], int | None]
+    dm_task_no_flush: Callable[[Handle], int]
+    dm_task_query_inactive_table: Callable[[Handle], int]
+    dm_task_run: Callable[[Handle], int]
+    dm_task_set_cookie: Callable[[Handle, Any, int], int]
+    dm_task_set_message: Callable[[Handle, bytes], int]
+    dm_task_set_name: Callable[[Handle, bytes], int]
+    dm_task_set_newname: Callable[[Handle, bytes], int]
+    dm_task_set_ro: Callable[[Handle], int]
+    dm_task_set_sector: Callable[[Handle, int], int]
+    dm_task_set_uuid: Callable[[Handle, bytes], int]
+    dm_task_update_nodes: Callable[[], None]
+    dm_udev_complete: Callable[[int], int]
+    dm_udev_get_sync_support: Callable[[], int]
+    dm_udev_set_sync_support: Callable[[int], None]
+    dm_udev_wait_immediate: Callable[[int, Any], int]

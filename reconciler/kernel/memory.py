@@ -1,0 +1,21 @@
+"""Keeping the process in memory, so that it can resume what it has suspended even if that carries its own pages."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+from typing import Final
+
+_MCL_CURRENT: Final = 1
+_MCL_FUTURE: Final = 2
+
+_log = logging.getLogger(__name__)
+
+
+def lock_memory() -> None:
+    """mlockall(2), which takes CAP_IPC_LOCK. Where that is missing it is said, once, and work goes on."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE) != 0:
+        reason = os.strerror(ctypes.get_errno())
+        _log.warning("cannot lock the worker in memory (%s): give it CAP_IPC_LOCK", reason)

@@ -1,0 +1,236 @@
+"""Looking: one pool and its devices, in one answer that tells only what has changed since the last.
+
+The order is bottom up, and nothing is asked that could block: with a suspended device below a pool even a noflush
+status hangs, while LIST and INFO always answer (observed on 6.1). INFO is asked of every device on every look; tables,
+statuses and nodes of what INFO shows changed, and of a tenth of the rest in turn, as a table that was swapped
+announces itself nowhere else.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from reconciler.kernel.observe_backing import look_at_backing
+from reconciler.kernel.protocol import Kernel
+from reconciler.model.faults import HostFault
+from reconciler.model.live import (
+    Below,
+    DeviceInfo,
+    Listed,
+    LiveBacking,
+    LiveDevice,
+    LivePool,
+    LookRequest,
+    Place,
+    PoolLook,
+    ThinIds,
+    Watched,
+)
+from reconciler.model.status import PoolFailure, PoolStatus, read_pool_status, read_thin_status
+from reconciler.model.table import Devno, Table
+
+_TURNS: Final = 10
+"""Looks in which each device is looked at thoroughly once."""
+
+
+class Observer:
+    """Remembers what it saw, so that an idle look costs one LIST, one INFO a device, and the pool's status."""
+
+    def __init__(self, kernel: Kernel, watched: Watched, state_dir: Path) -> None:
+        self._kernel = kernel
+        self._watched = watched
+        self._state_dir = state_dir
+        self._seen: dict[str, LiveDevice] = {}
+        self._on_pool: dict[tuple[str, Devno], bool] = {}
+        self._below: list[Devno] = []
+        self._protected: frozenset[Devno] = frozenset()
+        self._data = LiveBacking()
+        self._metadata = LiveBacking()
+        self._turn = 0
+
+    def watch(self, watched: Watched) -> None:
+        """Look at something else from now on. What was seen of devices that are still watched is kept."""
+        self._watched = watched
+        self._turn = 0
+
+    def forget(self) -> None:
+        """Tell everything at the next look, as if it were the first."""
+        self._seen.clear()
+        self._on_pool.clear()
+        self._turn = 0
+
+    def look(self, request: LookRequest) -> PoolLook:
+        listing = {listed.name: listed for listed in self._kernel.dm.list_all()}
+        thorough = request.thorough or self._turn == 0
+        pool = self._look_at_pool(listing, thorough=thorough or request.names is not None)
+        quiet = bool(pool.suspended_below) or pool.device is None or pool.device.info.suspended
+        changed, gone = self._look_at_devices(listing, pool, request, quiet=quiet)
+        if thorough:
+            self._protected = self._look_at_protected()
+        if request.names is None:
+            self._turn = (self._turn + 1) % _TURNS
+        ids = self._read_ids(pool) if request.ids and not quiet else None
+        return PoolLook(pool, changed, gone, ids, self._protected)
+
+    # The pool
+
+    def _look_at_pool(self, listing: dict[str, Listed], *, thorough: bool) -> LivePool:
+        dm, name = self._kernel.dm, self._watched.pool
+        info = dm.info(name) if name in listing else None
+        if thorough or info is None:
+            self._data = self._backing(self._watched.data, info, is_metadata=False)
+            self._metadata = self._backing(self._watched.metadata, info, is_metadata=True)
+        if info is None:
+            self._below = []
+            return LivePool(data=self._data, metadata=self._metadata)
+        if thorough or not self._below:
+            self._below = [devno for devno in self._kernel.disks.below(info.devno) if devno != info.devno]
+        suspended = self._suspended_below(listing)
+        if suspended:
+            device = LiveDevice(info, table=dm.table(name))
+            return LivePool(device, None, self._data, self._metadata, suspended)
+        device = LiveDevice(info, table=dm.table(name), inactive=self._inactive(info))
+        return LivePool(device, self._pool_status(info), self._data, self._metadata)
+
+    def _backing(self, place: Place | None, info: DeviceInfo | None, *, is_metadata: bool) -> LiveBacking:
+        if place is None:
+            return LiveBacking()
+        return look_at_backing(
+            self._kernel.disks,
+            place,
+            pool_is_live=info is not None,
+            fresh=self._watched.fresh,
+            is_metadata=is_metadata,
+        )
+
+    def _suspended_below(self, listing: dict[str, Listed]) -> tuple[Below, ...]:
+        if not self._below:
+            return ()
+        names = {listed.devno: name for name, listed in listing.items()}
+        infos = (self._kernel.dm.info(names[devno]) for devno in self._below if devno in names)
+        return tuple(Below(info.name, info.uuid) for info in infos if info is not None and info.suspended)
+
+    def _pool_status(self, info: DeviceInfo) -> PoolStatus | PoolFailure | None:
+        if not info.live_table:
+            return None
+        lines = self._kernel.dm.status(info.name)
+        if len(lines) != 1 or lines[0][0] != "thin-pool":
+            return None
+        return read_pool_status(lines[0][1])
+
+    # The devices
+
+    def _look_at_devices(
+        self,
+        listing: dict[str, Listed],
+        pool: LivePool,
+        request: LookRequest,
+        *,
+        quiet: bool,
+    ) -> tuple[dict[str, LiveDevice], frozenset[str]]:
+        relevant = self._relevant(listing, pool)
+        turn = self._in_turn(relevant) if request.names is None and not request.thorough else frozenset()
+        asked = request.names if request.names is not None else (relevant if request.thorough else turn)
+        looked_at = relevant if request.names is None else relevant & request.names
+        changed: dict[str, LiveDevice] = {}
+        for name in looked_at:
+            found = self._look_at_device(name, thorough=name in asked, holders=request.holders, quiet=quiet)
+            if found is None:
+                continue  # gone since it was listed: the next lines tell
+            if found != self._seen.get(name):
+                changed[name] = self._seen[name] = found
+        gone = frozenset(name for name in self._seen if name not in relevant)
+        for name in gone:
+            del self._seen[name]
+        return changed, gone
+
+    def _relevant(self, listing: dict[str, Listed], pool: LivePool) -> frozenset[str]:
+        """The watched names that exist, and whatever else lies on the pool."""
+        pool_devno = pool.device.info.devno if pool.device is not None else None
+        self._on_pool = {key: on for key, on in self._on_pool.items() if key[0] in listing}
+        found = set()
+        for name, listed in listing.items():
+            if name == self._watched.pool:
+                continue
+            if name in self._watched.names or (pool_devno is not None and self._lies_on(listed, pool_devno)):
+                found.add(name)
+        return frozenset(found)
+
+    def _lies_on(self, listed: Listed, pool: Devno) -> bool:
+        key = (listed.name, listed.devno)
+        if key not in self._on_pool:
+            try:
+                self._on_pool[key] = pool in self._kernel.dm.deps(listed.name)
+            except HostFault:  # it went away since it was listed, and is asked again if it comes back
+                return False
+        return self._on_pool[key]
+
+    def _in_turn(self, relevant: frozenset[str]) -> frozenset[str]:
+        if self._turn == 0 and not self._seen:
+            return relevant
+        names = sorted(relevant)
+        return frozenset(islice(names, self._turn, None, _TURNS))
+
+    def _look_at_device(self, name: str, *, thorough: bool, holders: bool, quiet: bool) -> LiveDevice | None:
+        info = self._kernel.dm.info(name)
+        if info is None:
+            return None
+        before = self._seen.get(name)
+        if before is not None and before.info == info and not thorough:
+            return before
+        return self._look_closely(info, holders=holders and thorough, quiet=quiet)
+
+    def _look_closely(self, info: DeviceInfo, *, holders: bool, quiet: bool) -> LiveDevice | None:
+        kernel = self._kernel
+        try:
+            table = kernel.dm.table(info.name) if info.live_table else ()
+            lines = [] if quiet or info.suspended or not info.live_table else kernel.dm.status(info.name)
+            inactive = self._inactive(info)
+        except HostFault as fault:
+            if kernel.dm.info(info.name) is None:
+                return None
+            raise fault from None
+        return LiveDevice(
+            info=info,
+            table=table,
+            inactive=inactive,
+            status=read_thin_status(lines[0][1]) if len(lines) == 1 and lines[0][0] == "thin" else None,
+            missing_nodes=kernel.udev.missing(info) if info.live_table and not info.suspended else (),
+            holders=self._holders(info) if holders else (),
+        )
+
+    def _inactive(self, info: DeviceInfo) -> Table:
+        return self._kernel.dm.table(info.name, inactive=True) if info.inactive_table else ()
+
+    def _holders(self, info: DeviceInfo) -> tuple[str, ...]:
+        if not info.open_count:
+            return ()
+        disks = self._kernel.disks
+        mounts = [f"mounted at {place}" if place != "swap" else "swap" for place in disks.mounts(info.devno)]
+        return (*mounts, *(f"device {name}" for name in disks.above(info.devno)), *disks.processes(info.devno))
+
+    def _look_at_protected(self) -> frozenset[Devno]:
+        return self._kernel.disks.stands_on(["/", str(self._state_dir)])
+
+    # The ids
+
+    def _read_ids(self, pool: LivePool) -> ThinIds | None:
+        """All thin ids, through a metadata snapshot that is released whatever happens.
+
+        None where the pool cannot give one: it must be writable, and its metadata device known.
+        """
+        status = pool.status
+        table = pool.device.table if pool.device is not None else ()
+        if not isinstance(status, PoolStatus) or status.mode.value not in {"rw", "out_of_data_space"} or not table:
+            return None
+        dm, name = self._kernel.dm, self._watched.pool
+        if status.held_root and self._watched.metadata is not None:
+            dm.message(name, "release_metadata_snap")
+        dm.message(name, "reserve_metadata_snap")
+        try:
+            node = f"/dev/block/{table[0].params.split()[0]}"
+            return self._kernel.tools.thin_ls(node, live=True)
+        finally:
+            dm.message(name, "release_metadata_snap")

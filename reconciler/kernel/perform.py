@@ -1,0 +1,145 @@
+"""Carrying out steps of a plan on the host. After each, a look: the kernel says OK to things that did not happen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from reconciler.kernel.basics import activate, confirm_table, remove, require
+from reconciler.kernel.perform_disks import DISK_STEPS
+from reconciler.kernel.perform_pool import POOL_STEPS
+from reconciler.kernel.protocol import Kernel, Mkfs
+from reconciler.model.faults import Unconfirmed
+from reconciler.model.steps import (
+    Activate,
+    CancelDeferredRemove,
+    Clear,
+    DiscardThin,
+    GrowFilesystem,
+    HostStep,
+    Load,
+    MakeFilesystem,
+    RefreshNodes,
+    Remove,
+    Resume,
+    StepResult,
+)
+from reconciler.model.table import Target
+
+_CLOSED_WITHIN: Final = 5.0
+"""Seconds that udev and blkid may hold a private device after its last use."""
+
+
+def perform(kernel: Kernel, step: HostStep) -> StepResult:
+    """Raises HostFault where it did not work, Unconfirmed where only the kernel says that it did."""
+    begun = time.monotonic()
+    note = _STEPS[type(step)](kernel, step)
+    return StepResult(time.monotonic() - begun, note)
+
+
+def _activate(kernel: Kernel, step: Activate) -> str:
+    activate(kernel, step.subject, step.uuid, step.table, read_only=step.read_only, hidden=False)
+    return ""
+
+
+def _load(kernel: Kernel, step: Load) -> str:
+    kernel.dm.load(step.subject, (step.table,), read_only=step.read_only)
+    kernel.dm.resume(step.subject)
+    confirm_table(kernel, "load", step.subject, step.table)
+    return ""
+
+
+def _resume(kernel: Kernel, step: Resume) -> str:
+    kernel.dm.resume(step.subject)
+    if require(kernel, "resume", step.subject).suspended:
+        raise Unconfirmed("resume", step.subject, 0, "it is still suspended")
+    return ""
+
+
+def _clear(kernel: Kernel, step: Clear) -> str:
+    kernel.dm.clear(step.subject)
+    if require(kernel, "clear", step.subject).inactive_table:
+        raise Unconfirmed("clear", step.subject, 0, "a table still waits in its inactive slot")
+    return ""
+
+
+def _remove(kernel: Kernel, step: Remove) -> str:
+    return remove(kernel, step.subject, step.uuid)
+
+
+def _cancel_deferred(kernel: Kernel, step: CancelDeferredRemove) -> str:
+    kernel.dm.message(step.subject, "@cancel_deferred_remove")
+    if require(kernel, "cancel the deferred removal of", step.subject).deferred_remove:
+        raise Unconfirmed("cancel the deferred removal of", step.subject, 0, "it is still to be removed")
+    return ""
+
+
+def _refresh_nodes(kernel: Kernel, step: RefreshNodes) -> str:
+    if kernel.udev.running():
+        kernel.udev.look_again(step.devno)
+    info = require(kernel, "refresh the nodes of", step.subject)
+    if f"/dev/mapper/{step.subject}" in kernel.udev.missing(info):
+        kernel.dm.mknodes(step.subject)
+    still = kernel.udev.missing(info)
+    if still:
+        raise Unconfirmed("refresh the nodes of", step.subject, 0, f"{', '.join(still)} is still missing")
+    return ""
+
+
+def _in_private(kernel: Kernel, name: str, uuid: str, table: Target, work: Callable[[str], None]) -> None:
+    """Work on a thin under a private name, hidden from udev's rules, which is gone when this returns."""
+    activate(kernel, name, uuid, table, read_only=False, hidden=True)
+    try:
+        work(f"/dev/mapper/{name}")
+    finally:
+        _await_closed(kernel, name)
+        remove(kernel, name, uuid)
+
+
+def _await_closed(kernel: Kernel, name: str) -> None:
+    """The close of the one who wrote makes udev look, which opens it for a moment."""
+    end = time.monotonic() + _CLOSED_WITHIN
+    while time.monotonic() < end:
+        info = kernel.dm.info(name)
+        if info is None or info.open_count == 0:
+            return
+        time.sleep(0.01)
+
+
+def _mkfs(kernel: Kernel, step: MakeFilesystem) -> str:
+    wanted = Mkfs(step.type, step.label, step.block_size, discard=step.discard)
+    _in_private(kernel, step.subject, step.uuid, step.table, lambda node: kernel.tools.mkfs(node, wanted))
+    return ""
+
+
+def _discard(kernel: Kernel, step: DiscardThin) -> str:
+    _in_private(kernel, step.subject, step.uuid, step.table, kernel.tools.discard)
+    return ""
+
+
+def _grow_filesystem(kernel: Kernel, step: GrowFilesystem) -> str:
+    node = f"/dev/mapper/{step.subject}"
+    found = kernel.tools.filesystem(node)
+    if found != step.type:
+        return f"no {step.type} is on it, so nothing was grown"
+    info = require(kernel, "grow the filesystem on", step.subject)
+    places = [place for place in kernel.disks.mounts(info.devno) if place != "swap"]
+    kernel.tools.grow_filesystem(node, places[0] if places else None)
+    return ""
+
+
+_STEPS: Final[dict[type[HostStep], Callable[[Kernel, Any], str]]] = {
+    Activate: _activate,
+    Load: _load,
+    Resume: _resume,
+    Clear: _clear,
+    Remove: _remove,
+    CancelDeferredRemove: _cancel_deferred,
+    RefreshNodes: _refresh_nodes,
+    MakeFilesystem: _mkfs,
+    DiscardThin: _discard,
+    GrowFilesystem: _grow_filesystem,
+    **POOL_STEPS,
+    **DISK_STEPS,
+}

@@ -1,0 +1,108 @@
+"""Steps on files, loops and metadata at rest."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any, Final
+
+from reconciler.kernel.protocol import Disks, Kernel
+from reconciler.kernel.superblock import SIZE
+from reconciler.model.faults import HostFault, Unconfirmed
+from reconciler.model.live import Loop, PathKind
+from reconciler.model.steps import (
+    AttachLoop,
+    CheckMetadata,
+    DeleteFile,
+    DetachLoop,
+    GrowFile,
+    HostStep,
+    MakeFile,
+    ZeroSuperblock,
+)
+from reconciler.model.table import Devno
+from reconciler.model.units import Bytes
+
+
+def resolve(disks: Disks, path: str) -> tuple[Devno, Bytes]:
+    """The block device that a pool's path stands for, and its size: itself, or the one loop on the file."""
+    kind, size, devno = disks.kind(path)
+    if kind is PathKind.BLOCK and devno is not None:
+        return devno, size
+    loop = the_loop(disks, path)
+    if loop is None:
+        raise HostFault("use", path, errno.ENODEV, "no loop is on it")
+    return loop.devno, loop.size
+
+
+def the_loop(disks: Disks, path: str) -> Loop | None:
+    """The one loop on the file. Two are two views of one disk."""
+    loops = disks.loops_on(path)
+    if len(loops) > 1:
+        raise HostFault("use", path, errno.EEXIST, f"{len(loops)} loops are on it at once, which corrupts it")
+    return loops[0] if loops else None
+
+
+def _make_file(kernel: Kernel, step: MakeFile) -> str:
+    kernel.disks.make_file(step.subject, step.size, allocate=step.allocate)
+    return ""
+
+
+def _grow_file(kernel: Kernel, step: GrowFile) -> str:
+    kernel.disks.grow_file(step.subject, step.size, allocate=step.allocate)
+    loop = the_loop(kernel.disks, step.subject)
+    if loop is not None:
+        kernel.disks.resize_loop(loop)
+    return ""
+
+
+def _attach(kernel: Kernel, step: AttachLoop) -> str:
+    if the_loop(kernel.disks, step.subject) is not None:
+        return "there is one on it already"
+    kernel.disks.attach(step.subject)
+    if the_loop(kernel.disks, step.subject) is None:
+        raise Unconfirmed("attach a loop to", step.subject, 0, "none is on it")
+    return ""
+
+
+def _detach(kernel: Kernel, step: DetachLoop) -> str:
+    loop = the_loop(kernel.disks, step.subject)
+    if loop is None:
+        return "gone already"
+    users = kernel.disks.mounts(loop.devno) + kernel.disks.above(loop.devno)
+    if users:
+        raise HostFault("detach the loop on", step.subject, errno.EBUSY, f"in use by {', '.join(users)}")
+    kernel.disks.detach(loop)
+    return ""
+
+
+def _check(kernel: Kernel, step: CheckMetadata) -> str:
+    said = kernel.tools.thin_check(step.subject)
+    if said:
+        last = said.strip().splitlines()[-1]
+        advice = f"`thin_repair -i {step.subject} -o NEW` makes a repaired copy"
+        raise HostFault("thin_check", step.subject, errno.EUCLEAN, f"{last}; {advice}")
+    return ""
+
+
+def _zero(kernel: Kernel, step: ZeroSuperblock) -> str:
+    kernel.disks.zero(step.subject, SIZE)
+    return ""
+
+
+def _delete(kernel: Kernel, step: DeleteFile) -> str:
+    if kernel.disks.loops_on(step.subject):
+        raise HostFault("delete", step.subject, errno.EBUSY, "a loop is on it")
+    kernel.disks.delete_file(step.subject)
+    return ""
+
+
+DISK_STEPS: Final[dict[type[HostStep], Callable[[Kernel, Any], str]]] = {
+    MakeFile: _make_file,
+    GrowFile: _grow_file,
+    AttachLoop: _attach,
+    DetachLoop: _detach,
+    CheckMetadata: _check,
+    ZeroSuperblock: _zero,
+    DeleteFile: _delete,
+}

@@ -1,0 +1,161 @@
+"""Steps on a pool: its device, and the messages that change its metadata.
+
+A message to a pool without a live table is answered with OK and dropped, and a create_thin was answered with OK while
+its commit failed and the pool went read-only (both observed on 6.1): so the pool's status is read before and after.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any, Final
+
+from reconciler.kernel.basics import activate, remove
+from reconciler.kernel.perform_disks import resolve
+from reconciler.kernel.protocol import Kernel
+from reconciler.kernel.superblock import SIZE, read_superblock
+from reconciler.model.faults import HostFault, Unconfirmed
+from reconciler.model.live import Superblock
+from reconciler.model.status import PoolMode, PoolStatus, read_pool_status
+from reconciler.model.steps import (
+    ActivatePool,
+    CreateSnapshot,
+    CreateThin,
+    DeleteThin,
+    HostStep,
+    LoadPool,
+    PoolShape,
+    RemovePool,
+    SetTransactionId,
+)
+from reconciler.model.table import PoolTable
+from reconciler.model.units import Sectors, sectors
+
+
+def healthy_status(kernel: Kernel, operation: str, pool: str) -> PoolStatus:
+    """The status of a pool that may be written to. Raises HostFault EROFS for any other."""
+    info = kernel.dm.info(pool)
+    if info is None or not info.live_table or info.suspended:
+        raise HostFault(operation, pool, errno.ENXIO, "the pool is not active")
+    lines = kernel.dm.status(pool)
+    status = read_pool_status(lines[0][1]) if len(lines) == 1 and lines[0][0] == "thin-pool" else None
+    if not isinstance(status, PoolStatus) or status.mode is not PoolMode.RW:
+        mode = "without a status" if status is None else status.mode.value
+        raise HostFault(operation, pool, errno.EROFS, f"the pool is {mode}")
+    return status
+
+
+def _message(kernel: Kernel, pool: str, text: str) -> None:
+    """Between two looks: the second raises where the kernel said OK to what did not happen."""
+    before = healthy_status(kernel, text, pool)
+    kernel.dm.message(pool, text)
+    after = healthy_status(kernel, text, pool)
+    if after.transaction_id != before.transaction_id and not text.startswith("set_transaction_id"):
+        raise Unconfirmed(text, pool, 0, "somebody else changed the pool's transaction id meanwhile")
+
+
+def _create_thin(kernel: Kernel, step: CreateThin) -> str:
+    _message(kernel, step.subject, f"create_thin {step.thin_id}")
+    return ""
+
+
+def _create_snapshot(kernel: Kernel, step: CreateSnapshot) -> str:
+    text = f"create_snap {step.thin_id} {step.origin_id}"
+    if not step.suspend:
+        _message(kernel, step.subject, text)
+        return ""
+    info = kernel.dm.info(step.suspend)
+    if info is None or info.suspended:
+        # Suspending again would succeed, and the resume would then end somebody else's freeze.
+        raise HostFault("suspend", step.suspend, errno.EAGAIN, "it is gone, or was suspended by somebody else")
+    kernel.dm.suspend(step.suspend)
+    try:
+        _message(kernel, step.subject, text)
+    finally:
+        kernel.dm.resume(step.suspend)
+    after = kernel.dm.info(step.suspend)
+    if after is None or after.suspended:
+        raise Unconfirmed("resume", step.suspend, 0, "it is still suspended")
+    return ""
+
+
+def _delete_thin(kernel: Kernel, step: DeleteThin) -> str:
+    status = healthy_status(kernel, "delete", step.subject)
+    if status.transaction_id != step.transaction_id:
+        raise HostFault("delete", step.subject, errno.ESTALE, f"the pool is at transaction {status.transaction_id}")
+    try:
+        _message(kernel, step.subject, f"delete {step.thin_id}")
+    except HostFault as fault:
+        if fault.errno == errno.ENODATA:
+            return "gone already"
+        raise
+    return ""
+
+
+def _set_transaction_id(kernel: Kernel, step: SetTransactionId) -> str:
+    new = step.old + 1
+    if healthy_status(kernel, "set_transaction_id", step.subject).transaction_id == new:
+        return "set already"
+    _message(kernel, step.subject, f"set_transaction_id {step.old} {new}")
+    found = healthy_status(kernel, "set_transaction_id", step.subject).transaction_id
+    if found != new:
+        raise Unconfirmed("set_transaction_id", step.subject, 0, f"it is {found}, not {new}")
+    return ""
+
+
+def _table(kernel: Kernel, shape: PoolShape, at_least: Sectors) -> PoolTable:
+    """The whole of the data device, in whole blocks. A shorter table than the live one must never be loaded."""
+    metadata, _ = resolve(kernel.disks, shape.metadata)
+    data, size = resolve(kernel.disks, shape.data)
+    length = Sectors(sectors(size) // shape.block * shape.block)
+    if length < at_least:
+        raise HostFault("load", shape.data, errno.EINVAL, f"{length}s are less than the {at_least}s that the pool has")
+    return shape.table(length, metadata, data)
+
+
+def _activate_pool(kernel: Kernel, step: ActivatePool) -> str:
+    _check_unused(kernel, step)
+    table = _table(kernel, step.shape, Sectors(1)).target()
+    activate(kernel, step.subject, step.uuid, table, read_only=False, hidden=True)
+    return ""
+
+
+def _check_unused(kernel: Kernel, step: ActivatePool) -> None:
+    """In the moment before: nobody uses what the pool lies on, and the metadata is the expected one."""
+    for path in (step.shape.metadata, step.shape.data):
+        devno, _ = resolve(kernel.disks, path)
+        users = kernel.disks.mounts(devno) + kernel.disks.above(devno)
+        if users:
+            raise HostFault("activate", step.subject, errno.EBUSY, f"{path} is in use by {', '.join(users)}")
+    found, transaction_id = read_superblock(kernel.disks.read(step.shape.metadata, SIZE))
+    expected = found is Superblock.POOL and transaction_id == step.transaction_id
+    if not expected and not (step.fresh and found is Superblock.ZERO):
+        detail = f"its metadata holds {found.value}, transaction {transaction_id}, not the pool that was there"
+        raise HostFault("activate", step.subject, errno.ESTALE, detail)
+
+
+def _load_pool(kernel: Kernel, step: LoadPool) -> str:
+    live = kernel.dm.table(step.subject)
+    length = Sectors(sum(target.length for target in live))
+    table = _table(kernel, step.shape, length).target()
+    kernel.dm.load(step.subject, (table,))
+    kernel.dm.resume(step.subject, hidden=True)
+    info = kernel.dm.info(step.subject)
+    if info is None or info.suspended or kernel.dm.table(step.subject) != (table,):
+        raise Unconfirmed("load", step.subject, 0, "it does not show the table that was loaded")
+    return ""
+
+
+def _remove_pool(kernel: Kernel, step: RemovePool) -> str:
+    return remove(kernel, step.subject, step.uuid)
+
+
+POOL_STEPS: Final[dict[type[HostStep], Callable[[Kernel, Any], str]]] = {
+    CreateThin: _create_thin,
+    CreateSnapshot: _create_snapshot,
+    DeleteThin: _delete_thin,
+    SetTransactionId: _set_transaction_id,
+    ActivatePool: _activate_pool,
+    LoadPool: _load_pool,
+    RemovePool: _remove_pool,
+}

@@ -1,0 +1,178 @@
+"""What the controller sees of a pool's worker: looks and steps, each with an answer or a fault within a deadline."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import subprocess
+import sys
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from socket import socketpair
+from typing import Final, Protocol, TypeVar
+
+from reconciler.kernel.observe import Observer
+from reconciler.kernel.perform import perform
+from reconciler.kernel.pool_lock import PoolLocked
+from reconciler.kernel.protocol import Kernel
+from reconciler.kernel.worker import Answer, Forget, Hello, Question
+from reconciler.model.faults import HostFault, Unanswered
+from reconciler.model.live import LookRequest, PoolLook, Watched
+from reconciler.model.steps import HostStep, StepResult
+
+LOOK_DEADLINE: Final = 5.0
+"""Seconds. A look sends nothing that may block; one that takes longer means that something below hangs."""
+IDS_DEADLINE: Final = 60.0
+"""Seconds for a look that also reads the thin ids: thin_ls takes its time on a large pool."""
+START_DEADLINE: Final = 20.0
+"""Seconds for a new process to have read its modules, on a busy host."""
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class PoolPort(Protocol):
+    """All calls raise HostFault; Unanswered if there is no answer in time; PoolLocked if another works on the pool."""
+
+    def look(self, request: LookRequest) -> PoolLook: ...
+
+    def run(self, step: HostStep) -> StepResult: ...
+
+    def watch(self, watched: Watched) -> None:
+        """Look at something else from now on."""
+
+    def close(self) -> None:
+        """Ends after the step at hand; a worker that hangs is left behind, with its lock."""
+
+
+class InlinePort:
+    """The same in this process, for the simulated kernel and for one-shot looks at a host that does not hang."""
+
+    def __init__(self, kernel: Kernel, watched: Watched, state_dir: Path) -> None:
+        self._kernel = kernel
+        self._observer = Observer(kernel, watched, state_dir)
+
+    def look(self, request: LookRequest) -> PoolLook:
+        return self._observer.look(request)
+
+    def run(self, step: HostStep) -> StepResult:
+        return perform(self._kernel, step)
+
+    def watch(self, watched: Watched) -> None:
+        self._observer.watch(watched)
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class ProcessPort:
+    """A worker process, started with the first question, and again if it died."""
+
+    def __init__(self, watched: Watched, state_dir: Path, *, lock: bool) -> None:
+        self._hello = Hello(watched, str(state_dir), lock)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+        self._late = False
+        """A question is still unanswered: its answer is thrown away when it comes."""
+
+    def look(self, request: LookRequest) -> PoolLook:
+        return self._ask(request, PoolLook, IDS_DEADLINE if request.ids else LOOK_DEADLINE)
+
+    def run(self, step: HostStep) -> StepResult:
+        return self._ask(step, StepResult, step.deadline)
+
+    def watch(self, watched: Watched) -> None:
+        self._hello = Hello(watched, self._hello.state_dir, self._hello.lock)
+        if self._connection is not None:
+            self._ask(watched, type(None), LOOK_DEADLINE)
+
+    def close(self, wait: float = 1.0) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        if self._process is None:
+            return
+        try:
+            self._process.wait(wait)
+        except subprocess.TimeoutExpired:
+            _log.warning(
+                "the worker of pool %s (pid %d) still waits for the kernel: left behind", self._pool, self._pid
+            )
+            self._process.returncode = 0  # it is not ours to wait for any more: no warning that it still runs
+        self._process, self._connection, self._late = None, None, False
+
+    @property
+    def _pool(self) -> str:
+        return self._hello.watched.pool
+
+    @property
+    def _pid(self) -> int:
+        return self._process.pid if self._process is not None else 0
+
+    def _ask(self, question: Question, kind: type[T], deadline: float) -> T:
+        connection = self._connected()
+        try:
+            connection.send(question)
+            answer = self._receive(connection, deadline)
+        except (EOFError, ConnectionError) as error:
+            self.close()
+            raise HostFault(
+                "ask the worker of", self._pool, errno.EPIPE, "it died; the next look starts another"
+            ) from error
+        if isinstance(answer, HostFault | PoolLocked):
+            raise answer
+        assert isinstance(answer, kind), answer  # noqa: S101  # the worker's protocol
+        return answer
+
+    def _receive(self, connection: Connection, deadline: float) -> Answer:
+        if not connection.poll(deadline):
+            self._late = True
+            detail = f"no answer for {deadline:.0f} s, something below the pool hangs"
+            raise Unanswered("ask the worker of", self._pool, errno.ETIMEDOUT, detail)
+        answer: Answer = connection.recv()
+        return answer
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            return self._start()
+        if self._late:
+            self._catch_up(self._connection)
+        return self._connection
+
+    def _catch_up(self, connection: Connection) -> None:
+        """Throw the late answer away if it has come, and have the next look tell everything."""
+        try:
+            if not connection.poll(0):
+                detail = "it still waits for the kernel: something below the pool hangs"
+                raise Unanswered("ask the worker of", self._pool, errno.ETIMEDOUT, detail)
+            connection.recv()
+            connection.send(Forget())
+            self._receive(connection, LOOK_DEADLINE)
+        except (EOFError, ConnectionError):
+            self.close()
+            self._start()
+        self._late = False
+
+    def _start(self) -> Connection:
+        ours, theirs = socketpair()
+        with theirs:
+            command = [sys.executable, "-P", "-m", "reconciler.kernel.worker", str(theirs.fileno())]
+            # A session of its own: the terminal's Ctrl-C ends the daemon, which ends its workers in order.
+            self._process = subprocess.Popen(
+                command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        self._connection = connection = Connection(ours.detach())
+        begun = time.monotonic()
+        connection.send(self._hello)
+        try:
+            answer = self._receive(connection, START_DEADLINE)
+        except (EOFError, ConnectionError) as error:
+            self.close()
+            raise HostFault(
+                "start the worker of", self._pool, errno.EPIPE, "it ended at once: see its error"
+            ) from error
+        if isinstance(answer, PoolLocked | HostFault):
+            self.close()
+            raise answer
+        _log.debug("worker of pool %s (pid %d) started in %.2f s", self._pool, self._pid, time.monotonic() - begun)
+        return connection

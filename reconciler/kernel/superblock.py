@@ -1,0 +1,26 @@
+"""The first block of a thin pool's metadata (kernel: drivers/md/dm-thin-metadata.c, struct thin_disk_superblock)."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from reconciler.model.live import Superblock
+
+SIZE: Final = 4096
+_MAGIC_AT: Final = 32
+_TRANSACTION_AT: Final = 48
+_MAGIC: Final = 27022010
+
+
+def read_superblock(block: bytes) -> tuple[Superblock, int | None]:
+    """(what it is, the transaction id that it names)."""
+    if len(block) < SIZE:
+        return Superblock.UNREAD, None
+    if not any(block):
+        return Superblock.ZERO, None
+    (magic,) = struct.unpack_from("<Q", block, _MAGIC_AT)
+    if magic != _MAGIC:
+        return Superblock.OTHER, None
+    (transaction_id,) = struct.unpack_from("<Q", block, _TRANSACTION_AT)
+    return Superblock.POOL, transaction_id

@@ -1,0 +1,136 @@
+"""`Tools` of the real host: filesystems and pool metadata, by the programs that know them."""
+
+from __future__ import annotations
+
+import array
+import errno
+import fcntl
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from reconciler.kernel import blkid, loops, mounts, shell
+from reconciler.kernel.hostcalls import devno_of, opened, read_attribute, size_of, sysfs, told_as
+from reconciler.kernel.programs import Said, run
+from reconciler.kernel.protocol import Mkfs
+from reconciler.model.faults import HostFault, Unconfirmed
+from reconciler.model.live import ThinEntry
+from reconciler.model.table import Devno
+
+_BLKDISCARD: Final = 0x1277
+"""include/uapi/linux/fs.h: _IO(0x12, 119), with start and length in bytes."""
+_DISCARD_AT_ONCE: Final = 1 << 30
+"""Bytes: between two calls the work can be interrupted."""
+_REPAIRED: Final = (0, 1)
+"""e2fsck(8): 0 sound, 1 errors corrected; from 2 on somebody has to look."""
+_DAMAGED: Final = 1
+"""thin_check: of damage, and of its own troubles (0.9 and 1.0 alike); those are looked for before."""
+_MOST_TOLD: Final = 4096
+"""Characters of what thin_check says that are kept."""
+
+
+class HostTools:
+    """See `kernel.protocol.Tools`."""
+
+    def mkfs(self, node: str, wanted: Mkfs) -> None:
+        """Raises HostFault: EEXIST where there is something on the device already.
+
+        No `-F`, `-f`: the device is new, and where it is not empty it is not the device that it should be.
+        """
+        if there := blkid.signature(node):
+            raise HostFault(f"mkfs.{wanted.type}", node, errno.EEXIST, f"there is {there} on it")
+        run(shell.mkfs(node, wanted), node)
+        if self.filesystem(node) != wanted.type:
+            raise Unconfirmed(f"mkfs.{wanted.type}", node, 0, "no such filesystem is on it")
+
+    def filesystem(self, node: str) -> str:
+        return blkid.filesystem(node)
+
+    def grow_filesystem(self, node: str, mounted_at: str | None) -> None:
+        """`mounted_at` may be a mount point that is not in our mount namespace: then it is grown through a private mount
+        of the same device, which is the same filesystem.
+
+        Raises HostFault: EOPNOTSUPP where there is no ext4 or xfs on it.
+        """
+        kind = self.filesystem(node)
+        if kind not in {"ext4", "xfs"}:
+            raise HostFault("grow the filesystem on", node, errno.EOPNOTSUPP, f"cannot grow {kind or 'nothing'}")
+        if mounted_at is not None and mounted_at not in mounts.mounted_here(_block_device(node)):
+            run(shell.grow_in_private_mount(node, kind), node)
+            return
+        for command in shell.grow_filesystem(node, kind, mounted_at):
+            run(command, node, fine=_REPAIRED if command[0] == "e2fsck" else (0,))
+
+    def discard(self, node: str) -> None:
+        """Raises HostFault: EBUSY something has claimed it (a mount, a dm device), EOPNOTSUPP it cannot discard."""
+        with told_as("discard", node):
+            devno = _block_device(node)
+            size, step = size_of(devno), _discard_step(devno)
+            with opened(node, os.O_WRONLY | os.O_EXCL) as device:
+                for start in range(0, size, step):
+                    fcntl.ioctl(device, _BLKDISCARD, array.array("Q", [start, min(step, size - start)]))
+
+    def thin_check(self, metadata: str) -> str:
+        """Raises HostFault: EBUSY where a pool, or anything else, has claimed it; EINVAL for a file that only its loop
+        can be read through (no direct I/O).
+        """
+        _refuse_unreadable(metadata)
+        said = run(shell.thin_check(metadata), metadata, fine=(0, _DAMAGED))
+        if said.status == 0:
+            return ""
+        return _told(said)
+
+    def thin_ls(self, metadata: str, *, live: bool) -> dict[int, ThinEntry]:
+        """Raises HostFault: EBUSY where it is live and `live` was not said; without errno where `live` finds no held
+        metadata snapshot.
+        """
+        if not live:
+            _refuse_unreadable(metadata)
+        said = run(shell.thin_ls(metadata, live=live), metadata)
+        return dict(_entry(line, metadata) for line in said.output.splitlines() if line.strip())
+
+
+def _entry(line: str, metadata: str) -> tuple[int, ThinEntry]:
+    words = line.split()
+    if len(words) != 3 or not all(word.isdecimal() for word in words):
+        raise HostFault("thin_ls", metadata, 0, f"it says what is not understood: {line[:80]}")
+    number, mapped, transaction = (int(word) for word in words)
+    return number, ThinEntry(mapped, transaction)
+
+
+def _told(said: Said) -> str:
+    text = said.errors.strip() or said.output.strip() or f"thin_check ended with status {said.status}"
+    return text[-_MOST_TOLD:]
+
+
+def _refuse_unreadable(metadata: str) -> None:
+    """The tools' own status does not tell damage from a device that they cannot open: so it is asked here, by errno.
+
+    They open with O_DIRECT, and a device exclusively: EINVAL where the file's filesystem has no direct I/O (tmpfs).
+    """
+    with told_as("open", metadata):
+        if stat.S_ISBLK(Path(metadata).stat().st_mode):
+            devices = [metadata]
+        else:
+            devices = [loop.path for loop in loops.loops_on(metadata)]
+        for device in devices:
+            with opened(device, os.O_RDONLY | os.O_EXCL):
+                continue
+        with opened(metadata, os.O_RDONLY | os.O_DIRECT):
+            return
+
+
+def _block_device(node: str) -> Devno:
+    with told_as("look at", node):
+        facts = Path(node).stat()
+    if not stat.S_ISBLK(facts.st_mode):
+        raise HostFault("look at", node, errno.ENOTBLK, "not a block device")
+    return devno_of(facts.st_rdev)
+
+
+def _discard_step(devno: Devno) -> int:
+    """Whole granules, a thin pool's blocks: one that is cut in two by a step would be freed by neither call."""
+    text = read_attribute(sysfs(devno) / "queue/discard_granularity")
+    granule = int(text) if text.isdecimal() else 0
+    return _DISCARD_AT_ONCE if granule == 0 else max(granule, _DISCARD_AT_ONCE // granule * granule)

@@ -1,0 +1,115 @@
+"""udev's view of devices, through pyudev (libudev).
+
+Observed with udev 252 and the device-mapper rules 1.02.185, and held by tests/kernel/test_udev.py: a synthetic change
+event brings back every link of a device that was activated with its rules on, in /dev/mapper and in /dev/disk; the rules
+take their flags from udev's database then (10-dm.rules, "spurious events"). `add` works too, `change` also where the
+database knows nothing of the device. What stands in /dev/mapper as a node instead of a link udev leaves alone: then it is
+for libdevmapper's mknodes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+import time
+import uuid
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import pyudev
+
+from reconciler.kernel.hostcalls import devno_of, sysfs, told_as
+from reconciler.model.faults import HostFault, Unanswered
+from reconciler.model.live import DeviceInfo
+from reconciler.model.table import Devno
+
+_CONTROL: Final = "/run/udev/control"
+_DEADLINE: Final = 10.0
+"""Seconds that udev's rules may take for one event."""
+
+
+class HostUdev:
+    """See `kernel.protocol.Udev`. Must be in the host's network namespace, or udev's events are not heard."""
+
+    @cached_property
+    def _context(self) -> pyudev.Context:
+        return pyudev.Context()
+
+    def running(self) -> bool:
+        """Somebody listens on udev's control socket: udevd itself, or systemd, which would start it."""
+        kind = socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        with told_as("connect to", _CONTROL), socket.socket(socket.AF_UNIX, kind) as ours:
+            try:
+                ours.connect(_CONTROL)
+            except (FileNotFoundError, ConnectionRefusedError):
+                return False
+            except BlockingIOError:  # its queue is full: it is there, and busy
+                return True
+        return True
+
+    def missing(self, info: DeviceInfo) -> tuple[str, ...]:
+        """Paths that should lead to the device and do not.
+
+        A link that several devices claim (an origin and its snapshot have one filesystem UUID) leads to one of them: it
+        is not missing for the others.
+        """
+        node = f"/dev/mapper/{info.name}"
+        lost = () if _leads_to(node) == info.devno else (node,)
+        links = [link for link in self._links(info.devno) if link != node]
+        return (*lost, *(link for link in links if not self._is_right(link, info.devno)))
+
+    def look_again(self, devno: Devno) -> None:
+        """Have udev run its rules for the device, and wait until it has.
+
+        Raises HostFault: ENOENT no such device, ECONNREFUSED no udev. Raises Unanswered after 10 seconds.
+        """
+        if not self.running():
+            raise HostFault("look again at", str(devno), errno.ECONNREFUSED, "udev is not running")
+        monitor = pyudev.Monitor.from_netlink(self._context, source="udev")
+        monitor.filter_by("block")
+        monitor.start()
+        # The kernel hands this on as SYNTH_UUID: Documentation/ABI/testing/sysfs-uevent, Linux 4.13 and later.
+        mark = str(uuid.uuid4())
+        with told_as("look again at", str(devno)):
+            (sysfs(devno) / "uevent").write_text(f"change {mark}", encoding="ascii")
+        _wait_for(monitor, mark, devno)
+
+    def _is_right(self, link: str, devno: Devno) -> bool:
+        there = _leads_to(link)
+        if there is None or there == devno:
+            return there == devno
+        return link in self._links(there)
+
+    def _links(self, devno: Devno) -> list[str]:
+        """What udev's database promises. Nothing where it does not know the device (yet)."""
+        number = os.makedev(devno.major, devno.minor)
+        try:
+            device = pyudev.Devices.from_device_number(self._context, "block", number)
+        except pyudev.DeviceNotFoundError:
+            return []
+        return sorted(device.device_links) if device.is_initialized else []
+
+
+def _leads_to(path: str) -> Devno | None:
+    """The block device at the path, links followed."""
+    try:
+        facts = Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return None
+        raise HostFault("look at", path, error.errno or 0, error.strerror or "") from error
+    return devno_of(facts.st_rdev) if stat.S_ISBLK(facts.st_mode) else None
+
+
+def _wait_for(monitor: pyudev.Monitor, mark: str, devno: Devno) -> None:
+    end = time.monotonic() + _DEADLINE
+    while (left := end - time.monotonic()) > 0:
+        event = monitor.poll(left)
+        if event is not None and event.properties.get("SYNTH_UUID") == mark:
+            return
+    raise Unanswered("look again at", str(devno), errno.ETIMEDOUT, f"udev has not answered in {_DEADLINE:.0f} s")

@@ -1,0 +1,97 @@
+"""A pool's worker: the process that makes all kernel calls for one pool.
+
+A call can hang where no signal reaches it (DEVICE_MAPPER: a message to a pool whose metadata device is suspended); then
+this process hangs, and nothing else does. It inherits neither the daemon's lock nor its sockets, and holds the pool's
+own lock until it ends, so that no second worker touches the pool while a call of the first may still be going on.
+
+Started as `python -m reconciler.kernel.worker FD`; FD is one end of a socket pair. When the other end closes it ends,
+after the step that it is at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import sys
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from reconciler.kernel.host import host_kernel
+from reconciler.kernel.memory import lock_memory
+from reconciler.kernel.observe import Observer
+from reconciler.kernel.perform import perform
+from reconciler.kernel.pool_lock import PoolLock, PoolLocked
+from reconciler.kernel.protocol import Kernel
+from reconciler.model.faults import HostFault
+from reconciler.model.live import LookRequest, PoolLook, Watched
+from reconciler.model.steps import HostStep, StepResult
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first thing that a worker is told."""
+
+    watched: Watched
+    state_dir: str
+    lock: bool
+    """False for commands that only look: they work beside the daemon."""
+    udev: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Tell everything at the next look."""
+
+
+Question = LookRequest | HostStep | Watched | Forget
+Answer = PoolLook | StepResult | HostFault | PoolLocked | None
+
+
+def serve(connection: Connection) -> None:
+    """Answer questions until the other end closes."""
+    hello: Hello = connection.recv()
+    lock = PoolLock(hello.watched.pool)
+    if hello.lock:
+        try:
+            lock.take(hello.state_dir)
+        except PoolLocked as held:
+            connection.send(held)
+            return
+    with contextlib.closing(lock):
+        lock_memory()
+        kernel = host_kernel()
+        observer = Observer(kernel, hello.watched, Path(hello.state_dir))
+        connection.send(None)
+        while True:
+            connection.send(answer(kernel, observer, connection.recv()))
+
+
+def answer(kernel: Kernel, observer: Observer, question: Question) -> Answer:
+    try:
+        match question:
+            case LookRequest():
+                return observer.look(question)
+            case Watched():
+                observer.watch(question)
+                return None
+            case Forget():
+                observer.forget()
+                return None
+            case HostStep():
+                return perform(kernel, question)
+    except HostFault as fault:
+        return fault
+
+
+def main() -> None:
+    # The terminal's Ctrl-C is for the daemon: it ends its workers by closing their sockets, after the step at hand.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    with contextlib.suppress(EOFError, ConnectionError), Connection(int(sys.argv[1])) as connection:
+        serve(connection)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""The lock on the state directory: one process writes to it at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from reconciler.model.report import rfc3339
+from reconciler.store.directory import make_directory
+from reconciler.store.errors import StoreError
+
+_NAME: Final = "lock"
+
+
+class LockHeld(StoreError):  # noqa: N818  # what it is, not an error of anybody's
+    """Somebody else has the lock. `pid` is 0 where it did not get to write down who it is."""
+
+    def __init__(self, directory: Path, pid: int, command: str, since: float) -> None:
+        self.pid = pid
+        self.command = command
+        self.since = since
+        who = f"process {pid} ({command})" if pid else "another process"
+        super().__init__(
+            f"state directory {directory} is in use by {who} since {rfc3339(since)}: stop it first, "
+            "or give another with --state-dir"
+        )
+
+
+class StateLock:
+    """flock on DIR/lock. It goes with the process, however that ends; programs that it starts do not inherit it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._fd = -1
+
+    def acquire(self) -> None:
+        """Raises LockHeld, at once, while another process (or another StateLock of this one) has it."""
+        if self._fd >= 0:
+            return
+        make_directory(self._directory)
+        fd = self._open()
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _sign(fd)
+        except BlockingIOError:
+            holder = self._holder(fd)
+            os.close(fd)
+            raise holder from None
+        except OSError as error:
+            os.close(fd)
+            raise self._unusable(error) from error
+        self._fd = fd
+
+    def release(self) -> None:
+        """The file stays: were it removed, a third process could lock a new one beside a second's."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def _open(self) -> int:
+        try:
+            return os.open(self._directory / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"{self._directory / _NAME}: {error.strerror}: run as the user that the daemon runs as, "
+            "on a writable filesystem with room"
+        )
+
+    def _holder(self, fd: int) -> LockHeld:
+        # It was signed when it was taken, so the file's time says since when.
+        since = os.fstat(fd).st_mtime
+        try:
+            signed = json.loads(os.pread(fd, 4096, 0))
+            return LockHeld(self._directory, int(signed["pid"]), str(signed["command"]), since)
+        except (ValueError, LookupError, TypeError):
+            return LockHeld(self._directory, 0, "", since)
+
+
+def _sign(fd: int) -> None:
+    """Say who has it, for whoever comes second."""
+    os.ftruncate(fd, 0)
+    text = json.dumps({"pid": os.getpid(), "command": " ".join(" ".join(sys.argv).split())[:400]})
+    os.pwrite(fd, text.encode(), 0)

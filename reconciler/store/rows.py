@@ -1,0 +1,114 @@
+"""Dataclasses to JSON text and back, written once for all that the store keeps.
+
+JSON, as it takes whatever text the host has (NUL, bytes that are no UTF-8, of file names) and whole numbers beyond
+63 bits, and as a field that gets added with a default needs no migration.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, fields
+from enum import Enum
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, ClassVar, NewType, Protocol, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from reconciler.model.names import Key
+
+
+class Data(Protocol):
+    """Any dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
+T = TypeVar("T", bound=Data)
+Reader = Callable[[Any], Any]
+
+
+def encode(value: Data) -> str:
+    return _ENCODER.encode({name: getattr(value, name) for name in value.__dataclass_fields__})
+
+
+def decode(kind: type[T], text: str) -> T:
+    """Raises ValueError, saying what is wrong, for text that `encode` has not made of a `kind`."""
+    stored = json.loads(text)
+    readers = _readers(kind)
+    if not isinstance(stored, dict) or not stored.keys() <= readers.keys():
+        raise ValueError(f"not a {kind.__name__}: {text[:80]}")
+    missing = _required(kind) - stored.keys()
+    if missing:
+        raise ValueError(f"a {kind.__name__} without {', '.join(sorted(missing))}")
+    return kind(**{name: readers[name](value) for name, value in stored.items()})
+
+
+def _plain(value: object) -> list[str]:
+    if isinstance(value, Key):
+        return [value.pool, value.device]
+    raise TypeError(f"no column takes a {type(value).__name__}")
+
+
+_ENCODER = json.JSONEncoder(default=_plain, separators=(",", ":"))
+
+
+@cache
+def _readers(kind: type[Data]) -> Mapping[str, Reader]:
+    hints = get_type_hints(kind)
+    return {field.name: _reader(hints[field.name]) for field in fields(kind)}
+
+
+@cache
+def _required(kind: type[Data]) -> frozenset[str]:
+    return frozenset(
+        field.name for field in fields(kind) if field.default is MISSING and field.default_factory is MISSING
+    )
+
+
+def _reader(hint: Any) -> Reader:
+    if isinstance(hint, NewType):
+        return _reader(hint.__supertype__)
+    if get_origin(hint) in {Union, UnionType}:
+        return _optional(hint)
+    if get_origin(hint) is tuple:
+        return _tuple(_reader(get_args(hint)[0]))
+    if hint is Key:
+        return _key
+    if hint is float:
+        return _float
+    if issubclass(hint, Enum):
+        return cast(Reader, hint)
+    return _exact(hint)
+
+
+def _optional(hint: Any) -> Reader:
+    (inner,) = (_reader(part) for part in get_args(hint) if part is not NoneType)
+    return lambda value: None if value is None else inner(value)
+
+
+def _tuple(inner: Reader) -> Reader:
+    exact = _exact(list)
+    return lambda value: tuple(inner(part) for part in exact(value))
+
+
+def _exact(kind: type) -> Reader:
+    def read(value: Any) -> Any:
+        if type(value) is not kind:
+            raise ValueError(f"{value!r} where a {kind.__name__} should be")
+        return value
+
+    return read
+
+
+def _key(value: Any) -> Key:
+    match value:
+        case [str(pool), str(device)]:
+            return Key(pool, device)
+        case _:
+            raise ValueError(f"{value!r} where a key should be")
+
+
+def _float(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{value!r} where a number should be")
+    return value

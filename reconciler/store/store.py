@@ -1,0 +1,188 @@
+"""The store, as the rest of the project sees it."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Final, Self
+
+from reconciler.model.knowledge import Intent, KnownDevice, KnownPool
+from reconciler.model.names import Key
+from reconciler.model.report import Event, Status
+from reconciler.model.steps import KnowDevice, StoreStep
+from reconciler.store import database, ledger, manifests, statuses, transitions
+from reconciler.store.database import Database
+from reconciler.store.directory import check_directory, make_directory
+from reconciler.store.errors import StoreError, damaged
+from reconciler.store.events import EventLog
+from reconciler.store.manifests import StoredRecord, StoredRecords
+from reconciler.store.transitions import HeldAs, PoolKnowledge
+
+_NOTHING: Final = PoolKnowledge()
+
+
+class Store:
+    """Open with `open`, by the one process that holds the StateLock, or with `open_read_only`, by anybody.
+
+    For any number of threads. What is known is kept in memory, so that a pass over it needs no SQL, and waits for
+    nobody's flush.
+    """
+
+    def __init__(self, db: Database, wall_clock: Callable[[], float], store_id: str) -> None:
+        """For `open` and `open_read_only`, which then fill it."""
+        self._db = db
+        self._wall_clock = wall_clock
+        self._events = EventLog(db)
+        self._known: Mapping[str, PoolKnowledge] = {}
+        self._statuses: dict[Key, Status] = {}
+        self._version: int | None = None
+        self._store_id = store_id
+
+    @classmethod
+    def open(cls, directory: Path, *, wall_clock: Callable[[], float]) -> Self:
+        """Open it to write, and make it where it is missing. The caller holds the directory's StateLock."""
+        make_directory(directory)
+
+        def first_rows(connection: sqlite3.Connection) -> None:
+            rows = [("store_id", secrets.token_hex(16)), ("created_at", repr(wall_clock()))]
+            connection.executemany("INSERT INTO meta (name, value) VALUES (?, ?)", rows)
+
+        return cls._load(database.open_for_writing(directory / database.NAME, first_rows), wall_clock)
+
+    @classmethod
+    def open_read_only(cls, directory: Path) -> Self:
+        """Open it beside the daemon: every question is answered with what the daemon has written by then."""
+        check_directory(directory)
+        return cls._load(database.open_for_reading(directory / database.NAME), lambda: 0.0)
+
+    @property
+    def store_id(self) -> str:
+        return self._store_id
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # What is known of pools and devices.
+
+    def known_pools(self) -> Mapping[str, KnownPool]:
+        return {name: known.pool for name, known in self._all().items() if known.pool is not None}
+
+    def known_pool(self, name: str) -> KnownPool | None:
+        return self._of(name).pool
+
+    def known_devices(self, pool: str) -> Mapping[str, KnownDevice]:
+        """By name. As of now: it does not change with later steps."""
+        return MappingProxyType(self._of(pool).devices)
+
+    def intents(self, pool: str) -> tuple[Intent, ...]:
+        """The operation under way; there is one at a time."""
+        intent = self._of(pool).intent
+        return () if intent is None else (intent,)
+
+    def taken(self, pool: str) -> frozenset[int]:
+        """Ids that were found to be somebody else's."""
+        return frozenset(number for number, held in self._of(pool).ids.items() if held.held_as is HeldAs.TAKEN)
+
+    def free_thin_id(self, pool: str, also_taken: Container[int] = ()) -> int:
+        """An id for `Begin` to reserve."""
+        thin_id = transitions.free_thin_id(self._of(pool), also_taken)
+        if thin_id is None:
+            raise StoreError(f"pool {pool} has no thin id left: delete devices that nobody needs")
+        return thin_id
+
+    def apply(self, step: StoreStep) -> None:
+        """Carry out the step; it is on disk when this returns."""
+        pool = step.key.pool
+        with self._db.lock:
+            before = self._of(pool)
+            now = transitions.after(before, step)
+            with self._db.transaction() as connection:
+                ledger.write(connection, pool, before, now)
+            self._known = {**self._known, pool: now}
+
+    def set_gone(self, key: Key, at: float | None) -> None:
+        """Note since when no record names this device (None: one does). Nothing for one that is not known."""
+        with self._db.lock:
+            device = self._of(key.pool).devices.get(key.device)
+            if device is not None and device.gone_since != at:
+                self.apply(KnowDevice(key, replace(device, gone_since=at)))
+
+    # The last good set of records.
+
+    def save_records(self, records: Sequence[StoredRecord], digest: str) -> None:
+        manifests.save(self._db, records, digest, self._wall_clock())
+
+    def load_records(self) -> StoredRecords | None:
+        """None: no set was ever good."""
+        return manifests.load(self._db)
+
+    # What is told.
+
+    def put_statuses(self, new: Iterable[Status]) -> None:
+        """Only what has changed is written."""
+        with self._db.lock:
+            changed = [status for status in new if self._statuses.get(status.key) != status]
+            if changed:
+                statuses.put(self._db, changed)
+                self._statuses.update((status.key, status) for status in changed)
+
+    def drop_statuses(self, keys: Iterable[Key]) -> None:
+        with self._db.lock:
+            dropped = [key for key in keys if key in self._statuses]
+            if dropped:
+                statuses.drop(self._db, dropped)
+                for key in dropped:
+                    self._statuses.pop(key, None)
+
+    def statuses(self) -> dict[Key, Status]:
+        """Pools before their devices, by name."""
+        return statuses.load(self._db)
+
+    def add_event(self, event: Event) -> None:
+        """A repeat within 10 minutes counts up the one before, which gets a new revision."""
+        self._events.add(event)
+
+    def events(self, after: int | None = None, key: Key | None = None, limit: int = 1000) -> list[tuple[int, Event]]:
+        """With their revisions, oldest first: the first `limit` after a revision, or the last `limit` of all."""
+        return self._events.read(after, key, limit)
+
+    @classmethod
+    def _load(cls, db: Database, wall_clock: Callable[[], float]) -> Self:
+        try:
+            store = cls(db, wall_clock, _read_id(db))
+            store._known, store._statuses = ledger.load(db), statuses.load(db)
+        except BaseException:
+            db.close()
+            raise
+        return store
+
+    def _of(self, pool: str) -> PoolKnowledge:
+        return self._all().get(pool, _NOTHING)
+
+    def _all(self) -> Mapping[str, PoolKnowledge]:
+        if not self._db.read_only:
+            return self._known
+        with self._db.lock:
+            version = self._db.version()
+            if version != self._version:
+                self._known, self._version = ledger.load(self._db), version
+            return self._known
+
+
+def _read_id(db: Database) -> str:
+    rows = db.read("SELECT value FROM meta WHERE name = 'store_id'")
+    if not rows:
+        raise damaged(db.path, "it has no id")
+    return str(rows[0][0])

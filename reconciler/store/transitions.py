@@ -1,0 +1,225 @@
+"""What is known of a pool, and what each step makes of it: pure. `ledger` writes down the difference.
+
+Doing a step again right after itself changes nothing. A step that contradicts what is known raises StoreError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Final
+
+from reconciler.model.knowledge import Intent, IntentKind, KnownDevice, KnownPool
+from reconciler.model.names import Key
+from reconciler.model.steps import (
+    Abandon,
+    Begin,
+    Finish,
+    Forget,
+    KnowDevice,
+    KnowPool,
+    NoteMade,
+    NoteTaken,
+    StoreStep,
+)
+from reconciler.store.errors import StoreError, contradiction
+
+THIN_IDS: Final = 2**24
+"""Thin ids are 24-bit numbers (kernel documentation of thin provisioning)."""
+
+
+class HeldAs(StrEnum):
+    DEVICE = "device"
+    INTENT = "intent"
+    TAKEN = "taken"
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Why an id may not be handed out."""
+
+    held_as: HeldAs
+    device: str = ""
+
+
+_TAKEN: Final = Holder(HeldAs.TAKEN)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolKnowledge:
+    """All that is known of one pool. Mappings are never changed in place, so that readers need no lock."""
+
+    pool: KnownPool | None = None
+    devices: Mapping[str, KnownDevice] = field(default_factory=dict)
+    intent: Intent | None = None
+    ids: Mapping[int, Holder] = field(default_factory=dict)
+    last_thin_id: int = -1
+    """The id that was handed out last."""
+
+
+def free_thin_id(known: PoolKnowledge, also_taken: Container[int]) -> int | None:
+    """The next id after the last one, so that a freed one is not used again before all others were."""
+    for step in range(1, THIN_IDS + 1):
+        thin_id = (known.last_thin_id + step) % THIN_IDS
+        if thin_id not in known.ids and thin_id not in also_taken:
+            return thin_id
+    return None
+
+
+def after(known: PoolKnowledge, step: StoreStep) -> PoolKnowledge:
+    """What is known after the step."""
+    match step:
+        case KnowPool(pool=pool):
+            return _know_pool(known, step.key, pool)
+        case Forget(key=key):
+            return _forget(known, key)
+        case _ if known.pool is None:
+            raise contradiction(step.key, f"{type(step).__name__} in a pool that is not known")
+        case Begin(intent=intent):
+            return _begin(known, known.pool, intent)
+        case NoteMade(key=key):
+            return replace(known, intent=replace(_open_intent(known, key), made=True))
+        case Finish(key=key, device=device):
+            return _finish(known, known.pool, key, device)
+        case Abandon(key=key, transaction_id=transaction_id):
+            return _abandon(known, known.pool, key, transaction_id)
+        case NoteTaken(key=key, thin_id=thin_id):
+            return _note_taken(known, key, thin_id)
+        case KnowDevice(device=device):
+            return _know_device(known, device)
+        case _:
+            raise contradiction(step.key, f"a step of a kind that the store does not know, {type(step).__name__}")
+
+
+def _begin(known: PoolKnowledge, pool: KnownPool, intent: Intent) -> PoolKnowledge:
+    if known.intent is not None and replace(known.intent, made=intent.made) == intent:
+        return known
+    if known.intent is not None:
+        raise contradiction(intent.key, f"cannot begin a {intent.kind} before that of {known.intent.key} has ended")
+    if pool.external:
+        raise contradiction(intent.key, f"cannot begin a {intent.kind} in a pool of somebody else's")
+    if not 0 <= intent.thin_id < THIN_IDS:
+        raise contradiction(intent.key, f"{intent.thin_id} is no thin id")
+    holder = known.ids.get(intent.thin_id)
+    if intent.kind is IntentKind.DELETE:
+        return _begin_delete(known, intent, holder)
+    if holder is not None:
+        raise contradiction(intent.key, f"thin id {intent.thin_id} is not free, it is held as {holder.held_as}")
+    if intent.key.device in known.devices:
+        raise contradiction(intent.key, f"cannot begin a {intent.kind}, it is known already")
+    reserved = {**known.ids, intent.thin_id: Holder(HeldAs.INTENT, intent.key.device)}
+    return replace(known, intent=intent, ids=reserved, last_thin_id=intent.thin_id)
+
+
+def _begin_delete(known: PoolKnowledge, intent: Intent, holder: Holder | None) -> PoolKnowledge:
+    """The id stays with its device until it is seen to be gone. A leaked one has no device."""
+    if holder == Holder(HeldAs.DEVICE, intent.key.device):
+        return replace(known, intent=intent)
+    if holder is not None and holder.held_as is HeldAs.DEVICE:
+        raise contradiction(intent.key, f"cannot delete thin id {intent.thin_id}, it is that of {holder.device}")
+    reserved = {**known.ids, intent.thin_id: Holder(HeldAs.INTENT, intent.key.device)}
+    return replace(known, intent=intent, ids=reserved)
+
+
+def _finish(known: PoolKnowledge, pool: KnownPool, key: Key, device: KnownDevice | None) -> PoolKnowledge:
+    if known.intent is None and known.devices.get(key.device) == device:
+        return known
+    intent = _open_intent(known, key)
+    pool = _at_transaction(pool, intent.transaction_id + 1)
+    if device is None:
+        return replace(_without_device(known, intent), pool=pool, intent=None)
+    if intent.kind is IntentKind.DELETE or (device.key, device.thin_id) != (key, intent.thin_id):
+        raise contradiction(key, f"a {intent.kind} of thin id {intent.thin_id} cannot end with another device")
+    if known.ids.get(intent.thin_id) != Holder(HeldAs.INTENT, key.device):
+        raise contradiction(key, f"thin id {intent.thin_id} was found to be somebody else's")
+    return replace(
+        known,
+        pool=pool,
+        intent=None,
+        devices={**known.devices, key.device: device},
+        ids={**known.ids, intent.thin_id: Holder(HeldAs.DEVICE, key.device)},
+    )
+
+
+def _without_device(known: PoolKnowledge, intent: Intent) -> PoolKnowledge:
+    holder = known.ids.get(intent.thin_id)
+    if holder is None or holder.held_as is HeldAs.TAKEN:
+        return known
+    ids = {thin_id: held for thin_id, held in known.ids.items() if thin_id != intent.thin_id}
+    if holder.held_as is HeldAs.INTENT:
+        return replace(known, ids=ids)
+    devices = {name: device for name, device in known.devices.items() if name != holder.device}
+    return replace(known, ids=ids, devices=devices)
+
+
+def _abandon(known: PoolKnowledge, pool: KnownPool, key: Key, transaction_id: int) -> PoolKnowledge:
+    if known.intent is None:
+        return known
+    intent = _open_intent(known, key)
+    ids = dict(known.ids)
+    holder = ids.get(intent.thin_id)
+    if holder is not None and holder.held_as is HeldAs.INTENT:
+        del ids[intent.thin_id]
+        # A thin whose delete was not seen to succeed is still there.
+        if intent.kind is IntentKind.DELETE:
+            ids[intent.thin_id] = _TAKEN
+    return replace(known, pool=_at_transaction(pool, transaction_id), intent=None, ids=ids)
+
+
+def _note_taken(known: PoolKnowledge, key: Key, thin_id: int) -> PoolKnowledge:
+    """Also of an open intent's own id: its create found somebody else's thin there."""
+    holder = known.ids.get(thin_id)
+    if not 0 <= thin_id < THIN_IDS:
+        raise contradiction(key, f"{thin_id} is no thin id")
+    if holder is not None and holder.held_as is HeldAs.DEVICE:
+        raise contradiction(key, f"thin id {thin_id} is that of {holder.device}, not somebody else's")
+    return replace(known, ids={**known.ids, thin_id: _TAKEN})
+
+
+def _know_device(known: PoolKnowledge, device: KnownDevice) -> PoolKnowledge:
+    key = device.key
+    if not 0 <= device.thin_id < THIN_IDS:
+        raise contradiction(key, f"{device.thin_id} is no thin id")
+    ours = Holder(HeldAs.DEVICE, key.device)
+    holder = known.ids.get(device.thin_id)
+    adopts = device.adopted and holder == _TAKEN
+    if holder not in {None, ours} and not adopts:
+        raise contradiction(key, f"thin id {device.thin_id} is not its own")
+    ids = {**known.ids, device.thin_id: ours}
+    before = known.devices.get(key.device)
+    if before is not None and before.thin_id != device.thin_id:
+        # An adoption was pointed to another thin; the former one is still in the pool.
+        ids[before.thin_id] = _TAKEN
+    return replace(known, devices={**known.devices, key.device: device}, ids=ids)
+
+
+def _know_pool(known: PoolKnowledge, key: Key, pool: KnownPool) -> PoolKnowledge:
+    if pool.name != key.pool:
+        raise contradiction(key, f"what is to be known is of another pool, {pool.name}")
+    return replace(known, pool=pool)
+
+
+def _forget(known: PoolKnowledge, key: Key) -> PoolKnowledge:
+    """With a pool goes all that was in it. A device's id is not free by that: its thin may still be in the pool."""
+    if not key.device:
+        return PoolKnowledge()
+    if known.intent is not None and known.intent.key == key:
+        raise StoreError(
+            f"{key}: its {known.intent.kind} is not finished: let `run` or `apply` finish it, then forget it"
+        )
+    device = known.devices.get(key.device)
+    if device is None:
+        return known
+    devices = {name: other for name, other in known.devices.items() if name != key.device}
+    return replace(known, devices=devices, ids={**known.ids, device.thin_id: _TAKEN})
+
+
+def _open_intent(known: PoolKnowledge, key: Key) -> Intent:
+    if known.intent is None or known.intent.key != key:
+        raise contradiction(key, "no operation on it has begun")
+    return known.intent
+
+
+def _at_transaction(pool: KnownPool, transaction_id: int) -> KnownPool:
+    return pool if pool.external else replace(pool, transaction_id=transaction_id)

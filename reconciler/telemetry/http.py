@@ -1,0 +1,131 @@
+"""What is served over HTTP: docs/reference/http.md. Read-only; no answer makes a kernel call or waits for one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from threading import Thread
+from typing import Any, Final, Protocol
+
+from prometheus_client import CollectorRegistry
+
+from reconciler.telemetry.exposition import expose
+from reconciler.telemetry.listen import Address, ListenError, bind, parse_listen, show
+from reconciler.telemetry.server import Limits, Request, Response, Server, as_json, failure, text
+
+__all__ = ["Limits", "ListenError", "StatusProvider", "StatusServer", "parse_listen"]
+
+_LOG = logging.getLogger(__name__)
+_POLL = 0.1
+"""Seconds within which the accepting thread sees that it is to stop."""
+_GRACE = 0.4
+"""Seconds that answers under way are given when the server stops: with all else it stays within a second."""
+_BACKLOG = 64
+
+_INDEX: Final = """\
+dm-reconciler keeps device-mapper thin devices in the state that records declare.
+
+/metrics         for Prometheus
+/healthz         200 while the reconciler turns, else 503
+/readyz          200 once the first full pass is done, else 503
+/api/v1/pools    pools: declared and found
+/api/v1/devices  devices: declared and found
+/api/v1/events   what was found and what was done about it
+"""
+
+
+class StatusProvider(Protocol):
+    """Where the answers come from. Called by several threads at a time; must neither wait nor look at the kernel."""
+
+    def healthy(self) -> tuple[bool, str]:
+        """Whether the reconciler turns, and a line that says so or why not."""
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether what is told here is the whole of it, and a line that says so or why not."""
+
+    def items(self, kind: str) -> list[dict[str, Any]]:
+        """Every record of the kind (ThinPool or ThinDevice), in the shape of `model.report.item`."""
+
+    def events(self) -> list[dict[str, Any]]:
+        """The last events, newest last, in the shape of `telemetry.events.event_item`."""
+
+
+class StatusServer:
+    """Listens from `start` to `stop`."""
+
+    def __init__(
+        self, address: Address, provider: StatusProvider, registry: CollectorRegistry, limits: Limits | None = None
+    ) -> None:
+        self._address = address
+        self._answer = Routes(provider, registry)
+        self._limits = limits or Limits()
+        self._server: Server | None = None
+        self._thread: Thread | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on: the one asked for, or the one taken where that was 0."""
+        if self._server is None:
+            return self._address[1]
+        return int(self._server.server_address[1])
+
+    @property
+    def url(self) -> str:
+        return f"http://{show((self._address[0], self.port))}/"
+
+    def start(self) -> None:
+        """Listen. Raises ListenError where that cannot be."""
+        if self._server is not None:
+            raise RuntimeError("the server is started already")
+        self._server = Server(bind(self._address, _BACKLOG), self._answer, self._limits)
+        self._thread = Thread(target=self._server.serve_forever, args=(_POLL,), name="http", daemon=True)
+        self._thread.start()
+        _LOG.info("listening on %s", self.url)
+
+    def stop(self) -> None:
+        """Stop listening, within a second. Does nothing where nobody listens."""
+        server, thread = self._server, self._thread
+        if server is None or thread is None:
+            return
+        self._server = self._thread = None
+        server.shutdown()
+        server.server_close()
+        server.end_connections(_GRACE)
+        thread.join()
+
+
+class Routes:
+    """The answer to each path."""
+
+    def __init__(self, provider: StatusProvider, registry: CollectorRegistry) -> None:
+        self._provider = provider
+        self._registry = registry
+        self._paths: dict[str, Callable[[Request], Response]] = {
+            "/": lambda _: text(HTTPStatus.OK, _INDEX),
+            "/metrics": self._metrics,
+            "/healthz": lambda _: _verdict(provider.healthy()),
+            "/readyz": lambda _: _verdict(provider.ready()),
+            "/api/v1/pools": lambda _: _items(provider.items("ThinPool")),
+            "/api/v1/devices": lambda _: _items(provider.items("ThinDevice")),
+            "/api/v1/events": lambda _: _items(provider.events()),
+        }
+
+    def __call__(self, request: Request) -> Response:
+        route = self._paths.get(request.path)
+        if route is None:
+            return failure(HTTPStatus.NOT_FOUND, "there is no such path; / lists those that there are")
+        return route(request)
+
+    def _metrics(self, request: Request) -> Response:
+        body, content_type = expose(self._registry, request.accept)
+        return Response(HTTPStatus.OK, content_type, body)
+
+
+def _verdict(verdict: tuple[bool, str]) -> Response:
+    good, line = verdict
+    return text(HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE, " ".join(line.split()))
+
+
+def _items(items: list[dict[str, Any]]) -> Response:
+    return as_json(HTTPStatus.OK, {"items": items})

@@ -1,0 +1,238 @@
+"""One request, one connection, and an end to both: the part of serving HTTP that knows nothing of what is served.
+
+Built for hosts where anybody may connect to loopback: a head has a size and a deadline as a whole, an answer has a
+deadline, and there are only so many connections at a time. Whoever holds one open for nothing costs a thread for
+seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from io import BytesIO
+from socketserver import BaseServer, TCPServer, ThreadingMixIn
+from threading import Condition
+from typing import Any, Final, cast
+
+_LOG = logging.getLogger(__name__)
+
+HEAD_LIMIT: Final = 16 * 1024
+"""Bytes of a request line and headers; Prometheus and browsers send less than 2 KiB."""
+_LAST: Final = 0.1
+"""Seconds for threads to see that their connection was cut. One that sits in `answer` does not, and is left behind."""
+_SECURITY: Final = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    connections: int = 32
+    head_seconds: float = 5.0
+    """From the connection to the end of the head, however many pieces it comes in."""
+    answer_seconds: float = 10.0
+    """To take the whole answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    path: str
+    accept: str
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    status: HTTPStatus
+    type: str
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+    """In addition to those that every answer has, or in their place."""
+
+
+Answer = Callable[[Request], Response]
+
+
+def text(status: HTTPStatus, line: str) -> Response:
+    return Response(status, "text/plain; charset=utf-8", f"{line.rstrip()}\n".encode())
+
+
+def as_json(status: HTTPStatus, value: Any) -> Response:
+    return Response(status, "application/json", (json.dumps(value, separators=(",", ":")) + "\n").encode())
+
+
+def failure(status: HTTPStatus, why: str, **headers: str) -> Response:
+    """An error, as one line of JSON."""
+    answer = as_json(status, {"error": why})
+    answer.headers.update(headers)
+    return answer
+
+
+class Server(ThreadingMixIn, TCPServer):
+    """Answers each request in a thread of its own, with what `answer` gives."""
+
+    daemon_threads = True  # one that hangs in `answer` must not keep the daemon from ending
+
+    def __init__(self, listening: socket.socket, answer: Answer, limits: Limits) -> None:
+        BaseServer.__init__(self, listening.getsockname(), _Handler)
+        self.socket = listening
+        self.answer = answer
+        self.limits = limits
+        self._open: set[socket.socket] = set()
+        self._changed = Condition()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._changed:
+            full = len(self._open) >= self.limits.connections
+            if not full:
+                self._open.add(request)
+        if not full:
+            super().process_request(request, client_address)
+            return
+        _refuse(request)
+        self.shutdown_request(request)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Called by socketserver for every connection, whatever became of it."""
+        super().shutdown_request(request)
+        with self._changed:
+            self._open.discard(request)
+            self._changed.notify_all()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        del request
+        error = sys.exception()
+        if isinstance(error, OSError):
+            _LOG.debug("connection of %s ended: %s", client_address, error)
+            return
+        _LOG.error("a request of %s failed", client_address, exc_info=error)
+
+    def end_connections(self, grace: float) -> None:
+        """Let answers under way get through within `grace` seconds, and end everything else at once."""
+        self._cut(socket.SHUT_RD)
+        with self._changed:
+            if self._changed.wait_for(lambda: not self._open, grace):
+                return
+        self._cut(socket.SHUT_RDWR)
+        with self._changed:
+            self._changed.wait_for(lambda: not self._open, _LAST)
+
+    def _cut(self, how: int) -> None:
+        with self._changed:
+            for connection in self._open:
+                try:
+                    connection.shutdown(how)
+                except OSError as error:
+                    _LOG.debug("connection ended by itself: %s", error)
+
+
+def _refuse(connection: socket.socket) -> None:
+    """Say that there are too many connections, without a thread and without waiting."""
+    connection.settimeout(0)
+    body = b'{"error":"too many connections"}\n'
+    head = (
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\n"
+        f"Retry-After: 1\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    try:
+        connection.sendall(head.encode() + body)
+    except OSError as error:
+        _LOG.debug("a connection too many ended by itself: %s", error)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    default_request_version = "HTTP/1.0"  # else what is no request is taken for HTTP/0.9, and answered without a head
+
+    def handle(self) -> None:
+        head = self._read_head()
+        if head is None:
+            return
+        self.connection.settimeout(self._limits.answer_seconds)  # Python counts it for the whole of one sendall
+        self.rfile = BytesIO(head)
+        self.raw_requestline = self.rfile.readline()
+        # parse_request answers by itself, through send_error, what is no request.
+        if self.parse_request():
+            self._answer()
+
+    @property
+    def _limits(self) -> Limits:
+        return cast(Server, self.server).limits
+
+    def _read_head(self) -> bytes | None:
+        """Everything up to the empty line. None: there is nobody to answer, or it has been answered."""
+        deadline = time.monotonic() + self._limits.head_seconds
+        head = b""
+        while b"\r\n\r\n" not in head and b"\n\n" not in head:
+            if len(head) > HEAD_LIMIT:
+                self._reject(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a request has at most {HEAD_LIMIT} bytes")
+                return None
+            try:
+                self.connection.settimeout(max(deadline - time.monotonic(), 0.001))
+                piece = self.connection.recv(4096)
+            except TimeoutError:
+                if head:
+                    self._reject(HTTPStatus.REQUEST_TIMEOUT, "the request did not come to its end in time")
+                return None
+            if not piece:
+                return None
+            head += piece
+        return head
+
+    def _answer(self) -> None:
+        if self.command not in {"GET", "HEAD"}:
+            self._write(failure(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD are answered", Allow="GET, HEAD"))
+            return
+        # Folded header lines keep their line breaks; part of this one comes back in the answer's head.
+        accept = " ".join((self.headers.get("Accept") or "").split())
+        path = self.path.partition("?")[0]
+        try:
+            response = cast(Server, self.server).answer(Request(path, accept))
+        except Exception:  # noqa: BLE001 - whatever it is, the client gets an answer and the log the rest
+            _LOG.exception("%s could not be answered", path)
+            response = failure(HTTPStatus.INTERNAL_SERVER_ERROR, "this could not be answered; the log says why")
+        self._write(response)
+
+    def _reject(self, status: HTTPStatus, why: str) -> None:
+        """Answer what never became a request."""
+        self.requestline, self.request_version, self.command = "", self.protocol_version, ""
+        self._write(failure(status, why))
+
+    def _write(self, response: Response) -> None:
+        self.close_connection = True
+        self.send_response(response.status)
+        headers = {
+            **_SECURITY,
+            "Content-Type": response.type,
+            "Content-Length": str(len(response.body)),
+            "Connection": "close",
+            **response.headers,
+        }
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(response.body)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """How the base class answers what is no request: in HTML, which nobody here reads."""
+        del explain
+        self.command = self.command or ""
+        self._write(failure(HTTPStatus(code), message or HTTPStatus(code).phrase))
+
+    def version_string(self) -> str:
+        return "dm-reconciler"
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name that the base class gives it
+        _LOG.debug("%s " + format, self.client_address[0], *args)

@@ -1,0 +1,136 @@
+"""Waiting for udev on a real kernel: nodes are there when a call returns, and no semaphore is ever left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.kernel.libdm.device_mapper import LibDm
+from reconciler.model.faults import HostFault
+from tests.kernel.conftest import ERROR, TestPool, info_of, run
+
+SHORT = 0.3
+
+
+def semaphores() -> list[str]:
+    return Path("/proc/sysvipc/sem").read_text(encoding="utf-8").splitlines()[1:]
+
+
+@pytest.fixture(autouse=True)
+def no_semaphore_is_left() -> Iterator[None]:
+    before = semaphores()
+    yield
+    assert semaphores() == before
+
+
+@pytest.fixture
+def busy_udev() -> Iterator[None]:
+    """It takes events and does not work on them."""
+    run("udevadm", "settle")
+    run("udevadm", "control", "--stop-exec-queue")
+    yield
+    run("udevadm", "control", "--start-exec-queue")
+    run("udevadm", "settle")
+
+
+def made(dm: LibDm, name: str) -> str:
+    dm.create(name, "DMR-" + name)
+    dm.load(name, (ERROR,))
+    return name
+
+
+def node(name: str) -> Path:
+    return Path("/dev/mapper", name)
+
+
+def properties(name: str) -> str:
+    return run("udevadm", "info", f"/dev/mapper/{name}").out
+
+
+def test_the_node_is_udevs_link_when_resume_returns(dm: LibDm, prefix: str) -> None:
+    name = made(dm, prefix + "d")
+    dm.resume(name)
+    assert node(name).is_symlink()
+    assert "DM_UDEV_DISABLE_LIBRARY_FALLBACK_FLAG=1" in properties(name)
+    assert "DM_UDEV_DISABLE_DISK_RULES_FLAG" not in properties(name)
+
+
+def test_a_hidden_device_is_left_alone_by_the_rules(dm: LibDm, prefix: str) -> None:
+    name = made(dm, prefix + "d")
+    dm.resume(name, hidden=True)
+    for flag in ("SUBSYSTEM_RULES", "DISK_RULES", "OTHER_RULES", "LIBRARY_FALLBACK"):
+        assert f"DM_UDEV_DISABLE_{flag}_FLAG=1" in properties(name)
+    assert node(name).is_symlink()
+
+
+def test_calls_that_fail_leave_no_semaphore(dm: LibDm, prefix: str, make_pool: Callable[..., TestPool]) -> None:
+    pool = make_pool(thins=(0,))
+    made(dm, prefix + "d")
+    with pytest.raises(HostFault):
+        dm.resume(prefix + "none")
+    with pytest.raises(HostFault):
+        dm.remove(prefix + "none")
+    with pytest.raises(HostFault):
+        dm.rename(prefix + "d", pool.name)
+    assert semaphores() == []
+
+
+def test_calls_that_announce_nothing_do_not_wait(dm: LibDm, prefix: str) -> None:
+    dm.create(prefix + "d", "")
+    impatient = LibDm(sleep=_no_sleep)
+    impatient.resume(prefix + "d")  # no table: no event
+    impatient.remove(prefix + "d")  # never had a table: no event
+
+
+def test_a_missed_deadline_is_a_warning_and_the_call_has_happened(
+    dm: LibDm, prefix: str, busy_udev: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    del busy_udev
+    name = made(dm, prefix + "d")
+    LibDm(udev_deadline=SHORT).resume(name)
+    assert "udev did not finish with resume of" in caplog.text
+    assert semaphores() == []
+    assert info_of(dm, name).live_table
+    dm.mknodes(name)
+    assert node(name).exists()
+
+
+def test_an_interrupted_wait_leaves_no_semaphore(dm: LibDm, prefix: str, busy_udev: None) -> None:
+    del busy_udev
+    name = made(dm, prefix + "d")
+    with pytest.raises(KeyboardInterrupt):
+        LibDm(sleep=_interrupt).resume(name)
+    assert semaphores() == []
+
+
+def test_a_cookie_that_somebody_completed_ends_the_wait(dm: LibDm, prefix: str, busy_udev: None) -> None:
+    del busy_udev
+    name = made(dm, prefix + "d")
+    LibDm(sleep=lambda _: _complete_all(), udev_deadline=20).resume(name)
+
+
+def test_without_udev_the_library_makes_moves_and_removes_the_nodes(dm: LibDm, prefix: str) -> None:
+    alone = LibDm(udev_control="/nonexistent", sleep=_no_sleep)
+    old, new = Path(f"/dev/mapper/{prefix}d"), Path(f"/dev/mapper/{prefix}e")
+    made(dm, old.name)
+    alone.resume(old.name)
+    assert old.is_block_device()
+    alone.rename(old.name, new.name)
+    assert new.is_block_device()
+    run("udevadm", "settle")  # which here does run, and makes its own
+    alone.remove(new.name)
+    assert not new.is_block_device()
+
+
+def _no_sleep(_seconds: float) -> None:
+    raise AssertionError("waited for udev")
+
+
+def _interrupt(_seconds: float) -> None:
+    raise KeyboardInterrupt
+
+
+def _complete_all() -> None:
+    run("dmsetup", "udevcomplete_all", "--yes")

@@ -1,0 +1,69 @@
+"""Starting programs: with those that every machine has."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from reconciler.kernel import programs
+from reconciler.kernel.programs import Said, run
+from reconciler.model.faults import HostFault
+
+
+def test_what_is_said_is_kept_apart() -> None:
+    assert run(["sh", "-c", "echo one; echo two >&2"], "x") == Said(0, "one\n", "two\n")
+
+
+def test_the_last_line_is_the_reason() -> None:
+    with pytest.raises(HostFault) as failed:
+        run(["sh", "-c", "echo version 1 >&2; echo no room >&2; exit 3"], "/dev/x")
+    assert str(failed.value) == "sh /dev/x failed: no room"
+
+
+def test_usage_is_no_reason() -> None:
+    assert Said(1, "", "too small\nUsage: mkfs\n/* options */ [-b]\n").last_line == "too small"
+
+
+def test_output_is_the_reason_where_there_are_no_errors() -> None:
+    assert Said(4, "checking\nUNEXPECTED INCONSISTENCY\n\n", "").last_line == "UNEXPECTED INCONSISTENCY"
+
+
+def test_silence_is_told_by_its_status() -> None:
+    with pytest.raises(HostFault, match="ended with status 7"):
+        run(["sh", "-c", "exit 7"], "x")
+    with pytest.raises(HostFault, match="ended with status -9"):
+        run(["sh", "-c", "kill -9 $$"], "x")
+
+
+def test_what_is_fine_is_no_failure() -> None:
+    assert run(["sh", "-c", "exit 1"], "x", fine=(0, 1)).status == 1
+
+
+def test_programs_speak_one_language_and_get_no_input() -> None:
+    assert run(["sh", "-c", "echo $LC_ALL; cat"], "x").output == "C\n"
+
+
+def test_administrators_programs_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/bin")
+    assert run(["sh", "-c", "echo $PATH"], "x").output == "/bin:/usr/sbin:/sbin\n"
+
+
+def test_a_missing_program_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "_PACKAGES", {"no-such-program": "its-package"})
+    with pytest.raises(HostFault, match="apt-get install its-package") as missing:
+        run(["no-such-program"], "x")
+    assert missing.value.errno == errno.ENOENT
+
+
+def test_both_pipes_are_read_at_once() -> None:
+    said = run(["sh", "-c", "head -c 300000 /dev/zero >&2; head -c 300000 /dev/zero"], "x")
+    assert len(said.output) == 300000
+    assert len(said.errors) == 16 * 1024
+
+
+def test_endless_output_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "_MOST_OUTPUT", 100000)
+    with pytest.raises(HostFault) as flooded:
+        run(["cat", "/dev/zero"], "x")
+    assert flooded.value.errno == errno.E2BIG

@@ -1,0 +1,82 @@
+"""What others may write is not believed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from reconciler.sources.trust import untrusted
+
+OTHER_USER = 4711
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "a.yaml"
+    path.touch(0o600)
+    return path
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o400, 0o755])
+def test_what_only_its_owner_may_write_is_trusted(file: Path, mode: int) -> None:
+    file.chmod(mode)
+    assert untrusted(file) is None
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o602, 0o666])
+def test_what_others_may_write_is_not(file: Path, mode: int) -> None:
+    file.chmod(mode)
+    assert untrusted(file) == f"others may write it (mode {mode:04o}): run `chmod go-w {file}`"
+
+
+def test_a_directory_that_others_may_write_is_not_even_with_a_sticky_bit(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    assert untrusted(tmp_path) == f"others may write it (mode 1777): run `chmod go-w {tmp_path}`"
+
+
+@as_root
+def test_what_belongs_to_somebody_else_is_not(file: Path) -> None:
+    os.chown(file, OTHER_USER, 0)
+    assert untrusted(file) == (
+        f"owned by uid {OTHER_USER}, neither root nor the daemon's user: run `chown root {file}`"
+    )
+
+
+def test_what_belongs_to_the_daemons_user_is(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = file.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner)
+    assert untrusted(file) is None
+
+
+def test_on_a_read_only_mount_the_mode_says_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.chmod(0o666)
+    fields = list(os.statvfs(file))
+    fields[8] |= os.ST_RDONLY
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(fields))
+    assert untrusted(file) is None
+
+
+def test_the_command_can_be_pasted(tmp_path: Path) -> None:
+    path = tmp_path / "a b;c.yaml"
+    path.touch()
+    path.chmod(0o666)
+    assert untrusted(path) == f"others may write it (mode 0666): run `chmod go-w '{path}'`"
+
+
+def test_an_open_file_is_what_is_looked_at(file: Path, tmp_path: Path) -> None:
+    fd = os.open(file, os.O_RDONLY)
+    try:
+        file.rename(tmp_path / "moved")
+        file.touch()
+        file.chmod(0o666)
+        assert untrusted(file, fd=fd) is None
+    finally:
+        os.close(fd)
+
+
+def test_what_is_not_there_is_the_callers_business(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        untrusted(tmp_path / "missing")

@@ -1,0 +1,106 @@
+"""One process has the state directory; whoever comes second is told who."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from reconciler.store.errors import StoreError
+from reconciler.store.lock import LockHeld, StateLock
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from reconciler.store.lock import StateLock
+with StateLock(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def holder(directory: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(directory)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_the_second_is_told_who_the_first_is(directory: Path) -> None:
+    with holder(directory) as first:
+        with pytest.raises(LockHeld) as held:
+            StateLock(directory).acquire()
+        assert held.value.pid == first.pid
+        assert str(directory) in held.value.command
+        assert abs(held.value.since - time.time()) < 60
+        assert f"process {first.pid}" in str(held.value)
+        assert "\n" not in str(held.value)
+        first.communicate("")
+    with StateLock(directory):
+        pass
+
+
+def test_a_killed_holder_holds_nothing(directory: Path) -> None:
+    with holder(directory) as first:
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        with StateLock(directory):
+            pass
+
+
+def test_two_of_one_process_exclude_each_other(directory: Path) -> None:
+    with StateLock(directory), pytest.raises(LockHeld) as held:
+        StateLock(directory).acquire()
+    assert held.value.pid == os.getpid()
+
+
+def test_it_can_be_taken_and_given_back_twice(directory: Path) -> None:
+    lock = StateLock(directory)
+    assert not directory.exists()
+    lock.acquire()
+    lock.acquire()
+    lock.release()
+    lock.release()
+    with lock:
+        pass
+
+
+def test_programs_that_are_started_do_not_inherit_it(directory: Path) -> None:
+    lock = StateLock(directory)
+    lock.acquire()
+    with subprocess.Popen(["sleep", "60"], close_fds=False) as child:
+        lock.release()
+        with StateLock(directory):
+            pass
+        child.kill()
+
+
+@pytest.mark.parametrize("content", [b"", b"garbled", b"[]", b'{"pid": null, "command": ""}', b"\xff"])
+def test_a_holder_who_did_not_sign_is_told_as_unknown(directory: Path, content: bytes) -> None:
+    with StateLock(directory):
+        (directory / "lock").write_bytes(content)
+        with pytest.raises(LockHeld, match="another process") as held:
+            StateLock(directory).acquire()
+    assert held.value.pid == 0
+
+
+def test_a_directory_that_others_may_write_to_is_refused(directory: Path) -> None:
+    directory.mkdir()
+    directory.chmod(0o777)
+    with pytest.raises(StoreError, match="can be written to by others"):
+        StateLock(directory).acquire()
+
+
+def test_a_lock_that_is_a_link_is_not_followed(directory: Path, tmp_path: Path) -> None:
+    directory.mkdir(mode=0o700)
+    (directory / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="lock"):
+        StateLock(directory).acquire()
+    assert not (tmp_path / "elsewhere").exists()

@@ -1,0 +1,86 @@
+"""Whatever a dataclass of the store holds comes back exactly."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.model.knowledge import Intent, KnownDevice, KnownPool, TakenId
+from reconciler.model.names import Key
+from reconciler.model.report import DeviceStatus, Event, PoolStatusReport, Status
+from reconciler.store.manifests import StoredRecord
+from reconciler.store.rows import Data, decode, encode
+
+KINDS: list[type[Data]] = [
+    KnownPool,
+    KnownDevice,
+    Intent,
+    TakenId,
+    Status,
+    DeviceStatus,
+    PoolStatusReport,
+    Event,
+    StoredRecord,
+]
+# Names of files may hold bytes that are no UTF-8: lone surrogates in Python.
+ANY_TEXT = st.text(st.characters(exclude_categories=()))
+NUMBERS = st.floats(allow_nan=False)
+CHOSEN: dict[object, st.SearchStrategy[object]] = {
+    "str": ANY_TEXT,
+    "tuple[str, ...]": st.lists(ANY_TEXT).map(tuple),
+    "float": NUMBERS,
+    "float | None": st.none() | NUMBERS,
+}
+
+
+def any_of(kind: type[Data]) -> st.SearchStrategy[Data]:
+    chosen = {name: CHOSEN[field.type] for name, field in kind.__dataclass_fields__.items() if field.type in CHOSEN}
+    return st.builds(kind, **chosen)
+
+
+@given(st.data())
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_dataclass_comes_back_as_it_was(kind: type[Data], data: st.DataObject) -> None:
+    value = data.draw(any_of(kind))
+    text = encode(value)
+    text.encode()
+    assert "\0" not in text
+    assert decode(kind, text) == value
+
+
+def test_a_field_that_was_added_later_takes_its_default() -> None:
+    assert decode(TakenId, '{"pool":"tank","thin_id":1}') == TakenId("tank", 1)
+    event = decode(Event, '{"key":["tank",""],"type":"Info","reason":"R","message":"m","time":1.5}')
+    assert event.count == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (TakenId, ""),
+        (TakenId, "[]"),
+        (TakenId, "{}"),
+        (TakenId, '{"pool":"tank"}'),
+        (TakenId, '{"pool":"tank","thin_id":"1"}'),
+        (TakenId, '{"pool":"tank","thin_id":true}'),
+        (TakenId, '{"pool":"tank","thin_id":1,"more":1}'),
+        (Event, '{"key":["tank"],"type":"Info","reason":"R","message":"m","time":1}'),
+        (Event, '{"key":["tank",""],"type":"Other","reason":"R","message":"m","time":1}'),
+        (Event, '{"key":["tank",""],"type":"Info","reason":"R","message":"m","time":true}'),
+        (PoolStatusReport, '{"leaked_ids":{}}'),
+    ],
+)
+def test_garbled_text_is_a_value_error(kind: type[Data], text: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        decode(kind, text)
+
+
+def test_what_has_no_form_as_text_is_refused() -> None:
+    with pytest.raises(TypeError):
+        encode(TakenId("tank", object()))  # type: ignore[arg-type]  # what is tested
+
+
+def test_a_key_comes_back_as_a_key() -> None:
+    event = decode(Event, '{"key":["tank","a"],"type":"Info","reason":"R","message":"m","time":1}')
+    assert event.key == Key("tank", "a")
