@@ -8,6 +8,7 @@ announces itself nowhere else.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -49,6 +50,7 @@ class Observer:
         self._data = LiveBacking()
         self._metadata = LiveBacking()
         self._turn = 0
+        self._first = True
 
     def watch(self, watched: Watched) -> None:
         """Look at something else from now on. What was seen of devices that are still watched is kept."""
@@ -60,8 +62,12 @@ class Observer:
         self._seen.clear()
         self._on_pool.clear()
         self._turn = 0
+        self._first = True
 
     def look(self, request: LookRequest) -> PoolLook:
+        first = self._first
+        if first:  # a first look is at everything, whatever it was asked for
+            request = replace(request, names=None, thorough=True)
         listing = {listed.name: listed for listed in self._kernel.dm.list_all()}
         thorough = request.thorough or self._turn == 0
         pool = self._look_at_pool(listing, thorough=thorough or request.names is not None)
@@ -72,7 +78,8 @@ class Observer:
         if request.names is None:
             self._turn = (self._turn + 1) % _TURNS
         ids = self._read_ids(pool) if request.ids and not quiet else None
-        return PoolLook(pool, changed, gone, ids, self._protected)
+        self._first = False
+        return PoolLook(pool, changed, gone, first, ids, self._protected)
 
     # The pool
 
@@ -168,8 +175,6 @@ class Observer:
         return self._on_pool[key]
 
     def _in_turn(self, relevant: frozenset[str]) -> frozenset[str]:
-        if self._turn == 0 and not self._seen:
-            return relevant
         names = sorted(relevant)
         return frozenset(islice(names, self._turn, None, _TURNS))
 

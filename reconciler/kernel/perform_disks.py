@@ -77,7 +77,9 @@ def _detach(kernel: Kernel, step: DetachLoop) -> str:
 
 
 def _check(kernel: Kernel, step: CheckMetadata) -> str:
-    said = kernel.tools.thin_check(step.subject)
+    # Through the loop: thin_check opens with O_DIRECT, which some filesystems (tmpfs) do not have for their files.
+    loop = the_loop(kernel.disks, step.subject)
+    said = kernel.tools.thin_check(step.subject if loop is None else loop.path)
     if said:
         last = said.strip().splitlines()[-1]
         advice = f"`thin_repair -i {step.subject} -o NEW` makes a repaired copy"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
+import os
 import subprocess
 import sys
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
-from socket import socketpair
+from socket import SHUT_RDWR, socket, socketpair
 from typing import Final, Protocol, TypeVar
 
 from reconciler.kernel.observe import Observer
@@ -42,8 +44,11 @@ class PoolPort(Protocol):
     def watch(self, watched: Watched) -> None:
         """Look at something else from now on."""
 
+    def abandon(self) -> None:
+        """From any thread: whoever waits for an answer gets a fault at once; the worker ends after the step at hand."""
+
     def close(self) -> None:
-        """Ends after the step at hand; a worker that hangs is left behind, with its lock."""
+        """The worker ends after the step at hand; one that hangs is left behind, with its lock."""
 
 
 class InlinePort:
@@ -62,6 +67,9 @@ class InlinePort:
     def watch(self, watched: Watched) -> None:
         self._observer.watch(watched)
 
+    def abandon(self) -> None:
+        """Nobody can wait: calls return before they could be asked to stop."""
+
     def close(self) -> None:
         """Nothing to end."""
 
@@ -72,6 +80,7 @@ class ProcessPort:
     def __init__(self, watched: Watched, state_dir: Path, *, lock: bool) -> None:
         self._hello = Hello(watched, str(state_dir), lock)
         self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket | None = None
         self._connection: Connection | None = None
         self._late = False
         """A question is still unanswered: its answer is thrown away when it comes."""
@@ -87,9 +96,17 @@ class ProcessPort:
         if self._connection is not None:
             self._ask(watched, type(None), LOOK_DEADLINE)
 
+    def abandon(self) -> None:
+        ours = self._socket
+        if ours is not None:
+            with contextlib.suppress(OSError):  # closed in the same moment by its own thread
+                ours.shutdown(SHUT_RDWR)
+
     def close(self, wait: float = 1.0) -> None:
-        if self._connection is not None:
+        if self._connection is not None and self._socket is not None:
             self._connection.close()
+            self._socket.close()
+        self._connection = self._socket = None
         if self._process is None:
             return
         try:
@@ -99,7 +116,7 @@ class ProcessPort:
                 "the worker of pool %s (pid %d) still waits for the kernel: left behind", self._pool, self._pid
             )
             self._process.returncode = 0  # it is not ours to wait for any more: no warning that it still runs
-        self._process, self._connection, self._late = None, None, False
+        self._process, self._late = None, False
 
     @property
     def _pool(self) -> str:
@@ -161,7 +178,8 @@ class ProcessPort:
             self._process = subprocess.Popen(
                 command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, start_new_session=True
             )
-        self._connection = connection = Connection(ours.detach())
+        self._socket = ours
+        self._connection = connection = Connection(os.dup(ours.fileno()))
         begun = time.monotonic()
         connection.send(self._hello)
         try:

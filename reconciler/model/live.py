@@ -24,7 +24,7 @@ class LiveState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One line of LIST. The UUID comes with dm ioctl 4.43 and later, else it is empty and INFO tells it."""
+    """One line of LIST."""
 
     name: str
     devno: Devno
@@ -194,6 +194,8 @@ class PoolLook:
     others that lie on the pool, are among them."""
     gone: frozenset[str] = frozenset()
     """dm names that were there at this worker's last look."""
+    first: bool = False
+    """The worker's first: what is not in `devices` is not there."""
     ids: ThinIds | None = None
     """None: not asked for, or the pool could not tell."""
     protected: frozenset[Devno] = frozenset()

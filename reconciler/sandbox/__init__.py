@@ -6,10 +6,9 @@ loaded by the first run(). The first process inside imports from here too, and t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from reconciler.sandbox.errors import SandboxError
 
+TYPE_CHECKING = False  # typing takes as long to import as all the rest
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path

@@ -16,7 +16,9 @@ def main() -> int:
     )
     parser.add_argument("--share", metavar="DIR", type=Path, action="append", default=[], help="writable inside")
     parser.add_argument("--mem", metavar="SIZE", default="1G", help="memory of the kernel (default: 1G)")
-    parser.add_argument("--disk", metavar="FILE", type=Path, action="append", default=[], help="/dev/ubda, /dev/ubdb...")
+    parser.add_argument(
+        "--disk", metavar="FILE", type=Path, action="append", default=[], help="/dev/ubda, /dev/ubdb..."
+    )
     parser.add_argument("--timeout", metavar="SECONDS", type=float, help="kill it then, with status 124")
     parser.add_argument("--no-udev", action="store_true", help="boot without systemd-udevd")
     parser.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER, help="after --; default: $SHELL")

@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from reconciler.sandbox import inside
 from reconciler.sandbox.errors import SandboxError
@@ -50,6 +50,9 @@ def memory_directory(size: int) -> Path:
         if not (path.is_dir() and os.access(path, os.W_OK | os.X_OK)):
             seen.append(f"{path}: cannot be written")
             continue
+        if any(character.isspace() or character in "\"',:" for character in str(path)):
+            seen.append(f"{path}: has characters in its name that mean something on a kernel's command line")
+            continue
         room = os.statvfs(path)
         if room.f_flag & os.ST_NOEXEC:
             seen.append(f"{path}: mounted noexec")
@@ -62,34 +65,38 @@ def memory_directory(size: int) -> Path:
     )
 
 
+class Wires(NamedTuple):
+    """Descriptors that the kernel keeps open."""
+
+    line_in: int
+    line_out: int
+    console: int
+
+
 def command_line(
-    kernel: str,
-    run: Path,
-    memory: int,
-    disks: int,
-    line: tuple[int, int],
-    console: int,
-    environment: Mapping[str, str],
+    kernel: str, run: Path, memory: int, disks: int, wires: Wires, environment: Mapping[str, str]
 ) -> list[str]:
-    """line: descriptors that the serial line reads from and writes to; environment: of the first process inside.
+    """environment: of the first process inside.
 
     Disks are symbolic links disk0, disk1, ... in run: the driver splits names at ',' and ':'. 'd' keeps it from taking
     what is on the disk for a copy-on-write header. Unknown NAME=value become the first process's environment.
+    raid6_select_algo measures for 0.85 s, a third of the boot, which algorithm is fastest; without it there is no RAID 6.
     """
     return [
         kernel,
         f"mem={memory >> 10}K",
-        f"uml_dir={_quoted(str(run))}",
+        f"uml_dir={run}",
         "rootfstype=hostfs",
         "ro",
         "quiet",
         "loglevel=3",
         "noreboot",
         "panic=-1",
+        "initcall_blacklist=raid6_select_algo",
         "con=null",
-        f"con0=null,fd:{console}",
+        f"con0=null,fd:{wires.console}",
         "ssl=null",
-        f"ssl0=fd:{line[0]},fd:{line[1]}",
+        f"ssl0=fd:{wires.line_in},fd:{wires.line_out}",
         *(f"ubd{number}d={run}/disk{number}" for number in range(disks)),
         *(f"{name}={value}" for name, value in environment.items()),
         f"init={_quoted(os.path.realpath(sys.executable))}",

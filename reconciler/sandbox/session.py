@@ -114,7 +114,7 @@ class Session:
     def _serve(self, kernel: Kernel, wake: int) -> int:
         start = time.monotonic()
         while self._status is None:
-            readers = [kernel.console, kernel.from_inside, wake]
+            readers = [kernel.console, kernel.from_inside, kernel.warden_fd, wake]
             if self._started and self._input_open and self._credit > 0:
                 readers.append(0)
             ready, _, _ = select.select(readers, [], [], self._remaining(start))
@@ -125,6 +125,8 @@ class Session:
             self._pass_signals(kernel)
             if kernel.from_inside in ready:
                 self._receive(kernel)
+            elif kernel.warden_fd in ready:
+                self._bury(kernel)
             if 0 in ready and self._status is None:
                 self._pass_input(kernel)
         return self._status
@@ -185,7 +187,10 @@ class Session:
                 _send(kernel, wire.HANGUP, wire.COUNT.pack(wire.OUTPUT if stream == 1 else wire.ERRORS))
 
     def _listen(self, kernel: Kernel) -> bool:
-        data = os.read(kernel.console, _CHUNK)
+        try:
+            data = os.read(kernel.console, _CHUNK)
+        except BlockingIOError:
+            return False
         self._console = (self._console + data)[-_CONSOLE_KEPT:]
         return bool(data)
 

@@ -33,7 +33,7 @@ class Specification(TypedDict):
     environment: dict[str, str]
     run: str  # directory: the kernel's working directory, removed at the end
     descriptors: list[int]  # what the kernel keeps open
-    console: int  # its standard output and standard error
+    console: int  # the one of them that is its standard output and standard error
     seccomp: str  # filter program in hexadecimal; empty: none
     cpu: int  # the one processor that it runs on
 
@@ -52,7 +52,7 @@ def main() -> None:
         kernel = os.fork()
         if kernel == 0:
             _become_kernel(specification)
-        for fd in (*specification["descriptors"], specification["console"]):
+        for fd in specification["descriptors"]:
             os.close(fd)
         select.select([0, os.pidfd_open(kernel)], [], [])
     finally:
@@ -79,7 +79,7 @@ def _become_kernel(specification: Specification) -> Never:
         os.chdir(specification["run"])
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.sched_setaffinity(0, {specification["cpu"]})
-        for fd in (*specification["descriptors"], specification["console"]):
+        for fd in specification["descriptors"]:
             os.set_inheritable(fd, True)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
@@ -122,18 +122,32 @@ def _kill(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
 
 
+def kill_session(session: int) -> None:
+    """What the caller's process does if the warden itself was killed: the kernel follows it, what it traced does not."""
+    while pids := [pid for pid, (state, _, its) in _processes().items() if its == session and state not in "ZX"]:
+        for pid in pids:
+            _kill(pid, signal.SIGKILL)
+
+
 def _descendants() -> list[int]:
     """All processes below this one."""
-    parents: dict[int, int] = {}
-    for name in os.listdir("/proc"):  # noqa: PTH208 - this starts with every kernel, and pathlib is slow to import
-        if name.isdecimal():
-            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as stat:  # noqa: PTH123
-                parents[int(name)] = int(stat.read().rpartition(b")")[2].split()[1])
+    processes = _processes()
     found: list[int] = []
     level = {os.getpid()}
     while level:
-        level = {pid for pid, parent in parents.items() if parent in level}
+        level = {pid for pid, (_, parent, _) in processes.items() if parent in level}
         found.extend(level)
+    return found
+
+
+def _processes() -> dict[int, tuple[str, int, int]]:
+    """State, parent and session of every process. Fields 3, 4 and 6 of proc(5)'s stat."""
+    found = {}
+    for name in os.listdir("/proc"):  # noqa: PTH208 - this starts with every kernel, and pathlib is slow to import
+        if name.isdecimal():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as stat:  # noqa: PTH123
+                state, parent, _, session = stat.read().rpartition(b")")[2].split()[:4]
+                found[int(name)] = (state.decode(), int(parent), int(session))
     return found
 
 

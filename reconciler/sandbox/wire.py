@@ -8,7 +8,10 @@ and its payload.
 from __future__ import annotations
 
 import struct
-from typing import Final
+
+TYPE_CHECKING = False  # typing takes as long to import as all the rest
+if TYPE_CHECKING:
+    from typing import Final
 
 # From the inside out.
 READY: Final = 1  # the line is raw now: the next part of the configuration may be sent

@@ -44,7 +44,7 @@ def read_record(document: Node, file: str) -> Record | list[Problem]:
     if empty:
         return [_at(document, file, path, _EMPTY) for path in empty]
     try:
-        return model.model_validate(plain(document))
+        return model.model_validate(plain(document), by_alias=True, by_name=False)  # names in code are no fields
     except ValidationError as error:
         return [_explain(each, document, file, model) for each in error.errors(include_url=False)]
 

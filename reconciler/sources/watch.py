@@ -138,8 +138,8 @@ class ManifestWatch:
         identity = self._identity()
         if identity is None:
             return
-        observer: BaseObserver = PollingObserver() if self._polling else Observer()
         try:
+            observer: BaseObserver = PollingObserver() if self._polling else Observer()
             observer.schedule(_Handler(self.touch), str(self._directory), recursive=False)
             observer.start()
         except (OSError, RuntimeError):  # no inotify here, or none left: `poll` looks

@@ -70,7 +70,8 @@ def _error_position(error: yaml.MarkedYAMLError) -> Position:
 
 
 def _error_text(error: yaml.MarkedYAMLError) -> str:
-    problem = " ".join(ascii(error.problem or error.context or "unreadable")[1:-1].replace("\\'", "'").split())
+    problem = " ".join((error.problem or error.context or "unreadable").split())[:120]
+    problem = problem if problem.isprintable() else ascii(problem)[1:-1]
     hint = next((f": {hint}" for sign, hint in _HINTS.items() if sign in problem), "")
     return f"not YAML: {problem}{hint}"
 

@@ -9,11 +9,13 @@ import select
 import signal
 import struct
 import termios
-from typing import TYPE_CHECKING, Final
 
 from reconciler.sandbox import wire
 
+TYPE_CHECKING = False  # typing takes as long to import as all the rest
 if TYPE_CHECKING:
+    from typing import Final
+
     from reconciler.sandbox.inside.config import Config
 
 _CHUNK: Final = 16384

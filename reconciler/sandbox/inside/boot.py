@@ -6,14 +6,16 @@ import json
 import os
 import signal
 import termios
-from typing import TYPE_CHECKING, Final, Never, cast
 
 from reconciler.sandbox import wire
 from reconciler.sandbox.inside.agent import Agent
 from reconciler.sandbox.inside.mounts import MODULES, mount_directories, mount_kernel_filesystems
 from reconciler.sandbox.inside.system import insert_module, interface_up, set_hostname, sync_filesystem
 
+TYPE_CHECKING = False  # typing takes as long to import as all the rest
 if TYPE_CHECKING:
+    from typing import Final, Never
+
     from reconciler.sandbox.inside.config import Config
 
 _LINE: Final = "/dev/ttyS0"
@@ -75,7 +77,8 @@ def _receive_config(line: int, decoder: wire.Decoder) -> Config:
     while True:
         for _, part in decoder.feed(os.read(line, 4096)):
             if not part:
-                return cast("Config", json.loads(text))
+                config: Config = json.loads(text)
+                return config
             text += part
             _send(line, wire.frame(wire.READY))
 

@@ -6,6 +6,6 @@ from os.path import abspath, dirname
 # Appended, not put first: nothing that is installed next to the package may stand in for the standard library.
 sys.path.append(dirname(dirname(dirname(dirname(abspath(__file__))))))  # noqa: PTH100, PTH120 - pathlib takes 50 ms here
 
-from reconciler.sandbox.inside.boot import main  # noqa: E402 - found by the line above
+from reconciler.sandbox.inside.boot import main
 
 main()

@@ -7,7 +7,10 @@ import errno
 import fcntl
 import os
 import struct
-from typing import Final
+
+TYPE_CHECKING = False  # typing takes as long to import as all the rest
+if TYPE_CHECKING:
+    from typing import Final
 
 MS_RDONLY: Final = 1
 MS_NOSUID: Final = 2

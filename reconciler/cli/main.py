@@ -1,0 +1,183 @@
+"""The program's entry: finds the command, and turns what it raises into one line and an exit code."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import click
+
+from reconciler import __version__
+from reconciler.cli.catalogue import COMMANDS
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+PROGRAM: Final = "dm-reconciler"
+ENVIRONMENT: Final = "DM_RECONCILER"
+_COMPLETE: Final = "_DM_RECONCILER_COMPLETE"
+_INTERRUPTED: Final = 130
+_NOBODY_READS: Final = 141
+"""What a shell reports of a program that SIGPIPE ended, as it does those in the middle of `... | head`."""
+
+_EPILOG: Final = """\b
+Examples:
+  dm-reconciler validate manifests/
+  dm-reconciler plan --manifests /etc/dm-reconciler
+  dm-reconciler get devices -o wide
+  dm-reconciler describe device tank/base
+
+\b
+Exit codes:
+  0  converged, or nothing to do
+  1  could not do the work (lock held, no kernel, no store)
+  2  wrong usage
+  3  manifests invalid
+  4  something is not as desired (plan: changes pending)
+
+\b
+Every option can also be set in the environment, as DM_RECONCILER_COMMAND_OPTION:
+  DM_RECONCILER_GET_STATE_DIR=/srv/state dm-reconciler get
+
+\b
+Completion for bash (zsh_source and fish_source are there too):
+  eval "$(_DM_RECONCILER_COMPLETE=bash_source dm-reconciler)"
+"""
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name, and imports the one that is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        return cast(click.Command, import_module(f"reconciler.cli.{cmd_name}").command)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem  # noqa: PLC0415  # only while a shell asks
+
+        found = [CompletionItem(name, help=said) for name, said in COMMANDS.items() if name.startswith(incomplete)]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help(), err=True)
+            ctx.exit(2)
+        return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            from difflib import get_close_matches  # noqa: PLC0415  # only for who mistypes
+
+            near = get_close_matches(name, COMMANDS, 1)
+            ctx.fail(f"there is no command {name!r}" + (f": did you mean `{PROGRAM} {near[0]}`?" if near else ""))
+        return super().resolve_command(ctx, args)
+
+
+def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    del param
+    if value and not ctx.resilient_parsing:
+        click.echo(f"{PROGRAM} {__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    epilog=_EPILOG,
+    # The group itself is called without arguments only by who wants to know what there is: see parse_args.
+    no_args_is_help=False,
+    context_settings={"auto_envvar_prefix": ENVIRONMENT, "help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    # Images and units like to set a variable DM_RECONCILER_VERSION, and do not mean this.
+    allow_from_autoenv=False,
+    help="Show the version and exit.",
+)
+def cli() -> None:
+    """Keeps device-mapper thin devices in the state that YAML records declare."""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command line. Returns the exit code; raises only what is a mistake of the program's."""
+    _let_every_text_through()
+    instruction = os.environ.get(_COMPLETE)
+    if instruction:
+        from click.shell_completion import shell_complete  # noqa: PLC0415  # only while a shell asks
+
+        return shell_complete(cli, {}, PROGRAM, _COMPLETE, instruction)
+    try:
+        return _run(list(sys.argv[1:] if args is None else args))
+    except BrokenPipeError:
+        _drop_output()
+        return _NOBODY_READS
+    except (KeyboardInterrupt, click.Abort):
+        # The line that the terminal has begun with ^C.
+        click.echo(err=True)
+        return _INTERRUPTED
+    except Exception as error:
+        from reconciler.cli.errors import tell  # noqa: PLC0415  # it knows every layer's errors
+
+        told = tell(error)
+        if told is None:
+            raise
+        if isinstance(error, OSError):
+            _drop_output()
+        click.echo(f"{PROGRAM}{told.place}: {told.line}", err=True)
+        return told.exit_code
+
+
+def _run(args: list[str]) -> int:
+    # Not cli.main(): it ends the process by itself where nobody reads the output.
+    try:
+        with cli.make_context(PROGRAM, args) as context:
+            cli.invoke(context)
+    except click.exceptions.Exit as done:
+        return _flushed(done.exit_code)
+    return _flushed(0)
+
+
+def _flushed(code: int) -> int:
+    """`code`, once everything that was said has arrived: else the interpreter finds out too late to say so."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    return code
+
+
+def _let_every_text_through() -> None:
+    """Names of files may hold bytes that no encoding has: shown as \\udcff, they stop nobody's output."""
+    stream: Any = sys.stdout
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """What is still in the buffer can go nowhere, and the interpreter would complain of it at its end."""
+    try:
+        number = sys.stdout.fileno()
+    except (AttributeError, OSError, ValueError):
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)

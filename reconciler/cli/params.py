@@ -1,0 +1,128 @@
+"""Types of options, and options that several commands share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+STATE_DIR: Final = "/var/lib/dm-reconciler"
+_UNITS: Final = {"ms": Fraction(1, 1000), "s": Fraction(1), "m": Fraction(60), "h": Fraction(3600), "": Fraction(1)}
+_DURATION: Final = re.compile(r"(?P<count>[0-9]{1,9}(?:\.[0-9]{1,9})?)(?P<unit>ms|s|m|h|)")
+_LONGEST: Final = 10 * 366 * 24 * 3600
+"""Ten years. Clocks of the system take no more than some hundred."""
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `30s`, `500ms`, `2m`, `1h` or plain seconds. Raises ValueError with what would be right."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a duration: write 30s, 500ms, 2m, 1h, or plain seconds")
+    seconds = Fraction(match["count"]) * _UNITS[match["unit"]]
+    if seconds > _LONGEST:
+        raise ValueError(f"{text!r} is too long: at most ten years")
+    return float(seconds)
+
+
+class Duration(click.ParamType):
+    """Gives seconds, as a float."""
+
+    name = "duration"
+
+    def __init__(self, *, zero: bool = False) -> None:
+        self.zero = zero
+        """Whether no time at all makes sense."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if not isinstance(value, str):
+            return float(value)
+        try:
+            seconds = parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if not seconds and not self.zero:
+            self.fail("must be more than 0", param, ctx)
+        return seconds
+
+
+class Listen(click.ParamType):
+    """Gives host and port of HOST:PORT."""
+
+    name = "host:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        from reconciler.telemetry.listen import parse_listen  # noqa: PLC0415  # not for a command that listens nowhere
+
+        if isinstance(value, tuple):
+            return value
+        try:
+            return parse_listen(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Kind(click.ParamType):
+    """Gives "pool" or "device", of one or of many."""
+
+    name = "kind"
+
+    def __init__(self, *, many: bool = False) -> None:
+        self.shown = ["pools", "devices"] if many else ["pool", "device"]
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        del ctx
+        text = "|".join(self.shown)
+        return f"({text})" if param.required else f"[{text}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        kind = str(value).lower().removesuffix("s")
+        if kind not in {"pool", "device"}:
+            self.fail(f"{value!r} is neither: write {' or '.join(f'`{each}`' for each in self.shown)}", param, ctx)
+        return kind
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem  # noqa: PLC0415  # only while a shell asks
+
+        del ctx, param
+        return [CompletionItem(each) for each in self.shown if each.startswith(incomplete)]
+
+
+def state_dir_option(function: F) -> F:
+    """`--state-dir DIR`, given as `state_dir: Path`."""
+    return click.option(
+        "--state-dir",
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        default=STATE_DIR,
+        show_default=True,
+        help="Where the daemon keeps its state.",
+    )(function)
+
+
+def output_option(*formats: str) -> Callable[[F], F]:
+    """`-o FORMAT`, given as `output: str`; the first one is the default."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(formats),
+        default=formats[0],
+        show_default=True,
+        help="How to print it.",
+    )
+
+
+def complete_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of pools and devices that the store knows, for the shell: of the kind that stands before, if one does."""
+    del param
+    from reconciler.cli.view import names  # noqa: PLC0415  # only while a shell asks
+
+    try:
+        known: Iterable[str] = names(Path(ctx.params.get("state_dir") or STATE_DIR), ctx.params.get("kind") or "")
+    except Exception:  # noqa: BLE001  # a shell that completes shows nothing else anyway
+        return []
+    return [name for name in known if name.startswith(incomplete)]

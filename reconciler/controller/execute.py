@@ -1,0 +1,61 @@
+"""Carrying out a plan: one step after the other, each flushed or looked at before the next."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from typing import Protocol
+
+from reconciler.kernel.commands import commands_of
+from reconciler.kernel.port import PoolPort
+from reconciler.model.faults import HostFault
+from reconciler.model.names import Key
+from reconciler.model.steps import HostStep, Step, StoreStep
+from reconciler.store.store import Store
+
+_log = logging.getLogger(__name__)
+
+
+class ActionWatcher(Protocol):
+    """Who hears of each step: metrics, and commands that show progress."""
+
+    def begun(self, key: Key, step: Step) -> None: ...
+
+    def ended(self, key: Key, step: Step, seconds: float, fault: HostFault | None) -> None: ...
+
+
+class Executor:
+    """Of one pool: host steps go to its worker, store steps to the store."""
+
+    def __init__(self, port: PoolPort, store: Store, watcher: ActionWatcher) -> None:
+        self._port = port
+        self._store = store
+        self._watcher = watcher
+
+    def run(self, key: Key, steps: Iterable[Step]) -> tuple[Step, HostFault] | None:
+        """None if all went well, else the step that failed. Those after it were not begun."""
+        for step in steps:
+            fault = self._run(key, step)
+            if fault is not None:
+                return step, fault
+        return None
+
+    def _run(self, key: Key, step: Step) -> HostFault | None:
+        self._watcher.begun(key, step)
+        begun = time.monotonic()
+        fault = self._carry_out(step)
+        self._watcher.ended(key, step, time.monotonic() - begun, fault)
+        if fault is None and isinstance(step, HostStep):
+            _log.debug("%s: %s", step.action, "; ".join(commands_of(step)))
+        return fault
+
+    def _carry_out(self, step: Step) -> HostFault | None:
+        if isinstance(step, StoreStep):
+            self._store.apply(step)  # a store that cannot be written stops the daemon: nothing goes on without it
+            return None
+        try:
+            self._port.run(step)
+        except HostFault as fault:
+            return fault
+        return None

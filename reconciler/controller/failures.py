@@ -1,0 +1,26 @@
+"""A step that did not work, as a condition: errno decides, never a message's text."""
+
+from __future__ import annotations
+
+import errno
+
+from reconciler.model.condition import DRIFT, Condition, Reason
+from reconciler.model.faults import HostFault, Unanswered
+from reconciler.model.live import LiveState
+from reconciler.model.steps import CheckMetadata, CreateSnapshot, Step
+
+_ADVICE = "it is tried again, each time a little later; `dm-reconciler doctor` looks for causes"
+
+
+def condition_of(found: Condition, step: Step, fault: HostFault) -> Condition:
+    """What is said while a step does not work. What it was to mend stays visible beneath."""
+    beneath = found.reason if found.reason in DRIFT else found.beneath
+    if isinstance(fault, Unanswered):
+        return Condition(Reason.STUCK, str(fault), LiveState.UNKNOWN, beneath=beneath)
+    if isinstance(step, CreateSnapshot) and fault.errno == errno.EAGAIN:
+        return Condition(Reason.WAITING_FOR_ORIGIN, str(fault), found.live, beneath=beneath)
+    if isinstance(step, CheckMetadata) and fault.errno == errno.EUCLEAN:
+        return Condition(Reason.POOL_UNHEALTHY, str(fault), found.live, beneath=beneath)
+    if fault.errno == errno.EBUSY:
+        return Condition(Reason.BUSY, f"{fault}; it is tried again", found.live, beneath=beneath)
+    return Condition(Reason.KERNEL_ERROR, f"{fault}; {_ADVICE}", found.live, beneath=beneath)

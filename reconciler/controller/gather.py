@@ -1,0 +1,180 @@
+"""Gathering a case: everything that bears on one record, from the records, the store and the last look."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from reconciler.controller.clock import Clock
+from reconciler.controller.desired import Desired
+from reconciler.controller.world import World
+from reconciler.model.knowledge import Intent, IntentKind, KnownDevice
+from reconciler.model.live import LiveDevice, Place, Watched
+from reconciler.model.names import Key, device_dm_name, make_uuid, of_store, private_dm_name
+from reconciler.model.records import Backing, DeviceState, ThinDevice
+from reconciler.planner.access import access_to
+from reconciler.planner.cases import DeviceCase, Grace, Origin, PoolCase, PruneVerdict
+from reconciler.planner.prune import PruneRules, prune_verdict
+from reconciler.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the operator may set."""
+
+    grace: float = 5.0
+    """Seconds that a suspension is somebody's right."""
+    prune: PruneRules = field(default_factory=PruneRules)
+    observe_only: bool = False
+
+
+class Gatherer:
+    """Of one pool."""
+
+    def __init__(self, name: str, store: Store, clock: Clock, rng: random.Random, settings: Settings) -> None:
+        self._name = name
+        self._store = store
+        self._clock = clock
+        self._rng = rng
+        self._settings = settings
+
+    def watched(self, desired: Desired) -> Watched:
+        record, known = desired.pool(self._name), self._store.known_pool(self._name)
+        names = {name for key in self.keys(desired) for name in self._dm_names(key, desired)}
+        if record is not None and record.spec.external:
+            return Watched(self._name, None, None, frozenset(names))
+        if record is None:
+            data = Place(known.data, is_file=not known.data.startswith("/dev/")) if known and known.data else None
+            metadata = Place(known.metadata, is_file=not known.metadata.startswith("/dev/")) if data and known else None
+            return Watched(self._name, data, metadata, frozenset(names))
+        fresh = known is None or not known.created
+        return Watched(
+            self._name, _place(record.spec.data), _place(record.spec.metadata), frozenset(names), fresh=fresh
+        )
+
+    def keys(self, desired: Desired) -> set[Key]:
+        """Of all devices of the pool that are recorded, known, or under way."""
+        recorded = {record.key for record in desired.devices_of(self._name)}
+        known = {device.key for device in self._store.known_devices(self._name).values()}
+        return recorded | known | {intent.key for intent in self._store.intents(self._name)}
+
+    def keys_by_name(self, desired: Desired) -> dict[str, Key]:
+        """Which device a dm name stands for, private names included."""
+        return {name: key for key in self.keys(desired) for name in self._dm_names(key, desired)}
+
+    def named_ids(self) -> frozenset[int]:
+        """Thin ids of devices (recorded, adopted or orphaned) and of operations under way."""
+        devices = self._store.known_devices(self._name).values()
+        intents = self._store.intents(self._name)
+        return frozenset({device.thin_id for device in devices} | {intent.thin_id for intent in intents})
+
+    def _dm_names(self, key: Key, desired: Desired) -> tuple[str, str]:
+        record, known = desired.device(key), self._store.known_devices(self._name).get(key.device)
+        private = private_dm_name(key.pool, key.device)
+        return self.dm_name(key, record, known), private
+
+    def dm_name(self, key: Key, record: ThinDevice | None, known: KnownDevice | None) -> str:
+        if known is not None:
+            return known.dm_name
+        return record.dm_name if record is not None else device_dm_name(key.pool, key.device)
+
+    def pool_case(self, desired: Desired, world: World, stuck: str = "") -> PoolCase:
+        intents = self._store.intents(self._name)
+        return PoolCase(
+            name=self._name,
+            record=desired.pool(self._name),
+            known=self._store.known_pool(self._name),
+            live=world.pool,
+            grace=world.grace("", self._clock.now(), self._settings.grace),
+            new_uuid=self._new_uuid(),
+            intents=intents,
+            ids=world.ids,
+            devices_live=world.live_on_pool(),
+            known_devices=tuple(sorted(self._store.known_devices(self._name))),
+            needed=self._needed(desired, intents),
+            stuck=stuck,
+        )
+
+    def _needed(self, desired: Desired, intents: tuple[Intent, ...]) -> bool:
+        known = self._store.known_devices(self._name)
+        deleting = any(intent.kind is IntentKind.DELETE for intent in intents)
+        absent = (record for record in desired.devices_of(self._name) if record.spec.state is DeviceState.ABSENT)
+        return deleting or any(record.key.device in known for record in absent)
+
+    def device_case(self, key: Key, desired: Desired, world: World, pool: PoolCase) -> DeviceCase:
+        record = desired.device(key)
+        known = self._store.known_devices(self._name).get(key.device)
+        intents = self._store.intents(self._name)
+        name = self.dm_name(key, record, known)
+        now = self._clock.now()
+        return DeviceCase(
+            key=key,
+            record=record,
+            pool_record=pool.record,
+            pool=world.pool,
+            pool_known=pool.known,
+            access=access_to(pool),
+            known=known,
+            live=world.devices.get(name),
+            grace=world.grace(name, now, self._settings.grace) if self._settings.grace else _no_grace(world, name, now),
+            new_id=self._store.free_thin_id(self._name, world.ids or ()),
+            new_uuid=self._new_uuid(),
+            private=self._private(key, world),
+            elsewhere=world.elsewhere(known.thin_id, name) if known is not None else (),
+            intent=next((intent for intent in intents if intent.key == key), None),
+            other_intent=any(intent.key != key for intent in intents),
+            origin=self._origin(key, record, intents, world, desired),
+            ids=world.ids,
+            prune=self._prune(known, desired),
+        )
+
+    def _private(self, key: Key, world: World) -> LiveDevice | None:
+        """The device under the private name. One of another store's is foreign, and so is one without our UUID."""
+        device = world.devices.get(private_dm_name(key.pool, key.device))
+        if device is None or not device.info.uuid.endswith("-private"):
+            return device
+        return device if of_store(device.info.uuid, self._store.store_id) else None
+
+    def _origin(
+        self, key: Key, record: ThinDevice | None, intents: tuple[Intent, ...], world: World, desired: Desired
+    ) -> Origin | None:
+        intended = next((intent.origin for intent in intents if intent.key == key), "")
+        name = intended or (record.spec.snapshot_of if record is not None else None) or ""
+        if not name:
+            return None
+        origin_key = Key(key.pool, name)
+        known = self._store.known_devices(self._name).get(name)
+        dm_name = self.dm_name(origin_key, desired.device(origin_key), known)
+        live = world.devices.get(dm_name)
+        return Origin(
+            name=name,
+            dm_name=dm_name,
+            known=known,
+            live=live,
+            elsewhere=world.elsewhere(known.thin_id, dm_name) if known is not None else (),
+            protected=live is not None and live.info.devno in world.protected,
+        )
+
+    def _prune(self, known: KnownDevice | None, desired: Desired) -> PruneVerdict:
+        gone = [device.gone_since for device in self._store.known_devices(self._name).values()]
+        return prune_verdict(
+            known.gone_since if known is not None else None,
+            pool=desired.pool(self._name),
+            all_gone=[since for since in gone if since is not None],
+            recorded=len(desired.devices_of(self._name)),
+            settled_for=self._clock.wall() - desired.loaded_at,
+            now=self._clock.wall(),
+            rules=self._settings.prune,
+        )
+
+    def _new_uuid(self) -> str:
+        return make_uuid(self._store.store_id, f"{self._rng.getrandbits(128):032x}")
+
+
+def _place(backing: Backing | None) -> Place | None:
+    return None if backing is None else Place(backing.path, is_file=backing.file is not None)
+
+
+def _no_grace(world: World, name: str, now: float) -> Grace:
+    """For a plan that is only shown: what would be done if what is seen now lasted."""
+    return Grace(now, 0.0, dict.fromkeys(world.signs_of(name), 0.0))

@@ -1,0 +1,243 @@
+"""One pass over one pool: look, then the pool, then those of its devices that something bears on.
+
+The look's scope follows the keys that are due: a single device's key looks at that device, the pool's own key at all
+of it. Devices that did not change since they converged are not planned again.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import random
+from collections.abc import Iterable
+
+from reconciler.controller.clock import Clock
+from reconciler.controller.desired import Desired
+from reconciler.controller.execute import Executor
+from reconciler.controller.failures import condition_of
+from reconciler.controller.gather import Gatherer, Settings
+from reconciler.controller.outcome import BUSY_MOST, ERROR_MOST, Done, LookAgain, Outcome, Retry
+from reconciler.controller.queue import WorkQueue
+from reconciler.controller.recorder import Recorder
+from reconciler.controller.statuses import device_status, pool_status
+from reconciler.controller.viewer import Viewer
+from reconciler.kernel.port import PoolPort
+from reconciler.model.condition import Condition, Reason
+from reconciler.model.faults import HostFault
+from reconciler.model.knowledge import Intent
+from reconciler.model.names import Key
+from reconciler.model.steps import Abandon, CreateSnapshot, CreateThin, HostStep, NoteTaken, Step
+from reconciler.planner.access import access_to
+from reconciler.planner.cases import Access, DeviceCase, PoolAccess, PoolCase
+from reconciler.planner.device import plan_device
+from reconciler.planner.plan import Plan
+from reconciler.planner.pool import plan_pool
+from reconciler.store.store import Store
+from reconciler.telemetry.logs import about
+
+_ROUNDS = 12
+"""Plans for one key in one pass: each round must lead on, so that this is never reached but by a bug or an adversary."""
+
+_log = logging.getLogger(__name__)
+
+
+class PoolReconciler:
+    """Not for several threads: a pool's keys are worked on one after the other, in order."""
+
+    def __init__(  # noqa: PLR0913  # the wiring of one pool, all by name
+        self,
+        name: str,
+        *,
+        port: PoolPort,
+        store: Store,
+        recorder: Recorder,
+        queue: WorkQueue,
+        clock: Clock,
+        rng: random.Random,
+        settings: Settings,
+    ) -> None:
+        self._key = Key(name)
+        self._store = store
+        self._recorder = recorder
+        self._queue = queue
+        self._clock = clock
+        self._settings = settings
+        self._gatherer = Gatherer(name, store, clock, rng, settings)
+        self._viewer = Viewer(port, self._gatherer, clock, settings)
+        self._executor = Executor(port, store, recorder)
+        self._desired = Desired()
+        self._access: PoolAccess | None = None
+        self._unsettled: set[Key] = set()
+
+    def reconcile(self, keys: Iterable[Key], desired: Desired) -> None:
+        """Work on these keys, and on whatever the look shows to have changed. Never raises for the host's faults."""
+        due = set(keys)
+        whole = self._key in due
+        if desired is not self._desired:
+            self._take_over(desired)
+            whole = True
+        trouble = self._viewer.look(desired, due, whole=whole)
+        pool = self._gatherer.pool_case(desired, self._viewer.world, trouble)
+        if whole or trouble or self._viewer.pool_changed:
+            pool = self._reconcile_pool(pool)
+        access = access_to(pool)
+        everything = access != self._access
+        self._access = access
+        todo = self._todo(due, access, whole=whole, everything=everything)
+        for key in desired.in_order(todo):
+            self._queue.finish(key, self._reconcile_device(key))
+
+    def _take_over(self, desired: Desired) -> None:
+        """New records: everything is looked at anew, and who has lost its record is noted, with when."""
+        self._desired, self._access = desired, None
+        for device in self._store.known_devices(self._key.pool).values():
+            recorded = desired.device(device.key) is not None
+            if recorded or device.gone_since is None:
+                self._store.set_gone(device.key, None if recorded else self._clock.wall())
+        present = self._gatherer.keys(desired) | {self._key}
+        stale = {key for key in self._recorder.keys() if key.pool == self._key.pool} - present
+        self._recorder.forget(stale)
+        self._unsettled &= present
+
+    def _todo(self, due: set[Key], access: PoolAccess, *, whole: bool, everything: bool) -> set[Key]:
+        present = self._gatherer.keys(self._desired)
+        if everything:
+            return present
+        todo = (due | self._viewer.take_changed()) & present
+        if whole and access.access is not Access.NONE:
+            todo |= {key for key in self._unsettled if not self._queue.is_backing_off(key)}
+        return todo & present
+
+    # The pool
+
+    def _reconcile_pool(self, case: PoolCase) -> PoolCase:
+        outcome: Outcome = Done()
+        for _ in range(_ROUNDS):
+            plan = plan_pool(case)
+            if plan.needs_ids and self._viewer.read_ids(self._desired):
+                case = self._pool_case()
+                continue
+            outcome = self._after(plan)
+            self._record_pool(case, plan.condition)
+            if not self._may_act(plan):
+                break
+            failed = self._act(self._key, plan)
+            case = self._pool_case()
+            if failed is not None:
+                condition = condition_of(plan.condition, *failed)
+                self._record_pool(case, condition)
+                outcome = _retry(condition)
+                break
+        self._queue.finish(self._key, outcome)
+        return case
+
+    def _pool_case(self) -> PoolCase:
+        return self._gatherer.pool_case(self._desired, self._viewer.world, self._viewer.trouble)
+
+    def _record_pool(self, case: PoolCase, condition: Condition) -> None:
+        if case.record is None and case.known is None:
+            self._recorder.forget([self._key])
+            return
+        desired = case.record.spec.state.value if case.record is not None else ""
+        status = pool_status(case, condition, self._clock.wall(), self._gatherer.named_ids())
+        self._recorder.record(status, condition, desired)
+
+    # A device
+
+    def _reconcile_device(self, key: Key) -> Outcome:
+        first_fault: Condition | None = None
+        outcome: Outcome = Done()
+        for _ in range(_ROUNDS):
+            case = self._device_case(key)
+            plan = plan_device(case)
+            if plan.needs_ids and self._viewer.read_ids(self._desired):
+                continue
+            if self._viewer.wants_holders(case, plan) and self._viewer.look_at_holders(case):
+                continue
+            if first_fault is not None and case.intent is None:
+                return self._end(case, first_fault, _retry(first_fault))
+            outcome = self._after(plan)
+            self._record_device(case, first_fault or plan.condition)
+            if not self._may_act(plan):
+                break
+            failed = self._act(key, plan)
+            if failed is None:
+                continue
+            leads_on = self._learn(key, *failed)
+            if leads_on:
+                continue
+            if first_fault is not None:
+                return self._end(self._device_case(key), first_fault, _retry(first_fault))
+            first_fault = condition_of(plan.condition, *failed)
+            outcome = _retry(first_fault)
+        return self._settle(key, outcome)
+
+    def _device_case(self, key: Key) -> DeviceCase:
+        return self._gatherer.device_case(key, self._desired, self._viewer.world, self._pool_case())
+
+    def _end(self, case: DeviceCase, condition: Condition, outcome: Outcome) -> Outcome:
+        self._record_device(case, condition)
+        return self._settle(case.key, outcome)
+
+    def _settle(self, key: Key, outcome: Outcome) -> Outcome:
+        status = self._recorder.statuses().get(key)
+        if status is not None and status.reason is Reason.CONVERGED:
+            self._unsettled.discard(key)
+        else:
+            self._unsettled.add(key)
+        return outcome
+
+    def _learn(self, key: Key, step: Step, fault: HostFault) -> bool:
+        """What some faults teach, so that the next plan is another one. True if it is worth planning again at once."""
+        if fault.errno == errno.EEXIST and isinstance(step, CreateThin | CreateSnapshot):
+            self._note_taken(key, step)
+            return True
+        if fault.errno == errno.ENODATA:
+            return self._viewer.read_ids(self._desired)
+        intent = self._intent(key)
+        if intent is not None:  # half done: what is left is undone at once, by looking at the pool
+            self._viewer.read_ids(self._desired)
+        return False
+
+    def _note_taken(self, key: Key, step: CreateThin | CreateSnapshot) -> None:
+        intent = self._intent(key)
+        if intent is None:
+            return
+        message = f"thin id {step.thin_id} of pool {key.pool} is somebody else's: taking the next one"
+        _log.warning("%s", message, extra=about(key, reason=Reason.LEAKED_THIN_ID))
+        self._store.apply(NoteTaken(key, step.thin_id))
+        self._store.apply(Abandon(key, intent.transaction_id))
+        self._viewer.know_id(step.thin_id)
+
+    def _intent(self, key: Key) -> Intent | None:
+        return next((intent for intent in self._store.intents(key.pool) if intent.key == key), None)
+
+    def _record_device(self, case: DeviceCase, condition: Condition) -> None:
+        if case.record is None and case.known is None and case.intent is None:
+            self._recorder.forget([case.key])
+            return
+        desired = case.record.spec.state.value if case.record is not None else ""
+        self._recorder.record(device_status(case, condition, self._clock.wall()), condition, desired)
+
+    # Both
+
+    def _may_act(self, plan: Plan) -> bool:
+        return bool(plan.steps) and not self._settings.observe_only
+
+    def _after(self, plan: Plan) -> Outcome:
+        return Done() if plan.look_again is None else LookAgain(plan.look_again)
+
+    def _act(self, key: Key, plan: Plan) -> tuple[Step, HostFault] | None:
+        if plan.warning:
+            _log.warning("%s", plan.warning, extra=about(key, reason=plan.reason))
+        failed = self._executor.run(key, plan.steps)
+        self._viewer.follow(plan.steps)
+        if any(isinstance(step, HostStep) for step in plan.steps):
+            self._viewer.look_after(self._desired, key)
+        else:
+            self._viewer.rewatch(self._desired)
+        return failed
+
+
+def _retry(condition: Condition) -> Outcome:
+    return Retry(BUSY_MOST if condition.reason is Reason.BUSY else ERROR_MOST)

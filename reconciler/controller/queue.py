@@ -1,0 +1,113 @@
+"""The queue: keys, each at most once, each with a time at which it is due. A lane is all keys of one pool."""
+
+from __future__ import annotations
+
+import random
+import threading
+from typing import Final, Protocol
+
+from reconciler.controller.clock import Clock
+from reconciler.controller.outcome import Done, LookAgain, Outcome, Retry
+from reconciler.model.names import Key
+
+FIRST_RETRY: Final = 0.05
+"""Seconds; doubles with each try."""
+
+
+class QueueWatcher(Protocol):
+    """Who counts what happens here: the metrics."""
+
+    def add(self) -> None: ...
+
+    def retry(self) -> None: ...
+
+    def started(self, waited: float) -> None: ...
+
+    def done(self, worked: float) -> None: ...
+
+    def depth(self, count: int) -> None: ...
+
+
+class WorkQueue:
+    """Safe for any number of threads. A key that is added while it is worked on is due again afterwards."""
+
+    def __init__(self, clock: Clock, rng: random.Random, watcher: QueueWatcher) -> None:
+        self._clock = clock
+        self._rng = rng
+        self._watcher = watcher
+        self._changed = threading.Condition()
+        self._due: dict[str, dict[Key, float]] = {}
+        self._tries: dict[Key, int] = {}
+        self._stopped = False
+
+    def add(self, key: Key, after: float = 0.0) -> None:
+        """Due in `after` seconds, or earlier if it was due earlier."""
+        due = self._clock.now() + after
+        with self._changed:
+            lane = self._due.setdefault(key.pool, {})
+            if key not in lane:
+                self._watcher.add()
+            if lane.get(key, due) >= due:
+                lane[key] = due
+                self._changed.notify_all()
+            self._watcher.depth(sum(map(len, self._due.values())))
+
+    def finish(self, key: Key, outcome: Outcome) -> None:
+        """Turn what became of a key into when it is due again."""
+        match outcome:
+            case Done():
+                self._tries.pop(key, None)
+            case LookAgain(seconds):
+                self._tries.pop(key, None)
+                self.add(key, seconds)
+            case Retry(most):
+                tries = self._tries.get(key, 0)
+                self._tries[key] = tries + 1
+                self._watcher.retry()
+                # Jitter, so that pools that failed together do not try together for ever.
+                delay = min(most, FIRST_RETRY * 2 ** min(tries, 20)) * self._rng.uniform(0.75, 1.25)
+                self.add(key, delay)
+
+    def is_backing_off(self, key: Key) -> bool:
+        return key in self._tries
+
+    def take(self, pool: str, timeout: float | None = None) -> set[Key]:
+        """All keys of the lane that are due; waits until there is one. Empty after the timeout, or when stopped."""
+        end = None if timeout is None else self._clock.now() + timeout
+        with self._changed:
+            while not self._stopped:
+                keys = self._take_due(pool)
+                if keys:
+                    return keys
+                wait = self._wait(pool, end)
+                if wait is not None and wait <= 0:
+                    return set()
+                self._changed.wait(wait)
+        return set()
+
+    def next_due(self, pool: str) -> float | None:
+        """When the lane's next key is due; None if it has none."""
+        with self._changed:
+            return min(self._due.get(pool, {}).values(), default=None)
+
+    def drop(self, pool: str) -> None:
+        """Forget the lane."""
+        with self._changed:
+            self._due.pop(pool, None)
+
+    def stop(self) -> None:
+        """Nobody waits any more."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def _take_due(self, pool: str) -> set[Key]:
+        now, lane = self._clock.now(), self._due.get(pool, {})
+        keys = {key for key, due in lane.items() if due <= now}
+        for key in keys:
+            self._watcher.started(now - lane.pop(key))
+        return keys
+
+    def _wait(self, pool: str, end: float | None) -> float | None:
+        times = [*self._due.get(pool, {}).values(), *([end] if end is not None else [])]
+        return min(times) - self._clock.now() if times else None

@@ -1,0 +1,164 @@
+"""What was found and done: conditions become statuses, episodes of drift, events, metrics and log lines."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from reconciler.controller.clock import Clock
+from reconciler.model.condition import DRIFT, Condition, Reason
+from reconciler.model.faults import HostFault
+from reconciler.model.names import Key
+from reconciler.model.report import Event, EventType, PoolStatusReport, Status
+from reconciler.model.steps import HostStep, Step
+from reconciler.store.store import Store
+from reconciler.telemetry.logs import about
+from reconciler.telemetry.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One stretch of drift, from its first look to the look that finds it gone."""
+
+    reason: Reason
+    since: float
+
+
+class Progress(Protocol):
+    """A command that shows what happens."""
+
+    def step(self, key: Key, step: Step) -> None: ...
+
+    def failed(self, key: Key, step: Step, fault: HostFault) -> None: ...
+
+
+class Recorder:
+    """For all pools; safe for their threads. Readers get what is there and wait for nobody's kernel call."""
+
+    def __init__(self, store: Store, metrics: Metrics, clock: Clock, progress: Progress | None = None) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._clock = clock
+        self._progress = progress
+        self._lock = threading.RLock()
+        self._statuses: dict[Key, Status] = dict(store.statuses())
+        self._current: set[Key] = set()
+        self._episodes: dict[Key, Episode] = {}
+        self._desired: dict[Key, str] = {}
+        self.changed: Callable[[], None] = lambda: None
+        """Called after something was recorded."""
+
+    def record(self, status: Status, condition: Condition, desired: str) -> None:
+        """Take in what was found of one record at one look."""
+        with self._lock:
+            before = self._statuses.get(status.key)
+            known_before = status.key in self._current
+            if before is not None and (before.live, before.reason) == (status.live, status.reason):
+                status = replace(status, since=before.since)
+            self._episode(status, condition)
+            if isinstance(status, PoolStatusReport):
+                self._leaks(before, status)
+            self._current.add(status.key)
+            if status == before and known_before and self._desired.get(status.key) == desired:
+                return
+            self._say(before if known_before else None, status)
+            self._statuses[status.key] = status
+            self._desired[status.key] = desired
+            self._metrics.status(status, desired)
+            self._store.put_statuses([status])
+        self.changed()
+
+    def forget(self, keys: Iterable[Key]) -> None:
+        """Records that are gone for good, with nothing left of them."""
+        with self._lock:
+            for key in keys:
+                self._statuses.pop(key, None)
+                self._current.discard(key)
+                self._episodes.pop(key, None)
+                self._metrics.forget(key)
+            self._store.drop_statuses(keys)
+        self.changed()
+
+    def statuses(self) -> dict[Key, Status]:
+        with self._lock:
+            return dict(self._statuses)
+
+    def keys(self) -> set[Key]:
+        with self._lock:
+            return set(self._statuses)
+
+    def is_current(self, key: Key) -> bool:
+        """Whether it was looked at since the start: older statuses are what a former run has left."""
+        with self._lock:
+            return key in self._current
+
+    def event(self, key: Key, kind: EventType, reason: str, message: str, seconds: float | None = None) -> None:
+        self._store.add_event(Event(key, kind, reason, message, time=self._clock.wall(), seconds=seconds))
+
+    # Steps: what the executor tells.
+
+    def begun(self, key: Key, step: Step) -> None:
+        if self._progress is not None:
+            self._progress.step(key, step)
+
+    def ended(self, key: Key, step: Step, seconds: float, fault: HostFault | None) -> None:
+        if not isinstance(step, HostStep):
+            return
+        with self._lock:
+            self._metrics.action(step.action, "success" if fault is None else "error", seconds)
+        if fault is None:
+            _log.info("%s %s", step.action, step.subject, extra=about(key, action=step.action, seconds=seconds))
+            return
+        _log.warning("%s", fault, extra=about(key, action=step.action, seconds=seconds))
+        self.event(key, EventType.FAILED, fault.code or step.action, str(fault))
+        if self._progress is not None:
+            self._progress.failed(key, step, fault)
+        with self._lock:
+            episode = self._episodes.get(key)
+            if episode is not None:
+                self._metrics.healed(key.kind, episode.reason, "error", seconds, key)
+
+    # Episodes.
+
+    def _episode(self, status: Status, condition: Condition) -> None:
+        drift = next((r for r in (condition.reason, condition.beneath) if r in DRIFT), None)
+        episode = self._episodes.get(status.key)
+        if episode is not None and (condition.reason is Reason.CONVERGED or (drift and drift is not episode.reason)):
+            self._healed(status.key, episode)
+            episode = None
+        if drift is not None and episode is None:
+            self._episodes[status.key] = Episode(drift, self._clock.now())
+            self._metrics.drift(status.key.kind, drift)
+            _log.info("%s", condition.message, extra=about(status.key, reason=drift))
+            self.event(status.key, EventType.FOUND, drift, condition.message)
+
+    def _leaks(self, before: Status | None, status: PoolStatusReport) -> None:
+        """Counted and reported; only a person can say whose they are."""
+        known = set(before.leaked_ids) if isinstance(before, PoolStatusReport) else set()
+        new = [number for number in status.leaked_ids if number not in known]
+        if not new:
+            return
+        numbers = ", ".join(map(str, new[:20])) + (" ..." if len(new) > 20 else "")
+        message = f"pool {status.key} holds thin ids that nothing names: {numbers}; see `dm-reconciler doctor`"
+        self._metrics.drift(status.key.kind, Reason.LEAKED_THIN_ID)
+        _log.warning("%s", message, extra=about(status.key, reason=Reason.LEAKED_THIN_ID))
+        self.event(status.key, EventType.FOUND, Reason.LEAKED_THIN_ID, message)
+
+    def _healed(self, key: Key, episode: Episode) -> None:
+        del self._episodes[key]
+        seconds = self._clock.now() - episode.since
+        self._metrics.healed(key.kind, episode.reason, "success", seconds, key)
+        _log.info("healed", extra=about(key, reason=episode.reason, seconds=seconds))
+        self.event(key, EventType.HEALED, episode.reason, f"{key} is no longer {episode.reason}", seconds)
+
+    def _say(self, before: Status | None, status: Status) -> None:
+        """Tell what nothing can be done about, once."""
+        if status.good or status.reason in DRIFT or (before is not None and before.reason == status.reason):
+            return
+        _log.warning("%s", status.message, extra=about(status.key, reason=status.reason))
+        self.event(status.key, EventType.BLOCKED, status.reason, status.message)

@@ -1,0 +1,166 @@
+"""Looking at one pool through its worker, and remembering what was seen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from reconciler.controller.clock import Clock
+from reconciler.controller.desired import Desired
+from reconciler.controller.gather import Gatherer, Settings
+from reconciler.controller.world import World
+from reconciler.kernel.pool_lock import PoolLocked
+from reconciler.kernel.port import PoolPort
+from reconciler.model.condition import Reason
+from reconciler.model.faults import HostFault
+from reconciler.model.live import LookRequest, ThinEntry, Watched
+from reconciler.model.names import Key
+from reconciler.model.status import PoolStatus
+from reconciler.model.steps import CreateSnapshot, CreateThin, DeleteThin, Step
+from reconciler.planner.cases import DeviceCase
+from reconciler.planner.plan import Plan
+
+_IDS_EVERY = 15.0
+"""Seconds between two readings of the thin ids, while the pool's metadata changes."""
+_IDS_SHARE = 50
+"""A reading may take one part in so many of the time."""
+_HOLDERS_EVERY = 5.0
+_LOCKED_FOR = 2.0
+"""Seconds until a pool that another worker still holds is tried again."""
+
+_log = logging.getLogger(__name__)
+
+
+class Viewer:
+    def __init__(self, port: PoolPort, gatherer: Gatherer, clock: Clock, settings: Settings) -> None:
+        self.world = World()
+        self.trouble = ""
+        """Why the pool cannot be looked at; empty while it can."""
+        self.pool_changed = False
+        self._port = port
+        self._gatherer = gatherer
+        self._clock = clock
+        self._settings = settings
+        self._watched: Watched | None = None
+        self._keys: dict[str, Key] = {}
+        self._changed: set[Key] = set()
+        self._held_until = 0.0
+        self._ids_cost = 0.0
+        self._ids_mark: tuple[int, int] | None = None
+        self._holders_at: dict[str, float] = {}
+
+    def look(self, desired: Desired, due: Iterable[Key], *, whole: bool) -> str:
+        """Look at the pool, or at the devices of these keys only. Why that did not work, or nothing."""
+        if self._clock.now() < self._held_until:
+            return self.trouble
+        names = None if whole else frozenset(self._names_of(due))
+        if self._ask(desired, LookRequest(names=names)) and whole and self._ids_are_due():
+            self.read_ids(desired)
+        return self.trouble
+
+    def look_after(self, desired: Desired, key: Key) -> None:
+        """After steps: at what they were about; everything about a pool."""
+        self._ask(desired, LookRequest(names=frozenset(self._names_of([key])) if key.device else None, thorough=True))
+
+    def rewatch(self, desired: Desired) -> None:
+        """After steps on the store, which may have changed what is to be looked at."""
+        if self._watched != self._gatherer.watched(desired):
+            self._ask(desired, LookRequest())
+
+    def take_changed(self) -> set[Key]:
+        """The devices that changed since this was last asked."""
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def read_ids(self, desired: Desired) -> bool:
+        """Read the pool's thin ids anew. False if that cannot be."""
+        if self._settings.observe_only:
+            return self._assume_ids()
+        begun = self._clock.now()
+        before = self.world.ids_at
+        if not self._ask(desired, LookRequest(ids=True)):
+            return False
+        self._ids_cost = self._clock.now() - begun
+        self._ids_mark = self._mark()
+        return self.world.ids is not None and self.world.ids_at != before
+
+    def know_id(self, thin_id: int) -> None:
+        """Somebody's id was met."""
+        if self.world.ids is not None:
+            self.world.ids.setdefault(thin_id, ThinEntry(0, 0))
+
+    def follow(self, steps: Iterable[Step]) -> None:
+        """Keep the known ids true to what was done, so that they need not be read again."""
+        ids = self.world.ids
+        if ids is None:
+            return
+        for step in steps:
+            if isinstance(step, CreateThin | CreateSnapshot):
+                ids.setdefault(step.thin_id, ThinEntry(0, 0))
+            elif isinstance(step, DeleteThin):
+                ids.pop(step.thin_id, None)
+
+    def wants_holders(self, case: DeviceCase, plan: Plan) -> bool:
+        """Whether somebody has it open who should be named, and was not lately."""
+        if plan.reason is not Reason.BUSY or case.live is None or not case.live.info.open_count:
+            return False
+        return self._clock.now() - self._holders_at.get(case.live.info.name, -_HOLDERS_EVERY) >= _HOLDERS_EVERY
+
+    def look_at_holders(self, case: DeviceCase) -> bool:
+        assert case.live is not None  # noqa: S101  # somebody has it open
+        name = case.live.info.name
+        self._holders_at[name] = self._clock.now()
+        return self._ask(None, LookRequest(names=frozenset({name}), holders=True))
+
+    def _ask(self, desired: Desired | None, request: LookRequest) -> bool:
+        try:
+            if desired is not None:
+                self._watch(desired)
+            look = self._port.look(request)
+        except PoolLocked as held:
+            self._held_until = self._clock.now() + _LOCKED_FOR
+            self.trouble = f"{held}: waiting for it to end"
+        except HostFault as fault:
+            self.trouble = str(fault)
+        else:
+            before = self.world.pool
+            changed = self.world.absorb(look, self._clock.now())
+            self._changed |= {self._keys[name] for name in changed if name in self._keys}
+            self.pool_changed = self.world.pool != before
+            self.trouble = ""
+        return not self.trouble
+
+    def _watch(self, desired: Desired) -> None:
+        watched = self._gatherer.watched(desired)
+        if watched == self._watched:
+            return
+        self._port.watch(watched)
+        self._watched = watched
+        self._keys = self._gatherer.keys_by_name(desired)
+
+    def _names_of(self, keys: Iterable[Key]) -> list[str]:
+        wanted = set(keys)
+        return [name for name, key in self._keys.items() if key in wanted]
+
+    def _ids_are_due(self) -> bool:
+        """At first, and then when the pool's metadata has changed, but not all the time."""
+        mark = self._mark()
+        if mark is None or self._settings.observe_only:
+            return False
+        if self.world.ids is None:
+            return True
+        pause = max(_IDS_EVERY, self._ids_cost * _IDS_SHARE)
+        return mark != self._ids_mark and self._clock.now() - self.world.ids_at >= pause
+
+    def _mark(self) -> tuple[int, int] | None:
+        status = self.world.pool.status
+        if not isinstance(status, PoolStatus) or self._watched is None or self._watched.metadata is None:
+            return None
+        return status.transaction_id, status.metadata_used
+
+    def _assume_ids(self) -> bool:
+        """Reading the ids writes to the pool's metadata: who only looks takes the store's word."""
+        if self.world.ids is not None:
+            return False
+        self.world.ids = {number: ThinEntry(0, 0) for number in self._gatherer.named_ids()}
+        return True

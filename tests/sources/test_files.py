@@ -1,0 +1,253 @@
+"""What manifest files are besides plain files, and that none of it blocks, misleads or is half read."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from reconciler.model.names import Key
+from reconciler.sources import files
+from reconciler.sources.manifests import Loaded, load
+
+POOL = """\
+apiVersion: dm-reconciler/v1
+kind: ThinPool
+metadata: {name: tank}
+spec:
+  data: {file: /srv/d, size: 2GiB}
+  metadata: {file: /srv/m, size: 32MiB}
+"""
+DEVICE = """\
+apiVersion: dm-reconciler/v1
+kind: ThinDevice
+metadata:
+  name: app
+spec:
+  pool: tank
+  size: 1GiB
+"""
+KEYS = [Key("tank"), Key("tank", "app")]
+
+
+def keys(loaded: Loaded) -> list[Key]:
+    assert [str(problem) for problem in loaded.problems] == []
+    assert loaded.records is not None
+    return [record.key for record in loaded.records]
+
+
+def only(loaded: Loaded) -> str:
+    """The one problem that there is."""
+    assert loaded.records is None
+    [problem] = loaded.problems
+    return str(problem)
+
+
+def test_a_path_that_is_not_there(tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    assert only(load(missing)) == f"{missing}:1:1: no such file or directory: make it, or name another"
+
+
+def test_a_directory_that_vanishes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.yaml").write_text(POOL)
+    really = os.listdir
+
+    def listing(fd: int) -> list[str]:
+        names = really(fd)
+        (folder / "a.yaml").unlink()
+        folder.rmdir()
+        return names
+
+    monkeypatch.setattr(os, "listdir", listing)
+    assert only(load(folder)) == f"{folder}:1:1: no such file or directory: make it, or name another"
+
+
+def test_a_file_that_vanishes_between_listing_and_reading_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.yaml").write_text(POOL)
+    really = os.listdir
+
+    def listing(fd: int) -> list[str]:
+        names = really(fd)
+        (tmp_path / "b.yaml").unlink(missing_ok=True)
+        return names
+
+    (tmp_path / "b.yaml").write_text(DEVICE)
+    monkeypatch.setattr(os, "listdir", listing)
+    assert keys(load(tmp_path)) == [Key("tank")]
+
+
+def test_a_file_that_never_holds_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(POOL)
+    really = os.read
+
+    def reading(fd: int, count: int) -> bytes:
+        content = really(fd, count)
+        if content:
+            path.write_text(path.read_text() + "# more\n")
+        return content
+
+    monkeypatch.setattr(os, "read", reading)
+    assert only(load(tmp_path)) == (
+        f"{path}:1:1: keeps changing while it is read: write elsewhere, then rename into place"
+    )
+
+
+def test_a_directory_with_a_manifests_name(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.mkdir()
+    assert only(load(tmp_path)) == f"{path}:1:1: a directory, not a plain file: move it elsewhere, or rename it"
+
+
+def test_a_fifo_does_not_block(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    os.mkfifo(path, 0o600)
+    expected = f"{path}:1:1: a fifo, not a plain file: move it elsewhere, or rename it"
+    assert (only(load(tmp_path)), only(load(path))) == (expected, expected)
+
+
+def test_a_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # a socket's path must be short
+    with socket.socket(socket.AF_UNIX) as unix:
+        unix.bind("x.yaml")
+        assert only(load(Path())) == "x.yaml:1:1: a socket, not a plain file: move it elsewhere, or rename it"
+
+
+def test_a_device_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    really = os.open
+
+    def opening(path: str | Path, flags: int, **more: int) -> int:
+        assert Path(path).name != "zero"
+        return really(path, flags, **more)
+
+    monkeypatch.setattr(os, "open", opening)
+    assert only(load(Path("/dev/zero"))) == (
+        "/dev/zero:1:1: a device, not a plain file: move it elsewhere, or rename it"
+    )
+
+
+def test_a_link_that_leads_nowhere(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.symlink_to("missing.yaml")
+    assert only(load(tmp_path)) == (f"{path}:1:1: a symbolic link that leads nowhere: remove it, or put the file there")
+
+
+def test_links_in_a_circle(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").symlink_to("y")
+    (tmp_path / "y").symlink_to("x.yaml")
+    assert "x.yaml:1:1: a symbolic link" in only(load(tmp_path))
+
+
+def test_a_link_out_of_the_directory(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (tmp_path / "outside.yaml").write_text(POOL)
+    (folder / "x.yaml").symlink_to("../outside.yaml")
+    assert only(load(folder)) == (
+        f"{folder}/x.yaml:1:1: a symbolic link that leads out of the directory: put the file itself here"
+    )
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.yaml"
+    path.touch()
+    really = os.open
+
+    def opening(name: str | Path, flags: int, **more: int) -> int:
+        if name == "a.yaml":
+            raise PermissionError(13, "Permission denied")
+        return really(name, flags, **more)
+
+    monkeypatch.setattr(os, "open", opening)  # root may read everything
+    assert only(load(tmp_path)) == (
+        f"{path}:1:1: cannot be read, permission denied: make it readable to the daemon's user"
+    )
+
+
+def test_a_disk_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(POOL)
+
+    def reading(_fd: int, _count: int) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "read", reading)
+    assert only(load(tmp_path)) == f"{path}:1:1: cannot be read: Input/output error"
+
+
+def test_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_FILES", 2)
+    for name in "abc":
+        (tmp_path / f"{name}.yaml").touch()
+    assert only(load(tmp_path)) == f"{tmp_path}:1:1: more than 2 manifests: put several records into a file"
+
+
+def test_too_much_in_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_TOTAL", 3072)
+    for name in "abc":
+        (tmp_path / f"{name}.yaml").write_text("#" * 2048)
+    assert only(load(tmp_path)) == (
+        f"{tmp_path}:1:1: manifests of more than 3KiB in all: no set of records is that large"
+    )
+
+
+def test_a_file_that_others_may_write(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(POOL)
+    path.chmod(0o664)
+    assert only(load(tmp_path)) == f"{path}:1:1: others may write it (mode 0664): run `chmod go-w {path}`"
+    assert keys(load(tmp_path, trust=False)) == [Key("tank")]
+
+
+def test_a_directory_that_others_may_write(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    assert only(load(tmp_path)) == f"{tmp_path}:1:1: others may write it (mode 0777): run `chmod go-w {tmp_path}`"
+
+
+def config_map(mount: Path, generation: str, **content: str) -> None:
+    """What the kubelet does when a ConfigMap changes."""
+    (mount / generation).mkdir(parents=True)
+    for name, text in content.items():
+        (mount / generation / f"{name}.yaml").write_text(text)
+        if not (mount / f"{name}.yaml").is_symlink():
+            (mount / f"{name}.yaml").symlink_to(f"..data/{name}.yaml")
+    (mount / "..data_tmp").symlink_to(generation)
+    (mount / "..data_tmp").rename(mount / "..data")
+
+
+def test_a_config_map_is_read_through_its_links(tmp_path: Path) -> None:
+    config_map(tmp_path, "..2024_1", pool=POOL, device=DEVICE)
+    assert keys(load(tmp_path)) == KEYS
+
+
+def test_a_config_map_that_is_swapped_while_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config_map(tmp_path, "..2024_1", device=DEVICE, pool=POOL)
+    other = {"device": DEVICE.replace("tank", "vault"), "pool": POOL.replace("tank", "vault")}
+    really, swapped = os.read, threading.Event()
+
+    def reading(fd: int, count: int) -> bytes:
+        if not swapped.is_set():  # after the device has been opened, before the pool is
+            swapped.set()
+            config_map(tmp_path, "..2024_2", **other)
+        return really(fd, count)
+
+    monkeypatch.setattr(os, "read", reading)
+    assert keys(load(tmp_path)) == [Key("vault"), Key("vault", "app")]
+
+
+def test_a_config_map_behind_a_directory_that_others_may_write(tmp_path: Path) -> None:
+    config_map(tmp_path, "..2024_1", pool=POOL)
+    inner = tmp_path / "..2024_1"
+    inner.chmod(0o777)
+    assert only(load(tmp_path)) == (
+        f"{tmp_path}/pool.yaml:1:1: {inner}: others may write it (mode 0777): run `chmod go-w {inner}`"
+    )
