@@ -93,6 +93,16 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
+def print_styled(before: str, cell: Cell) -> None:
+    """One line, its end in a colour on a terminal. Never cut: the terminal wraps it."""
+    if not on_terminal():
+        click.echo((before + _filled(cell)).rstrip())
+        return
+    from rich.text import Text  # noqa: PLC0415  # only where it is shown
+
+    console().print(Text.assemble(before, (_filled(cell), _style(cell))), soft_wrap=True)
+
+
 def plain_lines(rows: Iterable[Row], widths: list[int] | None = None) -> Iterable[str]:
     """Rows in columns. `widths` are at least so wide, and are noted there for rows to come."""
     texts = [[_filled(cell) for cell in row] for row in rows]

@@ -31,7 +31,7 @@ def ready(status: Status | None) -> Cell:
 
 
 def reason(status: Status | None) -> Cell:
-    return Cell("not looked at yet", CARE) if status is None else Cell(status.reason.value, colour(status))
+    return Cell("") if status is None else Cell(status.reason.value, colour(status))
 
 
 def colour(status: Status) -> str:

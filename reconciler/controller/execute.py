@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from reconciler.kernel.commands import commands_of
@@ -25,6 +26,15 @@ class ActionWatcher(Protocol):
     def ended(self, key: Key, step: Step, seconds: float, fault: HostFault | None) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What became of the steps of a plan."""
+
+    done: Sequence[Step]
+    failed: Step | None = None
+    fault: HostFault | None = None
+
+
 class Executor:
     """Of one pool: host steps go to its worker, store steps to the store."""
 
@@ -33,13 +43,15 @@ class Executor:
         self._store = store
         self._watcher = watcher
 
-    def run(self, key: Key, steps: Iterable[Step]) -> tuple[Step, HostFault] | None:
-        """None if all went well, else the step that failed. Those after it were not begun."""
+    def run(self, key: Key, steps: Iterable[Step]) -> Ran:
+        """In order, until one fails. Those after it are not begun."""
+        done: list[Step] = []
         for step in steps:
             fault = self._run(key, step)
             if fault is not None:
-                return step, fault
-        return None
+                return Ran(done, step, fault)
+            done.append(step)
+        return Ran(done)
 
     def _run(self, key: Key, step: Step) -> HostFault | None:
         self._watcher.begun(key, step)

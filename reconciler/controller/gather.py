@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from reconciler.controller.clock import Clock
@@ -28,6 +29,20 @@ class Settings:
     observe_only: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What belongs to a pool, by the records and the store: the same until one of the two changes."""
+
+    watched: Watched
+    keys: frozenset[Key]
+    """Of all devices that are recorded, known, or under way."""
+    names: Mapping[Key, tuple[str, str]]
+    """Each device's dm name and private name."""
+    by_name: Mapping[str, Key]
+    named_ids: frozenset[int]
+    """Thin ids of devices (recorded, adopted or orphaned) and of operations under way."""
+
+
 class Gatherer:
     """Of one pool."""
 
@@ -37,46 +52,41 @@ class Gatherer:
         self._clock = clock
         self._rng = rng
         self._settings = settings
+        self._scope: Scope | None = None
+        self._scope_of: tuple[object, object] = (None, None)
 
-    def watched(self, desired: Desired) -> Watched:
-        record, known = desired.pool(self._name), self._store.known_pool(self._name)
-        names = {name for key in self.keys(desired) for name in self._dm_names(key, desired)}
-        if record is not None and record.spec.external:
-            return Watched(self._name, None, None, frozenset(names))
-        if record is None:
-            data = Place(known.data, is_file=not known.data.startswith("/dev/")) if known and known.data else None
-            metadata = Place(known.metadata, is_file=not known.metadata.startswith("/dev/")) if data and known else None
-            return Watched(self._name, data, metadata, frozenset(names))
-        fresh = known is None or not known.created
-        return Watched(
-            self._name, _place(record.spec.data), _place(record.spec.metadata), frozenset(names), fresh=fresh
+    def scope(self, desired: Desired) -> Scope:
+        knowledge = self._store.knowledge(self._name)
+        if self._scope is None or self._scope_of[0] is not desired or self._scope_of[1] is not knowledge:
+            self._scope = self._make_scope(desired)
+            self._scope_of = (desired, knowledge)
+        return self._scope
+
+    def _make_scope(self, desired: Desired) -> Scope:
+        records = {record.key: record for record in desired.devices_of(self._name)}
+        known = self._store.known_devices(self._name)
+        intents = self._store.intents(self._name)
+        keys = records.keys() | {device.key for device in known.values()} | {intent.key for intent in intents}
+        names = {
+            key: (_dm_name(key, records.get(key), known.get(key.device)), private_dm_name(key.pool, key.device))
+            for key in keys
+        }
+        return Scope(
+            watched=self._watched(desired, frozenset(name for pair in names.values() for name in pair)),
+            keys=frozenset(keys),
+            names=names,
+            by_name={name: key for key, pair in names.items() for name in pair},
+            named_ids=frozenset({d.thin_id for d in known.values()} | {intent.thin_id for intent in intents}),
         )
 
-    def keys(self, desired: Desired) -> set[Key]:
-        """Of all devices of the pool that are recorded, known, or under way."""
-        recorded = {record.key for record in desired.devices_of(self._name)}
-        known = {device.key for device in self._store.known_devices(self._name).values()}
-        return recorded | known | {intent.key for intent in self._store.intents(self._name)}
-
-    def keys_by_name(self, desired: Desired) -> dict[str, Key]:
-        """Which device a dm name stands for, private names included."""
-        return {name: key for key in self.keys(desired) for name in self._dm_names(key, desired)}
-
-    def named_ids(self) -> frozenset[int]:
-        """Thin ids of devices (recorded, adopted or orphaned) and of operations under way."""
-        devices = self._store.known_devices(self._name).values()
-        intents = self._store.intents(self._name)
-        return frozenset({device.thin_id for device in devices} | {intent.thin_id for intent in intents})
-
-    def _dm_names(self, key: Key, desired: Desired) -> tuple[str, str]:
-        record, known = desired.device(key), self._store.known_devices(self._name).get(key.device)
-        private = private_dm_name(key.pool, key.device)
-        return self.dm_name(key, record, known), private
-
-    def dm_name(self, key: Key, record: ThinDevice | None, known: KnownDevice | None) -> str:
-        if known is not None:
-            return known.dm_name
-        return record.dm_name if record is not None else device_dm_name(key.pool, key.device)
+    def _watched(self, desired: Desired, names: frozenset[str]) -> Watched:
+        record, known = desired.pool(self._name), self._store.known_pool(self._name)
+        if record is not None and not record.spec.external:
+            fresh = known is None or not known.created
+            return Watched(self._name, _place(record.spec.data), _place(record.spec.metadata), names, fresh=fresh)
+        if record is None and known is not None and known.data:
+            return Watched(self._name, _known_place(known.data), _known_place(known.metadata), names)
+        return Watched(self._name, None, None, names)
 
     def pool_case(self, desired: Desired, world: World, stuck: str = "") -> PoolCase:
         intents = self._store.intents(self._name)
@@ -105,7 +115,7 @@ class Gatherer:
         record = desired.device(key)
         known = self._store.known_devices(self._name).get(key.device)
         intents = self._store.intents(self._name)
-        name = self.dm_name(key, record, known)
+        name = _dm_name(key, record, known)
         now = self._clock.now()
         return DeviceCase(
             key=key,
@@ -125,7 +135,7 @@ class Gatherer:
             other_intent=any(intent.key != key for intent in intents),
             origin=self._origin(key, record, intents, world, desired),
             ids=world.ids,
-            prune=self._prune(known, desired),
+            prune=PruneVerdict.RETAIN if record is not None else self._prune(known, desired),
         )
 
     def _private(self, key: Key, world: World) -> LiveDevice | None:
@@ -144,7 +154,7 @@ class Gatherer:
             return None
         origin_key = Key(key.pool, name)
         known = self._store.known_devices(self._name).get(name)
-        dm_name = self.dm_name(origin_key, desired.device(origin_key), known)
+        dm_name = _dm_name(origin_key, desired.device(origin_key), known)
         live = world.devices.get(dm_name)
         return Origin(
             name=name,
@@ -169,6 +179,17 @@ class Gatherer:
 
     def _new_uuid(self) -> str:
         return make_uuid(self._store.store_id, f"{self._rng.getrandbits(128):032x}")
+
+
+def _dm_name(key: Key, record: ThinDevice | None, known: KnownDevice | None) -> str:
+    if known is not None:
+        return known.dm_name
+    return record.dm_name if record is not None else device_dm_name(key.pool, key.device)
+
+
+def _known_place(path: str) -> Place:
+    """Of a pool whose record is gone, only to look at it."""
+    return Place(path, is_file=not path.startswith("/dev/"))
 
 
 def _place(backing: Backing | None) -> Place | None:

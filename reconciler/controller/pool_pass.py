@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from reconciler.controller.clock import Clock
 from reconciler.controller.desired import Desired
-from reconciler.controller.execute import Executor
+from reconciler.controller.execute import Executor, Ran
 from reconciler.controller.failures import condition_of
 from reconciler.controller.gather import Gatherer, Settings
 from reconciler.controller.outcome import BUSY_MOST, ERROR_MOST, Done, LookAgain, Outcome, Retry
@@ -68,6 +68,11 @@ class PoolReconciler:
         self._desired = Desired()
         self._access: PoolAccess | None = None
         self._unsettled: set[Key] = set()
+        self._pool = self._pool_case()
+
+    def key_of(self, dm_name: str) -> Key | None:
+        """The device that carries this name, if it is one of this pool. For any thread."""
+        return self._viewer.key_of(dm_name)
 
     def reconcile(self, keys: Iterable[Key], desired: Desired) -> None:
         """Work on these keys, and on whatever the look shows to have changed. Never raises for the host's faults."""
@@ -80,12 +85,14 @@ class PoolReconciler:
         pool = self._gatherer.pool_case(desired, self._viewer.world, trouble)
         if whole or trouble or self._viewer.pool_changed:
             pool = self._reconcile_pool(pool)
+        self._pool = pool
         access = access_to(pool)
         everything = access != self._access
         self._access = access
         todo = self._todo(due, access, whole=whole, everything=everything)
         for key in desired.in_order(todo):
             self._queue.finish(key, self._reconcile_device(key))
+        self._recorder.flush()
 
     def _take_over(self, desired: Desired) -> None:
         """New records: everything is looked at anew, and who has lost its record is noted, with when."""
@@ -94,15 +101,15 @@ class PoolReconciler:
             recorded = desired.device(device.key) is not None
             if recorded or device.gone_since is None:
                 self._store.set_gone(device.key, None if recorded else self._clock.wall())
-        present = self._gatherer.keys(desired) | {self._key}
-        stale = {key for key in self._recorder.keys() if key.pool == self._key.pool} - present
+        present = self._gatherer.scope(desired).keys | {self._key}
+        stale = {key for key in self._recorder.known_keys() if key.pool == self._key.pool} - present
         self._recorder.forget(stale)
         self._unsettled &= present
 
     def _todo(self, due: set[Key], access: PoolAccess, *, whole: bool, everything: bool) -> set[Key]:
-        present = self._gatherer.keys(self._desired)
+        present = self._gatherer.scope(self._desired).keys
         if everything:
-            return present
+            return set(present)
         todo = (due | self._viewer.take_changed()) & present
         if whole and access.access is not Access.NONE:
             todo |= {key for key in self._unsettled if not self._queue.is_backing_off(key)}
@@ -115,16 +122,16 @@ class PoolReconciler:
         for _ in range(_ROUNDS):
             plan = plan_pool(case)
             if plan.needs_ids and self._viewer.read_ids(self._desired):
-                case = self._pool_case()
+                case = self._pool = self._pool_case()
                 continue
             outcome = self._after(plan)
             self._record_pool(case, plan.condition)
             if not self._may_act(plan):
                 break
-            failed = self._act(self._key, plan)
-            case = self._pool_case()
-            if failed is not None:
-                condition = condition_of(plan.condition, *failed)
+            ran = self._act(self._key, plan)
+            case = self._pool
+            if ran.failed is not None and ran.fault is not None:
+                condition = condition_of(plan.condition, ran.failed, ran.fault)
                 self._record_pool(case, condition)
                 outcome = _retry(condition)
                 break
@@ -139,13 +146,14 @@ class PoolReconciler:
             self._recorder.forget([self._key])
             return
         desired = case.record.spec.state.value if case.record is not None else ""
-        status = pool_status(case, condition, self._clock.wall(), self._gatherer.named_ids())
+        status = pool_status(case, condition, self._clock.wall(), self._gatherer.scope(self._desired).named_ids)
         self._recorder.record(status, condition, desired)
 
     # A device
 
     def _reconcile_device(self, key: Key) -> Outcome:
         first_fault: Condition | None = None
+        learned: set[int] = set()
         outcome: Outcome = Done()
         for _ in range(_ROUNDS):
             case = self._device_case(key)
@@ -160,39 +168,36 @@ class PoolReconciler:
             self._record_device(case, first_fault or plan.condition)
             if not self._may_act(plan):
                 break
-            failed = self._act(key, plan)
-            if failed is None:
-                continue
-            leads_on = self._learn(key, *failed)
-            if leads_on:
+            ran = self._act(key, plan)
+            if ran.failed is None or ran.fault is None or self._learn(key, ran.failed, ran.fault, learned):
                 continue
             if first_fault is not None:
                 return self._end(self._device_case(key), first_fault, _retry(first_fault))
-            first_fault = condition_of(plan.condition, *failed)
+            first_fault = condition_of(plan.condition, ran.failed, ran.fault)
             outcome = _retry(first_fault)
         return self._settle(key, outcome)
 
     def _device_case(self, key: Key) -> DeviceCase:
-        return self._gatherer.device_case(key, self._desired, self._viewer.world, self._pool_case())
+        return self._gatherer.device_case(key, self._desired, self._viewer.world, self._pool)
 
     def _end(self, case: DeviceCase, condition: Condition, outcome: Outcome) -> Outcome:
         self._record_device(case, condition)
         return self._settle(case.key, outcome)
 
     def _settle(self, key: Key, outcome: Outcome) -> Outcome:
-        status = self._recorder.statuses().get(key)
-        if status is not None and status.reason is Reason.CONVERGED:
+        if self._recorder.is_converged(key):
             self._unsettled.discard(key)
         else:
             self._unsettled.add(key)
         return outcome
 
-    def _learn(self, key: Key, step: Step, fault: HostFault) -> bool:
+    def _learn(self, key: Key, step: Step, fault: HostFault, learned: set[int]) -> bool:
         """What some faults teach, so that the next plan is another one. True if it is worth planning again at once."""
         if fault.errno == errno.EEXIST and isinstance(step, CreateThin | CreateSnapshot):
             self._note_taken(key, step)
             return True
-        if fault.errno == errno.ENODATA:
+        if fault.errno == errno.ENODATA and errno.ENODATA not in learned:
+            learned.add(errno.ENODATA)
             return self._viewer.read_ids(self._desired)
         intent = self._intent(key)
         if intent is not None:  # half done: what is left is undone at once, by looking at the pool
@@ -227,16 +232,17 @@ class PoolReconciler:
     def _after(self, plan: Plan) -> Outcome:
         return Done() if plan.look_again is None else LookAgain(plan.look_again)
 
-    def _act(self, key: Key, plan: Plan) -> tuple[Step, HostFault] | None:
+    def _act(self, key: Key, plan: Plan) -> Ran:
         if plan.warning:
             _log.warning("%s", plan.warning, extra=about(key, reason=plan.reason))
-        failed = self._executor.run(key, plan.steps)
-        self._viewer.follow(plan.steps)
+        ran = self._executor.run(key, plan.steps)
+        self._viewer.follow(ran.done)
         if any(isinstance(step, HostStep) for step in plan.steps):
             self._viewer.look_after(self._desired, key)
         else:
             self._viewer.rewatch(self._desired)
-        return failed
+        self._pool = self._pool_case()
+        return ran
 
 
 def _retry(condition: Condition) -> Outcome:

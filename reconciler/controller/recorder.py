@@ -13,7 +13,7 @@ from reconciler.model.condition import DRIFT, Condition, Reason
 from reconciler.model.faults import HostFault
 from reconciler.model.names import Key
 from reconciler.model.report import Event, EventType, PoolStatusReport, Status
-from reconciler.model.steps import HostStep, Step
+from reconciler.model.steps import LONG, HostStep, Step
 from reconciler.store.store import Store
 from reconciler.telemetry.logs import about
 from reconciler.telemetry.metrics import Metrics
@@ -47,6 +47,7 @@ class Recorder:
         self._progress = progress
         self._lock = threading.RLock()
         self._statuses: dict[Key, Status] = dict(store.statuses())
+        self._pending: dict[Key, Status] = {}
         self._current: set[Key] = set()
         self._episodes: dict[Key, Episode] = {}
         self._desired: dict[Key, str] = {}
@@ -70,7 +71,7 @@ class Recorder:
             self._statuses[status.key] = status
             self._desired[status.key] = desired
             self._metrics.status(status, desired)
-            self._store.put_statuses([status])
+            self._pending[status.key] = status
         self.changed()
 
     def forget(self, keys: Iterable[Key]) -> None:
@@ -78,6 +79,7 @@ class Recorder:
         with self._lock:
             for key in keys:
                 self._statuses.pop(key, None)
+                self._pending.pop(key, None)
                 self._current.discard(key)
                 self._episodes.pop(key, None)
                 self._metrics.forget(key)
@@ -88,9 +90,20 @@ class Recorder:
         with self._lock:
             return dict(self._statuses)
 
-    def keys(self) -> set[Key]:
+    def known_keys(self) -> set[Key]:
         with self._lock:
             return set(self._statuses)
+
+    def is_converged(self, key: Key) -> bool:
+        with self._lock:
+            status = self._statuses.get(key)
+            return status is not None and status.ready
+
+    def flush(self) -> None:
+        """Write to the store what was recorded since the last time: one transaction for a whole pass."""
+        with self._lock:
+            pending, self._pending = self._pending, {}
+        self._store.put_statuses(pending.values())
 
     def is_current(self, key: Key) -> bool:
         """Whether it was looked at since the start: older statuses are what a former run has left."""
@@ -103,6 +116,8 @@ class Recorder:
     # Steps: what the executor tells.
 
     def begun(self, key: Key, step: Step) -> None:
+        if isinstance(step, HostStep) and step.deadline >= LONG:
+            self.flush()  # so that it can be seen what takes so long
         if self._progress is not None:
             self._progress.step(key, step)
 

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 
 from reconciler.controller.clock import Clock
 from reconciler.controller.desired import Desired
-from reconciler.controller.gather import Gatherer, Settings
+from reconciler.controller.gather import Gatherer, Scope, Settings
 from reconciler.controller.world import World
 from reconciler.kernel.pool_lock import PoolLocked
 from reconciler.kernel.port import PoolPort
 from reconciler.model.condition import Reason
 from reconciler.model.faults import HostFault
-from reconciler.model.live import LookRequest, ThinEntry, Watched
+from reconciler.model.live import LookRequest, ThinEntry
 from reconciler.model.names import Key
 from reconciler.model.status import PoolStatus
 from reconciler.model.steps import CreateSnapshot, CreateThin, DeleteThin, Step
@@ -41,13 +41,15 @@ class Viewer:
         self._gatherer = gatherer
         self._clock = clock
         self._settings = settings
-        self._watched: Watched | None = None
-        self._keys: dict[str, Key] = {}
+        self._scope: Scope | None = None
         self._changed: set[Key] = set()
         self._held_until = 0.0
         self._ids_cost = 0.0
         self._ids_mark: tuple[int, int] | None = None
         self._holders_at: dict[str, float] = {}
+
+    def key_of(self, dm_name: str) -> Key | None:
+        return self._scope.by_name.get(dm_name) if self._scope is not None else None
 
     def look(self, desired: Desired, due: Iterable[Key], *, whole: bool) -> str:
         """Look at the pool, or at the devices of these keys only. Why that did not work, or nothing."""
@@ -64,7 +66,7 @@ class Viewer:
 
     def rewatch(self, desired: Desired) -> None:
         """After steps on the store, which may have changed what is to be looked at."""
-        if self._watched != self._gatherer.watched(desired):
+        if self._scope is None or self._gatherer.scope(desired).watched != self._scope.watched:
             self._ask(desired, LookRequest())
 
     def take_changed(self) -> set[Key]:
@@ -77,24 +79,24 @@ class Viewer:
         if self._settings.observe_only:
             return self._assume_ids()
         begun = self._clock.now()
-        before = self.world.ids_at
+        self.world.ids = None  # what was read before may be why it is asked again
         if not self._ask(desired, LookRequest(ids=True)):
             return False
         self._ids_cost = self._clock.now() - begun
         self._ids_mark = self._mark()
-        return self.world.ids is not None and self.world.ids_at != before
+        return self.world.ids is not None
 
     def know_id(self, thin_id: int) -> None:
         """Somebody's id was met."""
         if self.world.ids is not None:
             self.world.ids.setdefault(thin_id, ThinEntry(0, 0))
 
-    def follow(self, steps: Iterable[Step]) -> None:
+    def follow(self, done: Iterable[Step]) -> None:
         """Keep the known ids true to what was done, so that they need not be read again."""
         ids = self.world.ids
         if ids is None:
             return
-        for step in steps:
+        for step in done:
             if isinstance(step, CreateThin | CreateSnapshot):
                 ids.setdefault(step.thin_id, ThinEntry(0, 0))
             elif isinstance(step, DeleteThin):
@@ -125,22 +127,23 @@ class Viewer:
         else:
             before = self.world.pool
             changed = self.world.absorb(look, self._clock.now())
-            self._changed |= {self._keys[name] for name in changed if name in self._keys}
+            by_name = self._scope.by_name if self._scope is not None else {}
+            self._changed |= {by_name[name] for name in changed if name in by_name}
             self.pool_changed = self.world.pool != before
             self.trouble = ""
         return not self.trouble
 
     def _watch(self, desired: Desired) -> None:
-        watched = self._gatherer.watched(desired)
-        if watched == self._watched:
+        scope = self._gatherer.scope(desired)
+        if scope is self._scope:
             return
-        self._port.watch(watched)
-        self._watched = watched
-        self._keys = self._gatherer.keys_by_name(desired)
+        if self._scope is None or scope.watched != self._scope.watched:
+            self._port.watch(scope.watched)
+        self._scope = scope
 
     def _names_of(self, keys: Iterable[Key]) -> list[str]:
-        wanted = set(keys)
-        return [name for name, key in self._keys.items() if key in wanted]
+        names = self._scope.names if self._scope is not None else {}
+        return [name for key in keys for name in names.get(key, ())]
 
     def _ids_are_due(self) -> bool:
         """At first, and then when the pool's metadata has changed, but not all the time."""
@@ -154,7 +157,7 @@ class Viewer:
 
     def _mark(self) -> tuple[int, int] | None:
         status = self.world.pool.status
-        if not isinstance(status, PoolStatus) or self._watched is None or self._watched.metadata is None:
+        if not isinstance(status, PoolStatus) or self._scope is None or self._scope.watched.metadata is None:
             return None
         return status.transaction_id, status.metadata_used
 
@@ -162,5 +165,6 @@ class Viewer:
         """Reading the ids writes to the pool's metadata: who only looks takes the store's word."""
         if self.world.ids is not None:
             return False
-        self.world.ids = {number: ThinEntry(0, 0) for number in self._gatherer.named_ids()}
+        named = self._scope.named_ids if self._scope is not None else ()
+        self.world.ids = {number: ThinEntry(0, 0) for number in named}
         return True

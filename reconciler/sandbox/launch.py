@@ -76,9 +76,7 @@ def _specification(
     if workaround.preload:
         environment["LD_PRELOAD"] = workaround.preload
     return {
-        "arguments": command_line(
-            program, run, settings.memory, len(settings.disks), wires, workaround.environment
-        ),
+        "arguments": command_line(program, run, settings.memory, len(settings.disks), wires, workaround.environment),
         "environment": environment,
         "run": str(run),
         "descriptors": list(wires),

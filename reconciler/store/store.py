@@ -79,6 +79,10 @@ class Store:
     def known_pools(self) -> Mapping[str, KnownPool]:
         return {name: known.pool for name, known in self._all().items() if known.pool is not None}
 
+    def knowledge(self, pool: str) -> object:
+        """Another object whenever anything known of the pool has changed, so that what was derived can be kept."""
+        return self._of(pool)
+
     def known_pool(self, name: str) -> KnownPool | None:
         return self._of(name).pool
 

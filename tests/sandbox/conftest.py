@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
+import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,64 +16,72 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PATIENCE = 60.0  # seconds: for a machine that is busy with other things
-
-type_of_start = "Callable[..., subprocess.Popen[bytes]]"
+_PATIENCE = 60.0  # seconds: for a machine that is busy with other things
 
 
 class Sandboxes:
-    """Starts them, and knows what belongs to those that it started: by a mark in their environment."""
+    """Starts them, and knows which processes and files belong to one."""
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self) -> None:
         self.started: list[subprocess.Popen[bytes]] = []
-        self._scratch = scratch
 
     def start(self, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
-        """Standard streams are pipes. The directory for temporary files is the test's, so leftovers can be seen."""
+        """With pipes as standard streams."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "reconciler.sandbox", "--timeout", str(PATIENCE), *arguments],
+            [sys.executable, "-m", "reconciler.sandbox", "--timeout", f"{_PATIENCE:g}", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=os.environ | {"TMPDIR": str(self._scratch)} | (environment or {}),
+            env=os.environ | (environment or {}),
             cwd=Path(__file__).parents[2],
         )
         self.started.append(process)
         return process
 
-    def run(self, *arguments: str, given: bytes = b"", environment: dict[str, str] | None = None) -> tuple[int, bytes, bytes]:
+    def run(
+        self, *arguments: str, given: bytes = b"", environment: dict[str, str] | None = None
+    ) -> tuple[int, bytes, bytes]:
+        """Exit status, standard output, standard error."""
         process = self.start(*arguments, environment=environment)
-        output, errors = process.communicate(given, timeout=PATIENCE)
+        output, errors = process.communicate(given, timeout=2 * _PATIENCE)
         return process.returncode, output, errors
 
-
-def kernels() -> dict[int, str]:
-    """Run directories of the kernels on this machine, by the processes that belong to them, wardens too."""
-    found = {}
-    for path in Path("/proc").iterdir():
-        if path.name.isdecimal():
+    def traces(self, process: subprocess.Popen[bytes]) -> set[Path]:
+        """Everything that must be gone later: directories in /proc of the processes, and the run directory."""
+        parents = {}
+        for path in Path("/proc").iterdir():
+            if path.name.isdecimal():
+                with contextlib.suppress(OSError):
+                    parents[path] = (path / "stat").read_text().rpartition(")")[2].split()[1]
+        found: set[Path] = set()
+        level = {str(process.pid)}
+        while level:
+            children = {path for path, parent in parents.items() if parent in level}
+            found |= children
+            level = {path.name for path in children}
+        for path in list(found):
             with contextlib.suppress(OSError):
-                arguments = (path / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                found.update({int(path.name): word for word in arguments if word.startswith("uml_dir=")})
-    return found
+                words = (path / "cmdline").read_text(errors="replace").split("\0")
+                found |= {Path(word.removeprefix("uml_dir=")) for word in words if word.startswith("uml_dir=")}
+        assert len(found) >= 4, f"no warden, kernel, command and run directory in {found}"
+        return found
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, "it did not come true"
+            time.sleep(0.005)
 
 
-def descendants_of(pid: int) -> set[int]:
-    parents = {}
-    for path in Path("/proc").iterdir():
-        if path.name.isdecimal():
-            with contextlib.suppress(OSError):
-                parents[int(path.name)] = int((path / "stat").read_bytes().rpartition(b")")[2].split()[1])
-    found: set[int] = set()
-    level = {pid}
-    while level:
-        level = {child for child, parent in parents.items() if parent in level}
-        found |= level
-    return found
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.005)
+@pytest.fixture
+def sandboxes() -> Iterator[Sandboxes]:
+    if not shutil.which("linux.uml"):
+        pytest.skip("NOT TESTED: linux.uml is missing; apt-get install user-mode-linux udev dmsetup")
+    made = Sandboxes()
+    yield made
+    for process in made.started:
+        process.terminate()
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream:
+                stream.close()

@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,7 +87,7 @@ def test_memory_goes_where_there_is_room(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shm: Room, message: str
 ) -> None:
     rooms = {"/dev/shm": shm, str(tmp_path): Room()}
-    monkeypatch.setattr(kernel.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(os, "statvfs", lambda path: rooms[str(path)])
     assert kernel.memory_directory(1 << 30) == tmp_path
     rooms[str(tmp_path)] = Room(f_bavail=25600)
@@ -94,7 +95,9 @@ def test_memory_goes_where_there_is_room(
         kernel.memory_directory(1 << 30)
 
 
-@pytest.mark.parametrize(("text", "size"), [("512M", 512 << 20), ("1G", 1 << 30), ("2 GiB", 2 << 30), ("1048576k", 1 << 30)])
+@pytest.mark.parametrize(
+    ("text", "size"), [("512M", 512 << 20), ("1G", 1 << 30), ("2 GiB", 2 << 30), ("1048576k", 1 << 30)]
+)
 def test_memory_sizes(text: str, size: int) -> None:
     assert memory_bytes(text) == size
 
@@ -106,9 +109,7 @@ def test_wrong_memory_sizes(text: str) -> None:
 
 
 def test_wrong_settings(tmp_path: Path) -> None:
-    def settings(
-        share: tuple[Path, ...] = (), disks: tuple[Path, ...] = (), timeout: float | None = None
-    ) -> None:
+    def settings(share: tuple[Path, ...] = (), disks: tuple[Path, ...] = (), timeout: float | None = None) -> None:
         checked(["true"], share=share, memory="1G", disks=disks, timeout=timeout, udev=False)
 
     with pytest.raises(SandboxError, match="no such directory"):

@@ -1,0 +1,31 @@
+"""Events as tables and JSON: what `events` and `describe` print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from reconciler.cli import words
+from reconciler.cli.output import Cell, Row, Table
+from reconciler.model.report import Event
+
+COLUMNS: Final = ("TIME", "TYPE", "OBJECT", "REASON", "COUNT", "MESSAGE")
+
+
+def row(event: Event) -> Row:
+    return (
+        words.local_time(event.time),
+        Cell(event.type.value, words.event_colour(event)),
+        str(event.key),
+        event.reason,
+        str(event.count),
+        _message(event),
+    )
+
+
+def table(events: Sequence[Event]) -> Table:
+    return Table(COLUMNS, [row(event) for event in events], text=True)
+
+
+def _message(event: Event) -> str:
+    return event.message if event.seconds is None else f"{event.message} (after {words.took(event.seconds)})".strip()

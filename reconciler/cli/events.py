@@ -1,0 +1,112 @@
+"""Show what was found and what was done about it, newest last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import sleep
+from typing import Final
+
+import click
+
+from reconciler.cli.chronicle import COLUMNS, row, table
+from reconciler.cli.output import note, plain_lines, print_json, print_table
+from reconciler.cli.params import complete_names, output_option, state_dir_option
+from reconciler.cli.view import find, look, reading
+from reconciler.model.names import Key
+from reconciler.model.report import Event
+from reconciler.store.events import KEPT
+from reconciler.store.store import Store
+from reconciler.telemetry.events import event_item
+
+_EPILOG: Final = """\b
+Found: drift, at its first look     Healed: it has ended     Failed: a step did not work
+Blocked: not as desired, and nothing may be done about it    COUNT: how often, within 10 minutes
+
+\b
+Examples:
+  dm-reconciler events
+  dm-reconciler events tank                  of a pool and its devices
+  dm-reconciler events tank/base --follow
+  dm-reconciler events -f -o json | jq -r 'select(.type == "Failed") | .message'
+"""
+_EVERY: Final = 0.5
+Wanted = Callable[[Event], bool]
+
+
+@click.command("events", epilog=_EPILOG)
+@click.argument("name", metavar="[POOL[/NAME]]", required=False, shell_complete=complete_names)
+@click.option("-f", "--follow", is_flag=True, help="Go on, and print new ones as they come. Ends with Ctrl-C.")
+@click.option(
+    "-n",
+    "--limit",
+    type=click.IntRange(min=0),
+    default=1000,
+    show_default=True,
+    help="The last so many.",
+)
+@output_option("table", "json")
+@state_dir_option
+def command(name: str | None, follow: bool, limit: int, output: str, state_dir: Path) -> None:
+    """Show what was found and what was done about it, newest last.
+
+    With --follow, JSON is one object a line, else `{"items": [...]}`. Times are local in tables and UTC in JSON.
+    """
+    with reading(state_dir) as store:
+        found = store.events(limit=KEPT)
+        wanted = _chosen(store, name, [event for _, event in found])
+        chosen = [event for _, event in found if wanted(event)]
+        last = chosen[len(chosen) - limit if limit < len(chosen) else 0 :]
+        if follow:
+            _follow(store, found[-1][0] if found else -1, last, wanted, output)
+        elif output == "json":
+            print_json({"items": [event_item(event) for event in last]})
+        elif last:
+            print_table(table(last))
+        else:
+            note("no events yet")
+
+
+def _chosen(store: Store, name: str | None, events: list[Event]) -> Wanted:
+    """Of a pool and all in it, or of one device. Also of what is long gone, as long as there are events of it."""
+    if name is None:
+        return lambda _: True
+    keys = {key: None for key in [*look(store), *(event.key for event in events)]}
+    if any(key.pool == name for key in keys):
+        return lambda event: event.key.pool == name
+    wanted = find(keys, "device", name)
+    return lambda event: event.key == wanted
+
+
+def _follow(store: Store, revision: int, last: list[Event], wanted: Wanted, output: str) -> None:
+    widths = [0] * len(COLUMNS)
+    if output == "table":
+        _print_lines([COLUMNS, *(row(event) for event in last)], widths)
+    else:
+        _print_objects(last)
+    for new in _new(store, revision):
+        chosen = [event for event in new if wanted(event)]
+        if output == "table":
+            _print_lines([row(event) for event in chosen], widths)
+        else:
+            _print_objects(chosen)
+
+
+def _new(store: Store, revision: int) -> Iterator[list[Event]]:
+    while True:
+        found = store.events(after=revision)
+        if found:
+            revision = found[-1][0]
+            yield [event for _, event in found]
+        else:
+            sleep(_EVERY)
+
+
+def _print_lines(rows: list[tuple[object, ...]], widths: list[int]) -> None:
+    for line in plain_lines(rows, widths):
+        click.echo(line)
+
+
+def _print_objects(events: list[Event]) -> None:
+    for event in events:
+        print_json(event_item(event), compact=True)

@@ -1,0 +1,88 @@
+"""Drop a record from the store; its device and data stay as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import time
+from typing import Final
+
+import click
+
+from reconciler.cli.asking import confirm, require_answer, yes_option
+from reconciler.cli.errors import Failure
+from reconciler.cli.output import note, say
+from reconciler.cli.params import Kind, complete_names, state_dir_option
+from reconciler.cli.view import Seen, find, look, reading
+from reconciler.model.knowledge import KnownDevice, KnownPool
+from reconciler.model.names import Key
+from reconciler.model.report import Event, EventType
+from reconciler.model.steps import Forget
+from reconciler.store.lock import StateLock
+from reconciler.store.store import Store
+
+_EPILOG: Final = """\b
+The reconciler then knows nothing of it any more: it neither heals nor removes what is there.
+The daemon must not be running; nothing on the host is looked at or changed.
+
+\b
+Take its manifest away first. A record that is still declared is taken for a new one by the next
+run: it makes an empty device where the old one is gone, and reports a Conflict where it is not.
+
+\b
+Examples:
+  dm-reconciler forget device tank/base
+  dm-reconciler forget pool tank --yes
+"""
+
+
+@click.command("forget", epilog=_EPILOG)
+@click.argument("kind", type=Kind())
+@click.argument("name", shell_complete=complete_names)
+@yes_option
+@state_dir_option
+def command(kind: str, name: str, yes: bool, state_dir: Path) -> None:
+    """Drop a record from the store; its device and data stay as they are."""
+    with reading(state_dir) as store:
+        seen = look(store)
+    one = seen[find(seen, kind, name)]
+    require_answer(yes=yes)
+    with StateLock(state_dir):
+        pass  # whoever has it is told of before the question, and is not kept out while it is being answered
+    _warn(one, [key for key in seen if key.device and key.pool == one.key.pool])
+    confirm(f"Forget {kind} {one.key}?", yes=yes)
+    with StateLock(state_dir), Store.open(state_dir, wall_clock=time) as store:
+        _forget(store, one)
+    say(f"{kind} {one.key} is forgotten. {_what_stays(one)}")
+
+
+def _warn(one: Seen, devices: list[Key]) -> None:
+    if one.record is not None:
+        place = f"{one.record.file}:{one.record.line}"
+        note(f"{one.key} was declared at {place} when manifests were last read: take it away there first")
+    if not one.key.device and devices:
+        note(f"with the pool, its devices are forgotten: {', '.join(key.device for key in devices)}")
+
+
+def _forget(store: Store, one: Seen) -> None:
+    key = one.key
+    if not key.device and store.intents(key.pool):
+        intent = store.intents(key.pool)[0]
+        raise Failure(
+            f"{key}: the {intent.kind} of {intent.key} is not finished: let `run` or `apply` finish it, then forget it"
+        )
+    store.apply(Forget(key))
+    store.drop_statuses(other for other in store.statuses() if key in {other, Key(other.pool)})
+    store.add_event(Event(key, EventType.INFO, "Forgotten", "forgotten by hand: what is there stays as it is", time()))
+
+
+def _what_stays(one: Seen) -> str:
+    match one.known:
+        case KnownDevice(dm_name=dm_name, thin_id=thin_id):
+            return (
+                f"Its data stays in pool {one.key.pool} as thin id {thin_id}, and so does {dm_name} in /dev/mapper "
+                "if it is there"
+            )
+        case KnownPool(data=data, metadata=metadata):
+            return f"Its data stays in {data} and {metadata}, and so does {one.key} in /dev/mapper if it is there"
+        case _:
+            return "The store knew nothing of it but its record"

@@ -1,0 +1,88 @@
+"""List pools and devices: desired, live, ready, and why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from time import sleep
+from typing import Final
+
+import click
+
+from reconciler.cli.listing import FORMATS, print_listing
+from reconciler.cli.output import note, on_terminal
+from reconciler.cli.params import Kind, complete_names, output_option, state_dir_option
+from reconciler.cli.view import Seen, find, look, of_kind, reading
+from reconciler.model.names import Key
+from reconciler.store.store import Store
+
+_EPILOG: Final = """\b
+Examples:
+  dm-reconciler get                                  pools and devices
+  dm-reconciler get devices -o wide                  with dm names, ids and messages
+  dm-reconciler get devices tank/base -o json
+  dm-reconciler get --watch                          again whenever something changes
+
+\b
+MAPPED is what a device (or all of a pool) takes of the pool's data. A "-" is what nobody
+knows: how much is mapped, while a device is not there; what is desired, once a record is gone.
+The exit code is 0 whatever the state is: `dm-reconciler wait` and `plan` are for scripts that ask.
+"""
+_EVERY: Final = 0.5
+"""Seconds between two looks at the store of `--watch`."""
+
+
+@click.command("get", epilog=_EPILOG)
+@click.argument("kind", type=Kind(many=True), required=False)
+@click.argument("name", required=False, shell_complete=complete_names)
+@output_option(*FORMATS)
+@click.option("-w", "--watch", is_flag=True, help="Go on, and print what changes. Ends with Ctrl-C.")
+@state_dir_option
+def command(kind: str | None, name: str | None, output: str, watch: bool, state_dir: Path) -> None:
+    """List pools and devices: desired, live, ready, and why not.
+
+    A device's NAME is POOL/NAME, or the bare name where it is unique.
+    """
+    with reading(state_dir) as store:
+        if watch:
+            _watch(store, kind or "", name, output)
+            return
+        seen = _selected(store, kind or "", name)
+        if not seen and output in {"table", "wide"}:
+            note(f"no {kind + 's' if kind else 'records'} yet: the daemon has found none in its manifests")
+            return
+        print_listing(list(seen.values()), output)
+
+
+def _selected(store: Store, kind: str, name: str | None) -> dict[Key, Seen]:
+    seen = look(store)
+    if name is None:
+        return of_kind(seen, kind)
+    key = find(seen, kind, name)
+    return {key: seen[key]}
+
+
+def _watch(store: Store, kind: str, name: str | None, output: str) -> None:
+    """On a terminal the whole listing anew, elsewhere what has changed."""
+    redraw = on_terminal() and output in {"table", "wide"}
+    before: dict[Key, Seen] = {}
+    for now in _looks(store, kind, name):
+        changed = [one for key, one in now.items() if before.get(key) != one]
+        if redraw:
+            click.clear()
+            print_listing(list(now.values()), output)
+        elif changed:
+            print_listing(changed, output, stream=True)
+            click.get_text_stream("stdout").flush()
+        before = now
+
+
+def _looks(store: Store, kind: str, name: str | None) -> Iterator[dict[Key, Seen]]:
+    """Each that is not as the one before."""
+    before: dict[Key, Seen] | None = None
+    while True:
+        now = _selected(store, kind, name)
+        if now != before:
+            yield now
+        before = now
+        sleep(_EVERY)

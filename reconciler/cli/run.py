@@ -1,0 +1,66 @@
+"""Keep the devices as the manifests declare them: the daemon."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+
+import click
+
+from reconciler.cli.params import Duration, Listen, state_dir_option
+from reconciler.controller.gather import Settings
+from reconciler.daemon.run import Options, run
+from reconciler.planner.prune import PruneRules
+from reconciler.telemetry.logs import setup
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  dm-reconciler run --manifests /etc/dm-reconciler
+  dm-reconciler run --manifests manifests/ --observe
+  dm-reconciler run --manifests manifests/ --listen 127.0.0.1:9810 --log-format json
+""",
+)
+@click.option("--manifests", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Records to keep.")
+@click.option("--listen", type=Listen(), default="127.0.0.1:9810", show_default=True, help="For metrics and status.")
+@click.option("--resync", type=Duration(), default="1s", show_default=True, help="Between two looks at everything.")
+@click.option(
+    "--suspend-grace",
+    type=Duration(zero=True),
+    default="5s",
+    show_default=True,
+    help="How long a suspension is let be.",
+)
+@click.option(
+    "--prune-delay", type=Duration(zero=True), default="60s", show_default=True, help="Before a vanished record counts."
+)
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--source", type=click.Choice(["manifests"]), default="manifests", show_default=True, help="Of records.")
+@click.option("--node", default=socket.gethostname, show_default="the host's name", help="For records with `nodes`.")
+@click.option("--observe", is_flag=True, help="Find and report; touch nothing.")
+@state_dir_option
+def command(  # noqa: PLR0913  # one for each option
+    manifests: Path,
+    listen: tuple[str, int],
+    resync: float,
+    suspend_grace: float,
+    prune_delay: float,
+    log_format: str,
+    source: str,
+    node: str,
+    observe: bool,
+    state_dir: Path,
+) -> None:
+    """Keep the devices as the manifests declare them: the daemon.
+
+    Stops on SIGTERM or Ctrl-C, reads the manifests again on SIGHUP and whenever they change.
+    """
+    del source  # there is one so far
+    setup("json" if log_format == "json" else "text", sys.stderr)
+    settings = Settings(grace=suspend_grace, prune=PruneRules(delay=prune_delay), observe_only=observe)
+    options = Options(
+        manifests=manifests, state_dir=state_dir, listen=listen, node=node, resync=resync, settings=settings
+    )
+    sys.exit(run(options))

@@ -1,0 +1,136 @@
+"""Show pools, origins and their snapshots as a tree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from reconciler.cli import words
+from reconciler.cli.output import Cell, clean, console, note, on_terminal, say
+from reconciler.cli.params import state_dir_option
+from reconciler.cli.view import Seen, look, reading
+from reconciler.model.names import Key
+from reconciler.model.report import DeviceStatus, PoolStatusReport
+
+if TYPE_CHECKING:
+    from rich.tree import Tree as RichTree
+
+_EPILOG: Final = """\b
+[ok] as desired   [!!] not as desired   [--] left alone on purpose   [??] not looked at yet
+
+\b
+Examples:
+  dm-reconciler tree
+  dm-reconciler tree | grep -F '[!!]'
+"""
+
+
+@dataclass(slots=True)
+class Branch:
+    seen: Seen
+    note: str = ""
+    below: list[Branch] = field(default_factory=list)
+
+
+@click.command("tree", epilog=_EPILOG)
+@state_dir_option
+def command(state_dir: Path) -> None:
+    """Show pools, origins and their snapshots as a tree."""
+    with reading(state_dir) as store:
+        branches = grow(look(store))
+    if not branches:
+        note("no records yet: the daemon has found none in its manifests")
+    elif on_terminal():
+        _print_rich(branches)
+    else:
+        for line in _indented(branches):
+            say(line)
+
+
+def grow(seen: Mapping[Key, Seen]) -> list[Branch]:
+    """Devices below their origins, the others below their pools."""
+    branches = {key: Branch(one) for key, one in seen.items()}
+    roots: list[Branch] = []
+    for key, branch in branches.items():
+        if not key.device:
+            roots.append(branch)
+            continue
+        above = Key(key.pool, branch.seen.origin) if branch.seen.origin else None
+        if above is not None and above not in branches:
+            branch.note = f"snapshot of {above.device}, which is gone"
+        if above is None or above not in branches or _turns_in_circles(seen, key):
+            above = Key(key.pool)
+        # A device whose pool nobody knows any more still deserves its line.
+        branches[above].below.append(branch) if above in branches else roots.append(branch)
+    return roots
+
+
+def _turns_in_circles(seen: Mapping[Key, Seen], start: Key) -> bool:
+    """What was seen at different times can contradict itself."""
+    key, met = start, set[Key]()
+    while key in seen and key.device and key not in met:
+        met.add(key)
+        key = Key(key.pool, seen[key].origin)
+    return key in met
+
+
+def _label(branch: Branch) -> list[Cell]:
+    """A mark, the name, its state, and what is to be known besides."""
+    seen, status = branch.seen, branch.seen.status
+    name = seen.key.device or seen.key.pool
+    return [words.mark(status), Cell(name, "bold"), *(Cell(clean(text)) for text in _about(seen, branch.note) if text)]
+
+
+def _about(seen: Seen, text: str) -> Iterator[str]:
+    status = seen.status
+    if status is None:
+        yield f"desired {seen.desired}, not looked at yet" if seen.desired else "not looked at yet"
+        return
+    yield status.live.value
+    if seen.desired and seen.desired != status.live.value:
+        yield f"(desired {seen.desired})"
+    if not status.ready:
+        yield status.reason.value
+    yield _sizes(seen)
+    yield f"({text})" if text else ""
+
+
+def _sizes(seen: Seen) -> str:
+    match seen.status:
+        case PoolStatusReport(data_used=used, data_size=size) if used is not None and size is not None:
+            return f"{words.size(used)} of {words.size(size)}"
+        case DeviceStatus(size=size, mapped=mapped) if size is not None:
+            return words.size(size) + (f", {words.size(mapped)} mapped" if mapped is not None else "")
+        case _:
+            return ""
+
+
+def _indented(branches: list[Branch], depth: int = 0) -> Iterator[str]:
+    for branch in branches:
+        yield "  " * depth + " ".join(cell.text for cell in _label(branch))
+        yield from _indented(branch.below, depth + 1)
+
+
+def _print_rich(branches: list[Branch]) -> None:
+    from rich.tree import Tree  # noqa: PLC0415  # only where it is shown
+
+    terminal = console()
+    for branch in branches:
+        root = Tree(_text(branch), guide_style="dim")
+        _add(root, branch.below)
+        terminal.print(root)
+
+
+def _add(tree: RichTree, branches: list[Branch]) -> None:
+    for branch in branches:
+        _add(tree.add(_text(branch)), branch.below)
+
+
+def _text(branch: Branch) -> object:
+    from rich.text import Text  # noqa: PLC0415  # only where it is shown
+
+    return Text(" ").join(Text(cell.text, cell.style) for cell in _label(branch))

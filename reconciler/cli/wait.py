@@ -1,0 +1,105 @@
+"""Wait until a device or pool is ready."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Final
+
+import click
+
+from reconciler.cli.errors import ExitCode, Failure
+from reconciler.cli.params import Duration, Kind, complete_names, state_dir_option
+from reconciler.cli.progress import Progress
+from reconciler.cli.view import NoStore, Seen, find, look, reading
+from reconciler.model.live import LiveState
+from reconciler.store.store import Store
+
+_EPILOG: Final = """\b
+Examples:
+  dm-reconciler wait device tank/base
+  dm-reconciler wait pool tank --timeout 2m
+
+\b
+Before a service that needs the device:
+  ExecStartPre=dm-reconciler wait device tank/base --timeout 30s
+
+\b
+The exit code is 0 once it is ready, 4 with the reason if it is not in time, 1 if there is no state.
+"""
+_EVERY: Final = 0.2
+NODES: Final = Path("/dev/mapper")
+
+
+@click.command("wait", epilog=_EPILOG)
+@click.argument("kind", type=Kind())
+@click.argument("name", shell_complete=complete_names)
+@click.option(
+    "--timeout",
+    metavar="DURATION",
+    type=Duration(zero=True),
+    default="30s",
+    show_default=True,
+    help="Give up after so long: 30s, 2m, 1h. 0 looks once.",
+)
+@click.option("--for", "until", type=click.Choice(["ready"]), default="ready", show_default=True, help="What to wait for.")
+@state_dir_option
+def command(kind: str, name: str, timeout: float, until: str, state_dir: Path) -> None:
+    """Wait until a device or pool is ready.
+
+    A record that does not exist yet is waited for too. A device's NAME is POOL/NAME, or the bare name where it is
+    unique.
+    """
+    del until  # there is one thing to wait for so far
+    missing = "there is no state yet"
+    with Progress() as progress:
+        for missing in _missing(kind, name, timeout, state_dir):
+            if not missing:
+                return
+            progress.say(f"waiting for {kind} {name}: {missing}")
+    raise Failure(f"{kind} {name} is not ready after {timeout:g}s: {missing}", ExitCode.NOT_AS_DESIRED)
+
+
+def _missing(kind: str, name: str, timeout: float, state_dir: Path) -> Iterator[str]:
+    """At each look what it still lacks, empty at the end. Raises NoStore where there is none in time."""
+    deadline = monotonic() + timeout
+    with ExitStack() as opened:
+        store: Store | None = None
+        while True:
+            late = monotonic() >= deadline
+            try:
+                store = store or opened.enter_context(reading(state_dir))
+                yield _lacks(store, kind, name)
+            except NoStore as error:
+                if late:
+                    raise
+                yield error.message
+            if late:
+                return
+            sleep(min(_EVERY, max(deadline - monotonic(), 0)))
+
+
+def _lacks(store: Store, kind: str, name: str) -> str:
+    """Why it is not ready; empty if it is."""
+    seen = look(store)
+    try:
+        one = seen[find(seen, kind, name)]
+    except Failure as failure:
+        if failure.exit_code == ExitCode.USAGE:
+            raise
+        return "there is no such record yet"
+    return _why_not_ready(one)
+
+
+def _why_not_ready(one: Seen) -> str:
+    status = one.status
+    if status is None:
+        return "it was not looked at yet"
+    if not status.ready:
+        return f"{status.reason.value}: {status.message}" if status.message else status.reason.value
+    # What the daemon saw last may be from before a reboot, until it runs again. Nobody should mount what is not there.
+    if status.live is LiveState.ACTIVE and status.dm_name and not (NODES / status.dm_name).exists():
+        return f"{NODES / status.dm_name} is not there, though it was when last looked at: does the daemon run?"
+    return ""

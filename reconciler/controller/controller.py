@@ -1,0 +1,168 @@
+"""All pools side by side: a lane each, which is a thread, a worker and a share of the queue."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from reconciler.controller.clock import Clock
+from reconciler.controller.desired import Desired
+from reconciler.controller.gather import Settings
+from reconciler.controller.outcome import ERROR_MOST, Retry
+from reconciler.controller.pool_pass import PoolReconciler
+from reconciler.controller.queue import WorkQueue
+from reconciler.controller.recorder import Recorder
+from reconciler.kernel.port import PoolPort
+from reconciler.model.names import Key
+from reconciler.store.errors import StoreError
+from reconciler.store.store import Store
+from reconciler.telemetry.logs import about
+from reconciler.telemetry.metrics import Metrics
+
+_STOP_WITHIN: Final = 3.0
+"""Seconds that lanes are given to end the step at hand."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Lane:
+    """One pool's thread and what it works with."""
+
+    port: PoolPort
+    reconciler: PoolReconciler
+    thread: threading.Thread | None = None
+    busy_since: float | None = None
+    passed: Desired | None = None
+    """The records that its last whole pass was for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a controller is wired from."""
+
+    store: Store
+    recorder: Recorder
+    metrics: Metrics
+    clock: Clock
+    rng: random.Random
+    settings: Settings
+    port_of: Callable[[str], PoolPort]
+
+
+class Controller:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._queue = WorkQueue(parts.clock, parts.rng, parts.metrics.queue)
+        self._lanes: dict[str, Lane] = {}
+        self._desired = Desired()
+        self._stopping = False
+        self.failure: StoreError | None = None
+        """Why nothing can go on: without its store the reconciler does nothing."""
+        self.failed: Callable[[], None] = lambda: None
+        """Called, from a lane's thread, when `failure` was set."""
+
+    @property
+    def desired(self) -> Desired:
+        return self._desired
+
+    def set_desired(self, desired: Desired) -> None:
+        """These records are in force from now on."""
+        self._desired = desired
+        recorded = {key.pool for key in desired.records.pools}
+        for name in sorted(recorded | set(self._parts.store.known_pools())):
+            if name not in self._lanes:
+                self._open(name)
+        stale = {key for key in self._parts.recorder.known_keys() if key.pool not in self._lanes}
+        self._parts.recorder.forget(stale)
+        self.resync()
+
+    def resync(self) -> None:
+        """Look at everything again."""
+        for name in self._lanes:
+            self._queue.add(Key(name))
+
+    def look_at(self, dm_names: Iterable[str]) -> None:
+        """Something happened to these devices; those that are nobody's here are passed over."""
+        for dm_name in dm_names:
+            for name, lane in self._lanes.items():
+                key = Key(name) if dm_name == name else lane.reconciler.key_of(dm_name)
+                if key is not None:
+                    self._queue.add(key)
+
+    def longest_running(self) -> float:
+        """Seconds that the lane which is longest at its work has been."""
+        now = self._parts.clock.now()
+        return max((now - lane.busy_since for lane in self._lanes.values() if lane.busy_since is not None), default=0.0)
+
+    def all_passed(self) -> bool:
+        """Whether every pool has had a whole pass over the records in force."""
+        return all(lane.passed is self._desired for lane in self._lanes.values())
+
+    def stop(self) -> None:
+        """End within a few seconds: steps that hang, or take long, are left to their workers."""
+        self._stopping = True
+        self._queue.stop()
+        end = self._parts.clock.now() + _STOP_WITHIN
+        for lane in self._lanes.values():
+            if lane.thread is not None:
+                lane.thread.join(max(0.0, end - self._parts.clock.now()))
+        for lane in self._lanes.values():
+            if lane.thread is not None and lane.thread.is_alive():
+                lane.port.abandon()
+                lane.thread.join(1.0)
+        for lane in self._lanes.values():
+            if lane.thread is None or not lane.thread.is_alive():
+                lane.port.close()
+
+    def _open(self, name: str) -> None:
+        parts = self._parts
+        port = parts.port_of(name)
+        reconciler = PoolReconciler(
+            name,
+            port=port,
+            store=parts.store,
+            recorder=parts.recorder,
+            queue=self._queue,
+            clock=parts.clock,
+            rng=parts.rng,
+            settings=parts.settings,
+        )
+        lane = self._lanes[name] = Lane(port, reconciler)
+        lane.thread = threading.Thread(target=self._work, args=(name, lane), name=f"pool {name}", daemon=True)
+        lane.thread.start()
+
+    def _work(self, name: str, lane: Lane) -> None:
+        while not self._stopping:
+            keys = self._queue.take(name)
+            if not keys:
+                continue
+            begun = lane.busy_since = self._parts.clock.now()
+            self._pass(name, lane, keys)
+            lane.busy_since = None
+            self._parts.metrics.queue.done(self._parts.clock.now() - begun)
+
+    def _pass(self, name: str, lane: Lane, keys: set[Key]) -> None:
+        desired, begun = self._desired, self._parts.clock.now()
+        try:
+            lane.reconciler.reconcile(keys, desired)
+        except StoreError as error:
+            self.failure = error
+            self._stopping = True
+            self.failed()
+            return
+        except Exception:  # noqa: BLE001  # logged in full, with its trace
+            # A bug shows itself in one pool, and must not take the others with it.
+            _log.exception("the pass over pool %s failed; this is a bug", name, extra=about(Key(name)))
+            self._queue.finish(Key(name), Retry(ERROR_MOST))
+        seconds = self._parts.clock.now() - begun
+        if Key(name) in keys:
+            lane.passed = desired
+            self._parts.metrics.resync(seconds)
+        for kind in {key.kind for key in keys}:
+            self._parts.metrics.reconcile(kind, seconds)
+        self._parts.recorder.changed()

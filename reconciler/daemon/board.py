@@ -1,0 +1,59 @@
+"""What HTTP tells: from memory, without a kernel call and without waiting for one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from reconciler.controller.clock import Clock
+from reconciler.controller.controller import Controller
+from reconciler.controller.recorder import Recorder
+from reconciler.daemon.intake import spec_of
+from reconciler.model.names import Key
+from reconciler.model.report import item
+from reconciler.store.store import Store
+from reconciler.telemetry.events import event_item
+
+
+class Board:
+    """Answers for the HTTP server's threads."""
+
+    def __init__(self, store: Store, recorder: Recorder, controller: Controller, clock: Clock, resync: float) -> None:
+        self._store = store
+        self._recorder = recorder
+        self._controller = controller
+        self._clock = clock
+        self._patience = max(30.0, 3 * resync)
+        self._turned = clock.now()
+        self.obstacle: Callable[[], str] = lambda: ""
+        """Why the manifests are not in force; empty while they are."""
+
+    def turned(self) -> None:
+        """The dispatcher went round once more."""
+        self._turned = self._clock.now()
+
+    def healthy(self) -> tuple[bool, str]:
+        since = self._clock.now() - self._turned
+        if since <= self._patience:
+            return True, "ok"
+        return False, f"the dispatcher has not turned for {since:.0f} s"
+
+    def ready(self) -> tuple[bool, str]:
+        obstacle = self.obstacle()
+        if obstacle:
+            return False, obstacle
+        if not self._controller.all_passed():
+            return False, "the first full pass is not done"
+        return True, "ok"
+
+    def items(self, kind: str) -> list[dict[str, Any]]:
+        desired, statuses = self._controller.desired, self._recorder.statuses()
+        keys = {key for key in statuses if key.kind == kind} | {r.key for r in desired.records if r.kind == kind}
+        return [self._item(key, statuses) for key in sorted(keys)]
+
+    def events(self) -> list[dict[str, Any]]:
+        return [event_item(event) for _, event in self._store.events()]
+
+    def _item(self, key: Key, statuses: dict[Key, Any]) -> dict[str, Any]:
+        record = self._controller.desired.records.get(key)
+        return item(key.kind, str(key), None if record is None else spec_of(record), statuses.get(key))

@@ -1,0 +1,182 @@
+"""The daemon: one thread that hears and dispatches, the lanes of the controller, and HTTP's own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from reconciler.controller.desired import Desired
+from reconciler.controller.gather import Settings
+from reconciler.daemon.board import Board
+from reconciler.daemon.ears import Ears, Heard
+from reconciler.daemon.intake import Intake
+from reconciler.daemon.wiring import House, host_port
+from reconciler.kernel.libdm.device_mapper import LibDm
+from reconciler.sources.watch import ManifestWatch
+from reconciler.store.lock import StateLock
+from reconciler.store.store import Store
+from reconciler.telemetry.http import StatusServer
+from reconciler.telemetry.notify import Notifier
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the operator said. Times in seconds."""
+
+    manifests: Path
+    state_dir: Path
+    listen: tuple[str, int]
+    node: str
+    resync: float = 1.0
+    settings: Settings = field(default_factory=Settings)
+
+
+def run(options: Options) -> int:
+    """Until SIGTERM or SIGINT; the exit code. Raises StoreError, HostFault, ListenError if it cannot begin."""
+    lock = StateLock(options.state_dir)
+    lock.acquire()
+    try:
+        with Store.open(options.state_dir, wall_clock=time.time) as store:
+            return Daemon(options, store).run()
+    finally:
+        lock.release()
+
+
+class Daemon:
+    def __init__(self, options: Options, store: Store) -> None:
+        self._options = options
+        self._house = House(store, options.settings, host_port(options.state_dir, lock=True))
+        self._dm = LibDm()
+        self._ears = Ears(self._dm)
+        self._intake = Intake(options.manifests, options.node, store, self._house.metrics, self._house.clock)
+        self._watch = ManifestWatch(options.manifests, lambda: self._wake(b"m"))
+        self._notifier = Notifier(os.environ)
+        self._board = Board(store, self._house.recorder, self._house.controller, self._house.clock, options.resync)
+        self._board.obstacle = self._obstacle
+        self._http = StatusServer(options.listen, self._board, self._house.registry)
+        self._selector = selectors.DefaultSelector()
+        self._reading, self._writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._stopping = False
+        self._told_ready = False
+        self._in_force = False
+
+    def run(self) -> int:
+        self._house.tell_build(self._dm)
+        self._house.metrics.resync_interval(self._options.resync)
+        self._house.controller.failed = lambda: self._wake(b"f")
+        self._selector.register(self._reading, selectors.EVENT_READ, self._hear_wakes)
+        self._ears.open(self._selector)
+        previous = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        try:
+            self._http.start()
+            _log.info("listening on %s, manifests in %s", self._http.url, self._options.manifests)
+            self._watch.start()
+            self._begin()
+            self._loop()
+        finally:
+            self._end()
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+        if self._house.controller.failure is not None:
+            raise self._house.controller.failure
+        return 0
+
+    def _begin(self) -> None:
+        """The directory's records, or the last good ones; else wait, not ready."""
+        if self._reload():
+            return
+        last = self._intake.last_good()
+        if last is not None:
+            _log.warning("going on with the last good set of manifests")
+            self._put_in_force(last)
+
+    def _reload(self) -> bool:
+        desired = self._intake.load()
+        if desired is None:
+            return False
+        counts = f"{len(desired.records.pools)} pools, {len(desired.records.devices)} devices"
+        _log.info("manifests loaded: %s", counts)
+        self._put_in_force(desired)
+        return True
+
+    def _put_in_force(self, desired: Desired) -> None:
+        self._in_force = True
+        self._house.controller.set_desired(desired)
+
+    def _obstacle(self) -> str:
+        return "" if self._in_force else "no valid manifests were ever loaded: see the log"
+
+    def _loop(self) -> None:
+        clock, resync = self._house.clock, self._options.resync
+        next_turn = clock.now() + resync
+        while not self._stopping:
+            for ready, _ in self._selector.select(max(0.0, next_turn - clock.now())):
+                self._take(ready.data())
+            if clock.now() >= next_turn:
+                self._turn()
+                # Counted from now: after a pause of the whole host, turns are not made up for.
+                next_turn = clock.now() + resync
+            self._board.turned()
+
+    def _turn(self) -> None:
+        """Once a resync: look at everything, and tell that this still goes round."""
+        self._watch.poll()
+        self._house.controller.resync()
+        self._house.metrics.queue.longest_running(self._house.controller.longest_running())
+        self._notifier.watchdog()
+        if not self._told_ready and self._board.ready()[0]:
+            self._told_ready = True
+            self._notifier.ready()
+            _log.info("ready: the first full pass is done")
+
+    def _take(self, heard: Heard) -> None:
+        if heard.everything:
+            self._house.controller.resync()
+        self._house.controller.look_at(heard.names)
+
+    # Signals and other threads write a byte; this thread reads it.
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        del frame
+        self._wake(b"h" if number == signal.SIGHUP else b"t")
+
+    def _wake(self, byte: bytes) -> None:
+        try:
+            os.write(self._writing, byte)
+        except BlockingIOError:
+            _log.debug("already woken")
+
+    def _hear_wakes(self) -> Heard:
+        told = os.read(self._reading, 4096)
+        if b"t" in told or b"f" in told:
+            self._stopping = True
+        elif b"h" in told:
+            self._notifier.reloading()
+            self._reload()
+            self._notifier.ready()
+        elif b"m" in told:
+            self._reload()
+        return Heard()
+
+    def _end(self) -> None:
+        self._notifier.stopping()
+        _log.info("stopping")
+        stops: list[Callable[[], None]] = [self._watch.stop, self._http.stop, self._house.controller.stop]
+        for stop in stops:
+            stop()
+        self._house.recorder.flush()
+        self._ears.close()
+        self._selector.close()
+        os.close(self._reading)
+        os.close(self._writing)

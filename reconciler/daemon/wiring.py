@@ -1,0 +1,61 @@
+"""Putting the parts together, for the daemon and for commands that do its work once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from reconciler import __version__
+from reconciler.controller.clock import SystemClock, system_random
+from reconciler.controller.controller import Controller, Parts
+from reconciler.controller.gather import Settings
+from reconciler.controller.recorder import Progress, Recorder
+from reconciler.kernel.port import PoolPort, ProcessPort
+from reconciler.kernel.protocol import DeviceMapper
+from reconciler.model.live import Watched
+from reconciler.store.store import Store
+from reconciler.telemetry.metrics import Metrics
+
+
+def host_port(state_dir: Path, *, lock: bool) -> Callable[[str], PoolPort]:
+    """Ports to the real host, each a worker process that is started with its first question."""
+
+    def port_of(pool: str) -> PoolPort:
+        return ProcessPort(Watched(pool, None, None, frozenset()), state_dir, lock=lock)
+
+    return port_of
+
+
+class House:
+    """The parts of one process that reconciles, wired and not started."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        port_of: Callable[[str], PoolPort],
+        progress: Progress | None = None,
+    ) -> None:
+        self.clock = SystemClock()
+        self.registry = CollectorRegistry()
+        self.metrics = Metrics(self.registry)
+        self.store = store
+        self.recorder = Recorder(store, self.metrics, self.clock, progress)
+        self.controller = Controller(
+            Parts(
+                store=store,
+                recorder=self.recorder,
+                metrics=self.metrics,
+                clock=self.clock,
+                rng=system_random(),
+                settings=settings,
+                port_of=port_of,
+            )
+        )
+
+    def tell_build(self, dm: DeviceMapper) -> None:
+        """Raises HostFault where the host has no device-mapper: with that, nothing can begin."""
+        library, driver = dm.versions()
+        self.metrics.build_info(__version__, driver, library)
