@@ -19,7 +19,7 @@ COMMANDS: Final = {
     "validate": "Check manifests, without a kernel or a store.",
     "schema": "Print the JSON Schema of manifests, for editors.",
     "doctor": "Find out whether this host is fit, and what to do if not.",
-    "forget": "Drop a record from the store; its device and data stay as they are.",
+    "forget": "Drop a record from the store, leave device and data alone.",
     "sandbox": "Run a command, or a shell, inside a throw-away kernel.",
 }
 """In the order in which people need them."""

@@ -27,5 +27,11 @@ def table(events: Sequence[Event]) -> Table:
     return Table(COLUMNS, [row(event) for event in events], text=True)
 
 
+def table_of_one(events: Sequence[Event]) -> Table:
+    """Of one pool or device, which need not be named each time."""
+    named = table(events)
+    return Table([*COLUMNS[:2], *COLUMNS[3:]], [[*row[:2], *row[3:]] for row in named.rows], text=True)
+
+
 def _message(event: Event) -> str:
     return event.message if event.seconds is None else f"{event.message} (after {words.took(event.seconds)})".strip()

@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from reconciler.cli.chronicle import table
+from reconciler.cli.chronicle import table_of_one
 from reconciler.cli.output import Cell, print_json, print_styled, print_table, say
 from reconciler.cli.params import Kind, complete_names, output_option, state_dir_option
 from reconciler.cli.portrait import Portrait, Section, as_json, sections
@@ -54,7 +54,9 @@ def _portrait(store: Store, kind: str, name: str) -> Portrait:
     key = one.key
     intents = [intent for intent in store.intents(key.pool) if not key.device or intent.key == key]
     events = [event for _, event in store.events(key=key, limit=KEPT)][-_EVENTS:]
-    devices = [] if key.device else [other for other in seen.values() if other.key.device and other.key.pool == key.pool]
+    devices = (
+        [] if key.device else [other for other in seen.values() if other.key.device and other.key.pool == key.pool]
+    )
     return Portrait(one, intents, events, devices, sorted(store.taken(key.pool)))
 
 
@@ -73,4 +75,4 @@ def _print_section(section: Section) -> None:
 def _print_events(portrait: Portrait) -> None:
     say("Events:" if portrait.events else "Events: none")
     if portrait.events:
-        print_table(table(portrait.events))
+        print_table(table_of_one(portrait.events))

@@ -24,7 +24,7 @@ class Failure(click.ClickException):
 
     def __init__(self, line: str, code: ExitCode = ExitCode.NOT_DONE) -> None:
         super().__init__(line)
-        self.exit_code = int(code)
+        self.exit_code = int(code)  # type: ignore[misc]  # click says that this one is for changing
 
 
 class Told(NamedTuple):

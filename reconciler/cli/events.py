@@ -10,10 +10,9 @@ from typing import Final
 import click
 
 from reconciler.cli.chronicle import COLUMNS, row, table
-from reconciler.cli.output import note, plain_lines, print_json, print_table
+from reconciler.cli.output import Row, note, plain_lines, print_json, print_table
 from reconciler.cli.params import complete_names, output_option, state_dir_option
 from reconciler.cli.view import find, look, reading
-from reconciler.model.names import Key
 from reconciler.model.report import Event
 from reconciler.store.events import KEPT
 from reconciler.store.store import Store
@@ -71,7 +70,7 @@ def _chosen(store: Store, name: str | None, events: list[Event]) -> Wanted:
     """Of a pool and all in it, or of one device. Also of what is long gone, as long as there are events of it."""
     if name is None:
         return lambda _: True
-    keys = {key: None for key in [*look(store), *(event.key for event in events)]}
+    keys = dict.fromkeys([*look(store), *(event.key for event in events)])
     if any(key.pool == name for key in keys):
         return lambda event: event.key.pool == name
     wanted = find(keys, "device", name)
@@ -102,7 +101,7 @@ def _new(store: Store, revision: int) -> Iterator[list[Event]]:
             sleep(_EVERY)
 
 
-def _print_lines(rows: list[tuple[object, ...]], widths: list[int]) -> None:
+def _print_lines(rows: list[Row], widths: list[int]) -> None:
     for line in plain_lines(rows, widths):
         click.echo(line)
 

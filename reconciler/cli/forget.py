@@ -1,4 +1,4 @@
-"""Drop a record from the store; its device and data stay as they are."""
+"""Drop a record from the store, leave device and data alone."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Examples:
 @yes_option
 @state_dir_option
 def command(kind: str, name: str, yes: bool, state_dir: Path) -> None:
-    """Drop a record from the store; its device and data stay as they are."""
+    """Drop a record from the store, leave device and data alone."""
     with reading(state_dir) as store:
         seen = look(store)
     one = seen[find(seen, kind, name)]

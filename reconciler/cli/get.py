@@ -10,7 +10,7 @@ from typing import Final
 import click
 
 from reconciler.cli.listing import FORMATS, print_listing
-from reconciler.cli.output import note, on_terminal
+from reconciler.cli.output import console, note, on_terminal
 from reconciler.cli.params import Kind, complete_names, output_option, state_dir_option
 from reconciler.cli.view import Seen, find, look, of_kind, reading
 from reconciler.model.names import Key
@@ -69,11 +69,10 @@ def _watch(store: Store, kind: str, name: str | None, output: str) -> None:
     for now in _looks(store, kind, name):
         changed = [one for key, one in now.items() if before.get(key) != one]
         if redraw:
-            click.clear()
+            console().clear()
             print_listing(list(now.values()), output)
         elif changed:
             print_listing(changed, output, stream=True)
-            click.get_text_stream("stdout").flush()
         before = now
 
 

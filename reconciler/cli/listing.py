@@ -34,7 +34,7 @@ def document(seen: Sequence[Seen]) -> dict[str, Any]:
 
 
 def say_yaml(value: Any, *, stream: bool = False) -> None:
-    for line in ([*(["---"] if stream else []), *to_yaml(value).splitlines()]):
+    for line in [*(["---"] if stream else []), *to_yaml(value).splitlines()]:
         say(line)
 
 

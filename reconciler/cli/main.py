@@ -103,7 +103,11 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
     epilog=_EPILOG,
     # The group itself is called without arguments only by who wants to know what there is: see parse_args.
     no_args_is_help=False,
-    context_settings={"auto_envvar_prefix": ENVIRONMENT, "help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={
+        "auto_envvar_prefix": ENVIRONMENT,
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
 )
 @click.option(
     "--version",
@@ -166,7 +170,7 @@ def _flushed(code: int) -> int:
 
 
 def _let_every_text_through() -> None:
-    """Names of files may hold bytes that no encoding has: shown as \\udcff, they stop nobody's output."""
+    """Names of files may hold bytes that no encoding has: they are shown escaped, and stop nobody's output."""
     stream: Any = sys.stdout
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")

@@ -126,17 +126,18 @@ def _print_fitting(table: Table, console: Console) -> None:
     widths = [max(len(row[column]) for row in texts) for column in range(len(table.columns))]
     if table.text:
         widths[-1] = min(widths[-1], _LEAST_TEXT)
-    if sum(widths) + len(_GAP) * (len(widths) - 1) <= console.width:
-        _print_columns(table, console)
-        return
+    for gap in range(len(_GAP), 0, -1):
+        if sum(widths) + gap * (len(widths) - 1) <= console.width:
+            _print_columns(table, console, gap)
+            return
     _print_cards(table, console)
 
 
-def _print_columns(table: Table, console: Console) -> None:
+def _print_columns(table: Table, console: Console, gap: int) -> None:
     from rich.table import Table as RichTable  # noqa: PLC0415  # only where it is shown
     from rich.text import Text  # noqa: PLC0415
 
-    shown = RichTable(box=None, pad_edge=False, padding=(0, len(_GAP), 0, 0), header_style="bold")
+    shown = RichTable(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
     for number, title in enumerate(table.columns):
         wraps = table.text and number == len(table.columns) - 1
         shown.add_column(title, no_wrap=not wraps, overflow="fold")
@@ -153,6 +154,8 @@ def _print_cards(table: Table, console: Console) -> None:
         if number:
             console.print()
         for title, cell in zip(table.columns, row, strict=True):
+            if _filled(cell) == EMPTY:
+                continue
             line = Text.assemble((title.ljust(width), "bold"), "  ", (_filled(cell), _style(cell)))
             console.print(line, soft_wrap=True)
 

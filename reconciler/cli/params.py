@@ -29,7 +29,7 @@ def parse_duration(text: str) -> float:
     return float(seconds)
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.5
     """Gives seconds, as a float."""
 
     name = "duration"
@@ -50,7 +50,7 @@ class Duration(click.ParamType):
         return seconds
 
 
-class Listen(click.ParamType):
+class Listen(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.5
     """Gives host and port of HOST:PORT."""
 
     name = "host:port"
@@ -66,7 +66,7 @@ class Listen(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class Kind(click.ParamType):
+class Kind(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.5
     """Gives "pool" or "device", of one or of many."""
 
     name = "kind"
@@ -112,7 +112,8 @@ def output_option(*formats: str) -> Callable[[F], F]:
         type=click.Choice(formats),
         default=formats[0],
         show_default=True,
-        help="How to print it.",
+        metavar="FORMAT",
+        help=f"How to print it: {', '.join(formats[:-1])} or {formats[-1]}.",
     )
 
 

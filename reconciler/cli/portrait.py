@@ -145,7 +145,10 @@ def _known_pool(known: KnownPool, taken: Sequence[int]) -> Iterator[Line]:
 
 def _under_way(portrait: Portrait) -> Iterator[Line]:
     for intent in portrait.intents:
-        yield "Under way", f"{intent.kind} of {intent.key}, thin id {intent.thin_id}, transaction {intent.transaction_id}"
+        yield (
+            "Under way",
+            f"{intent.kind} of {intent.key}, thin id {intent.thin_id}, transaction {intent.transaction_id}",
+        )
 
 
 def as_json(portrait: Portrait) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from reconciler.model.names import Key
 from reconciler.model.report import DeviceStatus, PoolStatusReport
 
 if TYPE_CHECKING:
+    from rich.text import Text
     from rich.tree import Tree as RichTree
 
 _EPILOG: Final = """\b
@@ -82,21 +83,24 @@ def _label(branch: Branch) -> list[Cell]:
     """A mark, the name, its state, and what is to be known besides."""
     seen, status = branch.seen, branch.seen.status
     name = seen.key.device or seen.key.pool
-    return [words.mark(status), Cell(name, "bold"), *(Cell(clean(text)) for text in _about(seen, branch.note) if text)]
+    about = ", ".join(clean(text) for text in _about(seen, branch.note) if text)
+    return [words.mark(status), Cell(name, "bold"), Cell(about)]
 
 
 def _about(seen: Seen, text: str) -> Iterator[str]:
     status = seen.status
     if status is None:
-        yield f"desired {seen.desired}, not looked at yet" if seen.desired else "not looked at yet"
+        yield f"desired {seen.desired}" if seen.desired else ""
+        yield "not looked at yet"
         return
-    yield status.live.value
-    if seen.desired and seen.desired != status.live.value:
-        yield f"(desired {seen.desired})"
-    if not status.ready:
+    if status.ready:
+        yield seen.desired or status.live.value
+    else:
+        yield status.live.value
+        yield f"desired {seen.desired}" if seen.desired and seen.desired != status.live.value else ""
         yield status.reason.value
     yield _sizes(seen)
-    yield f"({text})" if text else ""
+    yield text
 
 
 def _sizes(seen: Seen) -> str:
@@ -111,7 +115,7 @@ def _sizes(seen: Seen) -> str:
 
 def _indented(branches: list[Branch], depth: int = 0) -> Iterator[str]:
     for branch in branches:
-        yield "  " * depth + " ".join(cell.text for cell in _label(branch))
+        yield "  " * depth + " ".join(cell.text for cell in _label(branch) if cell.text)
         yield from _indented(branch.below, depth + 1)
 
 
@@ -130,7 +134,7 @@ def _add(tree: RichTree, branches: list[Branch]) -> None:
         _add(tree.add(_text(branch)), branch.below)
 
 
-def _text(branch: Branch) -> object:
-    from rich.text import Text  # noqa: PLC0415  # only where it is shown
+def _text(branch: Branch) -> Text:
+    from rich.text import Text as RichText  # noqa: PLC0415  # only where it is shown
 
-    return Text(" ").join(Text(cell.text, cell.style) for cell in _label(branch))
+    return RichText(" ").join(RichText(cell.text, cell.style) for cell in _label(branch))

@@ -44,7 +44,9 @@ NODES: Final = Path("/dev/mapper")
     show_default=True,
     help="Give up after so long: 30s, 2m, 1h. 0 looks once.",
 )
-@click.option("--for", "until", type=click.Choice(["ready"]), default="ready", show_default=True, help="What to wait for.")
+@click.option(
+    "--for", "until", type=click.Choice(["ready"]), default="ready", show_default=True, help="What to wait for."
+)
 @state_dir_option
 def command(kind: str, name: str, timeout: float, until: str, state_dir: Path) -> None:
     """Wait until a device or pool is ready.

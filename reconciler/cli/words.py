@@ -14,10 +14,10 @@ def size(number: Bytes | None) -> str:
 
 
 def share(used: Bytes | None, total: Bytes | None) -> str:
-    """`16%`, rounded up: what is shown as full is not yet full, what is shown as 0% is empty."""
+    """`16%`. What is shown as 100% is full, what is shown as 0% is empty."""
     if used is None or not total:
         return ""
-    return f"{-(-used * 100 // total)}%"
+    return f"{max(used * 100 // total, 1 if used else 0)}%"
 
 
 def live(status: Status | None) -> str:

@@ -110,7 +110,9 @@ def fill(store: Store) -> None:
     store.put_statuses([*_pools(), *_devices()])
     base, data = Key("tank", "base"), Key("tank", "data")
     for event in (
-        Event(base, EventType.FOUND, "CommittedButActive", "it is active, and should only serve as an origin", NOW - 900),
+        Event(
+            base, EventType.FOUND, "CommittedButActive", "it is active, and should only serve as an origin", NOW - 900
+        ),
         Event(base, EventType.HEALED, "CommittedButActive", "removed tank-base", NOW - 899, seconds=0.25),
         Event(data, EventType.FOUND, "Suspended", "somebody left it suspended", NOW - 60),
         Event(data, EventType.FAILED, "Suspended", "resume tank-data failed (EBUSY)", NOW - 50, count=3),
@@ -134,7 +136,7 @@ def _know(store: Store) -> None:
     store.apply(KnowPool(Key("vault"), replace(pool, name="vault", uuid="LVM-x", external=True, made_files=())))
     for number, name in enumerate(("base", "web", "data", "old"), start=1):
         key = Key("tank", name)
-        size = Sectors(8 * GIB // 2048)
+        size = Sectors(4 * GIB // 512)
         device = KnownDevice(key, _uuid(10 + number), f"tank-{name}", number, size, created_at=number, active=True)
         store.apply(KnowDevice(key, replace(device, origin="base" if name == "web" else "")))
 

@@ -1,0 +1,220 @@
+"""The daemon on the real kernel, as an operator has it: a directory of manifests, a process, commands and HTTP.
+
+A House is made once for a module, as a daemon takes seconds to start inside the sandbox. Every name in it carries its
+prefix, and nothing else on the host is touched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reconciler.kernel.libdm.device_mapper import LibDm
+from tests.kernel.conftest import Run, remove_devices, run
+
+PATIENCE = 60.0
+"""Seconds to wait for what should take less than a few: the sandbox is slow, and the machine may be busy."""
+Record = dict[str, Any]
+
+
+class House:
+    """One daemon, its manifests and its state."""
+
+    def __init__(self, root: Path, prefix: str) -> None:
+        self.root = root
+        self.prefix = prefix
+        self.manifests = root / "manifests"
+        self.state = root / "state"
+        self.manifests.mkdir(mode=0o755)
+        self.dm = LibDm()
+        self.port = 0
+        self.process: subprocess.Popen[bytes] | None = None
+        self.log = root / "log"
+        self.arguments: tuple[str, ...] = ()
+
+    # Records
+
+    def pool(self, name: str = "tank", **spec: Any) -> Record:
+        """A file-backed pool in the house's own folder. Keyword arguments are fields of its spec."""
+        full = self.prefix + name
+        places = {
+            "data": {"file": str(self.root / f"{name}.data"), "size": "256MiB"},
+            "metadata": {"file": str(self.root / f"{name}.meta"), "size": "4MiB"},
+        }
+        return _document("ThinPool", full, {**places, **spec})
+
+    def device(self, name: str, pool: str = "tank", **spec: Any) -> Record:
+        """16 MiB, Active, where the keyword arguments say nothing else."""
+        size = {} if {"snapshotOf", "size"} & spec.keys() else {"size": "16MiB"}
+        return _document("ThinDevice", name, {"pool": self.prefix + pool, **size, **spec})
+
+    def declare(self, *records: Record, file: str = "all.yaml") -> None:
+        """These records, and no others, are in that file from now on. Replaced in one go, as an editor does."""
+        new = self.manifests / f".{file}.new"
+        new.write_text(yaml.safe_dump_all(records), encoding="utf-8")
+        new.rename(self.manifests / file)
+
+    def dm_name(self, name: str, pool: str = "tank") -> str:
+        return f"{self.prefix}{pool}-{name}"
+
+    def key(self, name: str, pool: str = "tank") -> str:
+        return f"{self.prefix}{pool}/{name}"
+
+    # The daemon
+
+    def start(self, *arguments: str) -> None:
+        """Start the daemon and wait until it listens. With the arguments of its last start if none are given."""
+        self.arguments = arguments or self.arguments
+        command = [sys.executable, "-m", "reconciler", "run", "--manifests", str(self.manifests)]
+        listen = ["--state-dir", str(self.state), "--listen", "127.0.0.1:0"]
+        before = self.log.stat().st_size if self.log.exists() else 0
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen([*command, *listen, *self.arguments], stdout=log, stderr=log)
+        self.port = eventually(lambda: self._listening(before), "the daemon listens")
+
+    def _listening(self, since: int) -> int:
+        assert self.process is not None
+        text = self.log.read_text(encoding="utf-8")[since:]
+        assert self.process.poll() is None, f"the daemon ended: {text}"
+        found = [
+            word for line in text.splitlines() if "listening on" in line for word in line.split() if "http:" in word
+        ]
+        return int(found[0].rstrip(",/").rpartition(":")[2]) if found else 0
+
+    def stop(self, number: int = signal.SIGTERM, within: float = 10.0) -> int:
+        """The exit code. Raises TimeoutExpired if it does not end in time."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        code = self.process.wait(within)
+        self.process = None
+        return code
+
+    def tail(self, lines: int = 40) -> str:
+        return "\n".join(self.log.read_text(encoding="utf-8").splitlines()[-lines:]) if self.log.exists() else ""
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+            text = answer.read().decode()
+        return json.loads(text) if path.startswith("/api") else text
+
+    def cli(self, *words: str, check: bool = True, timeout: float = 120) -> Run:
+        """A command of the program; the state directory is added where it takes one."""
+        without = {"validate", "schema", "sandbox"}
+        state = [] if words[0] in without else ["--state-dir", str(self.state)]
+        return run(sys.executable, "-m", "reconciler", *words, *state, check=check, timeout=timeout)
+
+    # What is so
+
+    def status(self, name: str, pool: str = "tank") -> dict[str, Any]:
+        """Of a device; empty while it is not known."""
+        return self._status("devices", self.key(name, pool))
+
+    def pool_status(self, pool: str = "tank") -> dict[str, Any]:
+        return self._status("pools", self.prefix + pool)
+
+    def _status(self, kind: str, name: str) -> dict[str, Any]:
+        items = self.get(f"/api/v1/{kind}")["items"]
+        found = [item["status"] for item in items if item["metadata"]["name"] == name]
+        return (found[0] or {}) if found else {}
+
+    def wait(self, name: str, reason: str = "Converged", pool: str = "tank", **others: Any) -> dict[str, Any]:
+        """Until the device has that reason, and these other fields of its status."""
+        return self._wait(lambda: self.status(name, pool), self.key(name, pool), {"reason": reason, **others})
+
+    def wait_pool(self, reason: str = "Converged", pool: str = "tank", **others: Any) -> dict[str, Any]:
+        return self._wait(lambda: self.pool_status(pool), self.prefix + pool, {"reason": reason, **others})
+
+    def _wait(self, ask: Callable[[], dict[str, Any]], name: str, wanted: dict[str, Any]) -> dict[str, Any]:
+        def fits() -> dict[str, Any]:
+            status = ask()
+            return status if wanted.items() <= status.items() else {}
+
+        try:
+            found: dict[str, Any] = eventually(fits, f"{name} is {wanted}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it is {ask()}\n{self.tail()}") from None
+        return found
+
+    def events(self, name: str = "") -> list[dict[str, Any]]:
+        events: list[dict[str, Any]] = self.get("/api/v1/events")["items"]
+        return [event for event in events if not name or event["object"]["name"] == name]
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The value of one series; 0 where it is not there."""
+        wanted = {f'{key}="{value}"' for key, value in labels.items()}
+        for line in self.get("/metrics").splitlines():
+            series, _, value = line.rpartition(" ")
+            head, _, rest = series.partition("{")
+            if head == name and wanted <= set(rest.rstrip("}").split(",")):
+                return float(value)
+        return 0.0
+
+    # Clean-up
+
+    def clean_up(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+        for lock in Path("/run/dm-reconciler").glob(f"{self.prefix}*.lock"):
+            eventually(lambda lock=lock: _is_free(lock), f"{lock} is let go")  # type: ignore[misc]
+            lock.unlink()
+        remove_devices(self.dm, self.prefix)
+        for line in run(
+            "losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE", check=False
+        ).out.splitlines():
+            node, _, file = line.partition(" ")
+            if file.strip().startswith(str(self.root)):
+                run("losetup", "--detach", node)
+
+
+@contextmanager
+def a_house() -> Iterator[House]:
+    """On an own tmpfs. What is left of it afterwards is an error."""
+    root = Path(tempfile.mkdtemp(prefix="dmrtest-", dir="/run"))
+    run("mount", "-t", "tmpfs", "-o", "size=2G", "dmrtest", str(root))
+    house = House(root, f"dmrtest-{secrets.token_hex(3)}-")
+    try:
+        yield house
+    finally:
+        house.clean_up()
+        run("umount", str(root), check=False)
+        if os.path.ismount(root):
+            run("umount", "--lazy", str(root))
+        root.rmdir()
+
+
+def eventually(ask: Callable[[], Any], what: str, within: float = PATIENCE) -> Any:
+    """The first true answer. Looks often, as what is waited for mostly takes milliseconds."""
+    end = time.monotonic() + within
+    while True:
+        try:
+            answer = ask()
+        except (urllib.error.URLError, ConnectionError):
+            answer = None
+        if answer:
+            return answer
+        if time.monotonic() > end:
+            raise AssertionError(f"not so within {within:.0f} s: {what}")
+        time.sleep(0.02)
+
+
+def _document(kind: str, name: str, spec: dict[str, Any]) -> Record:
+    return {"apiVersion": "dm-reconciler/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def _is_free(lock: Path) -> bool:
+    return run("flock", "--nonblock", str(lock), "true", check=False).code == 0
