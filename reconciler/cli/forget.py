@@ -57,8 +57,7 @@ def command(kind: str, name: str, yes: bool, state_dir: Path) -> None:
 
 def _warn(one: Seen, devices: list[Key]) -> None:
     if one.record is not None:
-        place = f"{one.record.file}:{one.record.line}"
-        note(f"{one.key} was declared at {place} when manifests were last read: take it away there first")
+        note(f"{one.key} was still declared ({one.place}) when manifests were last read: take it away there first")
     if not one.key.device and devices:
         note(f"with the pool, its devices are forgotten: {', '.join(key.device for key in devices)}")
 

@@ -55,11 +55,9 @@ def _record(portrait: Portrait) -> Iterator[Line]:
     yield "Name", str(seen.key)
     if portrait.devices:
         yield "Devices", ", ".join(other.key.device for other in portrait.devices)
-    if seen.record is None:
-        yield "Record", "none: it is gone from the manifests, or was never there"
-        return
-    yield "Record", f"{clean(seen.record.file)}:{seen.record.line}"
-    yield "Spec", to_yaml(seen.spec)
+    yield "Declared", seen.place
+    if seen.spec is not None:
+        yield "Spec", to_yaml(seen.spec)
 
 
 def _status(seen: Seen) -> Iterator[Line]:
@@ -154,10 +152,10 @@ def _under_way(portrait: Portrait) -> Iterator[Line]:
 def as_json(portrait: Portrait) -> dict[str, Any]:
     """The item that `get` gives, with what else is known."""
     seen = portrait.seen
-    record = None if seen.record is None else {"file": seen.record.file, "line": seen.record.line}
+    record = seen.record if seen.record is not None and seen.record.file else None
     return {
         **seen.item,
-        "record": record,
+        "record": None if record is None else {"file": record.file, "line": record.line},
         "known": _known_json(seen.known),
         "intents": [_intent_json(intent) for intent in portrait.intents],
         "events": [event_item(event) for event in portrait.events],

@@ -42,6 +42,7 @@ Examples:
 @click.option("--observe", is_flag=True, help="Find and report; touch nothing.")
 @state_dir_option
 def command(  # noqa: PLR0913  # one for each option
+    *,
     manifests: Path,
     listen: tuple[str, int],
     resync: float,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.cli.errors import ExitCode, Failure
+from reconciler.cli.output import clean
 from reconciler.model.knowledge import KnownDevice, KnownPool
 from reconciler.model.names import Key
 from reconciler.model.report import DeviceStatus, Status, item
@@ -42,6 +43,13 @@ class Seen:
         """Empty where no record says anything."""
         spec = self.spec
         return "" if spec is None else str(spec.get("state", "Active"))
+
+    @property
+    def place(self) -> str:
+        """Where its record stands: FILE:LINE, or what is known of that."""
+        if self.record is None:
+            return "nowhere: it is gone from the manifests, or was never there"
+        return f"{clean(self.record.file)}:{self.record.line}" if self.record.file else "in the manifests"
 
     @property
     def origin(self) -> str:

@@ -18,6 +18,7 @@ from reconciler.controller.queue import WorkQueue
 from reconciler.controller.recorder import Recorder
 from reconciler.kernel.port import PoolPort
 from reconciler.model.names import Key
+from reconciler.model.report import Status
 from reconciler.store.errors import StoreError
 from reconciler.store.store import Store
 from reconciler.telemetry.logs import about
@@ -60,6 +61,7 @@ class Controller:
         self._queue = WorkQueue(parts.clock, parts.rng, parts.metrics.queue)
         self._lanes: dict[str, Lane] = {}
         self._desired = Desired()
+        self._only: frozenset[Key] | None = None
         self._stopping = False
         self.failure: StoreError | None = None
         """Why nothing can go on: without its store the reconciler does nothing."""
@@ -74,12 +76,24 @@ class Controller:
         """These records are in force from now on."""
         self._desired = desired
         recorded = {key.pool for key in desired.records.pools}
-        for name in sorted(recorded | set(self._parts.store.known_pools())):
-            if name not in self._lanes:
+        pools = recorded | set(self._parts.store.known_pools())
+        for name in sorted(pools):
+            if name not in self._lanes and (self._only is None or any(key.pool == name for key in self._only)):
                 self._open(name)
-        stale = {key for key in self._parts.recorder.known_keys() if key.pool not in self._lanes}
-        self._parts.recorder.forget(stale)
+        self._parts.recorder.forget({key for key in self._parts.recorder.known_keys() if key.pool not in pools})
         self.resync()
+
+    def limit_to(self, keys: frozenset[Key] | None) -> None:
+        """Before anything is begun: touch nothing but these."""
+        self._only = keys
+
+    def statuses(self) -> dict[Key, Status]:
+        """Of all that is worked on and was looked at since the start."""
+        return {
+            key: status
+            for key, status in self._parts.recorder.statuses().items()
+            if self._parts.recorder.is_current(key) and (self._only is None or key in self._only)
+        }
 
     def resync(self) -> None:
         """Look at everything again."""
@@ -131,6 +145,7 @@ class Controller:
             clock=parts.clock,
             rng=parts.rng,
             settings=parts.settings,
+            only=self._only,
         )
         lane = self._lanes[name] = Lane(port, reconciler)
         lane.thread = threading.Thread(target=self._work, args=(name, lane), name=f"pool {name}", daemon=True)

@@ -55,13 +55,16 @@ class PoolReconciler:
         clock: Clock,
         rng: random.Random,
         settings: Settings,
+        only: frozenset[Key] | None = None,
     ) -> None:
+        """`only` these keys are touched; None: all of the pool."""
         self._key = Key(name)
         self._store = store
         self._recorder = recorder
         self._queue = queue
         self._clock = clock
         self._settings = settings
+        self._only = only
         self._gatherer = Gatherer(name, store, clock, rng, settings)
         self._viewer = Viewer(port, self._gatherer, clock, settings)
         self._executor = Executor(port, store, recorder)
@@ -126,7 +129,7 @@ class PoolReconciler:
                 continue
             outcome = self._after(plan)
             self._record_pool(case, plan.condition)
-            if not self._may_act(plan):
+            if not self._may_act(self._key, plan):
                 break
             ran = self._act(self._key, plan)
             case = self._pool
@@ -166,7 +169,7 @@ class PoolReconciler:
                 return self._end(case, first_fault, _retry(first_fault))
             outcome = self._after(plan)
             self._record_device(case, first_fault or plan.condition)
-            if not self._may_act(plan):
+            if not self._may_act(key, plan):
                 break
             ran = self._act(key, plan)
             if ran.failed is None or ran.fault is None or self._learn(key, ran.failed, ran.fault, learned):
@@ -226,8 +229,9 @@ class PoolReconciler:
 
     # Both
 
-    def _may_act(self, plan: Plan) -> bool:
-        return bool(plan.steps) and not self._settings.observe_only
+    def _may_act(self, key: Key, plan: Plan) -> bool:
+        asked_for = self._only is None or key in self._only
+        return bool(plan.steps) and asked_for and not self._settings.observe_only
 
     def _after(self, plan: Plan) -> Outcome:
         return Done() if plan.look_again is None else LookAgain(plan.look_again)

@@ -30,7 +30,11 @@ class Episode:
 
 
 class Progress(Protocol):
-    """A command that shows what happens."""
+    """A command that shows what happens. Called from the pools' threads, one at a time."""
+
+    def found(self, key: Key, condition: Condition) -> None: ...
+
+    def healed(self, key: Key, reason: Reason, seconds: float) -> None: ...
 
     def step(self, key: Key, step: Step) -> None: ...
 
@@ -149,6 +153,8 @@ class Recorder:
         if drift is not None and episode is None:
             self._episodes[status.key] = Episode(drift, self._clock.now())
             self._metrics.drift(status.key.kind, drift)
+            if self._progress is not None:
+                self._progress.found(status.key, condition)
             _log.info("%s", condition.message, extra=about(status.key, reason=drift))
             self.event(status.key, EventType.FOUND, drift, condition.message)
 
@@ -168,6 +174,8 @@ class Recorder:
         del self._episodes[key]
         seconds = self._clock.now() - episode.since
         self._metrics.healed(key.kind, episode.reason, "success", seconds, key)
+        if self._progress is not None:
+            self._progress.healed(key, episode.reason, seconds)
         _log.info("healed", extra=about(key, reason=episode.reason, seconds=seconds))
         self.event(key, EventType.HEALED, episode.reason, f"{key} is no longer {episode.reason}", seconds)
 

@@ -53,8 +53,12 @@ class Intake:
         if loaded.digest == self._digest:
             return None
         self._digest = loaded.digest
-        self._store.save_records([_stored(record) for record in loaded.records], loaded.digest)
+        self.keep(loaded.records, loaded.digest)
         return self._desired(loaded.records)
+
+    def keep(self, records: RecordSet, digest: str) -> None:
+        """Note the set as the last good one."""
+        self._store.save_records([_stored(record) for record in records], digest)
 
     def last_good(self) -> Desired | None:
         """The set that was last in force, from the store."""

@@ -16,7 +16,6 @@ from reconciler.controller.desired import Desired
 from reconciler.controller.gather import Settings
 from reconciler.daemon.board import Board
 from reconciler.daemon.ears import Ears, Heard
-from reconciler.daemon.intake import Intake
 from reconciler.daemon.wiring import House, host_port
 from reconciler.kernel.libdm.device_mapper import LibDm
 from reconciler.sources.watch import ManifestWatch
@@ -59,7 +58,7 @@ class Daemon:
         self._house = House(store, options.settings, host_port(options.state_dir, lock=True))
         self._dm = LibDm()
         self._ears = Ears(self._dm)
-        self._intake = Intake(options.manifests, options.node, store, self._house.metrics, self._house.clock)
+        self._intake = self._house.intake(options.manifests, options.node)
         self._watch = ManifestWatch(options.manifests, lambda: self._wake(b"m"))
         self._notifier = Notifier(os.environ)
         self._board = Board(store, self._house.recorder, self._house.controller, self._house.clock, options.resync)

@@ -12,6 +12,7 @@ from reconciler.controller.clock import SystemClock, system_random
 from reconciler.controller.controller import Controller, Parts
 from reconciler.controller.gather import Settings
 from reconciler.controller.recorder import Progress, Recorder
+from reconciler.daemon.intake import Intake
 from reconciler.kernel.port import PoolPort, ProcessPort
 from reconciler.kernel.protocol import DeviceMapper
 from reconciler.model.live import Watched
@@ -54,6 +55,9 @@ class House:
                 port_of=port_of,
             )
         )
+
+    def intake(self, manifests: Path, node: str) -> Intake:
+        return Intake(manifests, node, self.store, self.metrics, self.clock)
 
     def tell_build(self, dm: DeviceMapper) -> None:
         """Raises HostFault where the host has no device-mapper: with that, nothing can begin."""

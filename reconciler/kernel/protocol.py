@@ -126,7 +126,6 @@ class Disks(Protocol):
     def below(self, devno: Devno) -> list[Devno]:
         """The dm devices that lie under it, also through loops and partitions, nearest first; itself first if it is one."""
 
-
     def stands_on(self, paths: Sequence[str]) -> frozenset[Devno]:
         """The dm devices under the filesystems of these paths, and under swap."""
 

@@ -77,6 +77,8 @@ class Origin:
     elsewhere: tuple[str, ...] = ()
     protected: bool = False
     """The daemon stands on it: suspending it would freeze the daemon."""
+    paused: bool = False
+    """Its record asks for hands off: it is not suspended either."""
 
 
 class PruneVerdict(StrEnum):
@@ -111,6 +113,8 @@ class DeviceCase:
     elsewhere: tuple[str, ...] = ()
     """dm names of other live devices that show the same thin."""
     intent: Intent | None = None
+    id_taken: bool = False
+    """The store has noted the intent's id as somebody else's: its create found a thin there. Nothing is deleted."""
     other_intent: bool = False
     """Another device of the pool has an operation under way."""
     origin: Origin | None = None
@@ -119,6 +123,7 @@ class DeviceCase:
 
     @property
     def dm_name(self) -> str:
-        if self.record is not None:
-            return self.record.dm_name
-        return self.known.dm_name if self.known is not None else ""
+        """The name that it has; what the record says counts only as long as it has none."""
+        if self.known is not None:
+            return self.known.dm_name
+        return self.record.dm_name if self.record is not None else ""

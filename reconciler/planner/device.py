@@ -6,16 +6,14 @@ The rows that hold for every desired state are here; those of one desired state 
 from __future__ import annotations
 
 from reconciler.model.condition import Condition, Reason
-from reconciler.model.names import is_private
 from reconciler.model.records import DeviceState, PoolState, ThinDevice, ThinPool
-from reconciler.model.steps import Clear, Remove, Resume, Step
 from reconciler.model.units import sectors
 from reconciler.planner.cases import Access, DeviceCase
+from reconciler.planner.claims import plan_claims, plan_private
 from reconciler.planner.device_absent import plan_absent
 from reconciler.planner.device_active import plan_active
 from reconciler.planner.device_inactive import plan_inactive, take_down
-from reconciler.planner.device_words import after_grace, converged, find, shows_thin
-from reconciler.planner.identity import owner_of, owns_device
+from reconciler.planner.device_words import after_suspension, converged, find, hangs, let_go
 from reconciler.planner.intents import plan_intent
 from reconciler.planner.making import plan_making
 from reconciler.planner.orphans import plan_orphan
@@ -26,7 +24,7 @@ def plan_device(case: DeviceCase) -> Plan:
     """The first row of the table that fits."""
     record, pool_record = case.record, case.pool_record
     if record is None:
-        return plan_orphan(case)
+        return _plan_unrecorded(case)
     if pool_record is None:
         return find(case, Reason.WAITING_FOR_POOL, f"no record names pool {case.key.pool} on this host")
     plan = _plan_unpaused(case, record, pool_record)
@@ -37,13 +35,21 @@ def plan_device(case: DeviceCase) -> Plan:
     return plan
 
 
+def _plan_unrecorded(case: DeviceCase) -> Plan:
+    plan = plan_orphan(case)
+    nothing = case.known is None and case.intent is None
+    if case.pool_record is None or not case.pool_record.spec.paused or nothing:
+        return plan
+    return plan.under(Reason.PAUSED, f"{case.key} is paused by the record of its pool")
+
+
 def _plan_unpaused(case: DeviceCase, record: ThinDevice, pool_record: ThinPool) -> Plan:
     return (
-        _plan_private(case)
-        or _plan_foreign(case)
+        plan_private(case)
+        or plan_claims(case)
         or _plan_pool(case, record)
-        or (plan_intent(case, record) if case.intent is not None else None)
         or _plan_adoption_rules(case, record, pool_record)
+        or (plan_intent(case, record) if case.intent is not None else None)
         or _plan_lost(case, record)
         or _plan_grace(case)
         or _plan_waiting(case, record, pool_record)
@@ -51,48 +57,16 @@ def _plan_unpaused(case: DeviceCase, record: ThinDevice, pool_record: ThinPool) 
     )
 
 
-def _plan_private(case: DeviceCase) -> Plan | None:
-    """A private device of ours, left by a crash: away with it, then its intent is taken up again."""
-    private = case.private
-    if private is None:
-        return None
-    if not is_private(private.info.uuid):
-        message = f"{private.info.name} is somebody else's: the reconciler needs that name to make {case.key}"
-        return find(case, Reason.CONFLICT, message) if case.known is None else None
-    steps: list[Step] = [Resume(private.info.name)] if private.info.suspended else []
-    plan = find(case, Reason.NOT_CREATED, f"{private.info.name} was left by an interrupted step: removing it")
-    return plan.but(*steps, Remove(private.info.name, private.info.uuid))
-
-
-def _plan_foreign(case: DeviceCase) -> Plan | None:
-    pool = case.pool.device.info.devno if case.pool.device is not None else None
-    if case.elsewhere:
-        names = ", ".join(case.elsewhere)
-        message = (
-            f"the thin of {case.key} is also live as {names}, which is not the reconciler's: remove one of the two"
-        )
-        return find(case, Reason.CONFLICT, message)
-    live, record = case.live, case.record
-    if live is None or owns_device(live, case.known, pool):
-        return None
-    adopt = record.spec.adopt if record is not None else None
-    if case.known is None and adopt is not None and pool is not None and shows_thin(live, pool, adopt.device_id):
-        return None  # about to be adopted
-    owner = owner_of(live.info)
-    message = f"the name {live.info.name} is carried by a device that is not this record's: {owner}. Rename one of them"
-    return find(case, Reason.CONFLICT, message)
-
-
 def _plan_pool(case: DeviceCase, record: ThinDevice) -> Plan | None:
     """What the state of the pool forbids."""
     access = case.access
     if access.access is Access.FULL:
         return None
-    if access.access is Access.MAINTAIN:
-        return _maintain(case, record)
     nothing_of_it = case.known is None and case.intent is None and case.live is None
     if record.spec.state is DeviceState.ABSENT and nothing_of_it:
         return converged(case, "as desired: absent")
+    if access.access is Access.MAINTAIN:
+        return _maintain(case, record)
     resting = record.spec.state in {DeviceState.INACTIVE, DeviceState.COMMITTED}
     pool_down = case.pool_record is not None and case.pool_record.spec.state is not PoolState.ACTIVE
     if resting and pool_down and case.known is not None and case.live is None and case.pool.device is None:
@@ -106,19 +80,12 @@ def _maintain(case: DeviceCase, record: ThinDevice) -> Plan:
     message = case.access.message
     if live is None or case.known is None:
         return find(case, case.access.reason, message)
-    if live.info.suspended:
-        clear = (Clear(live.info.name),) if live.info.inactive_table else ()
+    if hangs(live):
         plan = find(case, Reason.SUSPENDED, f"{live.info.name} is suspended, and {message}")
-        return _graced(case, Sign.SUSPENDED, plan.but(*clear, Resume(live.info.name)))
+        return after_suspension(case, plan.but(*let_go(case, live)))
     if record.spec.state is not DeviceState.ACTIVE and live.info.open_count == 0:
         return take_down(case, live, record)
     return find(case, case.access.reason, message)
-
-
-def _graced(case: DeviceCase, sign: Sign, plan: Plan) -> Plan:
-    """The grace is for other people's work: what the reconciler itself suspended is resumed at once."""
-    frozen = case.known is not None and case.known.frozen
-    return plan if frozen else after_grace(case, sign, plan)
 
 
 def _plan_adoption_rules(case: DeviceCase, record: ThinDevice, pool_record: ThinPool) -> Plan | None:
@@ -179,8 +146,7 @@ def _plan_desired(case: DeviceCase, record: ThinDevice) -> Plan:
     invalid = _invalid_change(case, record)
     if invalid:
         plan = find(case, Reason.INVALID_CHANGE, invalid)
-        live = case.live
-        return plan.but(Resume(live.info.name)) if live is not None and live.info.suspended else plan
+        return plan.but(*let_go(case, case.live)) if case.live is not None and hangs(case.live) else plan
     if state is DeviceState.ACTIVE:
         return plan_active(case, record)
     return plan_inactive(case, record)
@@ -191,6 +157,8 @@ def _invalid_change(case: DeviceCase, record: ThinDevice) -> str:
     known, spec = case.known, record.spec
     if known is None:
         return ""
+    if record.dm_name != known.dm_name:
+        return f"{case.key} has the dm name {known.dm_name}, its record says {record.dm_name} (`adopt` decides it)"
     if known.committed and spec.state is not DeviceState.COMMITTED:
         return f"{case.key} is committed, its content is final: take a snapshot of it instead of setting `{spec.state}`"
     if spec.snapshot_of is not None and spec.snapshot_of != known.origin:

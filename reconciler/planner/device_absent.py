@@ -43,7 +43,8 @@ def delete(case: DeviceCase, known: KnownDevice, plan: Plan, *, discard: bool) -
     steps: list[Step] = [Begin(case.key, intent)]
     if discard:
         name = private_dm_name(case.key.pool, case.key.device)
-        uuid = private_uuid(known.uuid or case.new_uuid)
+        # An adopted device's UUID is its maker's, and would not show that the private one is the reconciler's.
+        uuid = private_uuid(case.new_uuid if known.adopted else known.uuid)
         steps.append(DiscardThin(name, uuid, thin_target(case, known.thin_id, known.size)))
     return plan.but(*steps, *forward(case, intent))
 

@@ -17,7 +17,6 @@ from reconciler.model.steps import (
     KnowDevice,
     Load,
     RefreshNodes,
-    Resume,
     Step,
 )
 from reconciler.model.table import Target
@@ -27,8 +26,10 @@ from reconciler.planner.device_words import (
     after_grace,
     converged,
     find,
+    hangs,
     held,
     is_error,
+    let_go,
     pool_devno,
     shows_thin,
     thin_target,
@@ -46,7 +47,7 @@ def plan_active(case: DeviceCase, record: ThinDevice) -> Plan:
         load = Load(live.info.name, _target(case, record, known), read_only=record.spec.read_only)
         plan = find(case, Reason.TABLELESS_SHELL, f"{live.info.name} was created, and no table was loaded")
         return after_grace(case, Sign.NO_TABLE, plan.but(load, *_know(case, record, known)))
-    if live.info.suspended:
+    if hangs(live):
         return _resume(case, record, known, live)
     if live.info.inactive_table:
         plan = find(case, Reason.INACTIVE_TABLE_LEFT, f"a table waits in the inactive slot of {live.info.name}")
@@ -60,7 +61,10 @@ def plan_active(case: DeviceCase, record: ThinDevice) -> Plan:
 
 
 def _target_size(case: DeviceCase, record: ThinDevice, known: KnownDevice) -> Sectors:
-    return max(known.size, wanted_size(case, record))
+    """Never less than what is live: whoever made it longer has perhaps put something there."""
+    live = case.live
+    seen = live is not None and shows_thin(live, pool_devno(case), known.thin_id)
+    return max(known.size, wanted_size(case, record), live.length if live is not None and seen else Sectors(0))
 
 
 def _target(case: DeviceCase, record: ThinDevice, known: KnownDevice) -> Target:
@@ -105,10 +109,8 @@ def _activate(case: DeviceCase, record: ThinDevice, known: KnownDevice) -> Plan:
 
 def _resume(case: DeviceCase, record: ThinDevice, known: KnownDevice, live: LiveDevice) -> Plan:
     """Beyond its grace. RESUME would swap in a table that waits: one that is not wanted is cleared first."""
-    name = live.info.name
-    wanted = _target(case, record, known)
-    clear = (Clear(name),) if live.info.inactive_table and live.inactive != (wanted,) else ()
-    return find(case, Reason.SUSPENDED, f"{name} is suspended: whoever opens it hangs").but(*clear, Resume(name))
+    plan = find(case, Reason.SUSPENDED, f"{live.info.name} is suspended: whoever opens it hangs")
+    return plan.but(*let_go(case, live, _target(case, record, known)))
 
 
 def _table(case: DeviceCase, record: ThinDevice, known: KnownDevice, live: LiveDevice) -> Plan | None:
@@ -134,8 +136,7 @@ def _read_only(case: DeviceCase, record: ThinDevice, known: KnownDevice, live: L
     plan = find(case, Reason.WRONG_TABLE, f"{name} should be {words}")
     if wanted and live.info.open_count:
         return plan.under(Reason.BUSY, f"{name} should be read-only, but is held by {held(live)}")
-    target = thin_target(case, known.thin_id, max(live.length, _target_size(case, record, known)))
-    return plan.but(Load(name, target, read_only=wanted), *_know(case, record, known))
+    return plan.but(Load(name, _target(case, record, known), read_only=wanted), *_know(case, record, known))
 
 
 def _size(case: DeviceCase, record: ThinDevice, known: KnownDevice, live: LiveDevice) -> Plan | None:
@@ -143,7 +144,7 @@ def _size(case: DeviceCase, record: ThinDevice, known: KnownDevice, live: LiveDe
     if live.length >= size:
         return None
     plan = find(case, Reason.WRONG_SIZE, f"{live.info.name} has {live.length}s, it should have {size}s")
-    load = Load(live.info.name, thin_target(case, known.thin_id, size), read_only=record.spec.read_only)
+    load = Load(live.info.name, _target(case, record, known), read_only=record.spec.read_only)
     return plan.but(load, *_know(case, record, known))
 
 

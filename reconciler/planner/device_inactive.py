@@ -7,10 +7,20 @@ from dataclasses import replace
 from reconciler.model.condition import Reason
 from reconciler.model.live import LiveDevice
 from reconciler.model.records import DeviceState, ThinDevice
-from reconciler.model.steps import Clear, KnowDevice, Remove, Resume
+from reconciler.model.steps import KnowDevice, Remove, Step
 from reconciler.model.units import sectors
 from reconciler.planner.cases import DeviceCase
-from reconciler.planner.device_words import after_grace, converged, find, held
+from reconciler.planner.device_words import (
+    after_grace,
+    after_suspension,
+    converged,
+    find,
+    hangs,
+    held,
+    let_go,
+    pool_devno,
+    shows_thin,
+)
 from reconciler.planner.plan import Plan, Sign
 
 _REASONS = {
@@ -42,9 +52,8 @@ def take_down(case: DeviceCase, live: LiveDevice, record: ThinDevice) -> Plan:
 def remove_live(case: DeviceCase, live: LiveDevice, plan: Plan) -> Plan:
     """The steps that take a live device away, or why they have to wait."""
     info = live.info
-    if info.suspended:
-        clear = (Clear(info.name),) if info.inactive_table else ()
-        return plan.but(*clear, Resume(info.name))
+    if hangs(live):
+        return after_suspension(case, plan.but(*let_go(case, live)))
     if info.inactive_table:
         waits = after_grace(case, Sign.INACTIVE_TABLE, plan)
         if waits.look_again is not None:
@@ -55,4 +64,12 @@ def remove_live(case: DeviceCase, live: LiveDevice, plan: Plan) -> Plan:
             return waits
     if info.open_count:
         return plan.under(Reason.BUSY, f"{plan.condition.message}, but is held by {held(live)}")
-    return plan.but(Remove(info.name, info.uuid))
+    return plan.but(*_note_size(case, live), Remove(info.name, info.uuid))
+
+
+def _note_size(case: DeviceCase, live: LiveDevice) -> tuple[Step, ...]:
+    """Somebody made it longer: brought back shorter than that, what is on it would be cut off."""
+    known = case.known
+    if known is None or live.length <= known.size or not shows_thin(live, pool_devno(case), known.thin_id):
+        return ()
+    return (KnowDevice(case.key, replace(known, size=live.length)),)

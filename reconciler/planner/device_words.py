@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from reconciler.model.condition import Condition, Reason
 from reconciler.model.live import LiveDevice
 from reconciler.model.records import ThinDevice
+from reconciler.model.steps import Clear, KnowDevice, Resume, Step
 from reconciler.model.table import Devno, ErrorTable, Target, ThinTable, read_table
 from reconciler.model.units import Sectors, sectors
 from reconciler.planner.cases import DeviceCase
@@ -62,3 +65,26 @@ def after_grace(case: DeviceCase, sign: Sign, plan: Plan, length: float | None =
         return plan
     message = f"{plan.condition.message}; it is left for {left:.1f} s more, as somebody may be at work"
     return Plan(Condition(plan.reason, message, plan.condition.live), look_again=left)
+
+
+def hangs(live: LiveDevice) -> bool:
+    """Whether it holds back I/O. A shell may be suspended too: it has nothing to hold back, and cannot be resumed."""
+    return live.info.suspended and live.info.live_table
+
+
+def after_suspension(case: DeviceCase, plan: Plan) -> Plan:
+    """The grace is for other people's work: what the reconciler itself suspended is resumed at once."""
+    frozen = case.known is not None and case.known.frozen
+    return plan if frozen else after_grace(case, Sign.SUSPENDED, plan)
+
+
+def let_go(case: DeviceCase, live: LiveDevice, wanted: Target | None = None) -> tuple[Step, ...]:
+    """Resume it. RESUME would swap in a table that waits: one that is not wanted is cleared first."""
+    name, known = live.info.name, case.known
+    steps: list[Step] = []
+    if live.info.inactive_table and (wanted is None or live.inactive != (wanted,)):
+        steps.append(Clear(name))
+    steps.append(Resume(name))
+    if known is not None and known.frozen:
+        steps.append(KnowDevice(case.key, replace(known, frozen=False)))
+    return tuple(steps)

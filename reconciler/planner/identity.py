@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reconciler.model.knowledge import KnownDevice, KnownPool
 from reconciler.model.live import DeviceInfo, LiveDevice, LivePool
+from reconciler.model.names import UUID_PREFIX, is_private, of_store
 from reconciler.model.records import ThinPool
 from reconciler.model.table import Devno, ErrorTable, PoolTable, ThinTable, read_table
 from reconciler.model.units import sectors
@@ -29,18 +30,34 @@ def owns_device(live: LiveDevice, known: KnownDevice | None, pool: Devno | None)
     """Whether a device that carries the record's name is the record's.
 
     By the UUID that the store gave it; or without a UUID by the thin that it shows; or by an error table that has
-    taken the place of a thin which the store knew as active, while nobody has it open.
+    taken the place of a thin which the store knew as active, while nobody has it open; or, where an adopted device
+    never had a UUID, by being an empty shell: what a crash between create and load leaves of it.
     """
     if known is None:
         return False
     if live.info.uuid:
         return live.info.uuid == known.uuid
+    if not live.info.live_table:
+        return not known.uuid and live.info.open_count == 0 and _is_shell_of(live, known, pool)
     table = read_table(live.table)
     if isinstance(table, ThinTable):
         return table.pool == pool and table.thin_id == known.thin_id
     if isinstance(table, ErrorTable):
         return known.active and table.length == known.size and live.info.open_count == 0
     return False
+
+
+def _is_shell_of(live: LiveDevice, known: KnownDevice, pool: Devno | None) -> bool:
+    if not live.info.inactive_table:
+        return True
+    table = read_table(live.inactive)
+    return isinstance(table, ThinTable) and table.pool == pool and table.thin_id == known.thin_id
+
+
+def is_private_of(info: DeviceInfo, our_uuid: str) -> bool:
+    """Whether it is a private device that was made by the store which `our_uuid` comes from."""
+    store_id = our_uuid.removeprefix(UUID_PREFIX).partition("-")[0]
+    return is_private(info.uuid) and of_store(info.uuid, store_id)
 
 
 def owns_pool(live: LivePool, record: ThinPool | None, known: KnownPool | None) -> bool:
@@ -50,7 +67,7 @@ def owns_pool(live: LivePool, record: ThinPool | None, known: KnownPool | None) 
         return False
     table = read_table(device.table)
     if record is not None and record.spec.external:
-        return isinstance(table, PoolTable)
+        return isinstance(table, PoolTable) or not device.info.live_table
     if known is not None and device.info.uuid and device.info.uuid == known.uuid:
         return True
     if record is None or not isinstance(table, PoolTable):

@@ -10,13 +10,15 @@ from dataclasses import replace
 
 from reconciler.model.condition import Condition, Reason
 from reconciler.model.knowledge import Intent, IntentKind
+from reconciler.model.live import ThinIds
 from reconciler.model.records import DeviceState, ThinDevice
 from reconciler.model.status import PoolStatus
-from reconciler.model.steps import Abandon, DeleteThin, Finish, KnowDevice, NoteTaken, Step
+from reconciler.model.steps import Abandon, Clear, DeleteThin, Finish, KnowDevice, NoteTaken, Resume, Step
 from reconciler.planner.cases import DeviceCase
 from reconciler.planner.device_absent import forward
 from reconciler.planner.device_inactive import remove_live
-from reconciler.planner.device_words import find
+from reconciler.planner.device_words import find, hangs, pool_devno
+from reconciler.planner.identity import owns_device
 from reconciler.planner.making import device_of
 from reconciler.planner.plan import Plan
 
@@ -42,39 +44,59 @@ def _delete(case: DeviceCase, intent: Intent, record: ThinDevice | None) -> Plan
         plan = Plan(Condition(Reason.INVALID_CHANGE, message, plan.condition.live))
     if case.live is not None:
         return remove_live(case, case.live, plan)
-    if _transaction(case) == intent.transaction_id + 1:
-        return plan.but(Finish(case.key, None))
-    return plan.but(*forward(case, intent))
+    now = _transaction(case)
+    if now == intent.transaction_id:
+        return plan.but(*forward(case, intent))
+    if now != intent.transaction_id + 1:
+        return plan.but(Abandon(case.key, now))  # the pool has moved on: it is begun again from where it is
+    if case.ids is None:
+        return Plan(plan.condition, needs_ids=True)
+    if intent.thin_id in case.ids:
+        return plan.but(Abandon(case.key, now))  # somebody else moved the pool on: freeing the id would leak its thin
+    return plan.but(Finish(case.key, None))
 
 
 def _create(case: DeviceCase, intent: Intent, record: ThinDevice | None) -> Plan:
     message = f"the making of {case.key} as thin id {intent.thin_id} was interrupted"
     plan = find(case, Reason.NOT_CREATED, message)
-    wanted = record is not None and record.spec.state is not DeviceState.ABSENT
-    complete = _transaction(case) == intent.transaction_id + 1 and not intent.filesystem_to_make
-    if wanted and complete and record is not None:
-        return plan.but(*_unfreeze_later(case, intent), Finish(case.key, device_of(intent, record)))
     if case.ids is None:
         return Plan(plan.condition, needs_ids=True)
-    return plan.but(*_unfreeze_later(case, intent), *_undo(case, intent))
+    if record is not None and _is_complete(case, intent, record, case.ids):
+        return plan.but(*_let_origin_go(case, intent), Finish(case.key, device_of(intent, record, case.origin)))
+    return plan.but(*_let_origin_go(case, intent), *_undo(case, intent, case.ids))
 
 
-def _undo(case: DeviceCase, intent: Intent) -> tuple[Step, ...]:
-    abandon = Abandon(case.key, _transaction(case))
-    entry = case.ids.get(intent.thin_id) if case.ids is not None else None
-    if entry is None:
+def _is_complete(case: DeviceCase, intent: Intent, record: ThinDevice, ids: ThinIds) -> bool:
+    """All of it happened, and it is still wanted. An interrupted mkfs leaves nothing worth keeping."""
+    if record.spec.state is DeviceState.ABSENT or intent.filesystem_to_make or case.id_taken:
+        return False
+    return _transaction(case) == intent.transaction_id + 1 and intent.thin_id in ids
+
+
+def _undo(case: DeviceCase, intent: Intent, ids: ThinIds) -> tuple[Step, ...]:
+    now = _transaction(case)
+    abandon = Abandon(case.key, now)
+    entry = ids.get(intent.thin_id)
+    if entry is None or case.id_taken:
         return (abandon,)
     empty = intent.kind is IntentKind.SNAPSHOT or intent.made or entry.mapped_blocks == 0
     if entry.created_at == intent.transaction_id and empty:
-        return (DeleteThin(case.key.pool, intent.thin_id, _transaction(case)), abandon)
+        return (DeleteThin(case.key.pool, intent.thin_id, now), abandon)
     return (NoteTaken(case.key, intent.thin_id), abandon)
 
 
-def _unfreeze_later(case: DeviceCase, intent: Intent) -> tuple[Step, ...]:
-    """The intent goes, and with it the memory of who suspended the origin: hand that to the origin's own record."""
+def _let_origin_go(case: DeviceCase, intent: Intent) -> tuple[Step, ...]:
+    """Resume at once what the intent says that it suspended, whatever its own record says (it may be paused).
+
+    The intent goes, and with it the memory of who suspended the origin: that is handed to what is known of the origin
+    first. If the resume fails, the origin's own row goes on with it, and this intent is not in its way.
+    """
     origin = case.origin
-    if not intent.suspended or origin is None or origin.known is None or origin.known.frozen:
+    if not intent.suspended or origin is None or origin.known is None or origin.live is None or origin.known.frozen:
         return ()
-    if origin.live is None or not origin.live.info.suspended:
+    live, known = origin.live, origin.known
+    if not hangs(live) or not owns_device(live, known, pool_devno(case)):
         return ()
-    return (KnowDevice(origin.known.key, replace(origin.known, frozen=True)),)
+    clear = (Clear(live.info.name),) if live.info.inactive_table else ()
+    frozen = KnowDevice(known.key, replace(known, frozen=True))
+    return (frozen, *clear, Resume(live.info.name), KnowDevice(known.key, replace(known, frozen=False)))

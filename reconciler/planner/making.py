@@ -31,12 +31,12 @@ from reconciler.planner.plan import Plan
 def plan_making(case: DeviceCase, record: ThinDevice) -> Plan:
     """A device that the store does not know."""
     plan = find(case, Reason.NOT_CREATED, f"{case.key} does not exist yet: making it")
+    if record.spec.adopt is not None:
+        return _adopt(case, record, plan)
     if case.other_intent:
         return plan.under(Reason.WAITING_FOR_POOL, f"another operation on pool {case.key.pool} has to end first")
     if case.ids is None:
         return Plan(plan.condition, needs_ids=True)
-    if record.spec.adopt is not None:
-        return _adopt(case, record, plan)
     if record.spec.snapshot_of is None:
         return plan.but(*_steps(case, record, _intent(case, record), None))
     return _snapshot(case, record, plan)
@@ -68,6 +68,12 @@ def _origin_obstacle(case: DeviceCase, origin: Origin) -> str:
         return ""
     if origin.live.info.suspended:
         return f"{origin.dm_name} is suspended, by somebody who is at work on it; waiting for its resume"
+    if origin.live.info.inactive_table:
+        return (
+            f"a table waits in the inactive slot of {origin.dm_name}, and the resume after the snapshot would take it"
+        )
+    if origin.paused:
+        return f"{origin.name} is paused by its record, so it is not suspended either: end that pause first"
     if origin.protected:
         return f"{origin.dm_name} carries what the daemon stands on: it is never suspended, so no snapshot of it while live"
     return ""
@@ -112,7 +118,7 @@ def _steps(case: DeviceCase, record: ThinDevice, intent: Intent, origin: Origin 
     steps.append(SetTransactionId(pool, intent.transaction_id))
     if intent.filesystem_to_make:
         steps += [NoteMade(case.key), _mkfs(case, record, intent)]
-    steps.append(Finish(case.key, device_of(intent, record)))
+    steps.append(Finish(case.key, device_of(intent, record, origin)))
     if record.spec.state is DeviceState.ACTIVE:
         table = thin_target(case, intent.thin_id, intent.size)
         steps.append(Activate(intent.dm_name, intent.uuid, table, read_only=record.spec.read_only))
@@ -133,9 +139,8 @@ def _mkfs(case: DeviceCase, record: ThinDevice, intent: Intent) -> MakeFilesyste
     )
 
 
-def device_of(intent: Intent, record: ThinDevice) -> KnownDevice:
+def device_of(intent: Intent, record: ThinDevice, origin: Origin | None) -> KnownDevice:
     """What the store is to know once the intent has come true."""
-    grown = intent.kind is IntentKind.SNAPSHOT and record.spec.size is not None
     return KnownDevice(
         key=intent.key,
         uuid=intent.uuid,
@@ -147,19 +152,28 @@ def device_of(intent: Intent, record: ThinDevice) -> KnownDevice:
         committed=record.spec.state is DeviceState.COMMITTED,
         read_only=record.spec.read_only,
         filesystem=intent.filesystem,
-        # A snapshot that is larger than its origin still has the origin's filesystem on it.
-        filesystem_size=Sectors(0) if grown else intent.size,
+        filesystem_size=_filesystem_size(intent, origin),
         origin=intent.origin,
     )
+
+
+def _filesystem_size(intent: Intent, origin: Origin | None) -> Sectors:
+    """A snapshot has its origin's filesystem on it, which may be smaller than the snapshot, or than the origin."""
+    if intent.kind is not IntentKind.SNAPSHOT:
+        return intent.size
+    if origin is None or origin.known is None:
+        return Sectors(0)
+    return min(intent.size, origin.known.filesystem_size)
 
 
 def _adopt(case: DeviceCase, record: ThinDevice, plan: Plan) -> Plan:
     """Take over a thin that exists, with the name and the UUID (or none) that it has."""
     adopt = record.spec.adopt
     assert adopt is not None  # noqa: S101  # the caller looked
-    assert case.ids is not None  # noqa: S101
     live = case.live
-    if live is None and adopt.device_id not in case.ids:
+    if live is None and case.ids is None:
+        return Plan(plan.condition, needs_ids=True)
+    if live is None and case.ids is not None and adopt.device_id not in case.ids:
         message = f"thin id {adopt.device_id}, which {case.key} is to adopt, is not in the pool"
         return plan.under(Reason.METADATA_MISMATCH, message)
     size = live.length if live is not None else Sectors(0)

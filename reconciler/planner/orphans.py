@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from reconciler.model.condition import Condition, Reason
-from reconciler.model.steps import Clear, Resume
+from dataclasses import replace
+
+from reconciler.model.condition import Reason
+from reconciler.model.steps import KnowDevice
 from reconciler.planner.cases import Access, DeviceCase, PruneVerdict
+from reconciler.planner.claims import is_foreign, plan_claims, plan_private
 from reconciler.planner.device_absent import delete
 from reconciler.planner.device_inactive import remove_live
-from reconciler.planner.device_words import after_grace, converged, find
-from reconciler.planner.identity import owns_device
+from reconciler.planner.device_words import converged, find, hangs, let_go
 from reconciler.planner.intents import plan_intent
-from reconciler.planner.plan import Plan, Sign
+from reconciler.planner.plan import Plan
 
 _WORDS = {
     PruneVerdict.WAIT: "no record names {key}; `prune` is waiting for the manifests to settle",
@@ -26,43 +28,57 @@ _WORDS = {
 
 def plan_orphan(case: DeviceCase) -> Plan:
     """A device without a record. An operation that has begun on it is ended first."""
-    if case.intent is not None and case.access.access is Access.FULL:
-        return plan_intent(case, None)
-    if case.known is None:
+    if case.known is None and case.intent is None:
         return converged(case, "as desired: absent")
+    private = plan_private(case)
+    if private is not None:
+        return private
+    if case.intent is not None and case.access.access is Access.FULL and not _is_external(case):
+        return plan_claims(case) or plan_intent(case, None)
     plan = find(case, Reason.ORPHANED, _WORDS[case.prune].format(key=case.key))
     if case.prune not in {PruneVerdict.DEACTIVATE, PruneVerdict.DELETE}:
         return _left(case, plan)
-    pool = case.pool.device
-    devno = pool.info.devno if pool is not None else None
-    if case.access.access is Access.NONE or case.elsewhere:
-        return _retained(plan)
+    return _prune(case, plan)
+
+
+def _prune(case: DeviceCase, plan: Plan) -> Plan:
+    known, access = case.known, case.access
+    if access.access is Access.NONE or known is None:
+        return plan.under(access.reason, access.message)
+    claimed = plan_claims(case)
+    if claimed is not None:
+        return claimed
     if case.live is not None:
-        if not owns_device(case.live, case.known, devno):
-            return _retained(plan)
-        return _past_grace(case, remove_live(case, case.live, plan))
-    if case.prune is PruneVerdict.DEACTIVATE or case.known.adopted or case.access.access is not Access.FULL:
-        return _retained(plan)
+        return remove_live(case, case.live, plan)
+    if case.prune is PruneVerdict.DEACTIVATE:
+        return _retained(
+            find(case, Reason.ORPHANED, f"no record names {case.key}: it is inactive, and its data is kept")
+        )
+    if known.adopted or _is_external(case):
+        message = f"no record names {case.key}, which was adopted: its thin is left to whoever made it"
+        return _retained(find(case, Reason.ORPHANED, message))
+    if access.access is not Access.FULL:
+        return plan.under(access.reason, access.message)
     if case.ids is None:
         return Plan(plan.condition, needs_ids=True)
-    return delete(case, case.known, plan, discard=False)
+    return delete(case, known, plan, discard=False)
+
+
+def _is_external(case: DeviceCase) -> bool:
+    return case.pool_record is not None and case.pool_record.spec.external
 
 
 def _retained(plan: Plan) -> Plan:
-    condition = plan.condition
-    return Plan(Condition(condition.reason, condition.message, condition.live, retained=True))
+    return replace(plan, condition=replace(plan.condition, retained=True))
 
 
 def _left(case: DeviceCase, plan: Plan) -> Plan:
-    """Left alone on purpose; but what we ourselves suspended is let go."""
+    """Left alone on purpose; but what the reconciler itself suspended is let go."""
     live, known = case.live, case.known
-    if live is None or known is None or not known.frozen or not live.info.suspended:
-        return _retained(plan)
-    clear = (Clear(live.info.name),) if live.info.inactive_table else ()
-    return plan.but(*clear, Resume(live.info.name))
-
-
-def _past_grace(case: DeviceCase, plan: Plan) -> Plan:
-    if case.live is not None and case.live.info.suspended:
-        return after_grace(case, Sign.SUSPENDED, plan)
-    return plan
+    if case.prune is not PruneVerdict.HELD_BACK:  # that one waits for a person
+        plan = _retained(plan)
+    if live is None or known is None or not known.frozen or case.access.access is Access.NONE or is_foreign(case):
+        return plan
+    if hangs(live):
+        return plan.but(*let_go(case, live))
+    return plan.but(KnowDevice(case.key, replace(known, frozen=False)))

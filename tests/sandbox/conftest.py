@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -78,7 +79,10 @@ def sandboxes() -> Iterator[Sandboxes]:
     if not shutil.which("linux.uml"):
         pytest.skip("NOT TESTED: linux.uml is missing; apt-get install user-mode-linux udev dmsetup")
     made = Sandboxes()
+    # Started in the background of a script, the tests inherit that SIGINT is ignored, and would pass that on.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield made
+    signal.signal(signal.SIGINT, before)
     for process in made.started:
         process.terminate()
         process.wait()

@@ -1,0 +1,108 @@
+"""Converge once, show each step, and exit."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import click
+
+from reconciler.cli.errors import ExitCode, Failure
+from reconciler.cli.output import note, say
+from reconciler.cli.params import Duration, state_dir_option
+from reconciler.controller.gather import Settings
+from reconciler.daemon.intake import ManifestsInvalid
+from reconciler.daemon.once import Once, Result, UnknownName, apply_once
+from reconciler.kernel.commands import commands_of
+from reconciler.model.condition import Condition, Reason
+from reconciler.model.faults import HostFault
+from reconciler.model.names import Key
+from reconciler.model.steps import Step
+from reconciler.planner.prune import PruneRules
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  dm-reconciler apply --manifests /etc/dm-reconciler
+  dm-reconciler apply --manifests manifests/ tank
+  dm-reconciler apply --manifests manifests/ tank/base tank/app --timeout 5m
+
+\b
+Ends at once when only a person can go on (Conflict, InvalidChange, MetadataMismatch).
+""",
+)
+@click.option("--manifests", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Records to apply.")
+@click.option("--timeout", type=Duration(), default="60s", show_default=True, help="How long to try.")
+@click.option(
+    "--suspend-grace",
+    type=Duration(zero=True),
+    default="5s",
+    show_default=True,
+    help="How long a suspension is let be.",
+)
+@click.option(
+    "--prune-delay", type=Duration(zero=True), default="60s", show_default=True, help="Before a vanished record counts."
+)
+@click.option("--allow-mass-prune", is_flag=True, help="Prune even though most records of a pool vanished at once.")
+@click.option("--node", default=socket.gethostname, show_default="the host's name", help="For records with `nodes`.")
+@state_dir_option
+@click.argument("names", nargs=-1, metavar="[POOL[/NAME]]...")
+def command(
+    *, manifests: Path, timeout: float, node: str, state_dir: Path, names: tuple[str, ...], **rest: float
+) -> None:
+    """Converge once, show each step, and exit.
+
+    With names, only those pools (with their devices) and devices (with their pools) are touched.
+    """
+    prune = PruneRules(delay=rest["prune_delay"], allow_mass=bool(rest["allow_mass_prune"]))
+    settings = Settings(grace=rest["suspend_grace"], prune=prune)
+    once = Once(manifests, state_dir, node, names, timeout, settings)
+    try:
+        result = apply_once(once, Shown())
+    except ManifestsInvalid as invalid:
+        raise Failure(str(invalid), ExitCode.INVALID) from None
+    except UnknownName as unknown:
+        raise Failure(str(unknown)) from None
+    sys.exit(_sum_up(result))
+
+
+class Shown:
+    """Shows what happens, as it happens."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def found(self, key: Key, condition: Condition) -> None:
+        self._say(f"{key}: {condition.reason}: {condition.message}")
+
+    def step(self, key: Key, step: Step) -> None:
+        for line in commands_of(step):
+            self._say(f"{key}:   $ {line}")
+
+    def failed(self, key: Key, step: Step, fault: HostFault) -> None:
+        del step
+        self._say(f"{key}:   {fault}")
+
+    def healed(self, key: Key, reason: Reason, seconds: float) -> None:
+        del reason
+        self._say(f"{key}: done in {seconds:.1f} s")
+
+    def _say(self, line: str) -> None:
+        with self._lock:
+            say(line)
+
+
+def _sum_up(result: Result) -> int:
+    wrong = [status for _, status in sorted(result.statuses.items()) if not status.good]
+    if not wrong:
+        say(f"converged: {len(result.statuses)} records are as desired")
+        return ExitCode.FINE
+    for status in wrong:
+        note(f"{status.key}: {status.reason}: {status.message}")
+    many = "1 record is" if len(wrong) == 1 else f"{len(wrong)} records are"
+    why = "the time is over" if result.timed_out else "only you can go on"
+    note(f"{many} not as desired, and {why}: `dm-reconciler describe device NAME` tells more")
+    return ExitCode.NOT_AS_DESIRED

@@ -1,0 +1,160 @@
+"""The daemon's work done once, by a command: `apply`, and `plan`, which only looks."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from reconciler.controller.clock import SystemClock, system_random
+from reconciler.controller.desired import Desired
+from reconciler.controller.gather import Settings
+from reconciler.controller.preview import Preview, preview_pool
+from reconciler.controller.recorder import Progress
+from reconciler.daemon.intake import ManifestsInvalid
+from reconciler.daemon.wiring import House, host_port
+from reconciler.kernel.libdm.device_mapper import LibDm
+from reconciler.model.condition import FINAL
+from reconciler.model.names import Key
+from reconciler.model.recordset import RecordSet
+from reconciler.model.report import Status
+from reconciler.sources.manifests import load
+from reconciler.store.lock import StateLock
+from reconciler.store.store import Store
+
+_RESYNC: Final = 1.0
+"""Seconds between two looks at what announces nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """What the operator said. Times in seconds."""
+
+    manifests: Path
+    state_dir: Path
+    node: str
+    names: tuple[str, ...] = ()
+    """`POOL` or `POOL/NAME`; none means all."""
+    timeout: float = 60.0
+    settings: Settings = field(default_factory=Settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    statuses: dict[Key, Status]
+    """Of all that was asked for."""
+    timed_out: bool
+
+    @property
+    def good(self) -> bool:
+        return all(status.good for status in self.statuses.values())
+
+
+class UnknownName(Exception):  # noqa: N818  # says what is
+    """Somebody asked for what no record names."""
+
+
+def apply_once(once: Once, progress: Progress) -> Result:
+    """Converge; ends when all is as desired, when only a person can go on, or at the timeout.
+
+    Raises ManifestsInvalid, UnknownName, StoreError (the lock, the store) and HostFault (no kernel).
+    """
+    LibDm().versions()  # without a device-mapper there is nothing to begin
+    with _locked(once.state_dir) as store:
+        records, digest = _load(once.manifests)
+        house = House(store, once.settings, host_port(once.state_dir, lock=True), progress)
+        house.intake(once.manifests, once.node).keep(records, digest)
+        desired = Desired(records.for_node(once.node), house.clock.wall())
+        house.controller.limit_to(_selected(once.names, desired, store))
+        try:
+            return _converge(house, desired, once.timeout)
+        finally:
+            house.controller.stop()
+            house.recorder.flush()
+
+
+@contextmanager
+def _locked(state_dir: Path) -> Iterator[Store]:
+    with StateLock(state_dir), Store.open(state_dir, wall_clock=time.time) as store:
+        yield store
+
+
+def _converge(house: House, desired: Desired, timeout: float) -> Result:
+    something = threading.Event()
+    house.recorder.changed = something.set
+    house.controller.failed = something.set
+    house.controller.set_desired(desired)
+    end = house.clock.now() + timeout
+    while True:
+        something.clear()
+        if house.controller.failure is not None:
+            raise house.controller.failure
+        statuses = house.controller.statuses()
+        if house.controller.all_passed() and all(s.good or s.reason in FINAL for s in statuses.values()):
+            return Result(statuses, timed_out=False)
+        left = end - house.clock.now()
+        if left <= 0:
+            return Result(statuses, timed_out=True)
+        if not something.wait(min(left, _RESYNC)):
+            house.controller.resync()
+
+
+def plan_once(once: Once) -> list[Preview]:
+    """What `apply` would do. Raises as `apply_once` does, but for the lock, which it does not take."""
+    LibDm().versions()
+    records, _ = _load(once.manifests)
+    desired, clock = Desired(records.for_node(once.node), loaded_at=0.0), SystemClock()
+    with _looked_up(once.state_dir) as store:
+        selected = _selected(once.names, desired, store)
+        pools = sorted({key.pool for key in desired.records.pools} | set(store.known_pools()))
+        previews: list[Preview] = []
+        for pool in pools:
+            if selected is not None and all(key.pool != pool for key in selected):
+                continue
+            port = host_port(once.state_dir, lock=False)(pool)
+            try:
+                found = preview_pool(pool, port=port, store=store, desired=desired, clock=clock, rng=system_random())
+                previews += [each for each in found if selected is None or each.key in selected]
+            finally:
+                port.close()
+    return previews
+
+
+@contextmanager
+def _looked_up(state_dir: Path) -> Iterator[Store]:
+    """The store to read; where there is none yet, an empty one that is thrown away."""
+    if state_dir.exists():
+        with Store.open_read_only(state_dir) as store:
+            yield store
+        return
+    with tempfile.TemporaryDirectory() as empty, Store.open(Path(empty), wall_clock=time.time) as store:
+        yield store
+
+
+def _load(manifests: Path) -> tuple[RecordSet, str]:
+    loaded = load(manifests)
+    if loaded.records is None:
+        raise ManifestsInvalid(loaded.problems)
+    return loaded.records, loaded.digest
+
+
+def _selected(names: Iterable[str], desired: Desired, store: Store) -> frozenset[Key] | None:
+    """The keys that these names ask for: a pool with its devices, or a device with its pool."""
+    if not names:
+        return None
+    known = {Key(pool) for pool in store.known_pools()}
+    known |= {device.key for pool in store.known_pools() for device in store.known_devices(pool).values()}
+    known |= {record.key for record in desired.records}
+    found: set[Key] = set()
+    for name in names:
+        pool, _, device = name.partition("/")
+        fitting = {key for key in known if key.pool == pool and (not device or key.device == device)}
+        if not fitting:
+            raise UnknownName(f"no record names {name}: `dm-reconciler get` lists what there is, as POOL or POOL/NAME")
+        found |= fitting | {Key(pool)}
+    return frozenset(found)

@@ -1,0 +1,71 @@
+"""Whose is what: private devices left by a crash, names that others carry, thins that are live twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reconciler.model.condition import Reason
+from reconciler.model.records import DeviceState
+from reconciler.model.steps import Remove, Resume, Step
+from reconciler.model.table import Devno
+from reconciler.planner.cases import Access, DeviceCase
+from reconciler.planner.device_words import find, hangs, held, shows_thin
+from reconciler.planner.identity import is_private_of, owner_of, owns_device
+from reconciler.planner.intents import plan_intent
+from reconciler.planner.plan import Plan
+
+
+def plan_private(case: DeviceCase) -> Plan | None:
+    """A private device of ours, left by a crash: away with it, then its intent is taken up again."""
+    private = case.private
+    if private is None or case.access.access is Access.NONE:
+        return None
+    name = private.info.name
+    if not is_private_of(private.info, case.new_uuid):
+        message = f"{name} is somebody else's ({owner_of(private.info)}): the reconciler needs that name for {case.key}"
+        return find(case, Reason.CONFLICT, message) if case.known is None and case.record is not None else None
+    plan = find(case, Reason.NOT_CREATED, f"{name} was left by an interrupted step: removing it")
+    steps: list[Step] = [Resume(name)] if hangs(private) else []
+    if private.info.open_count:
+        return plan.under(Reason.BUSY, f"{name} was left by an interrupted step, and is held by {held(private)}").but(
+            *steps
+        )
+    return plan.but(*steps, Remove(name, private.info.uuid))
+
+
+def plan_claims(case: DeviceCase) -> Plan | None:
+    """Somebody else's device under this record's name, or another device on its thin."""
+    if case.elsewhere:
+        names = ", ".join(case.elsewhere)
+        message = (
+            f"the thin of {case.key} is also live as {names}, which is not the reconciler's: remove one of the two"
+        )
+        return find(case, Reason.CONFLICT, message)
+    live = case.live
+    if live is None or not is_foreign(case):
+        return None
+    if _can_end_operation(case):
+        # Half-done work needs only the thin id, not the name; left open, it would hold up the whole pool.
+        return plan_intent(replace(case, live=None), case.record)
+    owner = owner_of(live.info)
+    message = f"the name {live.info.name} is carried by a device that is not this record's: {owner}. Rename one of them"
+    return find(case, Reason.CONFLICT, message)
+
+
+def is_foreign(case: DeviceCase) -> bool:
+    """Whether the device under the record's name is somebody else's."""
+    pool = case.pool.device.info.devno if case.pool.device is not None else None
+    return case.live is not None and not owns_device(case.live, case.known, pool) and not _to_be_adopted(case, pool)
+
+
+def _to_be_adopted(case: DeviceCase, pool: Devno | None) -> bool:
+    """Never for a record that is Absent: its thin may be long gone, and the id somebody else's by now."""
+    adopt = case.record.spec.adopt if case.record is not None else None
+    if case.record is None or adopt is None or case.known is not None or case.live is None or pool is None:
+        return False
+    return case.record.spec.state is not DeviceState.ABSENT and shows_thin(case.live, pool, adopt.device_id)
+
+
+def _can_end_operation(case: DeviceCase) -> bool:
+    external = case.pool_record is not None and case.pool_record.spec.external
+    return case.intent is not None and case.access.access is Access.FULL and not external
