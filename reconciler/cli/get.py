@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from time import sleep
 from typing import Final
@@ -12,9 +12,8 @@ import click
 from reconciler.cli.listing import FORMATS, print_listing
 from reconciler.cli.output import console, note, on_terminal
 from reconciler.cli.params import Kind, complete_names, output_option, state_dir_option
-from reconciler.cli.view import Seen, find, look, of_kind, reading
+from reconciler.cli.view import Seen, find, look, of_kind, reading, watching
 from reconciler.model.names import Key
-from reconciler.store.store import Store
 
 _EPILOG: Final = """\b
 Examples:
@@ -43,30 +42,30 @@ def command(kind: str | None, name: str | None, output: str, watch: bool, state_
 
     A device's NAME is POOL/NAME, or the bare name where it is unique.
     """
+    if watch:
+        with watching(state_dir) as latest:
+            _watch(_looks(latest, kind or "", name), output)
+        return
     with reading(state_dir) as store:
-        if watch:
-            _watch(store, kind or "", name, output)
-            return
-        seen = _selected(store, kind or "", name)
-        if not seen and output in {"table", "wide"}:
-            note(f"no {kind + 's' if kind else 'records'} yet: the daemon has found none in its manifests")
-            return
-        print_listing(list(seen.values()), output)
+        seen = _selected(look(store), kind or "", name)
+    if not seen and output in {"table", "wide"}:
+        note(f"no {kind + 's' if kind else 'records'} yet: the daemon has found none in its manifests")
+        return
+    print_listing(list(seen.values()), output)
 
 
-def _selected(store: Store, kind: str, name: str | None) -> dict[Key, Seen]:
-    seen = look(store)
+def _selected(seen: Mapping[Key, Seen], kind: str, name: str | None) -> dict[Key, Seen]:
     if name is None:
         return of_kind(seen, kind)
     key = find(seen, kind, name)
     return {key: seen[key]}
 
 
-def _watch(store: Store, kind: str, name: str | None, output: str) -> None:
+def _watch(looks: Iterator[dict[Key, Seen]], output: str) -> None:
     """On a terminal the whole listing anew, elsewhere what has changed."""
     redraw = on_terminal() and output in {"table", "wide"}
     before: dict[Key, Seen] = {}
-    for now in _looks(store, kind, name):
+    for now in looks:
         changed = [one for key, one in now.items() if before.get(key) != one]
         if redraw:
             console().clear()
@@ -76,11 +75,11 @@ def _watch(store: Store, kind: str, name: str | None, output: str) -> None:
         before = now
 
 
-def _looks(store: Store, kind: str, name: str | None) -> Iterator[dict[Key, Seen]]:
+def _looks(latest: Callable[[], Mapping[Key, Seen]], kind: str, name: str | None) -> Iterator[dict[Key, Seen]]:
     """Each that is not as the one before."""
     before: dict[Key, Seen] | None = None
     while True:
-        now = _selected(store, kind, name)
+        now = _selected(latest(), kind, name)
         if now != before:
             yield now
         before = now

@@ -128,19 +128,20 @@ def _print_fitting(table: Table, console: Console) -> None:
         widths[-1] = min(widths[-1], _LEAST_TEXT)
     for gap in range(len(_GAP), 0, -1):
         if sum(widths) + gap * (len(widths) - 1) <= console.width:
-            _print_columns(table, console, gap)
+            _print_columns(table, widths, console, gap)
             return
     _print_cards(table, console)
 
 
-def _print_columns(table: Table, console: Console, gap: int) -> None:
+def _print_columns(table: Table, widths: Sequence[int], console: Console, gap: int) -> None:
     from rich.table import Table as RichTable  # noqa: PLC0415  # only where it is shown
     from rich.text import Text  # noqa: PLC0415
 
     shown = RichTable(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
     for number, title in enumerate(table.columns):
         wraps = table.text and number == len(table.columns) - 1
-        shown.add_column(title, no_wrap=not wraps, overflow="fold")
+        # Told its width, rich need not look at every cell to find it.
+        shown.add_column(title, width=None if wraps else widths[number], no_wrap=not wraps, overflow="fold")
     for row in table.rows:
         shown.add_row(*(Text(_filled(cell), _style(cell)) for cell in row))
     console.print(shown)

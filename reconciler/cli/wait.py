@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic, sleep
@@ -13,9 +13,9 @@ import click
 from reconciler.cli.errors import ExitCode, Failure
 from reconciler.cli.params import Duration, Kind, complete_names, state_dir_option
 from reconciler.cli.progress import Progress
-from reconciler.cli.view import NoStore, Seen, find, look, reading
+from reconciler.cli.view import NoStore, Seen, find, watching
 from reconciler.model.live import LiveState
-from reconciler.store.store import Store
+from reconciler.model.names import Key
 
 _EPILOG: Final = """\b
 Examples:
@@ -68,12 +68,12 @@ def _missing(kind: str, name: str, timeout: float, state_dir: Path) -> Iterator[
     """At each look what it still lacks, empty at the end. Raises NoStore where there is none in time."""
     deadline = monotonic() + timeout
     with ExitStack() as opened:
-        store: Store | None = None
+        latest: Callable[[], Mapping[Key, Seen]] | None = None
         while True:
             late = monotonic() >= deadline
             try:
-                store = store or opened.enter_context(reading(state_dir))
-                yield _lacks(store, kind, name)
+                latest = latest or opened.enter_context(watching(state_dir))
+                yield _lacks(latest(), kind, name)
             except NoStore as error:
                 if late:
                     raise
@@ -83,9 +83,8 @@ def _missing(kind: str, name: str, timeout: float, state_dir: Path) -> Iterator[
             sleep(min(_EVERY, max(deadline - monotonic(), 0)))
 
 
-def _lacks(store: Store, kind: str, name: str) -> str:
+def _lacks(seen: Mapping[Key, Seen], kind: str, name: str) -> str:
     """Why it is not ready; empty if it is."""
-    seen = look(store)
     try:
         one = seen[find(seen, kind, name)]
     except Failure as failure:

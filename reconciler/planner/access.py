@@ -37,7 +37,9 @@ def _health(case: PoolCase) -> PoolAccess:
         return PoolAccess(Access.MAINTAIN, Reason.POOL_UNHEALTHY, message)
     if case.record is not None and case.record.spec.external:
         return PoolAccess(Access.FULL)
-    if case.known is None or not case.known.created:
+    if case.known is not None and not case.known.created:
+        return PoolAccess(Access.MAINTAIN, Reason.WAITING_FOR_POOL, f"pool {case.name} is being made, or deleted")
+    if case.known is None or case.known.external:
         message = f"the store does not know pool {case.name}: see `dm-reconciler describe pool {case.name}`"
         return PoolAccess(Access.MAINTAIN, Reason.METADATA_MISMATCH, message)
     if status.transaction_id not in expected_transactions(case):

@@ -13,7 +13,7 @@ from reconciler.planner.claims import plan_claims, plan_private
 from reconciler.planner.device_absent import plan_absent
 from reconciler.planner.device_active import plan_active
 from reconciler.planner.device_inactive import plan_inactive, take_down
-from reconciler.planner.device_words import after_suspension, converged, find, hangs, let_go
+from reconciler.planner.device_words import after_suspension, converged, find, hangs, let_go, pool_devno, shows_thin
 from reconciler.planner.intents import plan_intent
 from reconciler.planner.making import plan_making
 from reconciler.planner.orphans import plan_orphan
@@ -168,7 +168,8 @@ def _invalid_change(case: DeviceCase, record: ThinDevice) -> str:
         return f"{case.key} has {known.filesystem}; a filesystem is made once, when its device is made"
     if spec.adopt is not None and spec.adopt.device_id != known.thin_id:
         return f"{case.key} has thin id {known.thin_id}, `adopt` says {spec.adopt.device_id}"
-    largest = max(known.size, case.live.length if case.live is not None and case.live.table else known.size)
+    seen = case.live if case.live is not None and shows_thin(case.live, pool_devno(case), known.thin_id) else None
+    largest = max(known.size, seen.length if seen is not None else known.size)
     if spec.size is not None and sectors(spec.size) < largest:
         return f"{case.key} has {largest}s, the record says {sectors(spec.size)}s: a device never shrinks"
     return ""

@@ -43,8 +43,10 @@ def plan_orphan(case: DeviceCase) -> Plan:
 
 def _prune(case: DeviceCase, plan: Plan) -> Plan:
     known, access = case.known, case.access
-    if access.access is Access.NONE or known is None:
+    if access.access is Access.NONE:
         return plan.under(access.reason, access.message)
+    if known is None:
+        return plan
     claimed = plan_claims(case)
     if claimed is not None:
         return claimed

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from reconciler.model.condition import Condition, Reason
 from reconciler.model.records import PoolState, ThinPool
-from reconciler.model.status import PoolFailure, PoolMode, PoolStatus
-from reconciler.model.steps import Clear, KnowPool, LoadPool, PoolShape, Resume
+from reconciler.model.steps import LoadPool, PoolShape
 from reconciler.model.table import PoolTable, read_table
-from reconciler.model.units import sectors
-from reconciler.planner.access import expected_transactions
 from reconciler.planner.cases import PoolCase
-from reconciler.planner.identity import lies_on_record, owner_of, owns_pool
+from reconciler.planner.identity import owner_of, owns_pool
 from reconciler.planner.plan import Plan, Sign
 from reconciler.planner.pool_absent import plan_gone, plan_inactive
 from reconciler.planner.pool_external import plan_external
 from reconciler.planner.pool_missing import plan_missing
 from reconciler.planner.pool_size import plan_size, pool_low
-from reconciler.planner.pool_words import contradiction, find, known_from, repair_words, shape_of
+from reconciler.planner.pool_state import (
+    after_grace,
+    plan_contradiction,
+    plan_device,
+    plan_health,
+    plan_knowledge,
+)
+from reconciler.planner.pool_words import find, shape_of
 
 
 def plan_pool(case: PoolCase) -> Plan:
@@ -36,6 +42,7 @@ def _plan_unrecorded(case: PoolCase) -> Plan:
 
 
 def _plan_running(case: PoolCase, record: ThinPool) -> Plan:
+    case = _without_former_owner(case, record)
     device = case.live.device
     if device is not None and not owns_pool(case.live, record, case.known) and not case.stuck:
         owner = owner_of(device.info)
@@ -47,14 +54,36 @@ def _plan_running(case: PoolCase, record: ThinPool) -> Plan:
         return _below(case)
     if record.spec.external:
         return plan_external(case, record)
-    wanted_up = record.spec.state is PoolState.ACTIVE or case.needed
+    if _is_going(case):
+        return _plan_going(case, record)
     if record.spec.state is PoolState.ABSENT and not case.needed:
-        return plan_gone(case, record)
-    if not wanted_up:
-        return plan_inactive(case, record)
+        return _plan_absent(case, record)
+    if record.spec.state is PoolState.INACTIVE and not case.needed:
+        return _plan_inactive(case, record)
     if device is None:
         return plan_missing(case, record)
     return _plan_live(case, record)
+
+
+def _without_former_owner(case: PoolCase, record: ThinPool) -> PoolCase:
+    """A pool that was external is one that this store has never seen, until `adopt: true` takes it over."""
+    if record.spec.external or case.known is None or not case.known.external:
+        return case
+    return replace(case, known=None)
+
+
+def _is_going(case: PoolCase) -> bool:
+    """Its deletion has begun: a pool that is being made has no transaction yet."""
+    return case.known is not None and not case.known.created and case.known.transaction_id > 0
+
+
+def _plan_going(case: PoolCase, record: ThinPool) -> Plan:
+    """A deletion only goes forward: its metadata may be zeroed already."""
+    plan = _plan_absent(case, record)
+    if record.spec.state is PoolState.ABSENT or not plan.steps:
+        return plan
+    message = f"the deletion of pool {case.name} has begun and goes on; then it is made anew, empty"
+    return replace(plan, condition=Condition(Reason.INVALID_CHANGE, message, plan.condition.live))
 
 
 def _below(case: PoolCase) -> Plan:
@@ -70,10 +99,10 @@ def _plan_live(case: PoolCase, record: ThinPool) -> Plan:
     """The pool's device is there and ours."""
     shape = shape_of(record)
     return (
-        _plan_device(case, record, shape)
-        or _plan_knowledge(case, record)
-        or _plan_health(case)
-        or _plan_contradiction(case, record)
+        plan_device(case, shape)
+        or plan_contradiction(case, record)
+        or plan_knowledge(case, record)
+        or plan_health(case)
         or plan_size(case, record, shape)
         or _plan_features(case, record, shape)
         or pool_low(case, record, shape)
@@ -81,88 +110,43 @@ def _plan_live(case: PoolCase, record: ThinPool) -> Plan:
     )
 
 
-def _plan_device(case: PoolCase, record: ThinPool, shape: PoolShape) -> Plan | None:
-    """The device itself: its tables and its suspension, each after its grace."""
+def _plan_inactive(case: PoolCase, record: ThinPool) -> Plan:
+    """A damaged pool is taken down like any other, as it is repaired while it is down; an unknown one is not ours."""
     device = case.live.device
-    assert device is not None  # noqa: S101  # the caller looked
-    info = device.info
-    load = LoadPool(record.dm_name, shape)
-    if not info.live_table:
-        plan = find(case, Reason.TABLELESS_SHELL, f"pool {case.name} was created, and no table was loaded")
-        return _after_grace(case, Sign.NO_TABLE, plan.but(load))
-    if info.suspended:
-        clear = (Clear(record.dm_name),) if info.inactive_table else ()
-        plan = find(case, Reason.POOL_SUSPENDED, f"pool {case.name} is suspended: all its devices are frozen with it")
-        # A resume under a table that is too short fails, and leaves the pool suspended: load a good one first.
-        steps = (load,) if _too_short(case) else (*clear, Resume(record.dm_name))
-        return _after_grace(case, Sign.SUSPENDED, plan.but(*steps))
-    if info.inactive_table:
-        plan = find(case, Reason.INACTIVE_TABLE_LEFT, f"a table waits in the inactive slot of pool {case.name}")
-        return _after_grace(case, Sign.INACTIVE_TABLE, plan.but(Clear(record.dm_name)))
-    return None
+    if device is None:
+        return plan_contradiction(case, record) or plan_inactive(case, record)
+    if device.info.suspended:
+        waiting = after_grace(case, Sign.SUSPENDED, find(case, Reason.POOL_SUSPENDED, f"pool {case.name} is suspended"))
+        if waiting.look_again is not None:
+            return waiting
+    return (
+        plan_contradiction(case, record)
+        or plan_knowledge(case, record)
+        or (_never_seen(case) if case.known is None else None)
+        or plan_inactive(case, record)
+    )
 
 
-def _after_grace(case: PoolCase, sign: Sign, plan: Plan) -> Plan:
-    left = case.grace.left(sign)
-    if left <= 0:
-        return plan
-    message = f"{plan.condition.message}; it is left for {left:.1f} s more, as somebody may be at work"
-    return Plan(Condition(plan.reason, message, plan.condition.live), look_again=left)
+def _plan_absent(case: PoolCase, record: ThinPool) -> Plan:
+    """Only what is provably the store's own, healthy, and empty is deleted."""
+    if case.live.device is None:
+        return plan_contradiction(case, record) or plan_gone(case, record)
+    if case.known is None:
+        return _never_seen(case)
+    return (
+        plan_device(case, shape_of(record))
+        or plan_contradiction(case, record)
+        or plan_health(case)
+        or plan_gone(case, record)
+    )
 
 
-def _too_short(case: PoolCase) -> bool:
-    table = read_table(case.live.device.table) if case.live.device else None
-    return isinstance(table, PoolTable) and case.known is not None and table.length < sectors(case.known.data_size)
-
-
-def _plan_knowledge(case: PoolCase, record: ThinPool) -> Plan | None:
-    """A live pool of ours that the store does not know, or knows only as begun."""
-    status = case.live.status
-    if not isinstance(status, PoolStatus) or (case.known is not None and case.known.created):
-        return None
-    if record.spec.adopt:
-        return find(case, Reason.CONVERGED, "taken over").but(KnowPool(record.key, known_from(case, record)))
-    if case.ids is None:
-        return Plan(find(case, Reason.METADATA_MISMATCH, "reading the pool's thin ids").condition, needs_ids=True)
-    if status.transaction_id == 0 and not case.ids:
-        return find(case, Reason.CONVERGED, "as desired").but(KnowPool(record.key, known_from(case, record)))
+def _never_seen(case: PoolCase) -> Plan:
     message = (
-        f"pool {case.name} holds {len(case.ids)} thin ids at transaction {status.transaction_id}, and this store "
-        f"has never seen it: nothing is touched. `dm-reconciler import live` writes records for what is there; "
-        f"`dm-reconciler doctor --fix` shows what can be mended"
+        f"pool {case.name} is live, and this store has never seen it: nothing is touched. `state: Active` in its "
+        f"record, with `adopt: true` if it is not empty, makes it known"
     )
     return find(case, Reason.METADATA_MISMATCH, message)
-
-
-def _plan_health(case: PoolCase) -> Plan | None:
-    status = case.live.status
-    if status is None:
-        return find(case, Reason.POOL_UNHEALTHY, f"pool {case.name} did not tell its status")
-    if isinstance(status, PoolFailure) or status.mode in {PoolMode.RO, PoolMode.NEEDS_CHECK}:
-        return find(case, Reason.POOL_UNHEALTHY, repair_words(case, status))
-    if status.transaction_id in expected_transactions(case):
-        return None
-    expected = " or ".join(str(number) for number in sorted(expected_transactions(case)))
-    message = (
-        f"pool {case.name} is at transaction {status.transaction_id}, the store expects {expected}: somebody else "
-        f"changed it, or the store is an old copy. Nothing is created or deleted until `dm-reconciler doctor --fix`"
-    )
-    return find(case, Reason.METADATA_MISMATCH, message)
-
-
-def _plan_contradiction(case: PoolCase, record: ThinPool) -> Plan | None:
-    """What a record cannot change about a pool that exists."""
-    words = contradiction(case, record)
-    if words:
-        return find(case, Reason.INVALID_CHANGE, f"{words}; put it back in the record, or make a new pool")
-    table = read_table(case.live.device.table) if case.live.device else None
-    if isinstance(table, PoolTable) and not lies_on_record(case.live, table):
-        message = (
-            f"the live pool lies on {table.metadata} and {table.data}, which are not what the record's paths lead to "
-            f"now ({case.live.metadata.devno} and {case.live.data.devno}): a file was replaced, or a device moved"
-        )
-        return find(case, Reason.METADATA_MISMATCH, message)
-    return None
 
 
 def _plan_features(case: PoolCase, record: ThinPool, shape: PoolShape) -> Plan | None:

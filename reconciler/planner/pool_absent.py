@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.model.condition import Reason
+from reconciler.model.knowledge import KnownPool
 from reconciler.model.live import LiveBacking, PathKind, Superblock
-from reconciler.model.records import ThinPool
+from reconciler.model.records import Backing, ThinPool
+from reconciler.model.status import PoolStatus
 from reconciler.model.steps import DeleteFile, DetachLoop, Forget, KnowPool, RemovePool, Step, ZeroSuperblock
 from reconciler.planner.cases import PoolCase
 from reconciler.planner.plan import Plan
@@ -16,14 +18,24 @@ from reconciler.planner.pool_words import backings, find
 
 def plan_inactive(case: PoolCase, record: ThinPool) -> Plan:
     """Down with the pool once nothing is above it."""
-    if case.live.device is not None and case.devices_live:
-        message = f"pool {case.name} is to be inactive, and {', '.join(case.devices_live[:5])} are still active on it"
-        return find(case, Reason.BUSY, message)
+    held = _held(case)
+    if held:
+        return find(case, Reason.BUSY, f"pool {case.name} is to be inactive, and {held}")
     steps = _take_down(case, record)
     if not steps:
         return find(case, Reason.CONVERGED, "as desired: inactive")
     message = f"pool {case.name} is to be inactive: taking it down"
     return find(case, Reason.ACTIVE_BUT_DESIRED_INACTIVE, message).but(*steps)
+
+
+def _held(case: PoolCase) -> str:
+    """What keeps the pool's device from being removed; empty if nothing does."""
+    if case.live.device is None:
+        return ""
+    if case.devices_live:
+        return f"still active on it: {', '.join(case.devices_live[:5])}"
+    count = case.live.device.info.open_count
+    return f"{count} opener(s) hold its device" if count else ""
 
 
 def _take_down(case: PoolCase, record: ThinPool) -> tuple[Step, ...]:
@@ -51,22 +63,36 @@ def plan_gone(case: PoolCase, record: ThinPool) -> Plan:
     known = case.known
     if known is None:
         return find(case, Reason.CONVERGED, "as desired: absent")
+    if case.live.device is None and known.created and not _has_metadata(case):
+        message = (
+            f"the metadata of pool {case.name} is gone, so nobody can tell that it is empty; bring it back, or, if all "
+            f"in it may be lost, `dm-reconciler forget pool {case.name}`"
+        )
+        return find(case, Reason.METADATA_MISMATCH, message)
     left = f"delete them first with `state: Absent` in their records, or see `dm-reconciler describe pool {case.name}`"
     if case.known_devices:
         return find(
             case, Reason.BUSY, f"pool {case.name} still has the devices {', '.join(case.known_devices[:5])}: {left}"
         )
-    if case.devices_live:
-        return find(case, Reason.BUSY, f"{', '.join(case.devices_live[:5])} are active on pool {case.name}: {left}")
-    if not known.created:
-        return _destroy(case, record)
-    if case.live.metadata.kind is PathKind.MISSING or case.live.metadata.superblock is Superblock.ZERO:
-        message = f"the metadata of pool {case.name} is gone, so nobody can tell that it is empty"
-        forget = f"if it may be lost, `dm-reconciler forget pool {case.name}`"
-        return find(case, Reason.METADATA_MISMATCH, f"{message}; bring it back, or {forget}")
-    if case.live.device is None:
+    held = _held(case)
+    if held:
+        return find(case, Reason.BUSY, f"pool {case.name} is to be absent, and {held}: {left}")
+    if case.live.device is not None:
+        return _if_empty(case, record)
+    if known.created:
         return plan_missing(case, record)
-    return _if_empty(case, record)
+    found = case.live.metadata
+    if found.superblock is Superblock.POOL and found.transaction_id != known.transaction_id:
+        message = (
+            f"the metadata of pool {case.name} holds another pool, at transaction {found.transaction_id}: it is left "
+            f"alone. `dm-reconciler forget pool {case.name}` ends the deletion"
+        )
+        return find(case, Reason.METADATA_MISMATCH, message)
+    return _destroy(case, record)
+
+
+def _has_metadata(case: PoolCase) -> bool:
+    return case.live.metadata.kind is not PathKind.MISSING and case.live.metadata.superblock is not Superblock.ZERO
 
 
 def _if_empty(case: PoolCase, record: ThinPool) -> Plan:
@@ -78,6 +104,11 @@ def _if_empty(case: PoolCase, record: ThinPool) -> Plan:
         ids = ", ".join(str(number) for number in sorted(case.ids)[:20])
         message = f"pool {case.name} still holds the thin ids {ids}: it is deleted only when it is empty"
         return find(case, Reason.BUSY, message)
+    status = case.live.status
+    if isinstance(status, PoolStatus) and status.data_used:
+        # Ids that were read before somebody made another one; or blocks that nothing refers to.
+        message = f"pool {case.name} shows no thin id, and yet {status.data_used} blocks of data are in use"
+        return find(case, Reason.BUSY, f"{message}: look with `dm-reconciler doctor` before it is deleted")
     return _destroy(case, record)
 
 
@@ -91,7 +122,19 @@ def _destroy(case: PoolCase, record: ThinPool) -> Plan:
     if case.live.device is not None or case.live.metadata.superblock is Superblock.POOL:
         steps.append(ZeroSuperblock(known.metadata))
     steps += _detach(record, case.live.data, case.live.metadata, live=case.live.device is not None)
-    steps += [DeleteFile(path) for path in known.made_files]
+    steps += _delete_files(case, known, backings(record))
     steps.append(Forget(record.key))
     message = f"pool {case.name} is to be absent and is empty: deleting it"
     return find(case, Reason.PRESENT_BUT_DESIRED_ABSENT, message).but(*steps)
+
+
+def _delete_files(case: PoolCase, known: KnownPool, wanted: tuple[Backing, Backing]) -> list[Step]:
+    """What the reconciler made: also a file that the record named once, and does not any more."""
+    kinds = dict(zip((backing.path for backing in wanted), (case.live.data.kind, case.live.metadata.kind), strict=True))
+    steps: list[Step] = []
+    for path in known.made_files:
+        if path not in kinds:
+            steps += [DetachLoop(path), DeleteFile(path)]
+        elif kinds[path] is not PathKind.MISSING:
+            steps.append(DeleteFile(path))
+    return steps

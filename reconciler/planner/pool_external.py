@@ -19,6 +19,12 @@ def plan_external(case: PoolCase, record: ThinPool) -> Plan:
     if record.spec.state is not PoolState.ACTIVE:
         message = f"pool {case.name} is external: its owner decides whether it is there; remove `state` from the record"
         return find(case, Reason.INVALID_CHANGE, message)
+    if case.known is not None and not case.known.external:
+        message = (
+            f"pool {case.name} is this store's own: leave `external` out of its record, or "
+            f"`dm-reconciler forget pool {case.name}` first"
+        )
+        return find(case, Reason.INVALID_CHANGE, message)
     device = case.live.device
     if device is None or not device.info.live_table:
         return find(

@@ -23,7 +23,7 @@ from reconciler.model.units import Bytes, format_size, sectors
 from reconciler.planner.access import expected_transactions
 from reconciler.planner.cases import PoolCase
 from reconciler.planner.plan import Plan
-from reconciler.planner.pool_words import backings, contradiction, find, shape_of, whole_blocks
+from reconciler.planner.pool_words import backings, contradiction, find, shape_of, shown_size, whole_blocks
 
 
 def plan_missing(case: PoolCase, record: ThinPool) -> Plan:
@@ -57,6 +57,9 @@ def _conflict(case: PoolCase, record: ThinPool) -> str:
         if len(live.loops) > 1:
             loops = ", ".join(loop.path for loop in live.loops)
             return f"{word}: {wanted.path} is on several loops at once ({loops}), which corrupts it; detach all but one"
+        if live.loops and live.loops[0].offset:
+            loop = live.loops[0]
+            return f"{word}: {loop.path} shows {wanted.path} only from byte {loop.offset} on; detach that loop"
     return ""
 
 
@@ -105,15 +108,28 @@ def _obstacle(case: PoolCase, record: ThinPool) -> Plan | None:
                     case, Reason.CONFLICT, f"{word}: {format_size(wanted.size)} do not fit beside {wanted.path}"
                 )
             continue
-        if wanted.path in made or (case.known is not None and live.superblock is Superblock.POOL):
-            continue
-        full = _in_the_way(wanted, live, is_metadata=word == "metadata")
+        begun = case.known is not None and live.superblock is Superblock.POOL
+        if begun or wanted.path in made:
+            full = _not_as_begun(wanted, live, is_metadata=word == "metadata")
+        else:
+            full = _in_the_way(wanted, live, is_metadata=word == "metadata")
         if full:
             return find(case, Reason.CONFLICT, f"{word}: {full}; name another, or empty it yourself if it may be lost")
     block = sectors(record.spec.block_size)
     if whole_blocks(_size(record.spec.data, case.live.data), block) == 0:
         return find(case, Reason.CONFLICT, f"data: smaller than one block of {format_size(record.spec.block_size)}")
     return None
+
+
+def _not_as_begun(wanted: Backing, live: LiveBacking, *, is_metadata: bool) -> str:
+    """The store flushes what it is about to make: somebody may have been there first, or since."""
+    if not is_metadata:
+        return f"{wanted.path} carries {live.signature}, which the reconciler did not make" if live.signature else ""
+    if live.superblock is Superblock.OTHER:
+        return f"{wanted.path} begins with something that the reconciler did not make"
+    if live.superblock is Superblock.POOL and live.transaction_id:
+        return f"{wanted.path} holds a pool at transaction {live.transaction_id}, which the reconciler did not make"
+    return ""
 
 
 def _in_the_way(wanted: Backing, live: LiveBacking, *, is_metadata: bool) -> str:
@@ -160,7 +176,8 @@ def _make(wanted: Backing, live: LiveBacking, *, allocate: bool) -> list[Step]:
         return []
     if live.kind is PathKind.MISSING:
         return [MakeFile(wanted.file, wanted.size, allocate=allocate), AttachLoop(wanted.file)]
-    grow: list[Step] = [GrowFile(wanted.file, wanted.size, allocate=allocate)] if live.size < wanted.size else []
+    short = shown_size(live) < wanted.size
+    grow: list[Step] = [GrowFile(wanted.file, wanted.size, allocate=allocate)] if short else []
     return grow if live.loops else [*grow, AttachLoop(wanted.file)]
 
 
@@ -172,10 +189,17 @@ def _bring_back(case: PoolCase, record: ThinPool, known: KnownPool) -> Plan:
     lost = _lost(case, record, known)
     if lost:
         message = f"{lost}. Nothing is made in its place: bring it back (is its filesystem mounted?)"
-        return find(case, Reason.METADATA_MISMATCH, f"{message}, or `state: Absent` if it may be lost")
+        forget = f"if all in it may be lost, `dm-reconciler forget pool {case.name}`"
+        return find(case, Reason.METADATA_MISMATCH, f"{message}, or, {forget}")
     detached = [w.path for _, w, live in _pairs(case, record) if w.file is not None and not live.loops]
     shape: PoolShape = shape_of(record)
-    steps: list[Step] = [AttachLoop(path) for path in detached]
+    # A loop that lags behind its file would give a shorter table, whose resume fails.
+    steps: list[Step] = [
+        GrowFile(wanted.path, live.size, allocate=False)
+        for _, wanted, live in _pairs(case, record)
+        if wanted.file is not None and live.loops and shown_size(live) < live.size
+    ]
+    steps += [AttachLoop(path) for path in detached]
     steps.append(CheckMetadata(known.metadata))
     steps.append(ActivatePool(record.dm_name, known.uuid, shape, case.live.metadata.transaction_id or 0))
     if detached:

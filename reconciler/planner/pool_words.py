@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.model.condition import Condition, Reason
 from reconciler.model.knowledge import KnownPool
-from reconciler.model.live import LiveState
+from reconciler.model.live import LiveBacking, LiveState
 from reconciler.model.records import Backing, ThinPool
 from reconciler.model.status import PoolFailure, PoolStatus
 from reconciler.model.steps import PoolShape
@@ -46,6 +46,11 @@ def shape_of(record: ThinPool) -> PoolShape:
 def whole_blocks(size: Bytes, block: Sectors) -> Sectors:
     """The part of a data device that a pool can use."""
     return Sectors(sectors(size) // block * block)
+
+
+def shown_size(backing: LiveBacking) -> Bytes:
+    """What a pool could use of it now: a loop lags behind its file until it is told to look."""
+    return min((backing.size, *(loop.size for loop in backing.loops)))
 
 
 def known_from(case: PoolCase, record: ThinPool) -> KnownPool:

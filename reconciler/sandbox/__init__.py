@@ -30,8 +30,9 @@ def run(
     command: what to run; nothing means an interactive $SHELL. It starts in the caller's working directory with the
       caller's environment, standard streams (terminal, pipe or file, each as it is) and window size.
     share: directories that can be written, at the same path. All other files of the host are there, read-only; /tmp,
-      /run, /mnt, /srv, /var/tmp, /var/log and $HOME are empty and writable, and vanish with the kernel. This keeps
-      mistakes away from the host. It is no wall against malice: the kernel is a process of the caller's.
+      /run, /mnt, /srv, /var/tmp, /var/log and $HOME are empty and writable, /var/lib and /etc/lvm writable with what
+      they have; all of that vanishes with the kernel. This keeps mistakes away from the host. It is no wall against
+      malice: the kernel is a process of the caller's.
     memory: of the kernel, as 512M or 1G. It is taken as it is used.
     disks: files of the host that are /dev/ubda, /dev/ubdb, ... (at most 8) and outlive the kernel. The end of the
       command is a power cut to them: it syncs what it wants to keep.

@@ -25,8 +25,6 @@ SCRATCH: Final = (
     "/media",
     "/var/tmp",  # noqa: S108
     "/var/log",
-    "/etc/lvm/archive",
-    "/etc/lvm/backup",
 )
 # Hidden too, by the kernel's own.
 _HIDDEN: Final = (*SCRATCH, "/dev/shm")  # noqa: S108

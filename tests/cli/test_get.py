@@ -67,7 +67,8 @@ def test_a_name_that_fits_several_is_wrong_usage_and_tells_them(dm: Dm) -> None:
     [
         ("devices", "tank/dta", "there is no device tank/dta: did you mean tank/data?"),
         ("pools", "tnk", "there is no pool tnk: did you mean tank?"),
-        ("pools", "tank/data", "there is no pool tank/data: `dm-reconciler get pools` lists those that there are"),
+        ("pools", "tank/data", "tank/data is a device, not a pool: name it as that"),
+        ("pools", "xyzzy", "there is no pool xyzzy: `dm-reconciler get pools` lists those that there are"),
         ("devices", "xyzzy", "there is no device xyzzy: `dm-reconciler get devices` lists those that there are"),
     ],
 )

@@ -18,7 +18,7 @@ import pytest
 from reconciler import __version__
 from reconciler.cli.catalogue import COMMANDS
 from reconciler.cli.main import PROGRAM, cli, main
-from reconciler.kernel.protocol import HostFault
+from reconciler.model.faults import HostFault
 from reconciler.sandbox import SandboxError
 from reconciler.store.errors import StoreError
 from reconciler.telemetry.listen import ListenError
@@ -184,7 +184,7 @@ def test_a_shell_completes_commands_kinds_and_names(program: Program, dm: object
 
     def completed(words: str) -> list[str]:
         asked = {"_DM_RECONCILER_COMPLETE": "bash_complete", "COMP_CWORD": str(len(words.split(" ")) - 1)}
-        return program(COMP_WORDS=words, **asked).stdout.splitlines()
+        return program(COMP_WORDS=words, **asked).stdout.split()
 
     assert "complete" in program(_DM_RECONCILER_COMPLETE="bash_source").stdout
     assert completed("dm-reconciler de") == ["plain,describe"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from contextlib import redirect_stdout
 
+import click
 import pytest
 
-from reconciler.cli import output
 from reconciler.cli.output import Cell, Table, clean, print_table
 
 TABLE = Table(
@@ -22,47 +24,37 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    opened = Terminal()
-    monkeypatch.setattr("sys.stdout", opened)
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    return opened
+def shown(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """What the table is on a terminal of so many columns."""
+
+    def show(columns: int, *, colours: bool = False) -> str:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        if not colours:
+            monkeypatch.setenv("NO_COLOR", "1")
+        with redirect_stdout(Terminal()) as terminal:
+            print_table(TABLE)
+        return terminal.getvalue()
+
+    return show
 
 
 @pytest.mark.parametrize("columns", [200, 80, 60, 30, 10])
-def test_nothing_is_cut_however_narrow_the_terminal(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, columns: int
-) -> None:
-    monkeypatch.setenv("COLUMNS", str(columns))
-    monkeypatch.setenv("NO_COLOR", "1")
-    print_table(TABLE)
-    said = "".join(terminal.getvalue().split())
+def test_nothing_is_cut_however_narrow_the_terminal(shown: Callable[..., str], columns: int) -> None:
+    said = "".join(click.unstyle(shown(columns)).split())
     assert "a-name-that-is-long" in said
     assert said.count("x") == 40
 
 
-def test_side_by_side_where_it_fits_else_one_below_the_other(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "100")
-    print_table(TABLE)
-    assert len(terminal.getvalue().splitlines()) == 3
-    terminal.truncate(0)
-    monkeypatch.setenv("COLUMNS", "40")
-    print_table(TABLE)
-    assert "REASON   Busy\n" in output.click.unstyle(terminal.getvalue())
+def test_side_by_side_where_it_fits_else_one_below_the_other(shown: Callable[..., str]) -> None:
+    assert len(shown(100).splitlines()) == 3
+    assert "REASON   Busy\n" in click.unstyle(shown(40))
 
 
-def test_colours_are_for_terminals_that_want_them(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
-    print_table(TABLE)
-    assert "\x1b[31mBusy" in terminal.getvalue()
-    terminal.truncate(0)
-    monkeypatch.setenv("NO_COLOR", "1")
-    print_table(TABLE)
-    assert "\x1b[3" not in terminal.getvalue()
+def test_colours_are_for_terminals_that_want_them(shown: Callable[..., str]) -> None:
+    assert "\x1b[31mBusy" in shown(100, colours=True)
+    assert "\x1b[3" not in shown(100)
 
 
 def test_elsewhere_it_is_plain_aligned_text(capsys: pytest.CaptureFixture[str]) -> None:

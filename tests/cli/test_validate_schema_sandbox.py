@@ -63,7 +63,7 @@ def test_each_problem_is_a_line_on_stderr(manifests: Path, capsys: pytest.Captur
     code, out, err = validate(capsys, manifests)
     assert (code, out) == (3, "")
     assert [line.split(" ")[0] for line in err.splitlines()] == [f"{file}:12:26:", f"{file}:12:31:"]
-    assert "spec.size: not a binary unit: write 1GiB" in err
+    assert "spec.size: '1GB' is not a binary unit: write 1GiB" in err
 
 
 def test_what_is_not_there_is_invalid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

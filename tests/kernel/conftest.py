@@ -77,8 +77,8 @@ class Run:
     err: str
 
 
-def run(*words: str, check: bool = True, timeout: float = 60) -> Run:
-    done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=timeout)
+def run(*words: str, check: bool = True, timeout: float = 60, stdin: str | None = None) -> Run:
+    done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=timeout, input=stdin)
     if check and done.returncode:
         raise AssertionError(f"{' '.join(words)} ended with {done.returncode}: {done.stderr}{done.stdout}")
     return Run(done.returncode, done.stdout.strip(), done.stderr.strip())

@@ -24,6 +24,7 @@ from typing import Any
 import yaml
 
 from reconciler.kernel.libdm.device_mapper import LibDm
+from reconciler.model.live import DeviceInfo
 from tests.kernel.conftest import Run, remove_devices, run
 
 PATIENCE = 60.0
@@ -162,6 +163,66 @@ class House:
             if head == name and wanted <= set(rest.rstrip("}").split(",")):
                 return float(value)
         return 0.0
+
+    def info(self, name: str, pool: str = "tank") -> DeviceInfo | None:
+        return self.dm.info(self.dm_name(name, pool))
+
+    def node(self, name: str, pool: str = "tank") -> Path:
+        return Path("/dev/mapper", self.dm_name(name, pool))
+
+    def table(self, name: str, pool: str = "tank") -> str:
+        """The live table as dmsetup shows it; empty where there is none."""
+        info = self.info(name, pool)
+        return "" if info is None else " ".join(map(str, self.dm.table(info.name)))
+
+    def told(self, name: str, kind: str, reason: str, pool: str = "tank") -> bool:
+        """Whether an event of that type and reason was written about the device."""
+        return any((e["type"], e["reason"]) == (kind, reason) for e in self.events(self.key(name, pool)))
+
+    # What a test does
+
+    def have(self, name: str, reason: str = "Converged", pool: str = "tank", **spec: Any) -> dict[str, Any]:
+        """Declare that device in a file of its own, in the place of what was declared there, and wait."""
+        self.change(name, pool, **spec)
+        return self.wait(name, reason, pool)
+
+    def change(self, name: str, pool: str = "tank", **spec: Any) -> None:
+        """As `have`, without waiting for more than that the daemon has seen it."""
+        is_new = not self.status(name, pool)
+        loaded = "dm_reconciler_manifest_last_load_timestamp_seconds"
+        before = self.metric(loaded)
+        self.declare(self.device(name, pool, **spec), file=f"{pool}-{name}.yaml")
+        eventually(lambda: self.metric(loaded) > before, "the manifests are read again")
+        if not is_new:
+            self.look_again(1)  # until then, its status is that of the former record
+
+    def look_again(self, times: int = 2) -> None:
+        """Until the daemon has gone over every pool so many times more."""
+        pools = len(self.get("/api/v1/pools")["items"])
+        counted = "dm_reconciler_resync_duration_seconds_count"
+        wanted = self.metric(counted) + times * pools + 1  # the one under way may have begun before
+        eventually(lambda: self.metric(counted) >= wanted, "the daemon looks again")
+
+    @contextmanager
+    def asleep(self) -> Iterator[None]:
+        """The daemon does nothing meanwhile: a test makes a state of several steps, as a crash or a person leaves it."""
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.process.pid, signal.SIGCONT)
+
+    @contextmanager
+    def mounted(self, name: str, pool: str = "tank", *options: str) -> Iterator[Path]:
+        """The device, mounted meanwhile."""
+        point = self.root / f"on-{pool}-{name}"
+        point.mkdir(exist_ok=True)
+        run("mount", *options, str(self.node(name, pool)), str(point))
+        try:
+            yield point
+        finally:
+            run("umount", str(point))
 
     # Clean-up
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 MODULES: Final = "/usr/lib/uml/modules"
 # Directories whose contents stay to be seen while what is written to them is thrown away.
-_OVERLAID: Final = ("/var/lib",)
+_OVERLAID: Final = ("/var/lib", "/etc/lvm")
 
 
 def mount_kernel_filesystems() -> None:
@@ -42,7 +42,8 @@ def mount_directories(config: Config) -> None:
     for path in ("/run/lock", "/run/lvm", "/run/overlay", config["environment"]["HOME"]):
         os.makedirs(path, exist_ok=True)  # noqa: PTH103
     for path in _OVERLAID:
-        _overlay(path)
+        if os.path.isdir(path):  # noqa: PTH112
+            _overlay(path)
     if os.path.isdir("/lib/modules") and os.path.isdir(MODULES):  # noqa: PTH112
         mount(MODULES, "/lib/modules", "none", MS_BIND)  # where modprobe looks
     for path in sorted({*config["visible"], *config["share"]}):  # a parent sorts before what is in it

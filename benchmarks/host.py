@@ -1,0 +1,79 @@
+"""What the benchmarks share: a pool with many thins on tmpfs, made without udev, and time that was measured."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+ROOT = Path("/run/bench")
+
+
+def run(*words: str) -> str:
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+
+def seconds(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def median(work: Callable[[], object], times: int) -> float:
+    return statistics.median(seconds(work) for _ in range(times))
+
+
+def cpu_seconds(*pids: int) -> float:
+    """User and system time of these processes, of all their threads."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    total = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / ticks
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+
+
+def manifest(pool: str, devices: list[str], size: str = "4MiB") -> str:
+    """A file-backed pool with that many small devices."""
+    places = {
+        "data": {"file": str(ROOT / f"{pool}.data"), "size": "8GiB"},
+        "metadata": {"file": str(ROOT / f"{pool}.meta"), "size": "64MiB"},
+    }
+    documents = [_document("ThinPool", pool, places)]
+    documents += [_document("ThinDevice", name, {"pool": pool, "size": size}) for name in devices]
+    return yaml.safe_dump_all(documents)
+
+
+def _document(kind: str, name: str, spec: dict[str, object]) -> dict[str, object]:
+    return {"apiVersion": "dm-reconciler/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def await_true(ask: Callable[[], object], within: float) -> None:
+    end = time.monotonic() + within
+    while not ask():
+        if time.monotonic() > end:
+            raise TimeoutError(f"not so within {within:.0f} s")
+        time.sleep(0.001)
+
+
+@contextmanager
+def daemon(manifests: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The daemon with these manifests, until the block ends."""
+    log = ROOT / "log"
+    command = ["dm-reconciler", "run", "--manifests", str(manifests), "--state-dir", str(ROOT / "state"), *arguments]
+    with log.open("ab") as opened, subprocess.Popen(command, stdout=opened, stderr=opened) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(10)

@@ -1,0 +1,112 @@
+"""A pool's device and metadata as they are: suspended, half made, unknown, damaged, or not what the record says."""
+
+from __future__ import annotations
+
+from reconciler.model.condition import Condition, Reason
+from reconciler.model.live import LiveDevice
+from reconciler.model.records import ThinPool
+from reconciler.model.status import PoolFailure, PoolMode, PoolStatus
+from reconciler.model.steps import CancelDeferredRemove, Clear, KnowPool, LoadPool, PoolShape, RemovePool, Resume
+from reconciler.model.table import PoolTable, read_table
+from reconciler.planner.access import expected_transactions
+from reconciler.planner.cases import PoolCase
+from reconciler.planner.identity import lies_on_record
+from reconciler.planner.plan import Plan, Sign
+from reconciler.planner.pool_words import contradiction, find, known_from, repair_words, whole_blocks
+
+
+def plan_device(case: PoolCase, shape: PoolShape) -> Plan | None:
+    """The device itself: its tables and its suspension, each after its grace."""
+    device = case.live.device
+    if device is None:
+        return None
+    info = device.info
+    if not info.live_table:
+        # Loading a table here would let the kernel format metadata that has gone missing meanwhile. Without its
+        # shell the pool is missing, and comes back with all the checks of that row.
+        plan = find(case, Reason.TABLELESS_SHELL, f"pool {case.name} was created, and no table was loaded: removing it")
+        return after_grace(case, Sign.NO_TABLE, plan.but(RemovePool(info.name, info.uuid)))
+    if info.suspended:
+        return _resume(case, device, shape)
+    if info.inactive_table:
+        plan = find(case, Reason.INACTIVE_TABLE_LEFT, f"a table waits in the inactive slot of pool {case.name}")
+        return after_grace(case, Sign.INACTIVE_TABLE, plan.but(Clear(info.name)))
+    if info.deferred_remove:
+        plan = find(case, Reason.DEFERRED_REMOVE_PENDING, f"pool {case.name} is to vanish at its last close")
+        return plan.but(CancelDeferredRemove(info.name))
+    return None
+
+
+def _resume(case: PoolCase, device: LiveDevice, shape: PoolShape) -> Plan:
+    info = device.info
+    plan = find(case, Reason.POOL_SUSPENDED, f"pool {case.name} is suspended: all its devices are frozen with it")
+    if _too_short(case, device):
+        # A resume under a table that is too short fails, and leaves the pool suspended: load a good one first.
+        return after_grace(case, Sign.SUSPENDED, plan.but(LoadPool(info.name, shape)))
+    clear = (Clear(info.name),) if info.inactive_table else ()
+    return after_grace(case, Sign.SUSPENDED, plan.but(*clear, Resume(info.name)))
+
+
+def after_grace(case: PoolCase, sign: Sign, plan: Plan) -> Plan:
+    left = case.grace.left(sign)
+    if left <= 0:
+        return plan
+    message = f"{plan.condition.message}; it is left for {left:.1f} s more, as somebody may be at work"
+    return Plan(Condition(plan.reason, message, plan.condition.live), look_again=left)
+
+
+def _too_short(case: PoolCase, device: LiveDevice) -> bool:
+    table, known = read_table(device.table), case.known
+    if known is None or not isinstance(table, PoolTable):
+        return False
+    return table.length < whole_blocks(known.data_size, table.block)
+
+
+def plan_knowledge(case: PoolCase, record: ThinPool) -> Plan | None:
+    """A live pool of ours that the store does not know, or knows only as begun."""
+    status, known = case.live.status, case.known
+    if not isinstance(status, PoolStatus) or (known is not None and known.created):
+        return None
+    if record.spec.adopt:
+        return find(case, Reason.CONVERGED, "taken over").but(KnowPool(record.key, known_from(case, record)))
+    if case.ids is None:
+        return Plan(find(case, Reason.METADATA_MISMATCH, "reading the pool's thin ids").condition, needs_ids=True)
+    if status.transaction_id == 0 and not case.ids:
+        return find(case, Reason.CONVERGED, "as desired").but(KnowPool(record.key, known_from(case, record)))
+    message = (
+        f"pool {case.name} holds {len(case.ids)} thin ids at transaction {status.transaction_id}, and this store "
+        f"has never seen it: nothing is touched. `dm-reconciler import live` writes records for what is there; "
+        f"`dm-reconciler doctor --fix` shows what can be mended"
+    )
+    return find(case, Reason.METADATA_MISMATCH, message)
+
+
+def plan_health(case: PoolCase) -> Plan | None:
+    status = case.live.status
+    if status is None:
+        return find(case, Reason.POOL_UNHEALTHY, f"pool {case.name} did not tell its status")
+    if isinstance(status, PoolFailure) or status.mode in {PoolMode.RO, PoolMode.NEEDS_CHECK}:
+        return find(case, Reason.POOL_UNHEALTHY, repair_words(case, status))
+    if status.transaction_id in expected_transactions(case):
+        return None
+    expected = " or ".join(str(number) for number in sorted(expected_transactions(case)))
+    message = (
+        f"pool {case.name} is at transaction {status.transaction_id}, the store expects {expected}: somebody else "
+        f"changed it, or the store is an old copy. Nothing is created or deleted until `dm-reconciler doctor --fix`"
+    )
+    return find(case, Reason.METADATA_MISMATCH, message)
+
+
+def plan_contradiction(case: PoolCase, record: ThinPool) -> Plan | None:
+    """What a record cannot change about a pool that exists."""
+    words = contradiction(case, record)
+    if words:
+        return find(case, Reason.INVALID_CHANGE, f"{words}; put it back in the record, or make a new pool")
+    table = read_table(case.live.device.table) if case.live.device else None
+    if isinstance(table, PoolTable) and not lies_on_record(case.live, table):
+        message = (
+            f"the live pool lies on {table.metadata} and {table.data}, which are not what the record's paths lead to "
+            f"now ({case.live.metadata.devno} and {case.live.data.devno}): a file was replaced, or a device moved"
+        )
+        return find(case, Reason.METADATA_MISMATCH, message)
+    return None
