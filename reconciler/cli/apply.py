@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import sys
 import threading
@@ -59,6 +60,7 @@ def command(
     """
     prune = PruneRules(delay=rest["prune_delay"], allow_mass=bool(rest["allow_mass_prune"]))
     settings = Settings(grace=rest["suspend_grace"], prune=prune)
+    logging.getLogger("reconciler").addHandler(logging.NullHandler())  # what it would log is shown as it happens
     once = Once(manifests, state_dir, node, names, timeout, settings)
     try:
         result = apply_once(once, Shown())
@@ -77,6 +79,9 @@ class Shown:
 
     def found(self, key: Key, condition: Condition) -> None:
         self._say(f"{key}: {condition.reason}: {condition.message}")
+
+    def warned(self, key: Key, text: str) -> None:
+        self._say(f"{key}: {text}")
 
     def step(self, key: Key, step: Step) -> None:
         for line in commands_of(step):

@@ -7,7 +7,6 @@ of it. Devices that did not change since they converged are not planned again.
 from __future__ import annotations
 
 import errno
-import logging
 import random
 from collections.abc import Iterable
 
@@ -33,12 +32,9 @@ from reconciler.planner.device import plan_device
 from reconciler.planner.plan import Plan
 from reconciler.planner.pool import plan_pool
 from reconciler.store.store import Store
-from reconciler.telemetry.logs import about
 
 _ROUNDS = 12
 """Plans for one key in one pass: each round must lead on, so that this is never reached but by a bug or an adversary."""
-
-_log = logging.getLogger(__name__)
 
 
 class PoolReconciler:
@@ -71,6 +67,8 @@ class PoolReconciler:
         self._desired = Desired()
         self._access: PoolAccess | None = None
         self._unsettled: set[Key] = set()
+        self._failed_steps: tuple[Step, ...] = ()
+        """The pool's, when one of them did not work: not tried again before their time, however often it is looked at."""
         self._pool = self._pool_case()
 
     def key_of(self, dm_name: str) -> Key | None:
@@ -86,7 +84,7 @@ class PoolReconciler:
             whole = True
         trouble = self._viewer.look(desired, due, whole=whole)
         pool = self._gatherer.pool_case(desired, self._viewer.world, trouble)
-        if whole or trouble or self._viewer.pool_changed:
+        if self._viewer.take_pool_changed() or whole or trouble:
             pool = self._reconcile_pool(pool)
         self._pool = pool
         access = access_to(pool)
@@ -100,6 +98,7 @@ class PoolReconciler:
     def _take_over(self, desired: Desired) -> None:
         """New records: everything is looked at anew, and who has lost its record is noted, with when."""
         self._desired, self._access = desired, None
+        self._failed_steps = ()
         for device in self._store.known_devices(self._key.pool).values():
             recorded = desired.device(device.key) is not None
             if recorded or device.gone_since is None:
@@ -124,10 +123,14 @@ class PoolReconciler:
         outcome: Outcome = Done()
         for _ in range(_ROUNDS):
             plan = plan_pool(case)
-            if plan.needs_ids and self._viewer.read_ids(self._desired):
-                case = self._pool = self._pool_case()
-                continue
+            if plan.needs_ids:
+                if self._viewer.read_ids(self._desired):
+                    case = self._pool = self._pool_case()
+                    continue
+                plan = self._without_ids(plan)
             outcome = self._after(plan)
+            if plan.steps and plan.steps == self._failed_steps and self._queue.hold(self._key):
+                return case  # what is said of it stands until its next try
             self._record_pool(case, plan.condition)
             if not self._may_act(self._key, plan):
                 break
@@ -136,6 +139,7 @@ class PoolReconciler:
             if ran.failed is not None and ran.fault is not None:
                 condition = condition_of(plan.condition, ran.failed, ran.fault)
                 self._record_pool(case, condition)
+                self._failed_steps = tuple(plan.steps)
                 outcome = _retry(condition)
                 break
         self._queue.finish(self._key, outcome)
@@ -155,44 +159,41 @@ class PoolReconciler:
     # A device
 
     def _reconcile_device(self, key: Key) -> Outcome:
-        first_fault: Condition | None = None
+        fault: Condition | None = None
         learned: set[int] = set()
         outcome: Outcome = Done()
         for _ in range(_ROUNDS):
             case = self._device_case(key)
             plan = plan_device(case)
-            if plan.needs_ids and self._viewer.read_ids(self._desired):
-                continue
+            if plan.needs_ids:
+                if self._viewer.read_ids(self._desired):
+                    continue
+                plan = self._without_ids(plan)
             if self._viewer.wants_holders(case, plan) and self._viewer.look_at_holders(case):
                 continue
-            if first_fault is not None and case.intent is None:
-                return self._end(case, first_fault, _retry(first_fault))
             outcome = self._after(plan)
-            self._record_device(case, first_fault or plan.condition)
-            if not self._may_act(key, plan):
+            self._record_device(case, fault or plan.condition)
+            # After a fault only what it left half done is gone on with: it is undone, and the rest is tried later.
+            if not self._may_act(key, plan) or (fault is not None and case.intent is None):
                 break
             ran = self._act(key, plan)
             if ran.failed is None or ran.fault is None or self._learn(key, ran.failed, ran.fault, learned):
                 continue
-            if first_fault is not None:
-                return self._end(self._device_case(key), first_fault, _retry(first_fault))
-            first_fault = condition_of(plan.condition, ran.failed, ran.fault)
-            outcome = _retry(first_fault)
-        return self._settle(key, outcome)
+            if fault is not None:
+                break
+            fault = condition_of(plan.condition, ran.failed, ran.fault)
+        self._settle(key)
+        return outcome if fault is None else _retry(fault)
 
     def _device_case(self, key: Key) -> DeviceCase:
         return self._gatherer.device_case(key, self._desired, self._viewer.world, self._pool)
 
-    def _end(self, case: DeviceCase, condition: Condition, outcome: Outcome) -> Outcome:
-        self._record_device(case, condition)
-        return self._settle(case.key, outcome)
-
-    def _settle(self, key: Key, outcome: Outcome) -> Outcome:
+    def _settle(self, key: Key) -> None:
+        """Who is as desired is not planned again before something changes."""
         if self._recorder.is_converged(key):
             self._unsettled.discard(key)
         else:
             self._unsettled.add(key)
-        return outcome
 
     def _learn(self, key: Key, step: Step, fault: HostFault, learned: set[int]) -> bool:
         """What some faults teach, so that the next plan is another one. True if it is worth planning again at once."""
@@ -212,7 +213,7 @@ class PoolReconciler:
         if intent is None:
             return
         message = f"thin id {step.thin_id} of pool {key.pool} is somebody else's: taking the next one"
-        _log.warning("%s", message, extra=about(key, reason=Reason.LEAKED_THIN_ID))
+        self._recorder.warn(key, Reason.LEAKED_THIN_ID, message)
         self._store.apply(NoteTaken(key, step.thin_id))
         self._store.apply(Abandon(key, intent.transaction_id))
         self._viewer.know_id(step.thin_id)
@@ -233,12 +234,20 @@ class PoolReconciler:
         asked_for = self._only is None or key in self._only
         return bool(plan.steps) and asked_for and not self._settings.observe_only
 
+    def _without_ids(self, plan: Plan) -> Plan:
+        """It cannot be decided: say why."""
+        why = self._viewer.ids_trouble or self._viewer.trouble or "the pool is in no state to tell them"
+        message = f"{plan.condition.message}; but the thin ids of pool {self._key} cannot be read: {why}"
+        return plan.under(Reason.KERNEL_ERROR, message)
+
     def _after(self, plan: Plan) -> Outcome:
+        if plan.reason is Reason.KERNEL_ERROR:
+            return Retry(ERROR_MOST)
         return Done() if plan.look_again is None else LookAgain(plan.look_again)
 
     def _act(self, key: Key, plan: Plan) -> Ran:
         if plan.warning:
-            _log.warning("%s", plan.warning, extra=about(key, reason=plan.reason))
+            self._recorder.warn(key, plan.reason, plan.warning)
         ran = self._executor.run(key, plan.steps)
         self._viewer.follow(ran.done)
         if any(isinstance(step, HostStep) for step in plan.steps):

@@ -38,6 +38,7 @@ class WorkQueue:
         self._changed = threading.Condition()
         self._due: dict[str, dict[Key, float]] = {}
         self._tries: dict[Key, int] = {}
+        self._not_before: dict[Key, float] = {}
         self._stopped = False
 
     def add(self, key: Key, after: float = 0.0) -> None:
@@ -56,9 +57,9 @@ class WorkQueue:
         """Turn what became of a key into when it is due again."""
         match outcome:
             case Done():
-                self._tries.pop(key, None)
+                self._forget_tries(key)
             case LookAgain(seconds):
-                self._tries.pop(key, None)
+                self._forget_tries(key)
                 self.add(key, seconds)
             case Retry(most):
                 tries = self._tries.get(key, 0)
@@ -66,10 +67,22 @@ class WorkQueue:
                 self._watcher.retry()
                 # Jitter, so that pools that failed together do not try together for ever.
                 delay = min(most, FIRST_RETRY * 2 ** min(tries, 20)) * self._rng.uniform(0.75, 1.25)
+                self._not_before[key] = self._clock.now() + delay
                 self.add(key, delay)
 
     def is_backing_off(self, key: Key) -> bool:
         return key in self._tries
+
+    def hold(self, key: Key) -> bool:
+        """Whether its next try is still to come. It then is due at that time, though it was due for a look before."""
+        left = self._not_before.get(key, 0.0) - self._clock.now()
+        if left > 0:
+            self.add(key, left)
+        return left > 0
+
+    def _forget_tries(self, key: Key) -> None:
+        self._tries.pop(key, None)
+        self._not_before.pop(key, None)
 
     def take(self, pool: str, timeout: float | None = None) -> set[Key]:
         """All keys of the lane that are due; waits until there is one. Empty after the timeout, or when stopped."""

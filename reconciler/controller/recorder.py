@@ -36,6 +36,8 @@ class Progress(Protocol):
 
     def healed(self, key: Key, reason: Reason, seconds: float) -> None: ...
 
+    def warned(self, key: Key, text: str) -> None: ...
+
     def step(self, key: Key, step: Step) -> None: ...
 
     def failed(self, key: Key, step: Step, fault: HostFault) -> None: ...
@@ -118,6 +120,11 @@ class Recorder:
         self._store.add_event(Event(key, kind, reason, message, time=self._clock.wall(), seconds=seconds))
 
     # Steps: what the executor tells.
+
+    def warn(self, key: Key, reason: Reason, text: str) -> None:
+        _log.warning("%s", text, extra=about(key, reason=reason))
+        if self._progress is not None:
+            self._progress.warned(key, text)
 
     def begun(self, key: Key, step: Step) -> None:
         if isinstance(step, HostStep) and step.deadline >= LONG:

@@ -13,7 +13,7 @@ from reconciler.kernel.pool_lock import PoolLocked
 from reconciler.kernel.port import PoolPort
 from reconciler.model.condition import Reason
 from reconciler.model.faults import HostFault
-from reconciler.model.live import LookRequest, ThinEntry
+from reconciler.model.live import LookRequest, PoolLook, ThinEntry
 from reconciler.model.names import Key
 from reconciler.model.status import PoolStatus
 from reconciler.model.steps import CreateSnapshot, CreateThin, DeleteThin, Step
@@ -36,13 +36,15 @@ class Viewer:
         self.world = World()
         self.trouble = ""
         """Why the pool cannot be looked at; empty while it can."""
-        self.pool_changed = False
+        self.ids_trouble = ""
+        """Why the thin ids could not be read when they were last asked for."""
         self._port = port
         self._gatherer = gatherer
         self._clock = clock
         self._settings = settings
         self._scope: Scope | None = None
         self._changed: set[Key] = set()
+        self._pool_changed = False
         self._held_until = 0.0
         self._ids_cost = 0.0
         self._ids_mark: tuple[int, int] | None = None
@@ -72,6 +74,11 @@ class Viewer:
     def take_changed(self) -> set[Key]:
         """The devices that changed since this was last asked."""
         changed, self._changed = self._changed, set()
+        return changed
+
+    def take_pool_changed(self) -> bool:
+        """Whether the pool itself changed since this was last asked."""
+        changed, self._pool_changed = self._pool_changed, False
         return changed
 
     def read_ids(self, desired: Desired) -> bool:
@@ -125,13 +132,17 @@ class Viewer:
         except HostFault as fault:
             self.trouble = str(fault)
         else:
-            before = self.world.pool
-            changed = self.world.absorb(look, self._clock.now())
-            by_name = self._scope.by_name if self._scope is not None else {}
-            self._changed |= {by_name[name] for name in changed if name in by_name}
-            self.pool_changed = self.world.pool != before
-            self.trouble = ""
+            self._absorb(look)
         return not self.trouble
+
+    def _absorb(self, look: PoolLook) -> None:
+        before = self.world.pool
+        changed = self.world.absorb(look, self._clock.now())
+        by_name = self._scope.by_name if self._scope is not None else {}
+        self._changed |= {by_name[name] for name in changed if name in by_name}
+        self._pool_changed |= self.world.pool != before
+        self.ids_trouble = look.ids_trouble
+        self.trouble = ""
 
     def _watch(self, desired: Desired) -> None:
         scope = self._gatherer.scope(desired)

@@ -29,6 +29,12 @@ def above(devno: Devno) -> list[str]:
     return sorted(set(names))
 
 
+def node(devno: Devno) -> str:
+    """The path in /dev: /dev/mapper/NAME of a dm device, /dev/NAME of any other. udev's /dev/block is not always there."""
+    folder = "/dev/mapper" if (sysfs(devno) / "dm").exists() else "/dev"
+    return f"{folder}/{name_of(devno)}"
+
+
 def processes(devno: Devno) -> list[str]:
     """`dd (pid 412)` for each process, but this one, that has a node of the device open."""
     return [f"{_command(pid)} (pid {pid})" for pid in all_processes() if pid != os.getpid() and _has_open(pid, devno)]

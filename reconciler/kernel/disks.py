@@ -16,6 +16,9 @@ class HostDisks:
     def kind(self, path: str) -> tuple[PathKind, Bytes, Devno | None]:
         return files.kind(path)
 
+    def node(self, devno: Devno) -> str:
+        return blockdev.node(devno)
+
     def file_facts(self, path: str) -> tuple[Bytes, Bytes]:
         return files.file_facts(path)
 

@@ -57,6 +57,10 @@ def resume(name: str) -> str:
     return _line("resume", name)
 
 
+def resume_unfrozen(name: str) -> str:
+    return _line("resume", "--noflush", "--nolockfs", name)
+
+
 def suspend(name: str) -> str:
     return _line("suspend", name)
 

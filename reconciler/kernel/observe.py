@@ -30,7 +30,7 @@ from reconciler.model.live import (
     Watched,
 )
 from reconciler.model.status import PoolFailure, PoolStatus, read_pool_status, read_thin_status
-from reconciler.model.table import Devno, Table
+from reconciler.model.table import Devno, Table, parse_devno
 
 _TURNS: Final = 10
 """Looks in which each device is looked at thoroughly once."""
@@ -70,16 +70,16 @@ class Observer:
             request = replace(request, names=None, thorough=True)
         listing = {listed.name: listed for listed in self._kernel.dm.list_all()}
         thorough = request.thorough or self._turn == 0
-        pool = self._look_at_pool(listing, thorough=thorough or request.names is not None)
+        pool = self._look_at_pool(listing, thorough=thorough)
         quiet = bool(pool.suspended_below) or pool.device is None or pool.device.info.suspended
         changed, gone = self._look_at_devices(listing, pool, request, quiet=quiet)
         if thorough:
             self._protected = self._look_at_protected()
         if request.names is None:
             self._turn = (self._turn + 1) % _TURNS
-        ids = self._read_ids(pool) if request.ids and not quiet else None
         self._first = False
-        return PoolLook(pool, changed, gone, first, ids, self._protected)
+        seen = PoolLook(pool, changed, gone, first, protected=self._protected)
+        return self._with_ids(seen) if request.ids and not quiet else seen
 
     # The pool
 
@@ -221,6 +221,13 @@ class Observer:
 
     # The ids
 
+    def _with_ids(self, look: PoolLook) -> PoolLook:
+        """What else was seen is told also where the ids cannot be read."""
+        try:
+            return replace(look, ids=self._read_ids(look.pool))
+        except HostFault as fault:
+            return replace(look, ids_trouble=str(fault))
+
     def _read_ids(self, pool: LivePool) -> ThinIds | None:
         """All thin ids, through a metadata snapshot that is released whatever happens.
 
@@ -235,7 +242,7 @@ class Observer:
             dm.message(name, "release_metadata_snap")
         dm.message(name, "reserve_metadata_snap")
         try:
-            node = f"/dev/block/{table[0].params.split()[0]}"
-            return self._kernel.tools.thin_ls(node, live=True)
+            metadata = parse_devno(table[0].params.split()[0])
+            return None if metadata is None else self._kernel.tools.thin_ls(self._kernel.disks.node(metadata), live=True)
         finally:
             dm.message(name, "release_metadata_snap")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -10,7 +11,7 @@ from reconciler.kernel.basics import activate, confirm_table, remove, require
 from reconciler.kernel.perform_disks import DISK_STEPS
 from reconciler.kernel.perform_pool import POOL_STEPS
 from reconciler.kernel.protocol import Kernel, Mkfs
-from reconciler.model.faults import Unconfirmed
+from reconciler.model.faults import HostFault, Unconfirmed
 from reconciler.model.steps import (
     Activate,
     CancelDeferredRemove,
@@ -44,8 +45,15 @@ def _activate(kernel: Kernel, step: Activate) -> str:
 
 
 def _load(kernel: Kernel, step: Load) -> str:
+    live = kernel.dm.table(step.subject)
+    is_dead = bool(live) and all(target.type == "error" for target in live)
     kernel.dm.load(step.subject, (step.table,), read_only=step.read_only)
-    kernel.dm.resume(step.subject)
+    try:
+        kernel.dm.resume(step.subject, freeze=not is_dead)
+    except HostFault:
+        with contextlib.suppress(HostFault):  # the first fault is the one that tells
+            kernel.dm.clear(step.subject)
+        raise
     confirm_table(kernel, "load", step.subject, step.table)
     return ""
 

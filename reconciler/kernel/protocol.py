@@ -45,10 +45,11 @@ class DeviceMapper(Protocol):
     def load(self, name: str, table: Table, *, read_only: bool = False) -> None:
         """Into the inactive slot. ENODATA: the thin id is not in the pool. EINVAL: refused by the target."""
 
-    def resume(self, name: str, *, hidden: bool = False) -> None:
+    def resume(self, name: str, *, hidden: bool = False, freeze: bool = True) -> None:
         """Swap in a waiting table if there is one, and let I/O go on; waits for udev, with a deadline.
 
-        `hidden` asks udev's rules to leave the device alone: no links, no scanning.
+        `hidden` asks udev's rules to leave the device alone: no links, no scanning. A swap first freezes what is
+        mounted on it and flushes, unless told not to: over a dead table that fails with EIO.
         """
 
     def suspend(self, name: str) -> None:
@@ -74,6 +75,9 @@ class Disks(Protocol):
 
     def kind(self, path: str) -> tuple[PathKind, Bytes, Devno | None]:
         """What is there (links followed), its size, and a block device's number. MISSING is no error."""
+
+    def node(self, devno: Devno) -> str:
+        """The path in /dev of a block device, also where udev makes no /dev/block."""
 
     def file_facts(self, path: str) -> tuple[Bytes, Bytes]:
         """(allocated on disk, free in its filesystem) of a file, or of the folder where it would be made."""

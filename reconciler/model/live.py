@@ -198,5 +198,7 @@ class PoolLook:
     """The worker's first: what is not in `devices` is not there."""
     ids: ThinIds | None = None
     """None: not asked for, or the pool could not tell."""
+    ids_trouble: str = ""
+    """Why the ids could not be read, where that is known."""
     protected: frozenset[Devno] = frozenset()
     """Devices that the daemon itself stands on (root, swap, its state): never suspended."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,6 +82,20 @@ def paused(house: House, record: Record, *devices: Record) -> Iterator[None]:
     house.wait_pool("Paused", pool=name)
     yield
     house.declare(record, *devices, file=file)
+
+
+@contextmanager
+def stopped(house: House) -> Iterator[None]:
+    """The daemon does not get to run meanwhile, so that a test can make a state that would heal before it is whole.
+
+    What is asked of it just afterwards may be from before: wait for what changed in the world first.
+    """
+    assert house.process is not None
+    house.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        house.process.send_signal(signal.SIGCONT)
 
 
 def put_down(house: House, pool: str, *devices: str) -> None:

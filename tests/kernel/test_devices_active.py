@@ -47,8 +47,8 @@ def held_open(node: Path) -> Iterator[None]:
 def test_a_removed_device_is_activated_again_with_its_data(house: House) -> None:
     house.have("gone")
     write(house.node("gone"), "what was written")
-    heals = house.metric("dm_reconciler_heals_total", reason="InactiveButDesiredActive", result="success")
-    drift = house.metric("dm_reconciler_drift_detected_total", reason="InactiveButDesiredActive")
+    heals = house.metric("dm_reconciler_heals_total", kind="ThinDevice", reason="InactiveButDesiredActive", result="success")
+    drift = house.metric("dm_reconciler_drift_detected_total", kind="ThinDevice", reason="InactiveButDesiredActive")
     run("dmsetup", "remove", "--retry", house.dm_name("gone"))
     eventually(lambda: house.info("gone"), "it is back")
     house.wait("gone", live="Active")
@@ -57,9 +57,9 @@ def test_a_removed_device_is_activated_again_with_its_data(house: House) -> None
     assert warning in house.tail()
     assert house.told("gone", "Found", "InactiveButDesiredActive")
     eventually(lambda: house.told("gone", "Healed", "InactiveButDesiredActive"), "it is told")
-    now = house.metric("dm_reconciler_drift_detected_total", reason="InactiveButDesiredActive")
+    now = house.metric("dm_reconciler_drift_detected_total", kind="ThinDevice", reason="InactiveButDesiredActive")
     assert now == drift + 1
-    now = house.metric("dm_reconciler_heals_total", reason="InactiveButDesiredActive", result="success")
+    now = house.metric("dm_reconciler_heals_total", kind="ThinDevice", reason="InactiveButDesiredActive", result="success")
     assert now == heals + 1
 
 

@@ -18,6 +18,7 @@ from tests.kernel.pools import (
     paused,
     pool_status,
     put_down,
+    stopped,
     table,
 )
 
@@ -74,10 +75,10 @@ def test_a_paused_pool_is_left_as_it_is_and_taken_up_again(house: House, tank: s
 
 def test_a_pool_without_a_table_is_made_whole(house: House, tank: str) -> None:
     uuid = dmsetup("info", "--columns", "--noheadings", "--options", "uuid", tank)
-    with paused(house, house.pool(), house.device("a")):
+    with stopped(house):
         put_down(house, "tank", "a")
         dmsetup("create", tank, "--uuid", uuid, "--notable")
-    house.wait("a")
+    eventually(lambda: exists(house, house.dm_name("a")), "its device is back")
     house.wait_pool()
     assert "thin-pool" in table(tank)
     assert any(event["reason"] == "TablelessShell" for event in house.events(tank))

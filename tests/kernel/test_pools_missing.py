@@ -20,8 +20,8 @@ from tests.kernel.pools import (
     loops_on,
     overwrite,
     passes,
-    paused,
     put_down,
+    stopped,
     write,
 )
 
@@ -51,7 +51,7 @@ def data(house: House) -> Iterator[str]:
 @contextmanager
 def _down(house: House) -> Iterator[None]:
     """The pool is down while this is prepared; then it is the daemon's turn."""
-    with paused(house, house.pool(), house.device("a")):
+    with stopped(house):
         put_down(house, "tank", "a")
         yield
 
@@ -71,9 +71,9 @@ def _left_alone(house: House, reason: str, words: str) -> None:
 
 @pytest.mark.usefixtures("data")
 def test_a_pool_that_was_removed_comes_back_with_its_devices(house: House) -> None:
-    put_down(house, "tank", "a")
-    eventually(lambda: exists(house, house.dm_name("a")), "the device is back")
-    house.wait("a")
+    with _down(house):
+        pass
+    _is_back(house)
     assert f'device "{house.dm_name("a")}" is recorded as Active but is not active' in house.tail()
 
 
@@ -82,7 +82,7 @@ def test_detached_loops_are_attached_again(house: House) -> None:
     with _down(house):
         detach_loops(house, "tank")
         assert not loops_on(_metadata(house))
-    house.wait("a")
+    _is_back(house)
     assert len(loops_on(_metadata(house))) == 1
     assert any(event["reason"] == "LoopDetached" for event in house.events(house.prefix + "tank"))
 
@@ -147,11 +147,11 @@ def test_an_older_copy_of_the_metadata_is_not_used(house: House) -> None:
     older, newest = house.root / "older", house.root / "newest"
     with _down(house):
         shutil.copy(_metadata(house), older)
-    house.wait("a")
+    _is_back(house)
     devices = (house.device("a"), house.device("since"))
     house.declare(house.pool(), *devices, file=f"{house.prefix}tank.yaml")
     house.wait("since")
-    with paused(house, house.pool(), *devices):
+    with stopped(house):
         put_down(house, "tank", "a", "since")
         detach_loops(house, "tank")
         shutil.copy(_metadata(house), newest)
@@ -173,6 +173,8 @@ def test_damaged_metadata_stops_with_the_words_that_repair_it(house: House) -> N
             overwrite(_metadata(house), skip=block, source="/dev/urandom")
         damaged = checksum(_metadata(house))
     _left_alone(house, "PoolUnhealthy", f"thin_repair -i {_metadata(house)} -o NEW")
+    tried = house.metric("dm_reconciler_actions_total", action="thin_check", result="error")
+    assert tried < 10, "it is tried less and less often"
     assert checksum(_metadata(house)) == damaged
     _put_back(house, before)
 
@@ -193,6 +195,11 @@ def test_a_file_that_grew_beside_is_used_whole(house: House) -> None:
         detach_loops(house, "tank")
         run("truncate", "--size", "300M", str(house.root / "tank.data"))
     house.wait_pool(dataSizeBytes=300 * MIB)
+
+
+def _is_back(house: House) -> None:
+    eventually(lambda: exists(house, house.dm_name("a")), "the device is back")
+    house.wait("a")
 
 
 def _put_back(house: House, copy: Path) -> None:

@@ -20,7 +20,6 @@ from tests.kernel.pools import (
     overwrite,
     passes,
     pool_status,
-    put_down,
     table,
     write,
 )
@@ -29,7 +28,7 @@ from tests.kernel.pools import (
 @pytest.fixture(scope="module")
 def house() -> Iterator[House]:
     with a_house() as house:
-        house.start("--suspend-grace", "1s")
+        house.start("--suspend-grace", "1s", "--resync", "2s")
         yield house
 
 
@@ -62,7 +61,7 @@ def _refused(house: House, pool: Record, words: str) -> None:
     said = house.wait_pool("Conflict", name)
     assert words in said["message"]
     house.wait("a", "WaitingForPool", pool=name)
-    passes(house)
+    passes(house, 1)
     assert not exists(house, house.prefix + name)
 
 
@@ -183,7 +182,7 @@ def test_a_pool_of_somebody_else_is_left_alone_until_the_record_adopts_it(house:
     house.declare(on_disks, file=f"{name}.yaml")
     said = house.wait_pool("MetadataMismatch", name)
     assert "adopt: true" in said["message"]
-    passes(house)
+    passes(house, 1)
     assert not exists(house, pool)
     assert checksum(metadata) == superblock
 
@@ -225,5 +224,3 @@ def test_the_loop_of_a_file_that_is_attached_already_is_used(house: House) -> No
     house.wait("a", pool=name)
     number = os.stat(loop).st_rdev  # noqa: PTH116  # a Path's stat is the same call
     assert f"{os.major(number)}:{os.minor(number)}" == table(house.prefix + name).split()[4]
-    put_down(house, name, "a")
-    house.wait("a", pool=name)

@@ -150,9 +150,12 @@ class LibDm:
                 task.set(self._functions.dm_task_set_ro(task.handle))
             task.run()
 
-    def resume(self, name: str, *, hidden: bool = False) -> None:
-        _show(dmsetup.resume, name)
+    def resume(self, name: str, *, hidden: bool = False, freeze: bool = True) -> None:
+        _show(dmsetup.resume if freeze else dmsetup.resume_unfrozen, name)
         with Task(self._library, TaskType.RESUME, "resume", name) as task, self._cookies.around(task, hidden=hidden):
+            if not freeze:
+                task.set(self._functions.dm_task_no_flush(task.handle))
+                task.set(self._functions.dm_task_skip_lockfs(task.handle))
             task.run()
 
     def suspend(self, name: str) -> None:

@@ -111,6 +111,7 @@ FUNCTIONS: Final[Mapping[str, tuple[tuple[Any, ...], Any]]] = {
     "dm_task_set_newname": ((_TASK, c_char_p), c_int),
     "dm_task_set_ro": ((_TASK,), c_int),
     "dm_task_set_sector": ((_TASK, c_uint64), c_int),
+    "dm_task_skip_lockfs": ((_TASK,), c_int),
     "dm_task_set_uuid": ((_TASK, c_char_p), c_int),
     "dm_task_update_nodes": ((), None),
     "dm_udev_complete": ((c_uint32,), c_int),
@@ -148,6 +149,7 @@ class Functions:
     dm_task_set_newname: Callable[[Handle, bytes], int]
     dm_task_set_ro: Callable[[Handle], int]
     dm_task_set_sector: Callable[[Handle, int], int]
+    dm_task_skip_lockfs: Callable[[Handle], int]
     dm_task_set_uuid: Callable[[Handle, bytes], int]
     dm_task_update_nodes: Callable[[], None]
     dm_udev_complete: Callable[[int], int]

@@ -1,0 +1,55 @@
+# Works on a fresh machine: every target begins with `make setup`, which is quick once it has been done.
+
+PYTHON ?= python3
+PY := .venv/bin/python
+# Text goes out as it comes, also into a pipe.
+export PYTHONUNBUFFERED := 1
+
+# In a kernel of its own, as an ordinary process: no privileges, nothing of this host is touched.
+SANDBOX := $(PY) -m reconciler.sandbox
+DEMO_SECONDS := 300
+MINUTES ?= 30
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-unit test-kernel lint format bench soak shell clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
+
+setup: ## what the others begin with: .venv, and system packages that are missing
+	@$(PYTHON) -m tools.setup
+
+demo: setup ## two minutes: a throw-away kernel, the daemon, and everything that breaks and is healed
+	@$(SANDBOX) --timeout $(DEMO_SECONDS) -- $(PY) -m demo
+
+test: setup ## all tests, those on a real kernel in the sandbox (KERNEL=host: on this host's kernel, as root)
+	@$(PY) -m tools.run_tests all $(ARGS)
+
+test-unit: setup ## only what needs no kernel; ARGS="-k suspended" goes to pytest
+	@$(PY) -m tools.run_tests unit $(ARGS)
+
+test-kernel: setup ## only what needs a real kernel
+	@$(PY) -m tools.run_tests kernel $(ARGS)
+
+lint: setup ## ruff, mypy, and the layers that may import each other
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+	.venv/bin/lint-imports
+
+format: setup ## let ruff write the files as it wants them
+	$(PY) -m ruff check --fix
+	$(PY) -m ruff format
+
+bench: setup ## measure it, in the sandbox
+	@$(SANDBOX) --mem 2G -- $(PY) benchmarks/run.py $(ARGS)
+
+soak: setup ## break things at random for MINUTES=30, and see that each is healed and nothing grows
+	@$(SANDBOX) -- $(PY) -m demo.soak --minutes $(MINUTES) $(ARGS)
+
+shell: setup ## a root shell in the sandbox
+	@$(SANDBOX)
+
+clean: ## remove .venv and everything that was generated
+	@$(PYTHON) -m tools.clean

@@ -1,0 +1,113 @@
+"""The whole demo: made from nothing, broken seven times, healed seven times. Exits with 0 only if all of it held."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+import urllib.error
+from pathlib import Path
+from subprocess import TimeoutExpired
+from typing import Final
+
+from demo.daemon import Daemon, NotSo, until
+from demo.kernel import is_live, shell, write_letters
+from demo.scenes import SCENES, Scene
+from demo.screen import Outcome, Screen
+from demo.stage import MOUNTED, Stage
+
+MANIFESTS: Final = Path(__file__).parents[1] / "manifests"
+FOLDER: Final = Path("/tmp/demo")  # noqa: S108 - the sandbox's own
+GRACE: Final = "2s"
+MEBIBYTES: Final = 8
+EXPECTED: Final = (NotSo, OSError, TimeoutExpired, urllib.error.URLError, KeyError)
+
+
+def main() -> int:
+    if "User Mode Linux" not in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
+        print("the demo removes every device-mapper device that it sees: run it with `make demo`, in a sandbox")
+        return 1
+    stage = begin()
+    try:
+        converge(stage)
+        for number, (name, scene) in enumerate(SCENES, 1):
+            play(stage, f"{number}. {(scene.__doc__ or '').rstrip('.')}", name, scene)
+        shown_at_the_end(stage)
+    except EXPECTED as error:
+        stage.screen.wrong(f"{type(error).__name__}: {error}")
+    held = len(stage.outcomes) == len(SCENES) and all(outcome.held for outcome in stage.outcomes)
+    if not held:
+        stage.screen.log(stage.daemon)
+    stage.screen.summary(stage.outcomes)
+    stage.screen.end(stage.outcomes, len(SCENES))
+    return 0 if held else 1
+
+
+def begin() -> Stage:
+    """A directory of manifests that can be edited, as the sandbox has the tree read-only."""
+    manifests = FOLDER / "manifests"
+    manifests.mkdir(parents=True)
+    for file in sorted(MANIFESTS.glob("*.yaml")):
+        shutil.copyfile(file, manifests / file.name)
+        (manifests / file.name).chmod(0o644)
+    return Stage(Daemon(manifests, FOLDER, GRACE), Screen())
+
+
+def converge(stage: Stage) -> None:
+    """From nothing to what the manifests declare."""
+    screen, daemon = stage.screen, stage.daemon
+    screen.title(f"A real kernel (Linux {os.uname().release}), thrown away afterwards. Nothing is there yet:")
+    stage.run("dmsetup ls")
+    screen.title("The daemon is started with the manifests of this repository, and makes what they declare.")
+    screen.command(daemon.command)
+    since = time.time()
+    daemon.start()
+    count, told = daemon.count(), 0
+
+    def tell() -> bool:
+        nonlocal told
+        healed = daemon.events(since, kind="Healed")
+        for event in healed[told:]:
+            item = event["object"]
+            screen.step(f"{item['kind']} {item['name']} is there")
+        told = max(told, len(healed))
+        return daemon.all_ready(count)
+
+    until(tell, "everything is as declared")
+    screen.states(daemon.everything())
+    screen.say(f"As declared, {time.time() - since:.1f} s after the start. Beside it, dmsetup sees:")
+    stage.run("dmsetup ls --tree -o compact", check=False)
+    MOUNTED.mkdir(parents=True)
+    stage.run(f"mount /dev/mapper/tank-scratch {MOUNTED}")
+    stage.digest = write_letters(MOUNTED, MEBIBYTES)
+    screen.say(f"A file of {MEBIBYTES} MiB is written there, with the checksum {stage.digest}.")
+
+
+def play(stage: Stage, title: str, name: str, scene: Scene) -> None:
+    """One scene; what goes wrong in it is shown, and the next one is played all the same."""
+    outcome = Outcome(name)
+    stage.outcomes.append(outcome)
+    stage.screen.title(title)
+    try:
+        scene(stage, outcome)
+    except EXPECTED as error:
+        outcome.checked = f"{type(error).__name__}: {error}"
+        stage.screen.wrong(outcome.checked)
+
+
+def shown_at_the_end(stage: Stage) -> None:
+    stage.screen.title("How it stands at the end")
+    stage.screen.states(stage.daemon.everything())
+    for name in ("tank", "vault"):
+        if not is_live(name, "thin-pool"):
+            raise NotSo(f"the pool {name} is not live")
+    shell(f"umount {MOUNTED}", check=False)
+    shell("umount /mnt/copy", check=False)
+    status = stage.daemon.stop()
+    if status != 0:
+        raise NotSo(f"the daemon was to stop with 0 on SIGTERM, and ended with {status}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,454 @@
+"""docs/reference/healing.md, "Pools": a pool that is not live, is to go, or was half made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from reconciler.model.condition import Reason
+from reconciler.model.live import LiveBacking, LivePool, PathKind, Superblock
+from reconciler.model.records import ThinPool
+from reconciler.model.status import PoolFailure, PoolMode, PoolStatus
+from reconciler.model.steps import (
+    ActivatePool,
+    AttachLoop,
+    CheckMetadata,
+    DeleteFile,
+    DetachLoop,
+    Forget,
+    GrowFile,
+    KnowPool,
+    MakeFile,
+    RemovePool,
+    ZeroSuperblock,
+)
+from reconciler.model.units import Bytes
+from reconciler.planner.cases import PoolCase
+from reconciler.planner.plan import Sign
+from tests.planner import builders as a
+from tests.planner.builders import (
+    DATA_SIZE,
+    LONG_AGO,
+    METADATA_SIZE,
+    NEW_UUID,
+    POOL_UUID,
+    TRANSACTION,
+    at_rest,
+    down,
+    known_pool,
+    live_pool,
+    loop,
+    missing,
+    plan,
+    pool_case,
+    pool_device,
+    pool_record,
+    row,
+    shape,
+    status,
+    steps,
+)
+
+KEY = pool_record().key
+DATA, META = "/srv/tank.data", "/srv/tank.meta"
+BEGUN = known_pool(created=False, transaction_id=0)
+"""What the store knows while the pool is being made."""
+GOING = known_pool(created=False)
+"""What it knows while the pool is being deleted."""
+NOTHING = LivePool(None, None, missing(), missing())
+ABSENT, INACTIVE = pool_record(state="Absent"), pool_record(state="Inactive")
+ZEROED = at_rest(superblock=Superblock.ZERO, transaction_id=None)
+
+
+def disk(**changes: Any) -> LiveBacking:
+    usual = LiveBacking(PathKind.BLOCK, DATA_SIZE, a.DATA_DEVNO)
+    return replace(usual, **changes)
+
+
+def on_disks(data: LiveBacking, metadata: LiveBacking) -> PoolCase:
+    record = pool_record(data={"device": "/dev/sdb"}, metadata={"device": "/dev/sdc"})
+    return pool_case(recorded=record, knowing=None, live=LivePool(None, None, data, metadata))
+
+
+# A new pool
+
+
+@row("P05")
+def test_a_new_pool_is_made_from_nothing_with_its_files_noted_first() -> None:
+    begun = replace(BEGUN, uuid=NEW_UUID)
+    assert steps(pool_case(knowing=None, live=NOTHING)) == (
+        KnowPool(KEY, begun),
+        MakeFile(DATA, DATA_SIZE, allocate=False),
+        AttachLoop(DATA),
+        MakeFile(META, METADATA_SIZE, allocate=True),
+        AttachLoop(META),
+        ActivatePool("tank", NEW_UUID, shape(), 0, fresh=True),
+        KnowPool(KEY, replace(begun, created=True)),
+    )
+
+
+@row("P05")
+def test_a_new_pool_on_empty_disks_makes_no_file() -> None:
+    this = on_disks(disk(), disk(superblock=Superblock.ZERO))
+    assert a.kinds(this) == ["KnowPool", "ActivatePool", "KnowPool"]
+
+
+@row("P05")
+def test_a_disk_that_is_not_there_yet_is_waited_for() -> None:
+    found = plan(on_disks(missing(), disk(superblock=Superblock.ZERO)))
+    assert (found.reason, found.steps) == (Reason.POOL_MISSING, ())
+
+
+EMPTY = disk(superblock=Superblock.ZERO)
+
+
+@row("P06")
+@pytest.mark.parametrize(
+    ("data", "metadata"),
+    [
+        (disk(signature="ext4"), EMPTY),
+        (disk(used_by=("a mount at /home",)), EMPTY),
+        (disk(), disk(superblock=Superblock.OTHER)),
+        (disk(), disk(superblock=Superblock.UNREAD)),
+        (disk(kind=PathKind.FILE), EMPTY),
+        (disk(kind=PathKind.OTHER), EMPTY),
+        (disk(size=Bytes(512)), EMPTY),
+    ],
+)
+def test_a_disk_that_is_somebodys_is_a_conflict(data: LiveBacking, metadata: LiveBacking) -> None:
+    found = plan(on_disks(data, metadata))
+    assert (found.reason, found.steps) == (Reason.CONFLICT, ())
+
+
+@row("P06")
+@pytest.mark.parametrize(
+    "data",
+    [
+        a.data(),
+        a.data(allocated=Bytes(0), signature="xfs"),
+        missing(folder_exists=False),
+        a.data(allocated=Bytes(0), loops=(loop(a.DATA_DEVNO, 1), loop(a.METADATA_DEVNO, 1))),
+        a.data(allocated=Bytes(0), loops=(loop(a.DATA_DEVNO, 1, offset=4096),)),
+        LiveBacking(PathKind.BLOCK, DATA_SIZE),
+    ],
+)
+def test_a_file_that_is_somebodys_is_a_conflict(data: LiveBacking) -> None:
+    found = plan(pool_case(knowing=None, live=LivePool(None, None, data, missing())))
+    assert (found.reason, found.steps) == (Reason.CONFLICT, ())
+
+
+@row("P06")
+def test_metadata_for_which_there_is_no_room_is_a_conflict() -> None:
+    found = plan(pool_case(knowing=None, live=LivePool(None, None, missing(), missing(free_space=Bytes(1)))))
+    assert (found.reason, found.steps) == (Reason.CONFLICT, ())
+
+
+@row("P06")
+def test_an_empty_file_that_somebody_made_is_used_and_never_deleted() -> None:
+    empty = a.data(4096, allocated=Bytes(0), loops=())
+    found = steps(pool_case(knowing=None, live=LivePool(None, None, empty, missing())))
+    know = found[0]
+    assert isinstance(know, KnowPool)
+    assert know.pool.made_files == (META,)
+    assert GrowFile(DATA, DATA_SIZE, allocate=False) in found
+
+
+@row("P07")
+def test_metadata_of_a_pool_that_the_store_never_saw_is_left_alone() -> None:
+    found = plan(pool_case(knowing=None, live=down()))
+    assert (found.reason, found.steps) == (Reason.METADATA_MISMATCH, ())
+
+
+@row("P08")
+def test_a_pool_that_is_not_live_is_taken_over_where_its_record_says_so() -> None:
+    this = pool_case(recorded=pool_record(adopt=True), knowing=None, live=down())
+    assert steps(this) == (KnowPool(KEY, known_pool(uuid=NEW_UUID, made_files=())),)
+
+
+# A known pool that is not there
+
+
+@row("P09")
+@pytest.mark.parametrize("state", ["Active", "Absent"])
+@pytest.mark.parametrize(
+    "world",
+    [
+        NOTHING,
+        down(metadata=missing()),
+        down(data=missing(folder_exists=False)),
+        down(metadata=ZEROED),
+        down(metadata=at_rest(superblock=Superblock.OTHER)),
+        down(metadata=at_rest(superblock=Superblock.UNREAD)),
+        down(metadata=at_rest(TRANSACTION - 1)),
+        down(data=a.data(DATA_SIZE - 4096)),
+    ],
+)
+def test_nothing_is_made_in_the_place_of_a_known_pool_that_is_not_whole(state: str, world: LivePool) -> None:
+    found = plan(pool_case(recorded=pool_record(state=state), live=world))
+    assert (found.reason, found.steps) == (Reason.METADATA_MISMATCH, ())
+    assert "dm-reconciler" in found.condition.message
+
+
+@row("P10")
+def test_a_detached_loop_is_attached_before_the_pool_comes_back() -> None:
+    this = pool_case(live=down(data=a.data(loops=(), devno=None), metadata=at_rest(loops=(), devno=None)))
+    assert plan(this).reason is Reason.LOOP_DETACHED
+    assert a.kinds(this) == ["AttachLoop", "AttachLoop", "CheckMetadata", "ActivatePool"]
+
+
+BACK = (CheckMetadata(META), ActivatePool("tank", POOL_UUID, shape(), TRANSACTION))
+
+
+@row("P11")
+def test_a_known_pool_that_is_whole_is_checked_and_brought_back() -> None:
+    this = pool_case(live=down())
+    assert (plan(this).reason, steps(this)) == (Reason.POOL_MISSING, BACK)
+
+
+@row("P11")
+def test_what_looks_like_a_filesystem_on_the_data_of_a_known_pool_is_its_first_thin() -> None:
+    assert steps(pool_case(live=down(data=a.data(signature="ext4")))) == BACK
+
+
+@row("P11")
+def test_a_known_pool_in_use_by_somebody_else_is_a_conflict() -> None:
+    found = plan(pool_case(live=down(data=a.data(used_by=("device copy",)))))
+    assert (found.reason, found.steps) == (Reason.CONFLICT, ())
+
+
+@row("P11")
+def test_a_loop_that_lags_behind_its_file_would_give_a_table_that_is_too_short() -> None:
+    world = down(data=a.data(2 * DATA_SIZE, loops=(loop(a.DATA_DEVNO, DATA_SIZE),)))
+    this = pool_case(knowing=known_pool(data_size=Bytes(2 * DATA_SIZE)), live=world)
+    assert steps(this) == (GrowFile(DATA, Bytes(2 * DATA_SIZE), allocate=False), *BACK)
+
+
+@row("P11", "P21")
+def test_a_host_that_went_down_while_the_pool_grew_brings_it_back() -> None:
+    """The file is grown before the store knows of it: it may be longer than known, never shorter."""
+    assert steps(pool_case(live=down(data=a.data(2 * DATA_SIZE)))) == BACK
+
+
+# Down
+
+
+@row("P27")
+@pytest.mark.parametrize("record", [INACTIVE, ABSENT])
+def test_a_pool_with_live_devices_stays(record: ThinPool) -> None:
+    found = plan(pool_case(recorded=record, devices_live=("tank-a",), ids={}))
+    assert (found.reason, found.steps) == (Reason.BUSY, ())
+    assert "tank-a" in found.condition.message
+
+
+@row("P27")
+@pytest.mark.parametrize("record", [INACTIVE, ABSENT])
+def test_a_pool_whose_own_device_is_open_stays(record: ThinPool) -> None:
+    found = plan(pool_case(recorded=record, live=live_pool(pool_device(opened=1)), ids={}))
+    assert (found.reason, found.steps) == (Reason.BUSY, ())
+
+
+DOWN = (RemovePool("tank", POOL_UUID), DetachLoop(DATA), DetachLoop(META))
+
+
+@row("P28")
+@pytest.mark.parametrize("found", [status(), status(PoolMode.RO), PoolFailure(PoolMode.FAIL, "Fail")])
+def test_an_inactive_pool_is_taken_down_also_if_it_is_damaged(found: PoolStatus | PoolFailure) -> None:
+    this = pool_case(recorded=INACTIVE, live=live_pool(of=found))
+    assert (plan(this).reason, steps(this)) == (Reason.ACTIVE_BUT_DESIRED_INACTIVE, DOWN)
+
+
+@row("P28")
+def test_an_inactive_pool_that_is_suspended_has_its_grace() -> None:
+    this = pool_case(recorded=INACTIVE, live=live_pool(pool_device(suspended=True)))
+    assert (plan(this).look_again, steps(this)) == (pytest.approx(a.GRACE), ())
+    assert steps(replace(this, grace=a.grace_of({Sign.SUSPENDED: LONG_AGO}))) == DOWN
+
+
+@row("P28")
+def test_an_inactive_pool_that_is_down_keeps_nothing_but_its_files() -> None:
+    assert steps(pool_case(recorded=INACTIVE, live=down())) == DOWN[1:]
+    rest = down(data=a.data(loops=()), metadata=at_rest(loops=()))
+    assert plan(pool_case(recorded=INACTIVE, live=rest)).reason is Reason.CONVERGED
+
+
+@row("P28")
+def test_a_loop_that_somebody_else_uses_stays() -> None:
+    world = down(data=a.data(used_by=("device copy",)), metadata=at_rest(loops=()))
+    assert steps(pool_case(recorded=INACTIVE, live=world)) == ()
+
+
+@row("P28")
+def test_an_inactive_pool_that_the_store_never_saw_is_left_alone() -> None:
+    world = live_pool(pool_device(uuid=""), of=status())
+    found = plan(pool_case(recorded=INACTIVE, knowing=None, live=world, ids=a.ids(1)))
+    assert (found.reason, found.steps) == (Reason.METADATA_MISMATCH, ())
+
+
+@row("P29")
+@pytest.mark.parametrize("record", [INACTIVE, ABSENT])
+def test_a_pool_from_which_a_device_is_to_be_deleted_is_brought_up(record: ThinPool) -> None:
+    assert steps(pool_case(recorded=record, live=down(), needed=True)) == BACK
+    assert plan(pool_case(recorded=record, needed=True)).reason is Reason.CONVERGED
+
+
+@row("P30")
+@pytest.mark.parametrize(
+    "rest",
+    [
+        {"known_devices": ("a",), "ids": {}},
+        {"ids": a.ids(3)},
+        {"ids": {}, "live": live_pool(of=status(data_used=1))},
+    ],
+)
+def test_a_pool_that_is_not_provably_empty_is_never_deleted(rest: dict[str, Any]) -> None:
+    found = plan(pool_case(recorded=ABSENT, **rest))
+    assert (found.reason, found.steps) == (Reason.BUSY, ())
+
+
+@row("P31")
+def test_a_pool_that_is_to_go_is_brought_up_to_see_whether_it_is_empty() -> None:
+    assert steps(pool_case(recorded=ABSENT, live=down())) == BACK
+    assert plan(pool_case(recorded=ABSENT)).needs_ids
+
+
+@row("P32")
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (status(PoolMode.RO), Reason.POOL_UNHEALTHY),
+        (PoolFailure(PoolMode.FAIL, "Fail"), Reason.POOL_UNHEALTHY),
+        (status(transaction=9, data_used=0), Reason.METADATA_MISMATCH),
+    ],
+)
+def test_a_pool_that_is_not_healthy_and_expected_is_never_deleted(
+    found: PoolStatus | PoolFailure, reason: Reason
+) -> None:
+    this = pool_case(recorded=ABSENT, live=live_pool(of=found), ids={})
+    assert (plan(this).reason, steps(this)) == (reason, ())
+
+
+VOID = live_pool(of=status(data_used=0))
+REST = (DetachLoop(DATA), DetachLoop(META), DeleteFile(DATA), DeleteFile(META), Forget(KEY))
+
+
+@row("P33")
+def test_an_empty_pool_is_deleted_with_the_files_that_were_made_for_it() -> None:
+    this = pool_case(recorded=ABSENT, live=VOID, ids={})
+    assert plan(this).reason is Reason.PRESENT_BUT_DESIRED_ABSENT
+    assert steps(this) == (KnowPool(KEY, GOING), RemovePool("tank", POOL_UUID), ZeroSuperblock(META), *REST)
+
+
+@row("P33")
+def test_a_file_that_was_there_before_is_not_deleted() -> None:
+    this = pool_case(recorded=ABSENT, knowing=known_pool(made_files=(META,)), live=VOID, ids={})
+    assert DeleteFile(DATA) not in steps(this)
+
+
+@row("P34")
+def test_the_deletion_of_a_pool_whose_metadata_is_gone_says_how_to_end_it() -> None:
+    found = plan(pool_case(recorded=ABSENT, live=down(metadata=ZEROED), known_devices=("a",)))
+    assert (found.reason, found.steps) == (Reason.METADATA_MISMATCH, ())
+    assert "forget pool tank" in found.condition.message
+
+
+@row("P34")
+def test_the_metadata_of_another_pool_is_never_zeroed() -> None:
+    found = plan(pool_case(recorded=ABSENT, knowing=GOING, live=down(metadata=at_rest(99))))
+    assert (found.reason, found.steps) == (Reason.METADATA_MISMATCH, ())
+
+
+@row("P35")
+def test_an_absent_pool_that_was_never_known_is_as_desired() -> None:
+    assert plan(pool_case(recorded=ABSENT, knowing=None, live=down())).reason is Reason.CONVERGED
+
+
+@row("P35")
+def test_an_absent_pool_that_is_live_and_was_never_known_is_left_alone() -> None:
+    world = live_pool(pool_device(uuid=""), of=status(transaction=0, data_used=0))
+    found = plan(pool_case(recorded=ABSENT, knowing=None, live=world, ids={}))
+    assert (found.reason, found.steps) == (Reason.METADATA_MISMATCH, ())
+
+
+# Crashes on the way
+
+
+GONE = LivePool(None, None, missing(), missing())
+
+
+@row("P33", "P36")
+@pytest.mark.parametrize(
+    ("world", "expected"),
+    [
+        (VOID, (RemovePool("tank", POOL_UUID), ZeroSuperblock(META), *REST)),
+        (down(), (ZeroSuperblock(META), *REST)),
+        (down(metadata=ZEROED), REST),
+        (down(data=a.data(loops=()), metadata=replace(ZEROED, loops=())), REST[2:]),
+        (down(data=missing(), metadata=replace(ZEROED, loops=())), (DeleteFile(META), Forget(KEY))),
+        (GONE, (Forget(KEY),)),
+    ],
+)
+@pytest.mark.parametrize("state", ["Absent", "Active", "Inactive"])
+def test_a_deletion_goes_on_wherever_it_was_interrupted(world: LivePool, expected: object, state: str) -> None:
+    this = pool_case(recorded=pool_record(state=state), knowing=GOING, live=world, ids={})
+    assert steps(this) == expected
+    reason = Reason.PRESENT_BUT_DESIRED_ABSENT if state == "Absent" else Reason.INVALID_CHANGE
+    assert plan(this).reason is reason
+
+
+FRESH = a.metadata(superblock=Superblock.ZERO)
+MADE = (ActivatePool("tank", POOL_UUID, shape(), 0, fresh=True), KnowPool(KEY, replace(BEGUN, created=True)))
+
+
+@row("P37")
+@pytest.mark.parametrize(
+    ("world", "expected"),
+    [
+        (NOTHING, ["MakeFile", "AttachLoop", "MakeFile", "AttachLoop"]),
+        (LivePool(None, None, a.data(loops=()), missing()), ["AttachLoop", "MakeFile", "AttachLoop"]),
+        (LivePool(None, None, a.data(), missing()), ["MakeFile", "AttachLoop"]),
+        (LivePool(None, None, a.data(), replace(FRESH, loops=())), ["AttachLoop"]),
+        (LivePool(None, None, a.data(), FRESH), []),
+        (LivePool(None, None, a.data(), at_rest(0)), []),
+    ],
+)
+def test_a_creation_goes_on_wherever_it_was_interrupted(world: LivePool, expected: list[str]) -> None:
+    this = pool_case(knowing=BEGUN, live=world)
+    assert a.kinds(this) == [*expected, "ActivatePool", "KnowPool"]
+    assert steps(this)[-2:] == MADE
+
+
+@row("P37")
+def test_a_creation_interrupted_between_create_and_load_begins_with_the_shell() -> None:
+    world = live_pool(pool_device(live_table=False))
+    world = replace(world, status=None)
+    this = pool_case(knowing=BEGUN, live=world, seen={Sign.NO_TABLE: LONG_AGO})
+    assert steps(this) == (RemovePool("tank", POOL_UUID),)
+
+
+@row("P37")
+def test_a_pool_that_is_live_and_not_noted_yet_is_noted() -> None:
+    this = pool_case(knowing=BEGUN, live=live_pool(of=status(transaction=0)), ids={})
+    assert steps(this) == (KnowPool(KEY, known_pool(transaction_id=0)),)
+
+
+@row("P37")
+@pytest.mark.parametrize(
+    "world",
+    [
+        LivePool(None, None, a.data(signature="ext4"), FRESH),
+        LivePool(None, None, a.data(), a.metadata(superblock=Superblock.OTHER)),
+        LivePool(None, None, a.data(), at_rest(3)),
+    ],
+)
+def test_what_somebody_put_in_the_place_of_a_half_made_pool_is_left_alone(world: LivePool) -> None:
+    found = plan(pool_case(knowing=BEGUN, live=world))
+    assert (found.reason, found.steps) == (Reason.CONFLICT, ())
+
+
+@row("P37")
+def test_a_half_made_pool_that_is_not_wanted_any_more_is_cleared_away() -> None:
+    former = replace(BEGUN, made_files=(DATA, META, "/srv/former"))
+    this = pool_case(recorded=ABSENT, knowing=former, live=LivePool(None, None, a.data(loops=()), missing()))
+    assert steps(this) == (DeleteFile(DATA), DetachLoop("/srv/former"), DeleteFile("/srv/former"), Forget(KEY))
