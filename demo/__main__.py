@@ -74,10 +74,11 @@ def converge(stage: Stage) -> None:
         told = max(told, len(healed))
         return daemon.all_ready(count)
 
-    until(tell, "everything is as declared")
+    with screen.waiting("pools, then devices, then their snapshots"):
+        until(tell, "everything is as declared")
     screen.states(daemon.everything())
     screen.say(f"As declared, {time.time() - since:.1f} s after the start. Beside it, dmsetup sees:")
-    stage.run("dmsetup ls --tree -o compact", check=False)
+    stage.run("dmsetup table")
     MOUNTED.mkdir(parents=True)
     stage.run(f"mount /dev/mapper/tank-scratch {MOUNTED}")
     stage.digest = write_letters(MOUNTED, MEBIBYTES)

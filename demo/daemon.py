@@ -19,6 +19,7 @@ import yaml
 PORT: Final = 9810
 PATIENCE: Final = 40.0
 """Seconds within which everything here is healed, or is not going to be."""
+SEPARATOR: Final = "\n---\n"
 Answer = TypeVar("Answer")
 Item = dict[str, Any]
 
@@ -95,38 +96,35 @@ class Daemon:
         ]
 
     def all_ready(self, count: int) -> bool:
-        """Whether it knows so many records, and each is as desired."""
+        """Whether it has looked at so many records since its start, and each is as desired."""
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{PORT}/readyz", timeout=10).close()
+        except (urllib.error.URLError, ConnectionError):
+            return False
         items = self.everything()
         return len(items) == count and all((item["status"] or {}).get("ready") for item in items)
 
     # What it is told
 
-    def record(self, name: str) -> Item:
-        """The spec of a ThinDevice, as it is in the manifests now."""
-        for _, documents in self._documents():
-            for document in documents:
-                if document["kind"] == "ThinDevice" and document["metadata"]["name"] == name:
-                    spec: Item = document["spec"]
-                    return spec
-        raise NotSo(f"there is no record {name}")
-
     def count(self) -> int:
-        return sum(len(documents) for _, documents in self._documents())
+        """Of records in the manifests."""
+        texts = (file.read_text(encoding="utf-8") for file in self.manifests.glob("*.yaml"))
+        return sum(len(list(yaml.safe_load_all(text))) for text in texts)
 
-    def edit(self, name: str, **changes: Any) -> None:
-        """Give a ThinDevice's spec other values, or add one, as an editor does: written elsewhere, then renamed."""
-        for file, documents in self._documents():
-            found = [each for each in documents if each["kind"] == "ThinDevice" and each["metadata"]["name"] == name]
-            if found:
-                found[0]["spec"] |= changes
-                _write(file, documents)
-                return
-        document = {"apiVersion": "dm-reconciler/v1", "kind": "ThinDevice", "metadata": {"name": name}, "spec": changes}
-        _write(self.manifests / f"90-{name}.yaml", [document])
+    def edit(self, name: str, old: str, new: str) -> Path:
+        """Replace what stands once in the document of that name; the file. Written elsewhere, then renamed."""
+        for file in sorted(self.manifests.glob("*.yaml")):
+            documents = file.read_text(encoding="utf-8").split(SEPARATOR)
+            for number, document in enumerate(documents):
+                if f"  name: {name}\n" in document and document.count(old) == 1:
+                    documents[number] = document.replace(old, new)
+                    _write(file, SEPARATOR.join(documents))
+                    return file
+        raise NotSo(f"no manifest has {old!r} in a record {name}")
 
-    def _documents(self) -> list[tuple[Path, list[Item]]]:
-        files = sorted(self.manifests.glob("*.yaml"))
-        return [(file, list(yaml.safe_load_all(file.read_text(encoding="utf-8")))) for file in files]
+    def add(self, file: Path, document: str) -> None:
+        """One more document at a file's end."""
+        _write(file, file.read_text(encoding="utf-8") + SEPARATOR + document)
 
 
 def until(ask: Callable[[], Answer], what: str, within: float = PATIENCE) -> Answer:
@@ -143,7 +141,7 @@ def _seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def _write(file: Path, documents: list[Item]) -> None:
+def _write(file: Path, text: str) -> None:
     new = file.with_name(f".{file.name}.new")
-    new.write_text(yaml.safe_dump_all(documents, sort_keys=False), encoding="utf-8")
+    new.write_text(text, encoding="utf-8")
     new.rename(file)

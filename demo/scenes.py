@@ -13,11 +13,21 @@ from demo.kernel import devices, digest, has_thin_id, is_live, loops, shell, tab
 from demo.screen import Outcome
 from demo.stage import MOUNTED, Stage
 
+COPY: Final = """\
+apiVersion: dm-reconciler/v1
+kind: ThinDevice
+metadata:
+  name: copy
+spec:
+  pool: tank
+  snapshotOf: scratch
+  readOnly: true
+"""
 Scene = Callable[[Stage, Outcome], None]
 
 
 def removed(stage: Stage, outcome: Outcome) -> None:
-    """Somebody removes a device that is in use by tomorrow's job"""
+    """Somebody removes a device that is to be active"""
     since = time.time()
     stage.run("dmsetup remove tank-app")
     outcome.checked = "dmsetup: tank-app is live, on its thin id"
@@ -45,10 +55,10 @@ def suspended(stage: Stage, outcome: Outcome) -> None:
 
 def committed(stage: Stage, outcome: Outcome) -> None:
     """A golden image that nobody may write is activated by hand"""
-    base, pool = stage.daemon.status("tank/base"), table("tank-app").split()[3]
+    base = stage.daemon.status("tank/base")
     sectors = base["sizeBytes"] // 512
     since = time.time()
-    stage.run(f"dmsetup create tank-base --table '0 {sectors} thin {pool} {base['deviceId']}'")
+    stage.run(f"dmsetup create tank-base --table '0 {sectors} thin /dev/mapper/tank {base['deviceId']}'")
     outcome.checked = "dmsetup: no device tank-base; its data is kept"
     stage.see_healed("tank/base", since, lambda: not table("tank-base"), outcome)
 
@@ -59,7 +69,9 @@ def replaced(stage: Stage, outcome: Outcome) -> None:
         before = held.read(4096)
         since = time.time()
         stage.run("dmsetup remove --force tank-app", check=False)
-        stage.run("dmsetup table tank-app")
+        stage.screen.say(
+            "The device is in use, so dmsetup leaves it there, with a table that fails every read and write."
+        )
 
         def holds() -> bool:
             os.posix_fadvise(held.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -89,12 +101,10 @@ def rebooted(stage: Stage, outcome: Outcome) -> None:
     stage.screen.command(stage.daemon.command)
     stage.daemon.start()
     count = stage.daemon.count()
-    until(lambda: stage.daemon.all_ready(count), "everything is as declared again")
-    found = stage.daemon.events(since, kind="Found")
-    for event in found:
-        stage.screen.found(event["reason"], event["message"])
-    outcome.reason = ", ".join(dict.fromkeys(event["reason"] for event in found))
+    with stage.screen.waiting("loops, pools, devices"):
+        until(lambda: stage.daemon.all_ready(count), "everything is as declared again")
     outcome.seconds = time.time() - since
+    outcome.reason = _tell_found(stage, since)
     stage.screen.healed(outcome.seconds, "after the daemon was started")
     stage.run(f"mount /dev/mapper/tank-scratch {MOUNTED}")
     after = digest(MOUNTED / "letters")
@@ -106,12 +116,11 @@ def rebooted(stage: Stage, outcome: Outcome) -> None:
 
 
 def vanished(stage: Stage, outcome: Outcome) -> None:
-    """A thin id is deleted behind its back, then its record says Absent"""
+    """A thin id is deleted behind its back, and its record is set to Absent only then"""
     number = stage.daemon.status("tank/archive")["deviceId"]
     since = time.time()
     stage.run(f"dmsetup message tank 0 'delete {number}'")
-    stage.screen.command("edit 10-tank.yaml: archive: state: Absent")
-    stage.daemon.edit("archive", state="Absent")
+    stage.edit("archive", "state: Inactive", "state: Absent")
     outcome.checked = f"thin id {number} is not in the pool; no error, and nothing is left to do"
 
     def settled() -> bool:
@@ -119,9 +128,7 @@ def vanished(stage: Stage, outcome: Outcome) -> None:
         return bool(status.get("ready")) and status.get("live") == "Absent"
 
     until(settled, "the deleted device is absent, and that is what its record says")
-    for event in stage.daemon.events(since, "tank/archive", "Found"):
-        stage.screen.found(event["reason"], event["message"])
-        outcome.reason = event["reason"]
+    outcome.reason = _tell_found(stage, since, "tank/archive")
     failed = stage.daemon.events(since, "tank/archive", "Failed")
     if failed:
         raise NotSo(f"it was to go on, but said: {failed[0]['message']}")
@@ -134,19 +141,17 @@ def vanished(stage: Stage, outcome: Outcome) -> None:
 
 
 def edited(stage: Stage, outcome: Outcome) -> None:
-    """Someone edits a manifest: twice the size, and a snapshot, while the filesystem is mounted"""
+    """Somebody edits a manifest: twice the size for a mounted filesystem, and a snapshot of it"""
     before = _size()
     since = time.time()
-    stage.screen.command("edit 10-tank.yaml: scratch: size: 512MiB; and a new record: copy: snapshotOf: scratch")
-    stage.daemon.edit("scratch", size="512MiB")
-    stage.daemon.edit("copy", pool="tank", snapshotOf="scratch", readOnly=True)
-    until(lambda: stage.daemon.status("tank/copy").get("ready"), "the snapshot is made")
-    until(lambda: stage.daemon.status("tank/scratch").get("sizeBytes") == 512 << 20, "the device has grown")
-    until(lambda: _size() > 1.8 * before, "the mounted filesystem has grown")
-    for event in stage.daemon.events(since, kind="Found"):
-        stage.screen.found(event["reason"], event["message"])
-    outcome.reason = ", ".join(dict.fromkeys(event["reason"] for event in stage.daemon.events(since, kind="Found")))
+    file = stage.edit("scratch", "size: 256MiB", "size: 512MiB")
+    stage.add(file, COPY)
+    with stage.screen.waiting("the daemon carries it out"):
+        until(lambda: stage.daemon.status("tank/copy").get("ready"), "the snapshot is made")
+        until(lambda: stage.daemon.status("tank/scratch").get("sizeBytes") == 512 << 20, "the device has grown")
+        until(lambda: _size() > 1.8 * before, "the mounted filesystem has grown")
     outcome.seconds = time.time() - since
+    outcome.reason = _tell_found(stage, since)
     stage.screen.healed(outcome.seconds, "after the edit")
     stage.run(f"df --human-readable --output=size,used,target {MOUNTED}")
     shell("mkdir -p /mnt/copy")
@@ -157,6 +162,14 @@ def edited(stage: Stage, outcome: Outcome) -> None:
     outcome.checked = "df: the mounted filesystem has twice the size; the file is in the snapshot, whole"
     stage.screen.checked(outcome.checked)
     outcome.held = True
+
+
+def _tell_found(stage: Stage, since: float, name: str = "") -> str:
+    """Show what the daemon has found since then; its reasons, each once."""
+    found = stage.daemon.events(since, name, "Found")
+    for event in found:
+        stage.screen.found(event["reason"], event["message"])
+    return ", ".join(dict.fromkeys(event["reason"] for event in found))
 
 
 def _size() -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rich import box
@@ -36,6 +37,15 @@ class Screen:
         self._console = Console(highlight=False, width=width, soft_wrap=not terminal)
         self._began = time.monotonic()
 
+    @contextmanager
+    def waiting(self, text: str) -> Iterator[None]:
+        """Something that turns, on a terminal, while others work."""
+        if self._console.is_terminal:
+            with self._console.status(text):
+                yield
+        else:
+            yield
+
     def say(self, text: str = "") -> None:
         self._console.print(Text(f"  {text}" if text else ""))
 
@@ -49,6 +59,13 @@ class Screen:
         """What a command printed."""
         for line in text.splitlines():
             self._console.print(Text(f"    {line}", style="dim"))
+
+    def diff(self, where: str, old: Sequence[str], new: Sequence[str]) -> None:
+        self.command(f"edit {where}")
+        for line in old:
+            self._console.print(Text(f"    - {line}", style="red"))
+        for line in new:
+            self._console.print(Text(f"    + {line}", style="green"))
 
     def found(self, reason: str, message: str) -> None:
         self._console.print(Text.assemble("  found    ", (reason, "yellow"), f": {message}"))
@@ -106,4 +123,6 @@ class Screen:
         held = sum(outcome.held for outcome in outcomes)
         style = "bold green" if held == expected else "bold red"
         took = f"{time.monotonic() - self._began:.0f} s"
-        self._console.print(Text(f"{held} of {expected} held, in {took}; nobody repaired anything by hand.", style=style))
+        self._console.print(
+            Text(f"{held} of {expected} held, in {took}; nobody repaired anything by hand.", style=style)
+        )

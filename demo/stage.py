@@ -31,13 +31,26 @@ class Stage:
             self.screen.answer(said)
         return said
 
+    def edit(self, name: str, old: str, new: str) -> Path:
+        """Replace a line in the record of that name, as with an editor, and show it as a diff does."""
+        file = self.daemon.edit(name, old, new)
+        self.screen.diff(f"{file.name}, {name}", (old,), (new,))
+        return file
+
+    def add(self, file: Path, document: str) -> None:
+        self.daemon.add(file, document)
+        self.screen.diff(file.name, (), ("---", *document.splitlines()))
+
     def see_healed(self, name: str, since: float, holds: Callable[[], bool], outcome: Outcome) -> None:
         """Wait until the daemon says so, and the kernel too. `since`: when it was broken, wall clock."""
-        found = until(lambda: self.daemon.events(since, name, "Found"), f"the daemon finds what is wrong with {name}")
-        outcome.reason = found[0]["reason"]
-        self.screen.found(outcome.reason, found[0]["message"])
-        until(lambda: self.daemon.status(name).get("ready"), f"the daemon has healed {name}")
-        until(holds, f"{outcome.checked}, though the daemon says that {name} is as it should be", within=3)
+        with self.screen.waiting("the daemon looks, and heals"):
+            found = until(
+                lambda: self.daemon.events(since, name, "Found"), f"the daemon sees what is wrong with {name}"
+            )
+            outcome.reason = found[0]["reason"]
+            self.screen.found(outcome.reason, found[0]["message"])
+            until(lambda: self.daemon.status(name).get("ready"), f"the daemon has healed {name}")
+            until(holds, f"{outcome.checked}, though the daemon says that {name} is as it should be", within=3)
         outcome.seconds = time.time() - since
         self.screen.healed(outcome.seconds)
         self.screen.checked(outcome.checked)

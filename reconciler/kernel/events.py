@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import select
 import socket
 import struct
 from collections.abc import Iterable
@@ -65,6 +66,12 @@ class DmEvents:
             fcntl.ioctl(self._fd, _DM_DEV_ARM_POLL, _ARM_REQUEST)
         except OSError as error:
             raise HostFault("arm", self._path, error.errno or 0) from error
+
+    def is_readable(self) -> bool:
+        """Whether a device's event number moved since `arm`, without waiting."""
+        waiting = select.poll()
+        waiting.register(self._fd, select.POLLIN)
+        return bool(waiting.poll(0))
 
     def close(self) -> None:
         os.close(self._fd)

@@ -9,17 +9,15 @@ announces itself nowhere else.
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
-from typing import Final
 
 from reconciler.kernel.observe_backing import look_at_backing
 from reconciler.kernel.protocol import Kernel
+from reconciler.kernel.roster import TURNS, Roster
 from reconciler.model.faults import HostFault
 from reconciler.model.live import (
     Below,
     DeviceInfo,
-    Listed,
     LiveBacking,
     LiveDevice,
     LivePool,
@@ -32,9 +30,6 @@ from reconciler.model.live import (
 from reconciler.model.status import PoolFailure, PoolStatus, read_pool_status, read_thin_status
 from reconciler.model.table import Devno, Table, parse_devno
 
-_TURNS: Final = 10
-"""Looks in which each device is looked at thoroughly once."""
-
 
 class Observer:
     """Remembers what it saw, so that an idle look costs one LIST, one INFO a device, and the pool's status."""
@@ -44,7 +39,7 @@ class Observer:
         self._watched = watched
         self._state_dir = state_dir
         self._seen: dict[str, LiveDevice] = {}
-        self._on_pool: dict[tuple[str, Devno], bool] = {}
+        self._roster = Roster(kernel.dm)
         self._below: list[Devno] = []
         self._protected: frozenset[Devno] = frozenset()
         self._data = LiveBacking()
@@ -60,7 +55,7 @@ class Observer:
     def forget(self) -> None:
         """Tell everything at the next look, as if it were the first."""
         self._seen.clear()
-        self._on_pool.clear()
+        self._roster.forget()
         self._turn = 0
         self._first = True
 
@@ -68,24 +63,24 @@ class Observer:
         first = self._first
         if first:  # a first look is at everything, whatever it was asked for
             request = replace(request, names=None, thorough=True)
-        listing = {listed.name: listed for listed in self._kernel.dm.list_all()}
+        self._roster.refresh()
         thorough = request.thorough or self._turn == 0
-        pool = self._look_at_pool(listing, thorough=thorough)
+        pool = self._look_at_pool(thorough=thorough)
         quiet = bool(pool.suspended_below) or pool.device is None or pool.device.info.suspended
-        changed, gone = self._look_at_devices(listing, pool, request, quiet=quiet)
+        changed, gone = self._look_at_devices(pool, request, quiet=quiet)
         if thorough:
             self._protected = self._look_at_protected()
         if request.names is None:
-            self._turn = (self._turn + 1) % _TURNS
+            self._turn = (self._turn + 1) % TURNS
         self._first = False
         seen = PoolLook(pool, changed, gone, first, protected=self._protected)
         return self._with_ids(seen) if request.ids and not quiet else seen
 
     # The pool
 
-    def _look_at_pool(self, listing: dict[str, Listed], *, thorough: bool) -> LivePool:
+    def _look_at_pool(self, *, thorough: bool) -> LivePool:
         dm, name = self._kernel.dm, self._watched.pool
-        info = dm.info(name) if name in listing else None
+        info = dm.info(name) if name in self._roster.listing else None
         if thorough or info is None:
             self._data = self._backing(self._watched.data, info, is_metadata=False)
             self._metadata = self._backing(self._watched.metadata, info, is_metadata=True)
@@ -94,7 +89,7 @@ class Observer:
             return LivePool(data=self._data, metadata=self._metadata)
         if thorough or not self._below:
             self._below = [devno for devno in self._kernel.disks.below(info.devno) if devno != info.devno]
-        suspended = self._suspended_below(listing)
+        suspended = self._suspended_below()
         if suspended:
             device = LiveDevice(info, table=dm.table(name))
             return LivePool(device, None, self._data, self._metadata, suspended)
@@ -112,10 +107,8 @@ class Observer:
             is_metadata=is_metadata,
         )
 
-    def _suspended_below(self, listing: dict[str, Listed]) -> tuple[Below, ...]:
-        if not self._below:
-            return ()
-        names = {listed.devno: name for name, listed in listing.items()}
+    def _suspended_below(self) -> tuple[Below, ...]:
+        names = self._roster.names
         infos = (self._kernel.dm.info(names[devno]) for devno in self._below if devno in names)
         return tuple(Below(info.name, info.uuid) for info in infos if info is not None and info.suspended)
 
@@ -130,14 +123,10 @@ class Observer:
     # The devices
 
     def _look_at_devices(
-        self,
-        listing: dict[str, Listed],
-        pool: LivePool,
-        request: LookRequest,
-        *,
-        quiet: bool,
+        self, pool: LivePool, request: LookRequest, *, quiet: bool
     ) -> tuple[dict[str, LiveDevice], frozenset[str]]:
-        relevant = self._relevant(listing, pool)
+        devno = pool.device.info.devno if pool.device is not None else None
+        relevant = self._roster.relevant(self._watched, devno, self._turn if request.names is None else None)
         turn = self._in_turn(relevant) if request.names is None and not request.thorough else frozenset()
         asked = request.names if request.names is not None else (relevant if request.thorough else turn)
         looked_at = relevant if request.names is None else relevant & request.names
@@ -153,30 +142,9 @@ class Observer:
             del self._seen[name]
         return changed, gone
 
-    def _relevant(self, listing: dict[str, Listed], pool: LivePool) -> frozenset[str]:
-        """The watched names that exist, and whatever else lies on the pool."""
-        pool_devno = pool.device.info.devno if pool.device is not None else None
-        self._on_pool = {key: on for key, on in self._on_pool.items() if key[0] in listing}
-        found = set()
-        for name, listed in listing.items():
-            if name == self._watched.pool:
-                continue
-            if name in self._watched.names or (pool_devno is not None and self._lies_on(listed, pool_devno)):
-                found.add(name)
-        return frozenset(found)
-
-    def _lies_on(self, listed: Listed, pool: Devno) -> bool:
-        key = (listed.name, listed.devno)
-        if key not in self._on_pool:
-            try:
-                self._on_pool[key] = pool in self._kernel.dm.deps(listed.name)
-            except HostFault:  # it went away since it was listed, and is asked again if it comes back
-                return False
-        return self._on_pool[key]
-
     def _in_turn(self, relevant: frozenset[str]) -> frozenset[str]:
         names = sorted(relevant)
-        return frozenset(islice(names, self._turn, None, _TURNS))
+        return frozenset(names[self._turn :: TURNS])
 
     def _look_at_device(self, name: str, *, thorough: bool, holders: bool, quiet: bool) -> LiveDevice | None:
         info = self._kernel.dm.info(name)
@@ -243,6 +211,8 @@ class Observer:
         dm.message(name, "reserve_metadata_snap")
         try:
             metadata = parse_devno(table[0].params.split()[0])
-            return None if metadata is None else self._kernel.tools.thin_ls(self._kernel.disks.node(metadata), live=True)
+            return (
+                None if metadata is None else self._kernel.tools.thin_ls(self._kernel.disks.node(metadata), live=True)
+            )
         finally:
             dm.message(name, "release_metadata_snap")

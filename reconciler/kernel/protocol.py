@@ -27,6 +27,11 @@ class DeviceMapper(Protocol):
     def list_all(self) -> list[Listed]:
         """All devices of the host, in one call. Answers also while devices hang."""
 
+    def has_changed(self) -> bool:
+        """Whether a device may have come, gone, been renamed or given a table since this was last asked; true at first.
+        Asked before LIST, it spares it. Suspensions, clears and loads do not count.
+        """
+
     def info(self, name: str) -> DeviceInfo | None:
         """None where there is no such device. Answers also while the device hangs."""
 

@@ -38,6 +38,11 @@ class HostUdev:
     def _context(self) -> pyudev.Context:
         return pyudev.Context()
 
+    @cached_property
+    def _promised(self) -> dict[Devno, tuple[int, list[str]]]:
+        """By device: when udev last wrote what it knows of it, and the links that it promised then."""
+        return {}
+
     def running(self) -> bool:
         """Somebody listens on udev's control socket: udevd itself, or systemd, which would start it."""
         kind = socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
@@ -85,12 +90,29 @@ class HostUdev:
 
     def _links(self, devno: Devno) -> list[str]:
         """What udev's database promises. Nothing where it does not know the device (yet)."""
+        written = _written(devno)
+        if written is None:
+            return []
+        before = self._promised.get(devno)
+        if before is None or before[0] != written:
+            before = self._promised[devno] = (written, self._read_links(devno))
+        return before[1]
+
+    def _read_links(self, devno: Devno) -> list[str]:
         number = os.makedev(devno.major, devno.minor)
         try:
             device = pyudev.Devices.from_device_number(self._context, "block", number)
         except pyudev.DeviceNotFoundError:
             return []
         return sorted(device.device_links) if device.is_initialized else []
+
+
+def _written(devno: Devno) -> int | None:
+    """When udev last wrote its entry for the device (systemd: src/libsystemd/sd-device); None: there is none (yet)."""
+    try:
+        return Path(f"/run/udev/data/b{devno}").stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 def _leads_to(path: str) -> Devno | None:

@@ -17,14 +17,16 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from reconciler.kernel.libdm.device_mapper import LibDm
-from reconciler.model.live import DeviceInfo
+from reconciler.kernel.tools import HostTools
+from reconciler.model.faults import HostFault
+from reconciler.model.live import DeviceInfo, ThinEntry
 from tests.kernel.conftest import Run, remove_devices, run
 
 PATIENCE = 60.0
@@ -104,6 +106,18 @@ class House:
         self.process = None
         return code
 
+    def crash(self) -> None:
+        """SIGKILL for the daemon and its workers, in the midst of whatever they do."""
+        assert self.process is not None
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        workers = {int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()}
+        self.process.kill()
+        for pid in workers:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        self.process = None
+
     def tail(self, lines: int = 40) -> str:
         return "\n".join(self.log.read_text(encoding="utf-8").splitlines()[-lines:]) if self.log.exists() else ""
 
@@ -174,6 +188,30 @@ class House:
         """The live table as dmsetup shows it; empty where there is none."""
         info = self.info(name, pool)
         return "" if info is None else " ".join(map(str, self.dm.table(info.name)))
+
+    def thin_table(self, name: str, pool: str = "tank") -> str:
+        """The table that the device has, or would have."""
+        status, info = self.status(name, pool), self.dm.info(self.prefix + pool)
+        assert info is not None
+        return f"0 {status['sizeBytes'] // 512} thin {info.devno} {status['deviceId']}"
+
+    def thin_ids(self, pool: str = "tank") -> dict[int, ThinEntry]:
+        """All thin ids in the pool, read while the daemon is asleep: only one can hold the metadata snapshot."""
+        name = self.prefix + pool
+        (target,) = self.dm.table(name)
+        with self.asleep():
+            eventually(lambda: self._reserves(name), "the pool's metadata snapshot is free")
+            try:
+                return HostTools().thin_ls(f"/dev/block/{target.params.split()[0]}", live=True)
+            finally:
+                self.dm.message(name, "release_metadata_snap")
+
+    def _reserves(self, pool: str) -> bool:
+        try:
+            self.dm.message(pool, "reserve_metadata_snap")
+        except HostFault:  # the worker is at it
+            return False
+        return True
 
     def told(self, name: str, kind: str, reason: str, pool: str = "tank") -> bool:
         """Whether an event of that type and reason was written about the device."""

@@ -21,7 +21,7 @@ SECTORS = 16 * 1024 * 2
 def house() -> Iterator[House]:
     with a_house() as house:
         house.declare(house.pool())
-        house.start("--suspend-grace", f"{GRACE}s", "--resync", "400ms")
+        house.start("--suspend-grace", f"{GRACE}s", "--resync", "250ms")
         house.wait_pool()
         yield house
 

@@ -19,17 +19,11 @@ REASONS = {"Committed": "CommittedButActive", "Inactive": "ActiveButDesiredInact
 def house() -> Iterator[House]:
     with a_house() as house:
         house.declare(house.pool())
-        house.start("--suspend-grace", "1s", "--resync", "400ms")
+        house.start("--suspend-grace", "1s", "--resync", "250ms")
         house.wait_pool()
         yield house
 
 
-def activate(house: House, name: str) -> None:
-    """As a person does: without a UUID."""
-    status, pool = house.status(name), house.dm.info(f"{house.prefix}tank")
-    assert pool is not None
-    table = f"0 {status['sizeBytes'] // 512} thin {pool.devno} {status['deviceId']}"
-    run("dmsetup", "create", house.dm_name(name), "--table", table)
 
 
 @contextmanager
@@ -50,8 +44,9 @@ def mounted_elsewhere(house: House, name: str) -> Iterator[str]:
 def test_what_somebody_activated_is_deactivated(house: House, state: str) -> None:
     name = f"woken-{state.lower()}"
     house.have(name, state=state)
+    table = house.thin_table(name)
     with house.asleep():
-        activate(house, name)
+        run("dmsetup", "create", house.dm_name(name), "--table", table)
     eventually(lambda: house.info(name) is None, "it is gone")
     house.wait(name, live="Inactive")
     assert house.told(name, "Found", REASONS[state])
@@ -62,8 +57,9 @@ def test_what_somebody_activated_is_deactivated(house: House, state: str) -> Non
 def test_what_is_suspended_is_resumed_before_it_goes(house: House, state: str) -> None:
     name = f"frozen-{state.lower()}"
     house.have(name, state=state)
+    table = house.thin_table(name)
     with house.asleep():
-        activate(house, name)
+        run("dmsetup", "create", house.dm_name(name), "--table", table)
         run("udevadm", "settle")
         run("dmsetup", "suspend", house.dm_name(name))
         # Whoever opens it and reads now, waits. Somebody does.
@@ -93,7 +89,7 @@ def test_a_device_in_use_waits_and_names_a_mount_in_another_namespace(house: Hou
         house.change("used", state="Committed", filesystem={"type": "ext4"})
         status = house.wait("used", "Busy")
         assert f"mounted at {point}" in status["message"]
-        assert f"mounted at {point}" in status["holders"]
+        assert any(holder.startswith(f"mounted at {point}") for holder in status["holders"])
         house.look_again()
         assert house.table("used"), "it is left alone"
         assert house.told("used", "Found", "CommittedButActive")

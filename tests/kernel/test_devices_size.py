@@ -21,7 +21,7 @@ SIZES = {"ext4": (16, 48), "xfs": (304, 400)}
 def house() -> Iterator[House]:
     with a_house() as house:
         house.declare(house.pool())
-        house.start("--suspend-grace", "1s", "--resync", "400ms")
+        house.start("--suspend-grace", "1s", "--resync", "250ms")
         house.wait_pool()
         yield house
 

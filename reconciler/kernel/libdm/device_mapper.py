@@ -14,6 +14,7 @@ from ctypes import byref, create_string_buffer
 from typing import Final
 
 from reconciler.kernel import dmsetup
+from reconciler.kernel.events import DmEvents
 from reconciler.kernel.libdm.cookies import UDEV_CONTROL, Cookies
 from reconciler.kernel.libdm.listing import read_deps, read_names, read_versions
 from reconciler.kernel.libdm.loader import Library, load
@@ -52,6 +53,7 @@ class LibDm:
         )
         self._info = DmInfo()  # one for all calls: INFO is asked for every device, every few seconds
         self._info_reference = byref(self._info)
+        self._events: DmEvents | None = None
 
     # ---- the host
 
@@ -74,6 +76,14 @@ class LibDm:
         with Task(self._library, TaskType.LIST, "list") as task:
             task.run()
             return read_names(self._functions.dm_task_get_names(task.handle))
+
+    def has_changed(self) -> bool:
+        if self._events is None:
+            self._events = DmEvents()
+        elif not self._events.is_readable():
+            return False
+        self._events.arm()  # before the caller's LIST, so that what happens in between counts as a change
+        return True
 
     # ---- looking at one device
 
