@@ -25,8 +25,7 @@ EXPECTED: Final = (NotSo, OSError, TimeoutExpired, urllib.error.URLError, KeyErr
 
 
 def main() -> int:
-    if "User Mode Linux" not in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
-        print("the demo removes every device-mapper device that it sees: run it with `make demo`, in a sandbox")
+    if not in_a_sandbox():
         return 1
     stage = begin()
     try:
@@ -42,6 +41,13 @@ def main() -> int:
     stage.screen.summary(stage.outcomes)
     stage.screen.end(stage.outcomes, len(SCENES))
     return 0 if held else 1
+
+
+def in_a_sandbox() -> bool:
+    if "User Mode Linux" in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
+        return True
+    print("this removes every device-mapper device that it sees: run it in a sandbox, as `make demo` does")
+    return False
 
 
 def begin() -> Stage:

@@ -36,7 +36,7 @@ def is_live(name: str, target: str) -> bool:
 def devices() -> list[str]:
     """All of device-mapper's, thin devices before pools: the order in which they can be removed."""
     lines = [line.split() for line in shell("dmsetup table").splitlines()]
-    tables = {words[0].rstrip(":"): words[3] for words in lines if len(words) > 3}  # noqa: PLR2004 - NAME: START LENGTH TARGET
+    tables = {words[0].rstrip(":"): words[3] for words in lines if len(words) > 3}
     return sorted(tables, key=lambda name: (tables[name] == "thin-pool", name))
 
 

@@ -64,7 +64,7 @@ def committed(stage: Stage, outcome: Outcome) -> None:
 
 
 def replaced(stage: Stage, outcome: Outcome) -> None:
-    """remove --force puts an error table under a program that has the device open"""
+    """Somebody forces a device away under a program that has it open, and leaves an error table"""
     with open("/dev/mapper/tank-app", "rb", buffering=0) as held:  # noqa: PTH123 - a program that holds it open
         before = held.read(4096)
         since = time.time()

@@ -23,7 +23,7 @@ LEAST: Final = (3, 11)
 
 
 def main() -> int:
-    if sys.version_info < LEAST:  # noqa: UP036 - it is what this program finds out
+    if sys.version_info < LEAST:
         say(
             f"this is Python {sys.version.split()[0]}: give one that is 3.11 or later, as in `make PYTHON=python3.11 setup`"
         )

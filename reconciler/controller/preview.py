@@ -12,12 +12,13 @@ from reconciler.controller.gather import Gatherer, Settings
 from reconciler.controller.viewer import Viewer
 from reconciler.kernel.commands import commands_of
 from reconciler.kernel.port import PoolPort
-from reconciler.model.live import DeviceInfo, LiveDevice, LivePool
+from reconciler.model.knowledge import KnownDevice
+from reconciler.model.live import DeviceInfo, LiveDevice, LivePool, ThinEntry
 from reconciler.model.names import Key
 from reconciler.model.status import PoolMode, PoolStatus
-from reconciler.model.steps import ActivatePool, HostStep, Step
+from reconciler.model.steps import Activate, ActivatePool, Begin, Finish, HostStep, Step
 from reconciler.model.table import Devno, Table
-from reconciler.planner.cases import Access, PoolAccess
+from reconciler.planner.cases import Access, DeviceCase, PoolAccess
 from reconciler.planner.device import plan_device
 from reconciler.planner.plan import Plan
 from reconciler.planner.pool import plan_pool
@@ -67,14 +68,52 @@ def preview_pool(  # the wiring of one look, all by name
     if activation is not None:
         viewer.world.pool = _as_if_active(viewer.world.pool, name)
         case = replace(case, live=viewer.world.pool, stuck="")
+    ahead = Ahead()
     for key in desired.in_order(gatherer.scope(desired).keys):
         device = gatherer.device_case(key, desired, viewer.world, case)
         if activation is not None:
             device = replace(device, access=PoolAccess(Access.FULL))
+        device = ahead.seen_from(device)
         found = plan_device(device)
         if viewer.wants_holders(device, found) and viewer.look_at_holders(device):
-            found = plan_device(gatherer.device_case(key, desired, viewer.world, case))
+            found = plan_device(ahead.seen_from(gatherer.device_case(key, desired, viewer.world, case)))
+        ahead.take(found)
         yield Preview(key, found, after_pool=activation is not None)
+
+
+class Ahead:
+    """What the plans before would have done by then: the devices they make, and the numbers they use up."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, KnownDevice] = {}
+        self._active: dict[str, Activate] = {}
+        self._operations = 0
+
+    def take(self, plan: Plan) -> None:
+        for step in plan.steps:
+            if isinstance(step, Begin):
+                self._operations += 1
+            elif isinstance(step, Finish) and step.device is not None:
+                self._made[step.key.device] = step.device
+            elif isinstance(step, Activate):
+                self._active[step.subject] = step
+
+    def seen_from(self, case: DeviceCase) -> DeviceCase:
+        status = case.pool.status
+        if isinstance(status, PoolStatus) and self._operations:
+            later = replace(status, transaction_id=status.transaction_id + self._operations)
+            case = replace(case, pool=replace(case.pool, status=later), new_id=case.new_id + self._operations)
+        origin = case.origin
+        if origin is None or origin.known is not None or origin.name not in self._made:
+            return case
+        known = self._made[origin.name]
+        made = {known.thin_id: ThinEntry(0, 0)}
+        ids = None if case.ids is None else {**case.ids, **made}
+        return replace(case, origin=replace(origin, known=known, live=self._live(known)), ids=ids)
+
+    def _live(self, known: KnownDevice) -> LiveDevice | None:
+        step = self._active.get(known.dm_name)
+        return None if step is None else LiveDevice(_info(known.dm_name), table=(step.table,))
 
 
 def _activation(steps: tuple[Step, ...]) -> ActivatePool | None:
@@ -83,7 +122,15 @@ def _activation(steps: tuple[Step, ...]) -> ActivatePool | None:
 
 def _as_if_active(pool: LivePool, name: str) -> LivePool:
     """The pool as it would be after its own plan, so that the plans of its devices can be shown too."""
-    info = DeviceInfo(
+    nothing: Table = ()
+    transaction = pool.metadata.transaction_id or 0
+    status = PoolStatus(transaction, 0, 1, 0, 1, held_root=False, mode=PoolMode.RW, needs_check=False)
+    return replace(pool, device=LiveDevice(_info(name), table=nothing), status=status)
+
+
+def _info(name: str) -> DeviceInfo:
+    """Of a device that would be active by then."""
+    return DeviceInfo(
         name=name,
         uuid="",
         devno=_NOT_YET,
@@ -95,10 +142,6 @@ def _as_if_active(pool: LivePool, name: str) -> LivePool:
         read_only=False,
         deferred_remove=False,
     )
-    nothing: Table = ()
-    transaction = pool.metadata.transaction_id or 0
-    status = PoolStatus(transaction, 0, 1, 0, 1, held_root=False, mode=PoolMode.RW, needs_check=False)
-    return replace(pool, device=LiveDevice(info, table=nothing), status=status)
 
 
 def is_pending(preview: Preview) -> bool:

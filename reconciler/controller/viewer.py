@@ -13,10 +13,10 @@ from reconciler.kernel.pool_lock import PoolLocked
 from reconciler.kernel.port import PoolPort
 from reconciler.model.condition import Reason
 from reconciler.model.faults import HostFault
-from reconciler.model.live import LookRequest, PoolLook, ThinEntry
+from reconciler.model.live import DeviceInfo, LookRequest, PoolLook, ThinEntry
 from reconciler.model.names import Key
 from reconciler.model.status import PoolStatus
-from reconciler.model.steps import CreateSnapshot, CreateThin, DeleteThin, Step
+from reconciler.model.steps import CreateSnapshot, CreateThin, DeleteThin, KnowDevice, Step
 from reconciler.planner.cases import DeviceCase
 from reconciler.planner.plan import Plan
 
@@ -48,7 +48,7 @@ class Viewer:
         self._held_until = 0.0
         self._ids_cost = 0.0
         self._ids_mark: tuple[int, int] | None = None
-        self._holders_at: dict[str, float] = {}
+        self._holders_at: dict[str, tuple[float, DeviceInfo | None]] = {}
 
     def key_of(self, dm_name: str) -> Key | None:
         return self._scope.by_name.get(dm_name) if self._scope is not None else None
@@ -108,17 +108,20 @@ class Viewer:
                 ids.setdefault(step.thin_id, ThinEntry(0, 0))
             elif isinstance(step, DeleteThin):
                 ids.pop(step.thin_id, None)
+            elif isinstance(step, KnowDevice):  # an adopted one, that was seen live
+                ids.setdefault(step.device.thin_id, ThinEntry(0, 0))
 
     def wants_holders(self, case: DeviceCase, plan: Plan) -> bool:
         """Whether somebody has it open who should be named, and was not lately."""
         if plan.reason is not Reason.BUSY or case.live is None or not case.live.info.open_count:
             return False
-        return self._clock.now() - self._holders_at.get(case.live.info.name, -_HOLDERS_EVERY) >= _HOLDERS_EVERY
+        at, seen = self._holders_at.get(case.live.info.name, (-_HOLDERS_EVERY, None))
+        return self._clock.now() - at >= _HOLDERS_EVERY or seen != case.live.info
 
     def look_at_holders(self, case: DeviceCase) -> bool:
         assert case.live is not None  # noqa: S101  # somebody has it open
         name = case.live.info.name
-        self._holders_at[name] = self._clock.now()
+        self._holders_at[name] = self._clock.now(), case.live.info
         return self._ask(None, LookRequest(names=frozenset({name}), holders=True))
 
     def _ask(self, desired: Desired | None, request: LookRequest) -> bool:

@@ -75,6 +75,11 @@ def stands_on(paths: Sequence[str]) -> frozenset[Devno]:
     return frozenset(found | {lower for devno in swap_devices() for lower in below(devno)})
 
 
+def _nearest(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists: where it would be made."""
+    return next(each for each in (path, *path.parents) if each.exists())
+
+
 def _directly_above(devno: Devno) -> list[str]:
     holders = sysfs(devno) / "holders"
     names = [read_attribute(holder / "dm/name") or holder.name for holder in _entries(holders)]

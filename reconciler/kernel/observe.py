@@ -153,9 +153,16 @@ class Observer:
         before = self._seen.get(name)
         if before is not None and before.info == info and not thorough:
             return before
-        return self._look_closely(info, holders=holders and thorough, quiet=quiet)
+        found = self._look_closely(info, quiet=quiet)
+        if found is None:
+            return None
+        if holders and thorough:
+            return replace(found, holders=self._holders(info))
+        if before is not None and before.info == info:
+            return replace(found, holders=before.holders)  # not asked for now, and nobody has come or gone
+        return found
 
-    def _look_closely(self, info: DeviceInfo, *, holders: bool, quiet: bool) -> LiveDevice | None:
+    def _look_closely(self, info: DeviceInfo, *, quiet: bool) -> LiveDevice | None:
         kernel = self._kernel
         try:
             table = kernel.dm.table(info.name) if info.live_table else ()
@@ -171,7 +178,6 @@ class Observer:
             inactive=inactive,
             status=read_thin_status(lines[0][1]) if len(lines) == 1 and lines[0][0] == "thin" else None,
             missing_nodes=kernel.udev.missing(info) if info.live_table and not info.suspended else (),
-            holders=self._holders(info) if holders else (),
         )
 
     def _inactive(self, info: DeviceInfo) -> Table:

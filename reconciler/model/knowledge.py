@@ -95,6 +95,17 @@ class Intent:
 
 
 @dataclass(frozen=True, slots=True)
+class FormerThin:
+    """A thin that this store made and then forgot: its id is never handed out again, and its data may still be there."""
+
+    thin_id: int
+    device: str
+    """Whose it was."""
+    created_at: int
+    """The pool's transaction id when it was created: it is still that thin if thin_ls tells the same."""
+
+
+@dataclass(frozen=True, slots=True)
 class TakenId:
     """A thin id that was found in a pool and belongs to nobody here: never handed out."""
 

@@ -23,8 +23,10 @@ def load(db: Database) -> dict[str, PoolKnowledge]:
     with db.snapshot():
         for pool, device, body in db.read("SELECT pool, device, body FROM devices"):
             devices[pool][device] = db.decoded(KnownDevice, body)
-        for pool, thin_id, held_as, device in db.read("SELECT pool, thin_id, held_as, device FROM thin_ids"):
-            ids[pool][thin_id] = _holder(db, held_as, device)
+        for pool, thin_id, held_as, device, created_at in db.read(
+            "SELECT pool, thin_id, held_as, device, created_at FROM thin_ids"
+        ):
+            ids[pool][thin_id] = _holder(db, held_as, device, created_at)
         intents = {pool: db.decoded(Intent, body) for pool, body in db.read("SELECT pool, body FROM intents")}
         return {
             pool: PoolKnowledge(db.decoded(KnownPool, body), devices[pool], intents.get(pool), ids[pool], last)
@@ -32,9 +34,9 @@ def load(db: Database) -> dict[str, PoolKnowledge]:
         }
 
 
-def _holder(db: Database, held_as: str, device: str) -> Holder:
+def _holder(db: Database, held_as: str, device: str, created_at: int | None) -> Holder:
     try:
-        return Holder(HeldAs(held_as), device)
+        return Holder(HeldAs(held_as), device, created_at)
     except ValueError as error:
         raise damaged(db.path, str(error)) from error
 
@@ -66,10 +68,10 @@ def _write_ids(
         connection.execute("DELETE FROM thin_ids WHERE pool = ? AND thin_id = ?", (pool, thin_id))
     for thin_id, holder in _changed(before, now):
         connection.execute(
-            "UPDATE thin_ids SET held_as = ?, device = ? WHERE pool = ? AND thin_id = ?"
+            "UPDATE thin_ids SET held_as = ?, device = ?, created_at = ? WHERE pool = ? AND thin_id = ?"
             if thin_id in before
-            else "INSERT INTO thin_ids (held_as, device, pool, thin_id) VALUES (?, ?, ?, ?)",
-            (holder.held_as.value, holder.device, pool, thin_id),
+            else "INSERT INTO thin_ids (held_as, device, created_at, pool, thin_id) VALUES (?, ?, ?, ?, ?)",
+            (holder.held_as.value, holder.device, holder.created_at, pool, thin_id),
         )
 
 

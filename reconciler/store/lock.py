@@ -62,6 +62,20 @@ class StateLock:
             os.close(self._fd)
             self._fd = -1
 
+    def holder(self) -> LockHeld | None:
+        """Who has it, without taking it, and without making anything. None: nobody, or there is no directory."""
+        try:
+            fd = os.open(self._directory / _NAME, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return self._holder(fd)
+        finally:
+            os.close(fd)
+        return None
+
     def __enter__(self) -> Self:
         self.acquire()
         return self

@@ -84,7 +84,13 @@ CREATE INDEX events_by_fingerprint ON events (fingerprint);
 CREATE INDEX events_by_key ON events (pool, device);
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_FIRST,)
+_CREATED_AT: Final = """
+-- Of a thin that this store made and then forgot (held as taken, or being deleted): the pool's transaction id then.
+-- NULL: it is that of a device, or of somebody else.
+ALTER TABLE thin_ids ADD COLUMN created_at INTEGER;
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _CREATED_AT)
 
 
 def version_of(connection: sqlite3.Connection) -> int:

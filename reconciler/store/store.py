@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
-from reconciler.model.knowledge import Intent, KnownDevice, KnownPool
+from reconciler.model.knowledge import FormerThin, Intent, KnownDevice, KnownPool
 from reconciler.model.names import Key
 from reconciler.model.report import Event, Status
 from reconciler.model.steps import KnowDevice, StoreStep
@@ -96,8 +96,16 @@ class Store:
         return () if intent is None else (intent,)
 
     def taken(self, pool: str) -> frozenset[int]:
-        """Ids that were found to be somebody else's."""
+        """Ids that are never handed out though no device has them: somebody else's, and those of forgotten devices."""
         return frozenset(number for number, held in self._of(pool).ids.items() if held.held_as is HeldAs.TAKEN)
+
+    def former(self, pool: str) -> Mapping[int, FormerThin]:
+        """Thins that this store made and then forgot, by id. Whether they are still there is for the pool to say."""
+        return {
+            number: FormerThin(number, held.device, held.created_at)
+            for number, held in self._of(pool).ids.items()
+            if held.held_as is HeldAs.TAKEN and held.created_at is not None
+        }
 
     def free_thin_id(self, pool: str, also_taken: Container[int] = ()) -> int:
         """An id for `Begin` to reserve."""

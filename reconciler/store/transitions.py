@@ -41,6 +41,9 @@ class Holder:
 
     held_as: HeldAs
     device: str = ""
+    """Who has it. Of one that is taken: who had it, where this store made it."""
+    created_at: int | None = None
+    """Of a thin that this store made and then forgot: the pool's transaction id then."""
 
 
 _TAKEN: Final = Holder(HeldAs.TAKEN)
@@ -118,7 +121,8 @@ def _begin_delete(known: PoolKnowledge, intent: Intent, holder: Holder | None) -
         return replace(known, intent=intent)
     if holder is not None and holder.held_as is HeldAs.DEVICE:
         raise contradiction(intent.key, f"cannot delete thin id {intent.thin_id}, it is that of {holder.device}")
-    reserved = {**known.ids, intent.thin_id: Holder(HeldAs.INTENT, intent.key.device)}
+    created_at = None if holder is None else holder.created_at
+    reserved = {**known.ids, intent.thin_id: Holder(HeldAs.INTENT, intent.key.device, created_at)}
     return replace(known, intent=intent, ids=reserved)
 
 
@@ -163,7 +167,7 @@ def _abandon(known: PoolKnowledge, pool: KnownPool, key: Key, transaction_id: in
         del ids[intent.thin_id]
         # A thin whose delete was not seen to succeed is still there.
         if intent.kind is IntentKind.DELETE:
-            ids[intent.thin_id] = _TAKEN
+            ids[intent.thin_id] = replace(holder, held_as=HeldAs.TAKEN) if holder.created_at is not None else _TAKEN
     return replace(known, pool=_at_transaction(pool, transaction_id), intent=None, ids=ids)
 
 
@@ -183,14 +187,14 @@ def _know_device(known: PoolKnowledge, device: KnownDevice) -> PoolKnowledge:
         raise contradiction(key, f"{device.thin_id} is no thin id")
     ours = Holder(HeldAs.DEVICE, key.device)
     holder = known.ids.get(device.thin_id)
-    adopts = device.adopted and holder == _TAKEN
+    adopts = device.adopted and holder is not None and holder.held_as is HeldAs.TAKEN
     if holder not in {None, ours} and not adopts:
         raise contradiction(key, f"thin id {device.thin_id} is not its own")
     ids = {**known.ids, device.thin_id: ours}
     before = known.devices.get(key.device)
     if before is not None and before.thin_id != device.thin_id:
         # An adoption was pointed to another thin; the former one is still in the pool.
-        ids[before.thin_id] = _TAKEN
+        ids[before.thin_id] = _left_by(before)
     return replace(known, devices={**known.devices, key.device: device}, ids=ids)
 
 
@@ -212,7 +216,14 @@ def _forget(known: PoolKnowledge, key: Key) -> PoolKnowledge:
     if device is None:
         return known
     devices = {name: other for name, other in known.devices.items() if name != key.device}
-    return replace(known, devices=devices, ids={**known.ids, device.thin_id: _TAKEN})
+    return replace(known, devices=devices, ids={**known.ids, device.thin_id: _left_by(device)})
+
+
+def _left_by(device: KnownDevice) -> Holder:
+    """What is held of a thin that is nobody's any more. Who made it is known only of one that was not adopted."""
+    if device.adopted or device.created_at is None:
+        return _TAKEN
+    return Holder(HeldAs.TAKEN, device.key.device, device.created_at)
 
 
 def _open_intent(known: PoolKnowledge, key: Key) -> Intent:

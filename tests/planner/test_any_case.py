@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import assume, event, given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from reconciler.model.condition import Reason
@@ -38,7 +38,7 @@ from reconciler.planner.plan import Plan, Sign
 from tests.planner import builders as a
 from tests.planner.small_world import world
 
-NAMES_OF_OTHERS = {"LVM-x", a.FOREIGN_UUID}
+NAMES_OF_OTHERS = ("LVM-x", a.FOREIGN_UUID)
 flags = st.booleans()
 sizes = st.sampled_from([8, a.SIZE - 8, a.SIZE, a.SIZE + 8, 2 * a.SIZE])
 tables = st.one_of(
@@ -54,8 +54,8 @@ grace = st.dictionaries(st.sampled_from(list(Sign)), st.sampled_from([0.0, 0.5, 
 
 
 @st.composite
-def devices(draw: st.DrawFn, name: str = a.NAME, uuids: tuple[str, ...] = (a.UUID, a.NEW_UUID)) -> LiveDevice:
-    uuid = draw(st.sampled_from([*uuids, *uuids, "", *NAMES_OF_OTHERS]))
+def devices(draw: st.DrawFn, name: str = a.NAME, uuids: tuple[str, ...] = (a.UUID,)) -> LiveDevice:
+    uuid = draw(st.sampled_from([*uuids * 6, "", *NAMES_OF_OTHERS]))
     opened = draw(st.sampled_from([0, 0, 1]))
     if draw(st.integers(0, 7)) == 0:
         return a.shell(name, uuid, opened=opened, suspended=draw(flags))
@@ -81,7 +81,7 @@ specs = st.fixed_dictionaries(
         "filesystem": st.sampled_from([{"type": "ext4"}, {"type": "xfs"}]),
         "readOnly": flags,
         "discardOnDelete": flags,
-        "paused": st.sampled_from([False, False, True]),
+        "paused": st.integers(0, 9).map(lambda number: number == 9),
         "adopt": st.sampled_from([{"deviceId": a.ID, "dmName": a.NAME}, {"deviceId": 9, "dmName": "vg-thin"}]),
     },
 )
@@ -137,7 +137,7 @@ def live_pools(draw: st.DrawFn) -> LivePool:
         draw(st.sampled_from([a.LENGTH, a.LENGTH // 2])), discards=draw(st.sampled_from(["passdown", "ignore"]))
     )
     device = a.pool_device(
-        draw(st.sampled_from([table, table, table, a.other_table()])),
+        draw(st.one_of(st.just(table), st.just(table), st.just(a.other_table()))),
         draw(st.sampled_from([a.POOL_UUID, a.POOL_UUID, "", "LVM-x"])),
         opened=draw(st.sampled_from([0, 0, 1])),
         waiting=draw(st.sampled_from([(), (), a.error_table()])),
@@ -157,7 +157,7 @@ pool_records = st.builds(
         optional={
             "state": st.sampled_from(["Active", "Active", "Inactive", "Absent"]),
             "adopt": flags,
-            "paused": st.sampled_from([False, False, True]),
+            "paused": st.integers(0, 9).map(lambda number: number == 9),
             "extend": st.just({"threshold": "80%", "step": "50%", "max": "4GiB"}),
             "discards": st.sampled_from(["passdown", "ignore"]),
             "blockSize": st.sampled_from(["64KiB", "64KiB", "128KiB"]),
@@ -210,7 +210,7 @@ def pool_cases(draw: st.DrawFn, *, healthy: bool = False) -> PoolCase:
         devices_live=draw(st.sampled_from([(), (), ("tank-a",)])),
         known_devices=draw(st.sampled_from([(), (), ("a",)])),
         needed=draw(st.sampled_from([False, False, True])),
-        stuck=draw(st.sampled_from(["", "", "", "no answer"])),
+        stuck="no answer" if not healthy and draw(st.integers(0, 9)) == 9 else "",
     )
 
 
@@ -234,8 +234,8 @@ def cases(draw: st.DrawFn) -> DeviceCase:
         id_taken=draw(st.sampled_from([False, False, True])),
         other_intent=draw(st.sampled_from([False, False, True])),
         origin=draw(st.sampled_from([None, Origin("golden", "tank-golden", a.known_golden(), live_origin)])),
-        private=draw(st.one_of(st.none(), st.none(), devices(a.PRIVATE, (f"{a.UUID}-private",)))),
-        elsewhere=draw(st.sampled_from([(), (), (), ("copy",)])),
+        private=draw(devices(a.PRIVATE, (f"{a.UUID}-private",))) if draw(st.integers(0, 9)) == 9 else None,
+        elsewhere=draw(st.sampled_from([*[()] * 9, ("copy",)])),
         ids=draw(id_maps),
         prune=draw(st.sampled_from(list(PruneVerdict))),
     )
@@ -265,7 +265,7 @@ def live_subjects(case: DeviceCase) -> dict[str, LiveDevice]:
     return {device.info.name: device for device in found if device is not None}
 
 
-@settings(max_examples=4000, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(cases())
 def test_whatever_the_case_of_a_device(case: DeviceCase) -> None:
     plan = a.plan(case)
@@ -362,7 +362,7 @@ def _holds_suspension(case: DeviceCase, plan: Plan) -> None:
     assert not any(step.subject == live.info.name for step in on_host(plan) if not isinstance(step, Remove))
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(pool_cases())
 def test_whatever_the_case_of_a_pool(case: PoolCase) -> None:
     plan = a.plan(case)
@@ -419,7 +419,7 @@ def _holds_pool_loads(case: PoolCase, steps: tuple[Step, ...]) -> None:
             assert case.live.device.info.live_table
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(
     desired=st.sampled_from(["Active", "Inactive", "Committed", "Absent"]),
     spec=specs,
@@ -431,8 +431,9 @@ def test_no_plan_leads_back_to_itself(
     desired: str, spec: dict[str, Any], live: LiveDevice | None, known: bool, golden: LiveDevice | None
 ) -> None:
     """Steps that come true lead, in a few rounds, to a plan without steps; the store refuses none of them."""
-    assume("adopt" not in spec and (spec.get("size", "") is not None or "snapshotOf" in spec))
-    here = world(a.record(desired, **spec), known=known, live=live)
+    usual = {"size": f"{a.SIZE}s"} if "snapshotOf" not in spec else {"size": None}
+    made = {name: value for name, value in spec.items() if name != "adopt" and value is not None}
+    here = world(a.record(desired, **{**usual, **made}), known=known, live=live)
     if golden is not None:
         here.devices["tank-golden"] = golden
     foreign = {name: device for name, device in here.devices.items() if device.info.uuid in NAMES_OF_OTHERS}

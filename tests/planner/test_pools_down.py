@@ -299,7 +299,7 @@ def test_a_pool_from_which_a_device_is_to_be_deleted_is_brought_up(record: ThinP
     "rest",
     [
         {"known_devices": ("a",), "ids": {}},
-        {"ids": a.ids(3)},
+        {"ids": a.ids(3), "live": live_pool(of=status(data_used=0))},
         {"ids": {}, "live": live_pool(of=status(data_used=1))},
     ],
 )

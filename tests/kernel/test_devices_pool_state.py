@@ -1,0 +1,204 @@
+"""What becomes of devices while their pool is suspended, must not be written to, is full, or is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.kernel.conftest import run
+from tests.kernel.harness import House, a_house, eventually
+
+
+@pytest.fixture(scope="module")
+def house() -> Iterator[House]:
+    with a_house() as house:
+        house.declare(house.pool())
+        house.start("--suspend-grace", "1s", "--resync", "250ms")
+        house.wait_pool()
+        yield house
+
+
+def reload(house: House, pool: str, *features: str) -> None:
+    """The pool's table with these features in the place of those that it has."""
+    name = house.prefix + pool
+    words = str(house.dm.table(name)[0]).split()
+    run("dmsetup", "load", name, "--table", " ".join([*words[:7], str(len(features)), *features]))
+    run("dmsetup", "resume", name)
+
+
+def mode(house: House, pool: str) -> str:
+    return run("dmsetup", "status", "--noflush", house.prefix + pool).out
+
+
+def test_devices_wait_for_a_suspended_pool_and_are_resumed_after_it(house: House) -> None:
+    house.declare(house.pool("cold"), file="cold.yaml")
+    house.have("one", pool="cold")
+    pool = f"{house.prefix}cold"
+    with house.asleep():
+        run("dmsetup", "suspend", house.dm_name("one", "cold"))
+        run("dmsetup", "suspend", pool)
+    house.wait("one", "WaitingForPool", pool="cold")
+    house.declare(house.device("two", "cold"), file="two.yaml")
+    house.wait("two", "WaitingForPool", pool="cold")
+    assert (info := house.dm.info(pool))
+    assert info.suspended, "within its grace"
+    eventually(lambda: (info := house.info("one", "cold")) and not info.suspended, "both are resumed")
+    assert (info := house.dm.info(pool))
+    assert not info.suspended
+    house.wait("one", pool="cold", live="Active")
+    house.wait("two", pool="cold", live="Active")
+
+
+def test_devices_wait_for_a_pool_that_cannot_be(house: House) -> None:
+    house.declare(
+        house.pool("none", data={"device": f"/dev/{house.prefix}none"}, metadata={"device": "/dev/dmrtest-none"}),
+        house.device("one", "none"),
+        house.device("gone", "none", state="Absent"),
+        file="none.yaml",
+    )
+    house.wait("one", "WaitingForPool", pool="none")
+    house.wait("gone", "Converged", pool="none")
+    assert house.info("one", "none") is None
+    house.declare(file="none.yaml")
+
+
+def test_devices_wait_for_a_pool_that_is_to_be_inactive(house: House) -> None:
+    house.declare(house.pool("down"), file="down.yaml")
+    house.have("kept", pool="down", state="Inactive")
+    house.declare(house.pool("down", state="Inactive"), file="down.yaml")
+    eventually(lambda: house.dm.info(f"{house.prefix}down") is None, "the pool is down")
+    house.have("late", "WaitingForPool", pool="down")
+    house.wait("kept", pool="down", live="Inactive")
+    house.declare(house.pool("down"), file="down.yaml")
+    house.wait("late", pool="down", live="Active")
+
+
+class TestAPoolThatMustNotBeWritten:
+    """Its metadata is read-only: what hangs is let go, what should not be up goes, nothing is made or deleted."""
+
+    @pytest.fixture(scope="class")
+    def pool(self, house: House) -> Iterator[str]:
+        house.declare(house.pool("ro"), file="ro.yaml")
+        house.wait_pool(pool="ro")
+        for name in ("frozen", "removed", "deleted", "done"):
+            house.have(name, pool="ro")
+        house.have("golden", pool="ro", state="Committed")
+        house.declare(house.pool("ro", paused=True), file="ro.yaml")
+        house.wait_pool("Paused", pool="ro")
+        reload(house, "ro", "read_only")
+        assert " ro " in mode(house, "ro")
+        house.declare(house.pool("ro"), file="ro.yaml")
+        house.wait_pool("PoolUnhealthy", pool="ro")
+        yield "ro"
+        reload(house, "ro")
+        house.wait_pool(pool="ro")
+        house.wait("removed", pool="ro", live="Active")
+        house.wait("new", pool="ro", live="Active")
+        eventually(lambda: house.status("deleted", "ro").get("live") == "Absent", "what was to go is gone")
+
+    def test_a_suspended_device_is_resumed(self, house: House, pool: str) -> None:
+        run("dmsetup", "suspend", house.dm_name("frozen", pool))
+        house.wait("frozen", "Suspended", pool)
+        eventually(lambda: (info := house.info("frozen", pool)) and not info.suspended, "it is resumed")
+        house.wait("frozen", "PoolUnhealthy", pool, live="Active")
+
+    def test_a_device_that_is_done_with_is_deactivated(self, house: House, pool: str) -> None:
+        house.declare(house.device("done", pool, state="Inactive"), file="ro-done.yaml")
+        eventually(lambda: house.info("done", pool) is None, "it is gone")
+
+    def test_a_committed_device_that_is_active_is_deactivated(self, house: House, pool: str) -> None:
+        table = house.thin_table("golden", pool)
+        run("dmsetup", "create", house.dm_name("golden", pool), "--table", table)
+        eventually(lambda: house.info("golden", pool) is None, "it is gone")
+
+    def test_nothing_is_made_deleted_or_activated(self, house: House, pool: str) -> None:
+        house.have("new", "PoolUnhealthy", pool)
+        house.change("deleted", pool, state="Absent")
+        with house.asleep():
+            run("dmsetup", "remove", "--retry", house.dm_name("removed", pool))
+        house.wait("removed", "PoolUnhealthy", pool, live="Inactive")
+        loads = house.metric("dm_reconciler_actions_total", action="activate", result="success")
+        house.look_again()
+        assert house.metric("dm_reconciler_actions_total", action="activate", result="success") == loads
+        assert house.info("removed", pool) is None
+        assert house.info("new", pool) is None
+        assert house.status("new", pool).get("deviceId") is None
+        assert house.status("deleted", pool)["deviceId"] is not None, "its thin is still there"
+
+
+class TestAFullPool:
+    """Nothing is made, and no origin is suspended for a snapshot: it would block behind the writes that wait."""
+
+    @pytest.fixture(scope="class")
+    def pool(self, house: House) -> Iterator[str]:
+        data = {"file": str(house.root / "full.data"), "size": "16MiB"}
+        house.declare(house.pool("full", data=data, whenFull="error"), file="full.yaml")
+        house.wait_pool(pool="full")
+        house.have("origin", pool="full", size="64MiB")
+        house.have("frozen", pool="full")
+        house.have("golden", pool="full", state="Committed")
+        node = house.node("origin", "full")
+        run("dd", "if=/dev/zero", f"of={node}", "bs=1M", "count=20", "oflag=direct", check=False)
+        eventually(lambda: "out_of_data_space" in mode(house, "full"), "it is full")
+        house.wait("origin", "PoolUnhealthy", "full")
+        yield "full"
+
+    def test_no_snapshot_is_taken(self, house: House, pool: str) -> None:
+        suspends = house.metric("dm_reconciler_actions_total", action="create_snap", result="success")
+        house.have("copy", "PoolUnhealthy", pool, snapshotOf="origin")
+        house.look_again()
+        assert (info := house.info("origin", pool))
+        assert not info.suspended
+        assert house.status("copy", pool).get("deviceId") is None
+        assert house.metric("dm_reconciler_actions_total", action="create_snap", result="success") == suspends
+
+    def test_a_suspended_device_is_resumed(self, house: House, pool: str) -> None:
+        run("dmsetup", "suspend", "--noflush", house.dm_name("frozen", pool))
+        house.wait("frozen", "Suspended", pool)
+        eventually(lambda: (info := house.info("frozen", pool)) and not info.suspended, "it is resumed")
+
+    def test_a_committed_device_that_is_active_is_deactivated(self, house: House, pool: str) -> None:
+        run("dmsetup", "create", house.dm_name("golden", pool), "--table", house.thin_table("golden", pool))
+        eventually(lambda: house.info("golden", pool) is None, "it is gone")
+
+    def test_all_goes_on_when_there_is_room_again(self, house: House, pool: str) -> None:
+        data = {"file": str(house.root / "full.data"), "size": "64MiB"}
+        house.declare(house.pool("full", data=data, whenFull="error"), file="full.yaml")
+        house.wait("copy", pool=pool, live="Active")
+        house.wait_pool(pool=pool)
+
+
+class TestAPoolThatNeedsACheck:
+    """Its metadata device failed: the kernel has taken the pool's metadata out of service."""
+
+    def test_devices_are_let_go_and_nothing_is_made(self, house: House) -> None:
+        sectors = 4 * 1024 * 2
+        backing = house.root / "sick.backing"
+        backing.touch()
+        run("truncate", "--size", "4M", str(backing))
+        loop = run("losetup", "--find", "--show", str(backing)).out
+        metadata = f"{house.prefix}metadata"
+        run("dmsetup", "create", metadata, "--table", f"0 {sectors} linear {loop} 0")
+        house.declare(house.pool("sick", metadata={"device": f"/dev/mapper/{metadata}"}), file="sick.yaml")
+        house.wait_pool(pool="sick")
+        house.have("frozen", pool="sick")
+        house.have("golden", pool="sick", state="Committed")
+        table = house.thin_table("golden", "sick")
+        with house.asleep():
+            run("dmsetup", "suspend", "--noflush", "--nolockfs", metadata)
+            run("dmsetup", "load", metadata, "--table", f"0 {sectors} error")
+            run("dmsetup", "resume", "--noflush", "--nolockfs", metadata)
+            run("dd", "if=/dev/zero", f"of={house.node('frozen', 'sick')}", "bs=64k", "count=4", "oflag=direct", check=False)
+            run("dmsetup", "status", f"{house.prefix}sick", check=False)
+            run("dmsetup", "load", metadata, "--table", f"0 {sectors} linear {loop} 0")
+            run("dmsetup", "resume", "--noflush", "--nolockfs", metadata)
+        assert "needs_check" in mode(house, "sick") or "Fail" in mode(house, "sick")
+        house.wait("frozen", "PoolUnhealthy", "sick")
+        run("dmsetup", "suspend", "--noflush", house.dm_name("frozen", "sick"))
+        eventually(lambda: (info := house.info("frozen", "sick")) and not info.suspended, "it is resumed")
+        house.have("new", "PoolUnhealthy", "sick")
+        run("dmsetup", "create", house.dm_name("golden", "sick"), "--table", table, check=False)
+        eventually(lambda: house.info("golden", "sick") is None, "what is committed is not up")
+        house.look_again()
+        assert house.info("new", "sick") is None

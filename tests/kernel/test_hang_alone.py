@@ -1,0 +1,106 @@
+"""A call that hangs in the kernel, where no signal reaches it, hangs alone.
+
+The metadata's own device is suspended while thins are being made: the next message to the pool waits for it.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.conftest import MIB
+from tests.kernel.harness import House, a_house, eventually
+from tests.kernel.pools import dmsetup, exists, make_disk, transaction
+
+MANY = 60
+"""Devices to be made: more than are made while the metadata's device is being suspended."""
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    """One pool whose metadata is on a linear device, and one that has nothing to do with it."""
+    with a_house() as house:
+        below = house.prefix + "metadisk"
+        dmsetup("create", below, "--table", f"0 {8 * MIB // 512} linear {make_disk(house, 'metadisk', 8)} 0")
+        house.declare(house.pool("hangs", metadata={"device": f"/dev/mapper/{below}"}), file="hangs.yaml")
+        house.declare(house.pool("works"), house.device("a", "works"), file="works.yaml")
+        house.start("--suspend-grace", "1s")
+        house.wait_pool(pool="hangs")
+        house.wait("a", pool="works")
+        try:
+            yield house
+        finally:
+            dmsetup("resume", below, check=False)
+
+
+def _workers() -> list[Path]:
+    return [folder for folder in Path("/proc").iterdir() if folder.name.isdecimal() and _is_worker(folder)]
+
+
+def _is_worker(folder: Path) -> bool:
+    try:
+        return b"reconciler.kernel.worker" in (folder / "cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def _is_hung(folder: Path) -> bool:
+    """Uninterruptible, as /proc tells."""
+    try:
+        return (folder / "stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] == "D"
+    except OSError:
+        return False
+
+
+def _hung_for_long() -> bool:
+    """Some worker has been in the kernel for longer than any call takes."""
+    hung = [folder for folder in _workers() if _is_hung(folder)]
+    if not hung:
+        return False
+    end = time.monotonic() + 1.0
+    while time.monotonic() < end:
+        if not all(_is_hung(folder) for folder in hung):
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _others_heal(house: House) -> None:
+    dmsetup("remove", "--retry", house.dm_name("a", "works"))
+    eventually(lambda: exists(house, house.dm_name("a", "works")), "the other pool's device is back")
+
+
+def test_a_hanging_pool_takes_nothing_with_it_and_heals_when_it_is_let_go(house: House) -> None:
+    below, pool = house.prefix + "metadisk", house.prefix + "hangs"
+    devices = [house.device(f"d{number}", "hangs", state="Inactive") for number in range(MANY)]
+    house.declare(house.pool("hangs", metadata={"device": f"/dev/mapper/{below}"}), *devices, file="hangs.yaml")
+    eventually(lambda: transaction(pool) > 2, "devices are being made")
+    dmsetup("suspend", "--noflush", below)
+    eventually(_hung_for_long, "a worker hangs in the kernel")
+
+    _others_heal(house)
+    assert house.get("/healthz")
+    house.wait_pool("Stuck", "hangs")
+    _others_heal(house)
+
+    begun = time.monotonic()
+    assert house.stop(signal.SIGTERM) == 0
+    assert time.monotonic() - begun < 5
+    assert any(_is_hung(folder) for folder in _workers()), "its worker is left behind"
+
+    house.start()
+    _others_heal(house)
+    said = house.wait_pool("Stuck", "hangs")
+    assert str(house.state) in said["message"]
+    assert house.get("/healthz")
+
+    dmsetup("resume", below)
+    for number in range(MANY):
+        house.wait(f"d{number}", pool="hangs")
+    house.wait_pool(pool="hangs")
+    assert transaction(pool) == MANY
+    assert house.pool_status("hangs")["leakedThinIds"] == []
