@@ -49,7 +49,7 @@ soak: setup ## break things at random for MINUTES=30, and see that each is heale
 	@$(SANDBOX) -- $(PY) -m demo.soak --minutes $(MINUTES) $(ARGS)
 
 shell: setup ## a root shell in the sandbox
-	@$(SANDBOX)
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(SANDBOX)
 
 clean: ## remove .venv and everything that was generated
 	@$(PYTHON) -m tools.clean

@@ -100,7 +100,7 @@ def soak(stage: Stage, rng: random.Random, seconds: float) -> None:
 
 def break_some(stage: Stage, rng: random.Random) -> list[str]:
     """One or more things at once, now and then all of them; their names."""
-    if rng.random() < 0.1:  # noqa: PLR2004 - one round in ten
+    if rng.random() < 0.1:
         reboot(stage)
         return ["reboot"]
     chosen = [(rng.choice(BREAKING), name) for name in rng.sample(ACTIVE, rng.randint(1, len(ACTIVE)))]

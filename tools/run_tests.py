@@ -27,6 +27,8 @@ MEMORY: Final = 2 << 30
 SECONDS: Final = 1200
 """After which a sandbox is ended, whatever hangs in it."""
 MOST: Final = 4
+PARTS: Final = 3
+"""For each worker: who is done early takes the next one, at the price of another boot."""
 NO_KERNEL: Final = 3
 NOTHING_COLLECTED: Final = 5
 STARTING: Final = 15
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
         elif kernel == "host":
             runs.append(Run("on this host's kernel", (*PYTEST, KERNEL_TESTS, *extra)))
         else:
-            runs += _sandboxed(workers if what == "kernel" else 2 * workers, extra)
+            runs += _sandboxed(PARTS * workers, extra)
     finished = run_all(runs, workers, TREE)
     return _conclude(finished, obstacle, selected=bool(extra))
 

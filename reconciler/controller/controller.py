@@ -92,7 +92,7 @@ class Controller:
         return {
             key: status
             for key, status in self._parts.recorder.statuses().items()
-            if self._parts.recorder.is_current(key) and (self._only is None or key in self._only)
+            if self._only is None or key in self._only
         }
 
     def resync(self) -> None:

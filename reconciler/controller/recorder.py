@@ -93,8 +93,9 @@ class Recorder:
         self.changed()
 
     def statuses(self) -> dict[Key, Status]:
+        """Of all that was looked at since the start. What a former run has left may be from before a reboot."""
         with self._lock:
-            return dict(self._statuses)
+            return {key: status for key, status in self._statuses.items() if key in self._current}
 
     def known_keys(self) -> set[Key]:
         with self._lock:
@@ -110,11 +111,6 @@ class Recorder:
         with self._lock:
             pending, self._pending = self._pending, {}
         self._store.put_statuses(pending.values())
-
-    def is_current(self, key: Key) -> bool:
-        """Whether it was looked at since the start: older statuses are what a former run has left."""
-        with self._lock:
-            return key in self._current
 
     def event(self, key: Key, kind: EventType, reason: str, message: str, seconds: float | None = None) -> None:
         self._store.add_event(Event(key, kind, reason, message, time=self._clock.wall(), seconds=seconds))

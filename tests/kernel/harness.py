@@ -228,9 +228,11 @@ class House:
         """As `have`, without waiting for more than that the daemon has seen it."""
         is_new = not self.status(name, pool)
         loaded = "dm_reconciler_manifest_last_load_timestamp_seconds"
-        before = self.metric(loaded)
-        self.declare(self.device(name, pool, **spec), file=f"{pool}-{name}.yaml")
-        eventually(lambda: self.metric(loaded) > before, "the manifests are read again")
+        before, file = self.metric(loaded), self.manifests / f"{pool}-{name}.yaml"
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        self.declare(self.device(name, pool, **spec), file=file.name)
+        if file.read_text(encoding="utf-8") != text:
+            eventually(lambda: self.metric(loaded) > before, "the manifests are read again")
         if not is_new:
             self.look_again(1)  # until then, its status is that of the former record
 

@@ -55,6 +55,17 @@ def test_a_killed_holder_holds_nothing(directory: Path) -> None:
             pass
 
 
+def test_who_has_it_is_told_without_taking_it(directory: Path) -> None:
+    assert StateLock(directory).holder() is None
+    assert not directory.exists()
+    with holder(directory) as first:
+        held = StateLock(directory).holder()
+        assert held is not None
+        assert held.pid == first.pid
+        first.communicate("")
+    assert StateLock(directory).holder() is None
+
+
 def test_two_of_one_process_exclude_each_other(directory: Path) -> None:
     with StateLock(directory), pytest.raises(LockHeld) as held:
         StateLock(directory).acquire()

@@ -125,7 +125,7 @@ def test_a_garbled_store_is_left_as_it_is(path: Path, start: int) -> None:
         "UPDATE pools SET body = 'x'",
         "DELETE FROM meta",
         "UPDATE pools SET body = CAST(x'ff' AS TEXT)",
-        "PRAGMA ignore_check_constraints = ON; INSERT INTO thin_ids VALUES ('p1', 1, 'nobody', '')",
+        "PRAGMA ignore_check_constraints = ON; INSERT INTO thin_ids VALUES ('p1', 1, 'nobody', '', NULL)",
         "INSERT INTO statuses VALUES ('p1', '', 'Other', '{}')",
     ],
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model.knowledge import Intent, IntentKind, KnownDevice, KnownPool
+from reconciler.model.knowledge import FormerThin, Intent, IntentKind, KnownDevice, KnownPool
 from reconciler.model.names import Key
 from reconciler.model.steps import (
     Abandon,
@@ -222,3 +222,37 @@ def test_what_was_asked_for_does_not_change_later(store: Store) -> None:
     devices = store.known_devices("tank")
     store.apply(KnowDevice(B, ADOPTED))
     assert set(devices) == {"a"}
+
+
+FORMER = {0: FormerThin(0, "a", 5)}
+LEAKED = Key("tank", ".leaked-0")
+DELETE_LEAKED = replace(DELETE, key=LEAKED)
+
+
+def test_of_a_forgotten_device_the_transaction_is_kept(store: Store, directory: Path) -> None:
+    carry_out(store, *HISTORIES["finished"])
+    assert store.former("tank") == {}
+    store.apply(Forget(A))
+    assert store.former("tank") == FORMER
+    assert store.taken("tank") == {0}
+    store.close()
+    with opened_again(directory) as again:
+        assert again.former("tank") == FORMER
+
+
+def test_of_an_adopted_or_a_strangers_thin_no_transaction_is_known(store: Store) -> None:
+    carry_out(store, KnowPool(TANK, POOL), KnowDevice(B, ADOPTED), Forget(B), NoteTaken(TANK, 8))
+    assert store.taken("tank") == {7, 8}
+    assert store.former("tank") == {}
+
+
+def test_a_former_thin_stays_one_until_its_delete_was_seen(store: Store, directory: Path) -> None:
+    carry_out(store, *HISTORIES["finished"], Forget(A), Begin(LEAKED, DELETE_LEAKED))
+    assert store.former("tank") == {}
+    store.close()
+    with opened_again(directory) as again:
+        again.apply(Abandon(LEAKED, 6))
+        assert again.former("tank") == {0: FormerThin(0, ".leaked-0", 5)}
+        carry_out(again, Begin(LEAKED, DELETE_LEAKED), Finish(LEAKED, None))
+        assert again.former("tank") == {}
+        assert again.taken("tank") == frozenset()

@@ -1,0 +1,149 @@
+"""What is told of each record: statuses, episodes of drift, events and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from reconciler.controller.recorder import Recorder
+from reconciler.model.condition import Condition, Reason
+from reconciler.model.faults import HostFault
+from reconciler.model.live import LiveState
+from reconciler.model.names import Key
+from reconciler.model.report import DeviceStatus, PoolStatusReport
+from reconciler.model.steps import Remove
+from reconciler.store.store import Store
+from reconciler.telemetry.metrics import Metrics
+
+APP = Key("tank", "app")
+TANK = Key("tank")
+
+
+class StillClock:
+    """A clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+
+    def now(self) -> float:
+        return self.time
+
+    def wall(self) -> float:
+        return 1_000_000 + self.time
+
+
+class House:
+    """A recorder with a real store and real metrics."""
+
+    def __init__(self, store: Store, clock: StillClock) -> None:
+        self.registry = CollectorRegistry()
+        self.store = store
+        self.clock = clock
+        self.recorder = Recorder(store, Metrics(self.registry), clock)
+
+    def found(self, reason: Reason, live: LiveState = LiveState.ACTIVE, beneath: Reason | None = None) -> None:
+        condition = Condition(reason, f"it is {reason}", live, beneath=beneath)
+        status = DeviceStatus(APP, live, reason, condition.message, self.clock.wall(), condition.good, beneath=beneath)
+        self.recorder.record(status, condition, "Active")
+
+    def events(self) -> list[tuple[str, str]]:
+        return [(event.type.value, event.reason) for _, event in self.store.events()]
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.registry.get_sample_value(name, labels) or 0.0
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    clock = StillClock()
+    with Store.open(tmp_path / "state", wall_clock=clock.wall) as store:
+        yield House(store, clock)
+
+
+def test_an_episode_of_drift_is_counted_once_however_often_it_is_seen(house: House) -> None:
+    for _ in range(3):
+        house.found(Reason.SUSPENDED, LiveState.SUSPENDED)
+    assert house.metric("dm_reconciler_drift_detected_total", kind="ThinDevice", reason="Suspended") == 1
+    assert house.events() == [("Found", "Suspended")]
+
+
+def test_a_heal_is_counted_with_its_time_from_detection(house: House) -> None:
+    house.found(Reason.SUSPENDED, LiveState.SUSPENDED)
+    house.clock.time += 6
+    house.found(Reason.CONVERGED)
+    labels = {"kind": "ThinDevice", "reason": "Suspended", "result": "success"}
+    assert house.metric("dm_reconciler_heals_total", **labels) == 1
+    assert house.metric("dm_reconciler_heal_duration_seconds_sum", reason="Suspended") == 6
+    assert house.events() == [("Found", "Suspended"), ("Healed", "Suspended")]
+
+
+def test_drift_beneath_a_busy_device_is_one_episode_with_it(house: House) -> None:
+    house.found(Reason.COMMITTED_BUT_ACTIVE)
+    house.found(Reason.BUSY, beneath=Reason.COMMITTED_BUT_ACTIVE)
+    house.found(Reason.CONVERGED, LiveState.INACTIVE)
+    assert house.metric("dm_reconciler_drift_detected_total", kind="ThinDevice", reason="CommittedButActive") == 1
+    assert ("Blocked", "Busy") in house.events()
+    assert house.events()[-1] == ("Healed", "CommittedButActive")
+
+
+def test_a_paused_device_still_reports_its_drift(house: House) -> None:
+    house.found(Reason.PAUSED, beneath=Reason.WRONG_TABLE)
+    assert house.metric("dm_reconciler_drift_detected_total", kind="ThinDevice", reason="WrongTable") == 1
+
+
+def test_since_is_when_state_and_reason_became_these(house: House) -> None:
+    house.found(Reason.CONVERGED)
+    first = house.recorder.statuses()[APP].since
+    house.clock.time += 50
+    house.found(Reason.CONVERGED)
+    assert house.recorder.statuses()[APP].since == first
+    house.found(Reason.SUSPENDED, LiveState.SUSPENDED)
+    assert house.recorder.statuses()[APP].since == first + 50
+
+
+def test_a_step_that_fails_is_told_and_counted(house: House) -> None:
+    house.found(Reason.COMMITTED_BUT_ACTIVE)
+    fault = HostFault("remove", "tank-app", 16)
+    house.recorder.ended(APP, Remove("tank-app", ""), 0.5, fault)
+    assert house.metric("dm_reconciler_actions_total", action="remove", result="error") == 1
+    labels = {"kind": "ThinDevice", "reason": "CommittedButActive", "result": "error"}
+    assert house.metric("dm_reconciler_heals_total", **labels) == 1
+    assert ("Failed", "EBUSY") in house.events()
+
+
+def test_what_is_recorded_is_in_the_store_after_a_flush(house: House) -> None:
+    house.found(Reason.CONVERGED)
+    assert house.store.statuses() == {}
+    house.recorder.flush()
+    assert house.store.statuses()[APP].reason is Reason.CONVERGED
+
+
+def test_a_forgotten_record_leaves_no_status_and_no_series(house: House) -> None:
+    house.found(Reason.CONVERGED)
+    house.recorder.flush()
+    house.recorder.forget([APP])
+    assert house.recorder.statuses() == {}
+    assert house.store.statuses() == {}
+    assert house.registry.get_sample_value("dm_reconciler_device_ready", {"pool": "tank", "device": "app"}) is None
+
+
+def test_an_older_runs_status_is_not_taken_for_a_look(house: House) -> None:
+    house.found(Reason.CONVERGED)
+    house.recorder.flush()
+    after_restart = Recorder(house.store, Metrics(CollectorRegistry()), house.clock)
+    assert after_restart.known_keys() == {APP}
+    assert after_restart.statuses() == {}
+
+
+def test_a_leak_is_told_once_and_again_when_it_grows(house: House) -> None:
+    for ids in ((7,), (7,), (7, 8)):
+        condition = Condition(Reason.CONVERGED, "as desired", LiveState.ACTIVE)
+        status = PoolStatusReport(
+            TANK, LiveState.ACTIVE, Reason.CONVERGED, "as desired", house.clock.wall(), good=True, leaked_ids=ids
+        )
+        house.recorder.record(status, condition, "Active")
+    assert house.events() == [("Found", "LeakedThinId"), ("Found", "LeakedThinId")]
+    assert house.metric("dm_reconciler_drift_detected_total", kind="ThinPool", reason="LeakedThinId") == 2

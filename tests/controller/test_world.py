@@ -1,0 +1,89 @@
+"""What is remembered of looks: what changed, since when signs are seen, and who shows which thin."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reconciler.controller.world import World
+from reconciler.model.live import DeviceInfo, LiveDevice, LivePool, PoolLook, ThinEntry
+from reconciler.model.table import Devno, ThinTable
+from reconciler.model.units import Sectors
+from reconciler.planner.plan import Sign
+
+POOL = Devno(254, 0)
+
+
+def a_device(name: str, thin_id: int = 1, uuid: str = "", *, suspended: bool = False) -> LiveDevice:
+    info = DeviceInfo(
+        name=name,
+        uuid=uuid,
+        devno=Devno(254, 10 + thin_id),
+        open_count=0,
+        event_nr=0,
+        suspended=suspended,
+        live_table=True,
+        inactive_table=False,
+        read_only=False,
+        deferred_remove=False,
+    )
+    return LiveDevice(info, table=(ThinTable(Sectors(2048), POOL, thin_id).target(),))
+
+
+@pytest.fixture
+def pool() -> LivePool:
+    device = a_device("tank")
+    return LivePool(replace(device, info=replace(device.info, devno=POOL), table=()))
+
+
+def test_a_look_tells_what_changed_and_what_is_gone(pool: LivePool) -> None:
+    world = World()
+    assert world.absorb(PoolLook(pool, {"a": a_device("a")}, first=True), 1) == {"a", "tank"}
+    assert world.absorb(PoolLook(pool), 2) == set()
+    assert world.absorb(PoolLook(pool, gone=frozenset({"a"})), 3) == {"a"}
+    assert world.devices == {}
+
+
+def test_a_workers_first_look_replaces_what_was_known(pool: LivePool) -> None:
+    world = World()
+    world.absorb(PoolLook(pool, {"a": a_device("a"), "b": a_device("b", 2)}, first=True), 1)
+    assert world.absorb(PoolLook(pool, {"a": a_device("a")}, first=True), 2) == {"a", "b"}
+    assert set(world.devices) == {"a"}
+
+
+def test_a_sign_counts_from_its_first_look_until_a_look_without_it(pool: LivePool) -> None:
+    world = World()
+    world.absorb(PoolLook(pool, {"a": a_device("a", suspended=True)}, first=True), 10)
+    world.absorb(PoolLook(pool), 12)
+    assert world.grace("a", 14, length=5).left(Sign.SUSPENDED) == 1
+    world.absorb(PoolLook(pool, {"a": a_device("a")}), 14)
+    world.absorb(PoolLook(pool, {"a": a_device("a", suspended=True)}), 15)
+    assert world.grace("a", 15, length=5).left(Sign.SUSPENDED) == 5
+
+
+def test_the_pools_own_signs_are_counted_too(pool: LivePool) -> None:
+    assert pool.device is not None
+    world = World()
+    frozen = replace(pool, device=replace(pool.device, info=replace(pool.device.info, suspended=True)))
+    world.absorb(PoolLook(frozen, first=True), 10)
+    assert world.grace("", 12, length=5).left(Sign.SUSPENDED) == 3
+
+
+def test_a_thin_under_another_name_is_found_but_not_our_private_one(pool: LivePool) -> None:
+    world = World()
+    uuid = f"DMR-{'0' * 32}-{'1' * 32}-private"
+    devices = {"a": a_device("a", 7), "b": a_device("b", 7), "p": a_device("p", 7, uuid)}
+    world.absorb(PoolLook(pool, devices, first=True), 1)
+    assert world.elsewhere(7, "a") == ("b",)
+    world.absorb(PoolLook(pool, {"b": a_device("b", 8)}), 2)
+    assert world.elsewhere(7, "a") == ()
+    assert world.live_on_pool() == ("a", "b", "p")
+
+
+def test_ids_are_kept_until_they_are_read_again(pool: LivePool) -> None:
+    world = World()
+    world.absorb(PoolLook(pool, ids={1: ThinEntry(0, 0)}, first=True), 1)
+    world.absorb(PoolLook(pool), 2)
+    assert world.ids == {1: ThinEntry(0, 0)}
+    assert world.ids_at == 1

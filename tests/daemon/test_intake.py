@@ -1,0 +1,106 @@
+"""Manifests in: a good set is put in force and kept; a broken one changes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from reconciler.controller.clock import SystemClock
+from reconciler.daemon.intake import Intake
+from reconciler.model.names import Key
+from reconciler.store.store import Store
+from reconciler.telemetry.metrics import Metrics
+
+GOOD = """
+apiVersion: dm-reconciler/v1
+kind: ThinPool
+metadata: {name: tank}
+spec:
+  data: {file: /srv/tank.data, size: 1GiB}
+  metadata: {file: /srv/tank.meta, size: 4MiB}
+  extend: {threshold: 80%, step: 20%, max: 2GiB}
+  nodes: [web-*]
+---
+apiVersion: dm-reconciler/v1
+kind: ThinDevice
+metadata: {name: app}
+spec: {pool: tank, size: 10MiB, filesystem: {type: ext4}}
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "state", wall_clock=time.time) as store:
+        yield store
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    folder = tmp_path / "manifests"
+    folder.mkdir(mode=0o755)
+    return folder
+
+
+def an_intake(directory: Path, store: Store, node: str = "web-1") -> tuple[Intake, CollectorRegistry]:
+    registry = CollectorRegistry()
+    return Intake(directory, node, store, Metrics(registry), SystemClock()), registry
+
+
+def write(directory: Path, text: str) -> None:
+    file = directory / "all.yaml"
+    file.write_text(text, encoding="utf-8")
+    file.chmod(0o644)
+
+
+def test_a_good_set_is_put_in_force_once(directory: Path, store: Store) -> None:
+    write(directory, GOOD)
+    intake, registry = an_intake(directory, store)
+    desired = intake.load()
+    assert desired is not None
+    assert Key("tank", "app") in desired.records
+    assert intake.load() is None, "nothing was edited"
+    assert registry.get_sample_value("dm_reconciler_records", {"kind": "ThinDevice"}) == 1
+
+
+def test_a_broken_set_puts_nothing_in_force_and_is_counted(directory: Path, store: Store) -> None:
+    write(directory, "kind: [")
+    intake, registry = an_intake(directory, store)
+    assert intake.load() is None
+    assert registry.get_sample_value("dm_reconciler_manifest_errors") == len(intake.problems) > 0
+
+
+def test_the_last_good_set_comes_back_from_the_store_as_it_was(directory: Path, store: Store) -> None:
+    write(directory, GOOD)
+    first = an_intake(directory, store)[0].load()
+    write(directory, "kind: [")
+    again, _ = an_intake(directory, store)
+    assert again.load() is None
+    last = again.last_good()
+    assert first is not None
+    assert last is not None
+    assert last.records == first.records
+
+
+def test_a_mended_set_is_put_in_force_though_it_is_the_same_as_before(directory: Path, store: Store) -> None:
+    write(directory, GOOD)
+    intake, _ = an_intake(directory, store)
+    intake.load()
+    write(directory, "kind: [")
+    intake.load()
+    write(directory, GOOD)
+    assert intake.load() is not None
+
+
+def test_records_of_other_nodes_are_not_in_force_here(directory: Path, store: Store) -> None:
+    write(directory, GOOD)
+    desired = an_intake(directory, store, node="db-1")[0].load()
+    assert desired is not None
+    assert len(desired.records) == 0
+
+
+def test_without_any_good_set_there_is_no_last_one(directory: Path, store: Store) -> None:
+    assert an_intake(directory, store)[0].last_good() is None
