@@ -246,7 +246,9 @@ class House:
     @contextmanager
     def asleep(self) -> Iterator[None]:
         """The daemon does nothing meanwhile: a test makes a state of several steps, as a crash or a person leaves it."""
-        assert self.process is not None
+        if self.process is None:
+            yield
+            return
         os.kill(self.process.pid, signal.SIGSTOP)
         try:
             yield

@@ -1,0 +1,196 @@
+"""The controller in this process, on the real kernel, with a device-mapper that can be made to fail or to die."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from reconciler.controller.clock import SystemClock
+from reconciler.controller.desired import Desired
+from reconciler.controller.gather import Settings
+from reconciler.controller.pool_pass import PoolReconciler
+from reconciler.controller.queue import WorkQueue
+from reconciler.controller.recorder import Recorder
+from reconciler.kernel.host import host_kernel
+from reconciler.kernel.libdm.device_mapper import LibDm
+from reconciler.kernel.port import InlinePort
+from reconciler.kernel.protocol import Kernel
+from reconciler.model.faults import HostFault
+from reconciler.model.live import Watched
+from reconciler.model.names import Key
+from reconciler.model.records import Record as TypedRecord
+from reconciler.model.records import ThinDevice, ThinPool
+from reconciler.model.recordset import RecordSet
+from reconciler.model.report import Status
+from reconciler.store.store import Store
+from reconciler.telemetry.metrics import Metrics
+from tests.kernel.harness import House, Record, a_house
+
+CHANGING = frozenset({"create", "load", "resume", "suspend", "remove", "message"})
+"""Calls that leave something behind."""
+
+
+class Killed(BaseException):
+    """As SIGKILL: nothing of this process runs any more, no `finally` either."""
+
+
+@dataclass
+class Fault:
+    """A call that fails with this errno, so many times. `beginning` is how its arguments begin."""
+
+    call: str
+    beginning: tuple[str, ...]
+    number: int
+    times: int
+    after: bool = False
+    """It is done, and fails nonetheless."""
+
+    def fits(self, call: str, arguments: tuple[Any, ...]) -> bool:
+        if self.times <= 0 or call != self.call or len(arguments) < len(self.beginning):
+            return False
+        return all(str(have).startswith(want) for have, want in zip(arguments, self.beginning, strict=False))
+
+
+class FaultyDm:
+    """LibDm, but for what it was told to fail."""
+
+    def __init__(self) -> None:
+        self._dm = LibDm()
+        self.faults: list[Fault] = []
+        self.dies_at: int | None = None
+        """Dies in the changing call of that number: before it where even, after it where odd."""
+        self.is_dead = False
+
+    def fail(self, call: str, *beginning: str, number: int, times: int = 1_000_000, after: bool = False) -> Fault:
+        self.faults.append(Fault(call, beginning, number, times, after))
+        return self.faults[-1]
+
+    def heal(self) -> None:
+        self.faults.clear()
+
+    def __getattr__(self, call: str) -> Callable[..., Any]:
+        def made(*arguments: Any, **named: Any) -> Any:
+            return self._call(call, arguments, named)
+
+        return made
+
+    def _call(self, call: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        if self.is_dead:
+            raise Killed
+        does: Callable[..., Any] = getattr(self._dm, call)
+        fault = next((fault for fault in self.faults if fault.fits(call, arguments)), None)
+        if fault is not None:
+            fault.times -= 1
+            if fault.after:
+                does(*arguments, **named)
+            raise HostFault(call, arguments[0], fault.number, "injected by a test")
+        if call not in CHANGING or self.dies_at is None:
+            return does(*arguments, **named)
+        step, self.dies_at = self.dies_at, self.dies_at - 2
+        if step == 0:
+            self._die()
+        result = does(*arguments, **named)
+        if step == 1:
+            self._die()
+        return result
+
+    def _die(self) -> None:
+        self.is_dead = True
+        raise Killed
+
+
+class Bench:
+    """One pool of a house without a daemon, and the controller of it in this process."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        self.records: dict[str, Record] = {"": house.pool()}
+        self.name = house.prefix + "tank"
+        house.state.mkdir(mode=0o700)
+        self.begin()
+
+    def begin(self) -> None:
+        """A new process, as it were: nothing is left of the former one but what it had stored."""
+        self.dm = FaultyDm()
+        self.store = Store.open(self.house.state, wall_clock=time.time)
+        host = host_kernel()
+        kernel = Kernel(dm=self.dm, disks=host.disks, tools=host.tools, udev=host.udev)
+        clock, metrics = SystemClock(), Metrics(CollectorRegistry())
+        self._recorder = Recorder(self.store, metrics, clock)
+        self._queue = WorkQueue(clock, random.Random(1), metrics.queue)
+        self._reconciler = PoolReconciler(
+            self.name,
+            port=InlinePort(kernel, Watched(self.name, None, None, frozenset()), self.house.state),
+            store=self.store,
+            recorder=self._recorder,
+            queue=self._queue,
+            clock=clock,
+            rng=random.Random(self.store.store_id + str(time.monotonic())),
+            settings=Settings(grace=3600.0),  # what is resumed is resumed because the reconciler itself suspended it
+        )
+        self._set()
+
+    def end(self) -> None:
+        self.store.close()
+
+    def declare(self, name: str, **spec: Any) -> None:
+        """Beside what is declared already."""
+        self.records[name] = self.house.device(name, **spec)
+        self._set()
+
+    def withdraw(self, name: str) -> None:
+        del self.records[name]
+        self._set()
+
+    def _set(self) -> None:
+        self._desired = Desired(RecordSet.of(_typed(record) for record in self.records.values()), time.time())
+
+    def turn(self) -> None:
+        """What the daemon does once in each resync, and what is due by then."""
+        due = self._queue.take(self.name, timeout=0.05)
+        self._reconciler.reconcile(due | {Key(self.name)}, self._desired)
+
+    def until(self, so: Callable[[], Any], what: str, within: float = 20.0) -> None:
+        end = time.monotonic() + within
+        while not so():
+            assert time.monotonic() < end, f"{what}: {self._recorder.statuses()}"
+            self.turn()
+
+    def status(self, name: str) -> Status | None:
+        return self._recorder.statuses().get(Key(self.name, name))
+
+    def reason(self, name: str) -> str:
+        status = self.status(name)
+        return "" if status is None else status.reason.value
+
+    def wait(self, name: str, reason: str = "Converged") -> None:
+        self.turn()
+        self.until(lambda: self.reason(name) == reason, f"{name} is {reason}")
+
+    def known_ids(self) -> set[int]:
+        return {device.thin_id for device in self.store.known_devices(self.name).values()}
+
+    def ids(self) -> set[int]:
+        """In the pool."""
+        return set(self.house.thin_ids())
+
+
+@contextmanager
+def a_bench() -> Iterator[Bench]:
+    with a_house() as house:
+        bench = Bench(house)
+        try:
+            yield bench
+        finally:
+            bench.end()
+
+
+def _typed(record: Record) -> TypedRecord:
+    kinds: dict[str, type[ThinPool | ThinDevice]] = {"ThinPool": ThinPool, "ThinDevice": ThinDevice}
+    return kinds[record["kind"]].model_validate(record, by_alias=True, by_name=False)
