@@ -6,13 +6,16 @@ import os
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
 ROOT = Path("/run/bench")
+URL = "http://127.0.0.1:9810/readyz"
 
 
 def run(*words: str) -> str:
@@ -54,16 +57,36 @@ def manifest(pool: str, devices: list[str], size: str = "4MiB") -> str:
     return yaml.safe_dump_all(documents)
 
 
-def _document(kind: str, name: str, spec: dict[str, object]) -> dict[str, object]:
+def _document(kind: str, name: str, spec: Mapping[str, object]) -> dict[str, object]:
     return {"apiVersion": "dm-reconciler/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
-def await_true(ask: Callable[[], object], within: float) -> None:
+def await_true(ask: Callable[[], object], within: float, pause: float = 0.005) -> None:
+    """Asks now and then: there is one CPU, and what is waited for needs it."""
     end = time.monotonic() + within
     while not ask():
         if time.monotonic() > end:
             raise TimeoutError(f"not so within {within:.0f} s")
-        time.sleep(0.001)
+        time.sleep(pause)
+
+
+def prepare(pool: str, devices: list[str]) -> Path:
+    """A tmpfs, and on it a directory of manifests with such a pool."""
+    ROOT.mkdir(exist_ok=True)
+    run("mount", "-t", "tmpfs", "-o", "size=1G", "bench", str(ROOT))
+    manifests = ROOT / "manifests"
+    manifests.mkdir()
+    (manifests / "all.yaml").write_text(manifest(pool, devices), encoding="utf-8")
+    return manifests
+
+
+def is_ready() -> bool:
+    """Whether the daemon's first full pass is done."""
+    try:
+        with urllib.request.urlopen(URL, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
 
 
 @contextmanager

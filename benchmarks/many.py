@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
-from host import ROOT, await_true, children, cpu_seconds, daemon, manifest, median, run, seconds
-
+from benchmarks.host import await_true, children, cpu_seconds, daemon, is_ready, median, prepare, run, seconds
 from reconciler.kernel.host import host_kernel
 from reconciler.kernel.observe import Observer
 from reconciler.model.live import LookRequest, Watched
 
 DEVICES = 1000
 IDLE_SECONDS = 30.0
-URL = "http://127.0.0.1:9810/readyz"
-
-
-def is_ready() -> bool:
-    try:
-        with urllib.request.urlopen(URL, timeout=5) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, ConnectionError, TimeoutError):
-        return False
 
 
 def look_with_dmsetup() -> None:
@@ -44,15 +32,11 @@ def look_with_the_library(names: list[str]) -> None:
 
 
 def main() -> None:
-    ROOT.mkdir(exist_ok=True)
-    run("mount", "-t", "tmpfs", "-o", "size=1G", "bench", str(ROOT))
-    manifests = ROOT / "manifests"
-    manifests.mkdir()
     names = [f"d{number:04}" for number in range(DEVICES)]
-    (manifests / "all.yaml").write_text(manifest("many", names), encoding="utf-8")
+    manifests = prepare("many", names)
     with daemon(manifests) as process:
         begun = time.monotonic()
-        await_true(is_ready, 600)
+        await_true(is_ready, 900, pause=0.5)
         print(f"making {DEVICES} devices, each with its own transaction: {time.monotonic() - begun:.1f} s", flush=True)
         ours = [process.pid, *children(process.pid)]
         before, begun = cpu_seconds(*ours), time.monotonic()
@@ -72,4 +56,5 @@ def main() -> None:
         sys.exit(f"too slow: {', '.join(failed)}")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -117,6 +117,8 @@ class Gatherer:
         intents = self._store.intents(self._name)
         name = _dm_name(key, record, known)
         now = self._clock.now()
+        intent = next((intent for intent in intents if intent.key == key), None)
+        thin_id = _thin_id(record, known)
         return DeviceCase(
             key=key,
             record=record,
@@ -130,9 +132,11 @@ class Gatherer:
             new_id=self._store.free_thin_id(self._name, world.ids or ()),
             new_uuid=self._new_uuid(),
             private=self._private(key, world),
-            elsewhere=world.elsewhere(known.thin_id, name) if known is not None else (),
-            intent=next((intent for intent in intents if intent.key == key), None),
-            other_intent=any(intent.key != key for intent in intents),
+            elsewhere=world.elsewhere(thin_id, name) if thin_id is not None else (),
+            intent=intent,
+            id_taken=intent is not None and intent.thin_id in self._store.taken(self._name),
+            other_intent=next((str(intent.key) for intent in intents if intent.key != key), ""),
+            adopted_by=self._adopted_by(key, thin_id) if known is None else "",
             origin=self._origin(key, record, intents, world, desired),
             ids=world.ids,
             prune=PruneVerdict.RETAIN if record is not None else self._prune(known, desired),
@@ -153,8 +157,8 @@ class Gatherer:
         if not name:
             return None
         origin_key = Key(key.pool, name)
-        known = self._store.known_devices(self._name).get(name)
-        dm_name = _dm_name(origin_key, desired.device(origin_key), known)
+        known, own_record = self._store.known_devices(self._name).get(name), desired.device(origin_key)
+        dm_name = _dm_name(origin_key, own_record, known)
         live = world.devices.get(dm_name)
         return Origin(
             name=name,
@@ -163,7 +167,13 @@ class Gatherer:
             live=live,
             elsewhere=world.elsewhere(known.thin_id, dm_name) if known is not None else (),
             protected=live is not None and live.info.devno in world.protected,
+            paused=own_record is not None and own_record.spec.paused,
         )
+
+    def _adopted_by(self, key: Key, thin_id: int | None) -> str:
+        """Another device here that has this thin id; empty if none has."""
+        devices = self._store.known_devices(self._name).values()
+        return next((str(device.key) for device in devices if device.thin_id == thin_id and device.key != key), "")
 
     def _prune(self, known: KnownDevice | None, desired: Desired) -> PruneVerdict:
         gone = [device.gone_since for device in self._store.known_devices(self._name).values()]
@@ -185,6 +195,13 @@ def _dm_name(key: Key, record: ThinDevice | None, known: KnownDevice | None) -> 
     if known is not None:
         return known.dm_name
     return record.dm_name if record is not None else device_dm_name(key.pool, key.device)
+
+
+def _thin_id(record: ThinDevice | None, known: KnownDevice | None) -> int | None:
+    """The thin that is the device's, or that its record wants to adopt."""
+    if known is not None:
+        return known.thin_id
+    return record.spec.adopt.device_id if record is not None and record.spec.adopt is not None else None
 
 
 def _known_place(path: str) -> Place:

@@ -200,6 +200,10 @@ class PoolReconciler:
         if fault.errno == errno.EEXIST and isinstance(step, CreateThin | CreateSnapshot):
             self._note_taken(key, step)
             return True
+        if fault.errno == errno.EAGAIN and isinstance(step, CreateSnapshot):
+            # Nothing was begun, as somebody else suspended the origin: the intent must not pass for our own freeze.
+            self._abandon(key)
+            return False
         if fault.errno == errno.ENODATA and errno.ENODATA not in learned:
             learned.add(errno.ENODATA)
             return self._viewer.read_ids(self._desired)
@@ -215,8 +219,15 @@ class PoolReconciler:
         message = f"thin id {step.thin_id} of pool {key.pool} is somebody else's: taking the next one"
         self._recorder.warn(key, Reason.LEAKED_THIN_ID, message)
         self._store.apply(NoteTaken(key, step.thin_id))
-        self._store.apply(Abandon(key, intent.transaction_id))
         self._viewer.know_id(step.thin_id)
+        self._abandon(key)
+
+    def _abandon(self, key: Key) -> None:
+        """An intent of which nothing came true."""
+        intent = self._intent(key)
+        if intent is not None:
+            self._store.apply(Abandon(key, intent.transaction_id))
+            self._pool = self._pool_case()
 
     def _intent(self, key: Key) -> Intent | None:
         return next((intent for intent in self._store.intents(key.pool) if intent.key == key), None)

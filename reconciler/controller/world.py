@@ -35,6 +35,8 @@ class World:
             self._index(name, device)
         if look.ids is not None:
             self.ids, self.ids_at = dict(look.ids), now
+        if look.pool.device is None:
+            self.ids = None  # whoever has the pool active elsewhere meanwhile may change them
         self.protected = look.protected
         changed = gone | set(look.devices)
         if look.pool != self.pool and look.pool.device is not None:

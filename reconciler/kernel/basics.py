@@ -6,8 +6,8 @@ import errno
 
 from reconciler.kernel.protocol import Kernel
 from reconciler.model.faults import HostFault, Unconfirmed
-from reconciler.model.live import DeviceInfo
-from reconciler.model.table import Target
+from reconciler.model.live import DeviceInfo, ThinIds
+from reconciler.model.table import Devno, Target
 
 
 def activate(kernel: Kernel, name: str, uuid: str, table: Target, *, read_only: bool, hidden: bool) -> None:
@@ -33,6 +33,15 @@ def require(kernel: Kernel, operation: str, name: str) -> DeviceInfo:
     if info is None:
         raise HostFault(operation, name, errno.ENXIO, "it is not there")
     return info
+
+
+def read_ids(kernel: Kernel, pool: str, metadata: Devno) -> ThinIds:
+    """All thin ids of a live pool that can be written to, through a metadata snapshot that is released in any case."""
+    kernel.dm.message(pool, "reserve_metadata_snap")
+    try:
+        return kernel.tools.thin_ls(kernel.disks.node(metadata), live=True)
+    finally:
+        kernel.dm.message(pool, "release_metadata_snap")
 
 
 def remove(kernel: Kernel, name: str, uuid: str) -> str:

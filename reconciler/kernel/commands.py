@@ -15,6 +15,7 @@ from reconciler.model.steps import (
     CancelDeferredRemove,
     CheckMetadata,
     Clear,
+    ConfirmEmpty,
     CreateSnapshot,
     CreateThin,
     DeleteFile,
@@ -109,5 +110,10 @@ _COMMANDS: Final[dict[type[HostStep], Callable[[Any], list[str]]]] = {
         dmsetup.resume(step.subject),
     ],
     LoadPool: lambda step: [*_pool_load(step.subject, step.shape), dmsetup.resume(step.subject)],
+    ConfirmEmpty: lambda step: [
+        dmsetup.message(step.subject, "reserve_metadata_snap"),
+        "thin_ls --metadata-snap METADATA  # there must be none",
+        dmsetup.message(step.subject, "release_metadata_snap"),
+    ],
     RemovePool: lambda step: [dmsetup.remove(step.subject)],
 }

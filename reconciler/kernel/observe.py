@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from reconciler.kernel.basics import read_ids
 from reconciler.kernel.observe_backing import look_at_backing
 from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.roster import TURNS, Roster
@@ -214,11 +215,5 @@ class Observer:
         dm, name = self._kernel.dm, self._watched.pool
         if status.held_root and self._watched.metadata is not None:
             dm.message(name, "release_metadata_snap")
-        dm.message(name, "reserve_metadata_snap")
-        try:
-            metadata = parse_devno(table[0].params.split()[0])
-            return (
-                None if metadata is None else self._kernel.tools.thin_ls(self._kernel.disks.node(metadata), live=True)
-            )
-        finally:
-            dm.message(name, "release_metadata_snap")
+        metadata = parse_devno(table[0].params.split()[0])
+        return None if metadata is None else read_ids(self._kernel, name, metadata)

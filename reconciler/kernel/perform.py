@@ -59,7 +59,8 @@ def _load(kernel: Kernel, step: Load) -> str:
 
 
 def _resume(kernel: Kernel, step: Resume) -> str:
-    kernel.dm.resume(step.subject)
+    is_pool = any(target.type == "thin-pool" for target in kernel.dm.table(step.subject))
+    kernel.dm.resume(step.subject, hidden=is_pool)  # a pool is nothing for udev's rules to look into
     if require(kernel, "resume", step.subject).suspended:
         raise Unconfirmed("resume", step.subject, 0, "it is still suspended")
     return ""

@@ -36,7 +36,9 @@ def resolve(disks: Disks, path: str) -> tuple[Devno, Bytes]:
 
 
 def the_loop(disks: Disks, path: str) -> Loop | None:
-    """The one loop on the file. Two are two views of one disk."""
+    """The one loop on the file, if there is one (and a file). Two are two views of one disk."""
+    if disks.kind(path)[0] is PathKind.MISSING:
+        return None
     loops = disks.loops_on(path)
     if len(loops) > 1:
         raise HostFault("use", path, errno.EEXIST, f"{len(loops)} loops are on it at once, which corrupts it")
@@ -93,7 +95,7 @@ def _zero(kernel: Kernel, step: ZeroSuperblock) -> str:
 
 
 def _delete(kernel: Kernel, step: DeleteFile) -> str:
-    if kernel.disks.loops_on(step.subject):
+    if the_loop(kernel.disks, step.subject) is not None:
         raise HostFault("delete", step.subject, errno.EBUSY, "a loop is on it")
     kernel.disks.delete_file(step.subject)
     return ""

@@ -10,7 +10,7 @@ import errno
 from collections.abc import Callable
 from typing import Any, Final
 
-from reconciler.kernel.basics import activate, remove
+from reconciler.kernel.basics import activate, read_ids, remove
 from reconciler.kernel.perform_disks import resolve
 from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.superblock import SIZE, read_superblock
@@ -19,6 +19,7 @@ from reconciler.model.live import Superblock
 from reconciler.model.status import PoolMode, PoolStatus, read_pool_status
 from reconciler.model.steps import (
     ActivatePool,
+    ConfirmEmpty,
     CreateSnapshot,
     CreateThin,
     DeleteThin,
@@ -28,7 +29,7 @@ from reconciler.model.steps import (
     RemovePool,
     SetTransactionId,
 )
-from reconciler.model.table import PoolTable
+from reconciler.model.table import PoolTable, read_table
 from reconciler.model.units import Sectors, sectors
 
 
@@ -146,6 +147,21 @@ def _load_pool(kernel: Kernel, step: LoadPool) -> str:
     return ""
 
 
+def _confirm_empty(kernel: Kernel, step: ConfirmEmpty) -> str:
+    status = healthy_status(kernel, "delete", step.subject)
+    table = read_table(kernel.dm.table(step.subject))
+    if not isinstance(table, PoolTable):
+        raise HostFault("delete", step.subject, errno.ESTALE, "it is no thin pool any more")
+    if status.held_root:
+        kernel.dm.message(step.subject, "release_metadata_snap")
+    ids = read_ids(kernel, step.subject, table.metadata)
+    if ids:
+        some = ", ".join(str(number) for number in sorted(ids)[:20])
+        detail = f"the pool holds the thin ids {some}: it is deleted only when it is empty"
+        raise HostFault("delete", step.subject, errno.EBUSY, detail)
+    return ""
+
+
 def _remove_pool(kernel: Kernel, step: RemovePool) -> str:
     return remove(kernel, step.subject, step.uuid)
 
@@ -157,5 +173,6 @@ POOL_STEPS: Final[dict[type[HostStep], Callable[[Kernel, Any], str]]] = {
     SetTransactionId: _set_transaction_id,
     ActivatePool: _activate_pool,
     LoadPool: _load_pool,
+    ConfirmEmpty: _confirm_empty,
     RemovePool: _remove_pool,
 }

@@ -250,6 +250,14 @@ class LoadPool(HostStep):
 
 
 @dataclass(frozen=True, slots=True)
+class ConfirmEmpty(HostStep):
+    """Subject: a live pool. Fails while any thin id is in it: the last look before it is deleted."""
+
+    action: ClassVar[str] = "confirm_empty"
+    deadline: ClassVar[float] = LONG
+
+
+@dataclass(frozen=True, slots=True)
 class RemovePool(HostStep):
     uuid: str
     action: ClassVar[str] = "remove_pool"

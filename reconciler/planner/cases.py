@@ -115,8 +115,10 @@ class DeviceCase:
     intent: Intent | None = None
     id_taken: bool = False
     """The store has noted the intent's id as somebody else's: its create found a thin there. Nothing is deleted."""
-    other_intent: bool = False
-    """Another device of the pool has an operation under way."""
+    other_intent: str = ""
+    """Another device of the pool that has an operation under way; empty if none has."""
+    adopted_by: str = ""
+    """Another device here that has the thin which this record wants to adopt; empty if none has."""
     origin: Origin | None = None
     ids: ThinIds | None = None
     prune: PruneVerdict = PruneVerdict.RETAIN

@@ -28,7 +28,7 @@ def plan_absent(case: DeviceCase, record: ThinDevice) -> Plan:
 def delete(case: DeviceCase, known: KnownDevice, plan: Plan, *, discard: bool) -> Plan:
     """Delete a thin of a healthy pool, with the intent flushed first."""
     if case.other_intent:
-        return plan.under(Reason.WAITING_FOR_POOL, f"another operation on pool {case.key.pool} has to end first")
+        return plan.under(Reason.WAITING_FOR_POOL, f"the operation under way on {case.other_intent} has to end first")
     status = case.pool.status
     assert isinstance(status, PoolStatus)  # noqa: S101  # full access means that it answers
     intent = Intent(

@@ -34,7 +34,7 @@ def plan_making(case: DeviceCase, record: ThinDevice) -> Plan:
     if record.spec.adopt is not None:
         return _adopt(case, record, plan)
     if case.other_intent:
-        return plan.under(Reason.WAITING_FOR_POOL, f"another operation on pool {case.key.pool} has to end first")
+        return plan.under(Reason.WAITING_FOR_POOL, f"the operation under way on {case.other_intent} has to end first")
     if case.ids is None:
         return Plan(plan.condition, needs_ids=True)
     if record.spec.snapshot_of is None:
@@ -171,6 +171,9 @@ def _adopt(case: DeviceCase, record: ThinDevice, plan: Plan) -> Plan:
     adopt = record.spec.adopt
     assert adopt is not None  # noqa: S101  # the caller looked
     live = case.live
+    if case.adopted_by:
+        message = f"thin id {adopt.device_id} is {case.adopted_by}'s already: a thin has one record"
+        return plan.under(Reason.INVALID_CHANGE, message)
     if live is None and case.ids is None:
         return Plan(plan.condition, needs_ids=True)
     if live is None and case.ids is not None and adopt.device_id not in case.ids:

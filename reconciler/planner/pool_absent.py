@@ -9,7 +9,16 @@ from reconciler.model.knowledge import KnownPool
 from reconciler.model.live import LiveBacking, PathKind, Superblock
 from reconciler.model.records import Backing, ThinPool
 from reconciler.model.status import PoolStatus
-from reconciler.model.steps import DeleteFile, DetachLoop, Forget, KnowPool, RemovePool, Step, ZeroSuperblock
+from reconciler.model.steps import (
+    ConfirmEmpty,
+    DeleteFile,
+    DetachLoop,
+    Forget,
+    KnowPool,
+    RemovePool,
+    Step,
+    ZeroSuperblock,
+)
 from reconciler.planner.cases import PoolCase
 from reconciler.planner.plan import Plan
 from reconciler.planner.pool_missing import plan_missing
@@ -116,7 +125,11 @@ def _destroy(case: PoolCase, record: ThinPool) -> Plan:
     """That it may go is flushed first, so that a crash on the way does not leave a known pool without metadata."""
     known = case.known
     assert known is not None  # noqa: S101  # the caller looked
-    steps: list[Step] = [KnowPool(record.key, replace(known, created=False))] if known.created else []
+    steps: list[Step] = []
+    if known.created:
+        if case.live.device is not None and case.live.device.info.live_table:
+            steps.append(ConfirmEmpty(record.dm_name))
+        steps.append(KnowPool(record.key, replace(known, created=False)))
     if case.live.device is not None:
         steps.append(RemovePool(record.dm_name, case.live.device.info.uuid))
     if case.live.device is not None or case.live.metadata.superblock is Superblock.POOL:

@@ -90,8 +90,8 @@ def contradiction(case: PoolCase, record: ThinPool) -> str:
 
 def repair_words(case: PoolCase, status: PoolStatus | PoolFailure) -> str:
     """Why nothing is written to the pool, and the very commands that repair it."""
-    metadata = case.live.metadata.devno
-    node = f"/dev/block/{metadata}" if metadata is not None else "METADATA"
+    # The path, not the loop on it: that goes with the pool.
+    node = case.known.metadata if case.known is not None and case.known.metadata else "METADATA"
     what = f"pool {case.name} is {status.mode.value}"
     return (
         f"{what}: stop what uses it, set `state: Inactive` in its record, wait until it is gone, then: "

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -22,7 +22,7 @@ def house() -> Iterator[House]:
         yield house
 
 
-def absent(house: House, name: str, **spec: object) -> None:
+def absent(house: House, name: str, **spec: Any) -> None:
     house.declare(house.device(name, state="Absent", **spec), file=f"tank-{name}.yaml")
     eventually(lambda: house.status(name).get("live") == "Absent", f"{name} is absent")
 
@@ -37,7 +37,7 @@ def delete_by_hand(house: House, name: str) -> None:
 
 def allocated(house: House) -> int:
     """Bytes that the pool's data file takes from its filesystem."""
-    return os.stat(house.root / "tank.data").st_blocks * 512
+    return (house.root / "tank.data").stat().st_blocks * 512
 
 
 def fill(house: House, name: str, mib: int) -> None:
@@ -153,9 +153,7 @@ def test_a_deletion_that_was_killed_goes_on_though_the_record_came_back(house: H
     house.have("killed", size="200MiB")
     fill(house, "killed", 64)
     thin_id = house.status("killed")["deviceId"]
-    house.declare(
-        house.device("killed", size="200MiB", state="Absent", discardOnDelete=True), file="tank-killed.yaml"
-    )
+    house.declare(house.device("killed", size="200MiB", state="Absent", discardOnDelete=True), file="tank-killed.yaml")
     private = f"{house.dm_name('killed')}.private"
     eventually(lambda: house.dm.info(private), "it is being discarded")
     house.crash()

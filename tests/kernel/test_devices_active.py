@@ -47,7 +47,9 @@ def held_open(node: Path) -> Iterator[None]:
 def test_a_removed_device_is_activated_again_with_its_data(house: House) -> None:
     house.have("gone")
     write(house.node("gone"), "what was written")
-    heals = house.metric("dm_reconciler_heals_total", kind="ThinDevice", reason="InactiveButDesiredActive", result="success")
+    heals = house.metric(
+        "dm_reconciler_heals_total", kind="ThinDevice", reason="InactiveButDesiredActive", result="success"
+    )
     drift = house.metric("dm_reconciler_drift_detected_total", kind="ThinDevice", reason="InactiveButDesiredActive")
     run("dmsetup", "remove", "--retry", house.dm_name("gone"))
     eventually(lambda: house.info("gone"), "it is back")
@@ -59,7 +61,9 @@ def test_a_removed_device_is_activated_again_with_its_data(house: House) -> None
     eventually(lambda: house.told("gone", "Healed", "InactiveButDesiredActive"), "it is told")
     now = house.metric("dm_reconciler_drift_detected_total", kind="ThinDevice", reason="InactiveButDesiredActive")
     assert now == drift + 1
-    now = house.metric("dm_reconciler_heals_total", kind="ThinDevice", reason="InactiveButDesiredActive", result="success")
+    now = house.metric(
+        "dm_reconciler_heals_total", kind="ThinDevice", reason="InactiveButDesiredActive", result="success"
+    )
     assert now == heals + 1
 
 

@@ -24,8 +24,6 @@ def house() -> Iterator[House]:
         yield house
 
 
-
-
 @contextmanager
 def mounted_elsewhere(house: House, name: str) -> Iterator[str]:
     """In a mount namespace that only another process sees."""
@@ -63,7 +61,9 @@ def test_what_is_suspended_is_resumed_before_it_goes(house: House, state: str) -
         run("udevadm", "settle")
         run("dmsetup", "suspend", house.dm_name(name))
         # Whoever opens it and reads now, waits. Somebody does.
-        reader = subprocess.Popen(["dd", f"if={house.node(name)}", "of=/dev/null", "bs=4096", "count=1", "iflag=direct"])
+        reader = subprocess.Popen(
+            ["dd", f"if={house.node(name)}", "of=/dev/null", "bs=4096", "count=1", "iflag=direct"]
+        )
     house.wait(name, "Suspended")
     assert reader.wait(30) == 0, "the reader got what it waited for"
     eventually(lambda: house.info(name) is None, "it is gone")

@@ -30,7 +30,7 @@ def house() -> Iterator[House]:
 )
 @pytest.mark.parametrize("state", ["Active", "Absent"])
 def test_a_name_that_somebody_else_carries_is_left_to_them(house: House, uuid: str, owner: str, state: str) -> None:
-    name = f"taken-{owner.split()[0].lower()}-{state.lower()}"
+    name = f"taken-{owner.partition(' ')[0].lower()}-{state.lower()}"
     device = house.dm_name(name)
     run("dmsetup", "create", device, *(("--uuid", uuid) if uuid else ()), "--table", "0 2048 error")
     before = house.info(name)

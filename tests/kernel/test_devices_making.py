@@ -80,14 +80,13 @@ def test_a_chain_of_snapshots_is_made_in_order(house: House) -> None:
 
 def test_a_snapshot_of_a_filesystem_that_is_written_to_is_whole(house: House) -> None:
     house.have("busy", size="64MiB", filesystem={"type": "ext4"})
-    with house.mounted("busy") as point:
-        with writing_to(point):
-            for number in range(3):
-                house.have(f"moment-{number}", snapshotOf="busy")
-                assert run("e2fsck", "-fn", str(house.node(f"moment-{number}")), check=False).code == 0
-            origin = house.info("busy")
-            assert origin is not None
-            assert not origin.suspended
+    with house.mounted("busy") as point, writing_to(point):
+        for number in range(3):
+            house.have(f"moment-{number}", snapshotOf="busy")
+            assert run("e2fsck", "-fn", str(house.node(f"moment-{number}")), check=False).code == 0
+        origin = house.info("busy")
+        assert origin is not None
+        assert not origin.suspended
 
 
 def test_a_snapshot_waits_for_an_origin_that_somebody_has_suspended(house: House) -> None:

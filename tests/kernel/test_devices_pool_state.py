@@ -74,99 +74,101 @@ def test_devices_wait_for_a_pool_that_is_to_be_inactive(house: House) -> None:
     house.wait("late", pool="down", live="Active")
 
 
+@pytest.fixture(scope="module")
+def read_only(house: House) -> Iterator[str]:
+    house.declare(house.pool("ro"), file="ro.yaml")
+    house.wait_pool(pool="ro")
+    for name in ("frozen", "removed", "deleted", "done"):
+        house.have(name, pool="ro")
+    house.have("golden", pool="ro", state="Committed")
+    house.declare(house.pool("ro", paused=True), file="ro.yaml")
+    house.wait_pool("Paused", pool="ro")
+    reload(house, "ro", "read_only")
+    assert " ro " in mode(house, "ro")
+    house.declare(house.pool("ro"), file="ro.yaml")
+    house.wait_pool("PoolUnhealthy", pool="ro")
+    yield "ro"
+    reload(house, "ro")
+    house.wait_pool(pool="ro")
+    house.wait("removed", pool="ro", live="Active")
+    house.wait("new", pool="ro", live="Active")
+    eventually(lambda: house.status("deleted", "ro").get("live") == "Absent", "what was to go is gone")
+
+
 class TestAPoolThatMustNotBeWritten:
     """Its metadata is read-only: what hangs is let go, what should not be up goes, nothing is made or deleted."""
 
-    @pytest.fixture(scope="class")
-    def pool(self, house: House) -> Iterator[str]:
-        house.declare(house.pool("ro"), file="ro.yaml")
-        house.wait_pool(pool="ro")
-        for name in ("frozen", "removed", "deleted", "done"):
-            house.have(name, pool="ro")
-        house.have("golden", pool="ro", state="Committed")
-        house.declare(house.pool("ro", paused=True), file="ro.yaml")
-        house.wait_pool("Paused", pool="ro")
-        reload(house, "ro", "read_only")
-        assert " ro " in mode(house, "ro")
-        house.declare(house.pool("ro"), file="ro.yaml")
-        house.wait_pool("PoolUnhealthy", pool="ro")
-        yield "ro"
-        reload(house, "ro")
-        house.wait_pool(pool="ro")
-        house.wait("removed", pool="ro", live="Active")
-        house.wait("new", pool="ro", live="Active")
-        eventually(lambda: house.status("deleted", "ro").get("live") == "Absent", "what was to go is gone")
+    def test_a_suspended_device_is_resumed(self, house: House, read_only: str) -> None:
+        run("dmsetup", "suspend", house.dm_name("frozen", read_only))
+        house.wait("frozen", "Suspended", read_only)
+        eventually(lambda: (info := house.info("frozen", read_only)) and not info.suspended, "it is resumed")
+        house.wait("frozen", "PoolUnhealthy", read_only, live="Active")
 
-    def test_a_suspended_device_is_resumed(self, house: House, pool: str) -> None:
-        run("dmsetup", "suspend", house.dm_name("frozen", pool))
-        house.wait("frozen", "Suspended", pool)
-        eventually(lambda: (info := house.info("frozen", pool)) and not info.suspended, "it is resumed")
-        house.wait("frozen", "PoolUnhealthy", pool, live="Active")
+    def test_a_device_that_is_done_with_is_deactivated(self, house: House, read_only: str) -> None:
+        house.declare(house.device("done", read_only, state="Inactive"), file="ro-done.yaml")
+        eventually(lambda: house.info("done", read_only) is None, "it is gone")
 
-    def test_a_device_that_is_done_with_is_deactivated(self, house: House, pool: str) -> None:
-        house.declare(house.device("done", pool, state="Inactive"), file="ro-done.yaml")
-        eventually(lambda: house.info("done", pool) is None, "it is gone")
+    def test_a_committed_device_that_is_active_is_deactivated(self, house: House, read_only: str) -> None:
+        table = house.thin_table("golden", read_only)
+        run("dmsetup", "create", house.dm_name("golden", read_only), "--table", table)
+        eventually(lambda: house.info("golden", read_only) is None, "it is gone")
 
-    def test_a_committed_device_that_is_active_is_deactivated(self, house: House, pool: str) -> None:
-        table = house.thin_table("golden", pool)
-        run("dmsetup", "create", house.dm_name("golden", pool), "--table", table)
-        eventually(lambda: house.info("golden", pool) is None, "it is gone")
-
-    def test_nothing_is_made_deleted_or_activated(self, house: House, pool: str) -> None:
-        house.have("new", "PoolUnhealthy", pool)
-        house.change("deleted", pool, state="Absent")
+    def test_nothing_is_made_deleted_or_activated(self, house: House, read_only: str) -> None:
+        house.have("new", "PoolUnhealthy", read_only)
+        house.change("deleted", read_only, state="Absent")
         with house.asleep():
-            run("dmsetup", "remove", "--retry", house.dm_name("removed", pool))
-        house.wait("removed", "PoolUnhealthy", pool, live="Inactive")
+            run("dmsetup", "remove", "--retry", house.dm_name("removed", read_only))
+        house.wait("removed", "PoolUnhealthy", read_only, live="Inactive")
         loads = house.metric("dm_reconciler_actions_total", action="activate", result="success")
         house.look_again()
         assert house.metric("dm_reconciler_actions_total", action="activate", result="success") == loads
-        assert house.info("removed", pool) is None
-        assert house.info("new", pool) is None
-        assert house.status("new", pool).get("deviceId") is None
-        assert house.status("deleted", pool)["deviceId"] is not None, "its thin is still there"
+        assert house.info("removed", read_only) is None
+        assert house.info("new", read_only) is None
+        assert house.status("new", read_only).get("deviceId") is None
+        assert house.status("deleted", read_only)["deviceId"] is not None, "its thin is still there"
+
+
+@pytest.fixture(scope="module")
+def full(house: House) -> str:
+    data = {"file": str(house.root / "full.data"), "size": "16MiB"}
+    house.declare(house.pool("full", data=data, whenFull="error"), file="full.yaml")
+    house.wait_pool(pool="full")
+    house.have("origin", pool="full", size="64MiB")
+    house.have("frozen", pool="full")
+    house.have("golden", pool="full", state="Committed")
+    node = house.node("origin", "full")
+    run("dd", "if=/dev/zero", f"of={node}", "bs=1M", "count=20", "oflag=direct", check=False)
+    eventually(lambda: "out_of_data_space" in mode(house, "full"), "it is full")
+    house.wait("origin", "PoolUnhealthy", "full")
+    return "full"
 
 
 class TestAFullPool:
     """Nothing is made, and no origin is suspended for a snapshot: it would block behind the writes that wait."""
 
-    @pytest.fixture(scope="class")
-    def pool(self, house: House) -> Iterator[str]:
-        data = {"file": str(house.root / "full.data"), "size": "16MiB"}
-        house.declare(house.pool("full", data=data, whenFull="error"), file="full.yaml")
-        house.wait_pool(pool="full")
-        house.have("origin", pool="full", size="64MiB")
-        house.have("frozen", pool="full")
-        house.have("golden", pool="full", state="Committed")
-        node = house.node("origin", "full")
-        run("dd", "if=/dev/zero", f"of={node}", "bs=1M", "count=20", "oflag=direct", check=False)
-        eventually(lambda: "out_of_data_space" in mode(house, "full"), "it is full")
-        house.wait("origin", "PoolUnhealthy", "full")
-        yield "full"
-
-    def test_no_snapshot_is_taken(self, house: House, pool: str) -> None:
+    def test_no_snapshot_is_taken(self, house: House, full: str) -> None:
         suspends = house.metric("dm_reconciler_actions_total", action="create_snap", result="success")
-        house.have("copy", "PoolUnhealthy", pool, snapshotOf="origin")
+        house.have("copy", "PoolUnhealthy", full, snapshotOf="origin")
         house.look_again()
-        assert (info := house.info("origin", pool))
+        assert (info := house.info("origin", full))
         assert not info.suspended
-        assert house.status("copy", pool).get("deviceId") is None
+        assert house.status("copy", full).get("deviceId") is None
         assert house.metric("dm_reconciler_actions_total", action="create_snap", result="success") == suspends
 
-    def test_a_suspended_device_is_resumed(self, house: House, pool: str) -> None:
-        run("dmsetup", "suspend", "--noflush", house.dm_name("frozen", pool))
-        house.wait("frozen", "Suspended", pool)
-        eventually(lambda: (info := house.info("frozen", pool)) and not info.suspended, "it is resumed")
+    def test_a_suspended_device_is_resumed(self, house: House, full: str) -> None:
+        run("dmsetup", "suspend", "--noflush", house.dm_name("frozen", full))
+        house.wait("frozen", "Suspended", full)
+        eventually(lambda: (info := house.info("frozen", full)) and not info.suspended, "it is resumed")
 
-    def test_a_committed_device_that_is_active_is_deactivated(self, house: House, pool: str) -> None:
-        run("dmsetup", "create", house.dm_name("golden", pool), "--table", house.thin_table("golden", pool))
-        eventually(lambda: house.info("golden", pool) is None, "it is gone")
+    def test_a_committed_device_that_is_active_is_deactivated(self, house: House, full: str) -> None:
+        run("dmsetup", "create", house.dm_name("golden", full), "--table", house.thin_table("golden", full))
+        eventually(lambda: house.info("golden", full) is None, "it is gone")
 
-    def test_all_goes_on_when_there_is_room_again(self, house: House, pool: str) -> None:
+    def test_all_goes_on_when_there_is_room_again(self, house: House, full: str) -> None:
         data = {"file": str(house.root / "full.data"), "size": "64MiB"}
         house.declare(house.pool("full", data=data, whenFull="error"), file="full.yaml")
-        house.wait("copy", pool=pool, live="Active")
-        house.wait_pool(pool=pool)
+        house.wait("copy", pool=full, live="Active")
+        house.wait_pool(pool=full)
 
 
 class TestAPoolThatNeedsACheck:
@@ -189,7 +191,15 @@ class TestAPoolThatNeedsACheck:
             run("dmsetup", "suspend", "--noflush", "--nolockfs", metadata)
             run("dmsetup", "load", metadata, "--table", f"0 {sectors} error")
             run("dmsetup", "resume", "--noflush", "--nolockfs", metadata)
-            run("dd", "if=/dev/zero", f"of={house.node('frozen', 'sick')}", "bs=64k", "count=4", "oflag=direct", check=False)
+            run(
+                "dd",
+                "if=/dev/zero",
+                f"of={house.node('frozen', 'sick')}",
+                "bs=64k",
+                "count=4",
+                "oflag=direct",
+                check=False,
+            )
             run("dmsetup", "status", f"{house.prefix}sick", check=False)
             run("dmsetup", "load", metadata, "--table", f"0 {sectors} linear {loop} 0")
             run("dmsetup", "resume", "--noflush", "--nolockfs", metadata)

@@ -23,7 +23,6 @@ def house() -> Iterator[House]:
         for pool in POOLS:
             for name in NAMES:
                 house.wait(name, pool=pool)
-        run("dmsetup", "message", f"{house.prefix}keep", "0", f"create_thin {STRANGER}")
         yield house
 
 
@@ -108,8 +107,9 @@ def test_a_pool_whose_record_is_gone_keeps_its_devices(house: House) -> None:
 
 
 def test_a_thin_id_that_nobody_names_is_counted_and_left_alone(house: House) -> None:
-    """Last of all, as the ids are read some seconds apart only."""
-    house.have("mark", pool="keep")
+    house.stop()
+    run("dmsetup", "message", f"{house.prefix}keep", "0", f"create_thin {STRANGER}")
+    house.start()  # the ids are read at the start, and later only from time to time
     leaked = eventually(lambda: house.pool_status("keep").get("leakedThinIds"), "it is counted")
     assert leaked == [STRANGER]
     assert house.metric("dm_reconciler_pool_leaked_thin_ids", pool=f"{house.prefix}keep") == 1

@@ -48,12 +48,12 @@ def _declare(house: House, pool: Record, *more: Record, **spec: object) -> None:
     house.declare(record, house.device("a", short), *more, file=f"{short}.yaml")
 
 
-def _frozen(house: House, pool: Record, reason: str) -> None:
+def _frozen(house: House, pool: Record, reason: str, new: str = "new") -> None:
     """Nothing is made, and what is suspended is resumed all the same."""
     short = pool["metadata"]["name"].removeprefix(house.prefix)
     before = pool_status(house.prefix + short)
-    _declare(house, pool, house.device("new", short))
-    house.wait("new", reason, pool=short, live="Absent")
+    _declare(house, pool, house.device(new, short))
+    house.wait(new, reason, pool=short, live="Absent")
     name = house.dm_name("a", short)
     dmsetup("suspend", "--noflush", name)
     eventually(lambda: not is_suspended(house, name), "it is resumed")
@@ -79,7 +79,7 @@ def test_needs_check_is_repaired_by_the_commands_that_are_said(house: House, tan
     write(house.dm_name("a"), 1)
     before = checksum(f"/dev/mapper/{house.dm_name('a')}")
     with stopped(house):
-        put_down(house, "tank", "a", *(["new"] if exists(house, house.dm_name("new")) else []))
+        put_down(house, "tank", "a", "new")
         _set_needs_check(house, metadata)
     said = house.wait_pool("PoolUnhealthy", mode="needs_check")
     assert "needs_check" in pool_status(house.prefix + "tank")
@@ -93,7 +93,7 @@ def test_needs_check_is_repaired_by_the_commands_that_are_said(house: House, tan
     for command in commands:
         run(*command.split())
     _declare(house, tank)
-    house.wait("a")
+    house.wait("a", live="Active")
     house.wait_pool(mode="rw")
     assert checksum(f"/dev/mapper/{house.dm_name('a')}") == before
 
@@ -115,10 +115,10 @@ def test_a_read_only_pool_is_left_alone(house: House, tank: Record) -> None:
     dmsetup("load", name, "--table", " ".join([*words[:7], "1", "read_only"]))
     dmsetup("resume", name)
     house.wait_pool("PoolUnhealthy", mode="ro")
-    _frozen(house, tank, "PoolUnhealthy")
+    _frozen(house, tank, "PoolUnhealthy", "newer")
     dmsetup("load", name, "--table", good)
     dmsetup("resume", name)
-    house.wait("new")
+    house.wait("newer")
     house.wait_pool(mode="rw")
 
 
@@ -150,7 +150,7 @@ def test_a_pool_whose_metadata_fails_is_frozen_and_comes_back_when_taken_down(ho
     )
     eventually(lambda: not exists(house, name), "it is down")
     _declare(house, pool)
-    house.wait("a", pool="fail")
+    house.wait("a", pool="fail", live="Active")
     house.wait_pool(pool="fail", mode="rw")
     assert checksum(f"/dev/mapper/{house.dm_name('a', 'fail')}") == before
     assert loops_on(house.root / "fail.data")

@@ -26,7 +26,7 @@ def bench(shared: Bench) -> Iterator[Bench]:
     shared.dm.heal()
     for name in set(shared.records) - {"", "origin"}:
         shared.declare(name, state="Absent", size="16MiB")
-        shared.until(lambda name=name: not shared.store.known_devices(shared.name).keys() - {"origin"}, f"no {name}")  # type: ignore[misc]
+        shared.until(lambda: shared.store.known_devices(shared.name).keys() == {"origin"}, "what was made is gone")
         shared.withdraw(name)
     shared.wait("origin")
 

@@ -232,7 +232,7 @@ def cases(draw: st.DrawFn) -> DeviceCase:
         spec=spec,
         intent=draw(st.one_of(st.none(), intents)),
         id_taken=draw(st.sampled_from([False, False, True])),
-        other_intent=draw(st.sampled_from([False, False, True])),
+        other_intent=draw(st.sampled_from(["", "", "tank/other"])),
         origin=draw(st.sampled_from([None, Origin("golden", "tank-golden", a.known_golden(), live_origin)])),
         private=draw(devices(a.PRIVATE, (f"{a.UUID}-private",))) if draw(st.integers(0, 9)) == 9 else None,
         elsewhere=draw(st.sampled_from([*[()] * 9, ("copy",)])),

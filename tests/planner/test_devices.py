@@ -645,7 +645,7 @@ def test_the_private_device_of_an_adopted_thin_is_known_as_ours_after_a_crash() 
 
 @row("D39")
 def test_a_delete_waits_for_another_operation_on_the_pool() -> None:
-    found = plan(case("Absent", other_intent=True))
+    found = plan(case("Absent", other_intent="tank/other"))
     assert (found.reason, found.steps) == (Reason.WAITING_FOR_POOL, ())
 
 

@@ -136,7 +136,7 @@ def test_a_snapshot_smaller_than_its_origin_is_an_invalid_change() -> None:
 @row("M09")
 def test_one_operation_at_a_time() -> None:
     for this in (case(knowing=None, ids={}), snapshot(a.origin())):
-        found = plan(replace(this, other_intent=True))
+        found = plan(replace(this, other_intent="tank/other"))
         assert (found.reason, found.steps) == (Reason.WAITING_FOR_POOL, ())
 
 

@@ -15,6 +15,7 @@ from reconciler.model.steps import (
     ActivatePool,
     AttachLoop,
     CheckMetadata,
+    ConfirmEmpty,
     DeleteFile,
     DetachLoop,
     Forget,
@@ -338,7 +339,8 @@ REST = (DetachLoop(DATA), DetachLoop(META), DeleteFile(DATA), DeleteFile(META), 
 def test_an_empty_pool_is_deleted_with_the_files_that_were_made_for_it() -> None:
     this = pool_case(recorded=ABSENT, live=VOID, ids={})
     assert plan(this).reason is Reason.PRESENT_BUT_DESIRED_ABSENT
-    assert steps(this) == (KnowPool(KEY, GOING), RemovePool("tank", POOL_UUID), ZeroSuperblock(META), *REST)
+    begin = (ConfirmEmpty("tank"), KnowPool(KEY, GOING), RemovePool("tank", POOL_UUID))
+    assert steps(this) == (*begin, ZeroSuperblock(META), *REST)
 
 
 @row("P33")

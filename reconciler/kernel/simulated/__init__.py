@@ -1,0 +1,12 @@
+"""A host in memory: device-mapper, files, loops, tools and udev, as docs/reference/device-mapper.md tells of the real one.
+
+It stands behind `kernel.protocol` and nowhere higher, and does no I/O, reads no clock and knows no chance. Where it
+differs from the kernel is a bug of it: tests/conformance gives both the same operations.
+"""
+
+from __future__ import annotations
+
+from reconciler.kernel.simulated.faults import Call, Calls, Crashed, WouldBlock
+from reconciler.kernel.simulated.host import SimulatedHost, simulated_kernel
+
+__all__ = ["Call", "Calls", "Crashed", "SimulatedHost", "WouldBlock", "simulated_kernel"]

@@ -1,0 +1,229 @@
+"""A thin pool that is up: its mode, its features, and when its metadata becomes durable.
+
+Source: kernel, drivers/md/dm-thin.c, and docs/reference/device-mapper.md for what was observed on 6.1.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from reconciler.kernel.simulated.metadata import MAX_THIN_ID, MetadataError, PoolImage
+from reconciler.model.table import PoolTable
+
+if TYPE_CHECKING:
+    from reconciler.kernel.simulated.devices import Device
+    from reconciler.kernel.simulated.disk import Disk
+    from reconciler.kernel.simulated.targets import ThinTarget
+
+
+class Mode(IntEnum):
+    """In the kernel's order: from OUT_OF_METADATA_SPACE on, no message is served."""
+
+    WRITE = 0
+    OUT_OF_DATA_SPACE = 1
+    OUT_OF_METADATA_SPACE = 2
+    READ_ONLY = 3
+    FAIL = 4
+
+
+_WORDS = {Mode.WRITE: "rw", Mode.OUT_OF_DATA_SPACE: "out_of_data_space"}
+
+
+class CommitFault(IntEnum):
+    """What a commit that cannot be written leads to."""
+
+    NONE = 0
+    READ_ONLY = 1
+    """The transaction is aborted; read-only, needs_check."""
+    FAIL = 2
+    """Aborting failed too."""
+
+
+@dataclass(eq=False)
+class Pool:
+    """One per metadata device, from its first load to the last table that refers to it."""
+
+    device: Device
+    metadata: Disk
+    data: Disk
+    image: PoolImage
+    mode: Mode = Mode.WRITE
+    suspended: bool = True
+    """Until its first resume: no thin loads before."""
+    features: PoolTable | None = None
+    """Of the table that was bound last; None before its first resume."""
+    low_water_told: bool = False
+    thins: list[ThinTarget] = field(default_factory=list)
+    """Tables on it, waiting ones included, in the order of their loads."""
+    users: int = 0
+    commit_fault: CommitFault = CommitFault.NONE
+    """Set by a test: the next commits fail."""
+    told: Callable[[], None] = lambda: None
+    """Raise the pool device's event number."""
+
+    # Metadata
+
+    def commit(self) -> None:
+        """Make durable what was done. A commit that fails is told to nobody who sent a message (observed)."""
+        if self.mode >= Mode.OUT_OF_METADATA_SPACE:
+            return
+        if self.commit_fault is not CommitFault.NONE:
+            self._abort()
+            return
+        self.metadata.image = self.image.copy()
+        if self.mode is Mode.OUT_OF_DATA_SPACE and self.free_blocks() > 0:
+            self.set_mode(Mode.WRITE)
+
+    def _abort(self) -> None:
+        """Everything since the last commit is undone (dm-thin.c, `abort_transaction`)."""
+        if self.metadata.image is not None:
+            self.image = self.metadata.image.copy()
+        if self.commit_fault is CommitFault.FAIL:
+            self.set_mode(Mode.FAIL)
+            return
+        self.image.needs_check = True
+        if self.metadata.image is not None:
+            self.metadata.image.needs_check = True
+        self.set_mode(Mode.READ_ONLY)
+
+    def set_mode(self, new: Mode) -> None:
+        if new is Mode.WRITE and self.image.needs_check:
+            new = Mode.READ_ONLY if self.mode is Mode.WRITE else self.mode
+        if self.mode is Mode.FAIL:
+            new = self.mode
+        changed, self.mode = new is not self.mode, new
+        if changed:
+            self.told()
+
+    def free_blocks(self) -> int:
+        return self.image.data_blocks - len(self.image.used_blocks())
+
+    # Messages
+
+    def message(self, words: list[str]) -> None:
+        """Raises MetadataError."""
+        if self.mode >= Mode.OUT_OF_METADATA_SPACE:
+            raise MetadataError(errno.EOPNOTSUPP)
+        self._do(words)
+        self.commit()
+
+    def _do(self, words: list[str]) -> None:
+        image = self.image
+        match words:
+            case ["create_thin", new]:
+                image.create_thin(_thin_id(new))
+            case ["create_snap", new, origin]:
+                image.create_snap(_thin_id(new), _thin_id(origin))
+            case ["delete", old]:
+                self._delete(_thin_id(old))
+            case ["set_transaction_id", old, new]:
+                image.set_transaction_id(_number(old), _number(new))
+            case ["reserve_metadata_snap"]:
+                self.commit()
+                image.reserve_snap()
+            case ["release_metadata_snap"]:
+                image.release_snap()
+            case _:
+                raise MetadataError(errno.EINVAL)
+
+    def _delete(self, thin_id: int) -> None:
+        self.image.of(thin_id)
+        if any(thin.thin_id == thin_id for thin in self.thins):
+            raise MetadataError(errno.EBUSY)
+        self.image.delete(thin_id)
+
+    # I/O
+
+    def write(self, thin_id: int, number: int, token: str) -> bool:
+        """False: no space, and the write waits for some. Raises MetadataError where it fails."""
+        if self.mode >= Mode.OUT_OF_METADATA_SPACE:
+            if self.mode is Mode.FAIL or self.image.needs_new_block(thin_id, number):
+                raise MetadataError(errno.EIO)
+        elif self.image.needs_new_block(thin_id, number) and not self._has_room():
+            if self.features is not None and self.features.error_if_full:
+                raise MetadataError(errno.ENOSPC)
+            return False
+        self.image.write(thin_id, number, token)
+        return True
+
+    def _has_room(self) -> bool:
+        if self.mode is Mode.OUT_OF_DATA_SPACE:
+            return False
+        free = self.free_blocks()
+        low_water = self.features.low_water if self.features is not None else 0
+        if free <= low_water and not self.low_water_told:
+            self.low_water_told = True
+            self.told()
+        if free > 0:
+            return True
+        self.set_mode(Mode.OUT_OF_DATA_SPACE)
+        return False
+
+    # Suspending
+
+    def suspend(self) -> None:
+        """All its thins are suspended with it, internally."""
+        self.suspended = True
+        for thin in self.thins:
+            thin.device.internal += 1
+
+    def bind(self, table: PoolTable) -> None:
+        """Take the table that is resumed into use. Raises MetadataError EINVAL: it is shorter than the pool."""
+        self.features = table
+        self.set_mode(Mode.WRITE)
+        if self.mode is Mode.FAIL:
+            return
+        blocks = table.length // self.image.block
+        if blocks < self.image.data_blocks:
+            raise MetadataError(errno.EINVAL)
+        if self.image.needs_check:
+            return
+        grown = blocks > self.image.data_blocks
+        metadata_blocks = self.metadata.size // 4096
+        self.image.data_blocks = blocks
+        if grown or metadata_blocks > self.image.metadata_blocks:
+            self.image.metadata_blocks = metadata_blocks
+            self.commit()
+
+    def resume(self) -> None:
+        for thin in self.thins:
+            thin.device.internal -= 1
+        self.low_water_told = False
+        self.suspended = False
+
+    # Status
+
+    def status(self) -> str:
+        if self.mode is Mode.FAIL:
+            return "Fail"
+        image, features = self.image, self.features
+        discards = {"ignore": "ignore_discard", "nopassdown": "no_discard_passdown"}
+        words = [
+            str(image.transaction_id),
+            f"{image.metadata_used()}/{image.metadata_blocks}",
+            f"{len(image.used_blocks())}/{image.data_blocks}",
+            "-" if image.held is None else "7",
+            _WORDS.get(self.mode, "ro"),
+            discards.get(features.discards if features else "", "discard_passdown"),
+            "error_if_no_space" if features is not None and features.error_if_full else "queue_if_no_space",
+            "needs_check" if image.needs_check else "-",
+            str(min(1024, image.metadata_blocks // 4)),
+        ]
+        return " ".join(words)
+
+
+def _number(word: str) -> int:
+    if not word.isdecimal():
+        raise MetadataError(errno.EINVAL)
+    return int(word)
+
+
+def _thin_id(word: str) -> int:
+    number = _number(word)
+    if number > MAX_THIN_ID:
+        raise MetadataError(errno.EINVAL)
+    return number

@@ -1,0 +1,191 @@
+"""What `doctor` tells and offers, and what it makes of one pool. The repairs are in `doctor_repairs`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from reconciler.model.knowledge import FormerThin, KnownDevice
+from reconciler.model.live import LiveDevice, ThinEntry, ThinIds
+from reconciler.model.names import Key
+from reconciler.model.records import ThinDevice
+from reconciler.model.steps import HostStep, Step
+from reconciler.model.table import ThinTable, read_table
+from reconciler.model.units import format_size
+from reconciler.planner.cases import PoolCase
+from reconciler.planner.pool import plan_pool
+
+_SHOWN = 12
+"""Ids in one line: who needs more of them asks `thin_ls`."""
+
+
+class Mark(StrEnum):
+    """Shown in brackets. In words, so that it needs no colour."""
+
+    OK = "ok"
+    WRONG = "!!"
+    UNKNOWN = "??"
+    LEFT = "--"
+    """Not as it could be, and nothing has to be done about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the report."""
+
+    subject: str
+    mark: Mark
+    message: str
+    todo: str = ""
+    """What to do about it, with the exact command; empty where there is nothing to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """Something that `--fix` can do, once somebody has agreed."""
+
+    key: Key
+    what: str
+    """The thing to be done, as the question names it. Tells repairs apart."""
+    why: str
+    effect: tuple[str, ...]
+    """What will be so afterwards, and what is lost by it: a line each."""
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolView:
+    """One pool, looked at."""
+
+    case: PoolCase
+    ids: ThinIds | None = None
+    """As the pool itself tells them. None: they could not be read, or the daemon is at work on the pool."""
+    ids_trouble: str = ""
+    devices: Mapping[str, LiveDevice] = field(default_factory=dict)
+    """By dm name: the pool's, and whatever else lies on it."""
+    known: Mapping[str, KnownDevice] = field(default_factory=dict)
+    records: tuple[ThinDevice, ...] = ()
+    former: Mapping[int, FormerThin] = field(default_factory=dict)
+    block: int = 0
+    """Bytes of a data block."""
+    told_leaked: tuple[int, ...] = ()
+    """Ids that the daemon last reported as leaked: for when it is at work on the pool."""
+
+    @property
+    def name(self) -> str:
+        return self.case.name
+
+    @property
+    def is_left_alone(self) -> bool:
+        """Its record asks for hands off, or it is somebody else's."""
+        record, known = self.case.record, self.case.known
+        if record is not None:
+            return record.spec.paused or record.spec.external
+        return known is not None and known.external
+
+    def shown_by(self, thin_id: int) -> tuple[str, ...]:
+        """dm names of the live devices that show this thin."""
+        pool = self.case.live.device
+        if pool is None:
+            return ()
+        thins = ((name, read_table(device.table)) for name, device in self.devices.items())
+        found = (
+            name
+            for name, table in thins
+            if isinstance(table, ThinTable) and (table.pool, table.thin_id) == (pool.info.devno, thin_id)
+        )
+        return tuple(sorted(found))
+
+
+def leaked(view: PoolView) -> dict[int, ThinEntry]:
+    """Thin ids in the pool that no device, operation or adoption names."""
+    named = {device.thin_id for device in view.known.values()} | {intent.thin_id for intent in view.case.intents}
+    named |= {record.spec.adopt.device_id for record in view.records if record.spec.adopt is not None}
+    return {number: entry for number, entry in sorted((view.ids or {}).items()) if number not in named}
+
+
+def is_ours(view: PoolView, thin_id: int, entry: ThinEntry) -> bool:
+    """Whether it is a thin that this store made, and not another one under the same id."""
+    former = view.former.get(thin_id)
+    return former is not None and former.created_at == entry.created_at
+
+
+def listed(ids: Mapping[int, ThinEntry], block: int) -> str:
+    """`3 (64MiB), 5 (0)`, and how many more."""
+    shown = [f"{number} ({format_size(entry.mapped_blocks * block)})" for number, entry in sorted(ids.items())]
+    more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+    return ", ".join(shown[:_SHOWN]) + more
+
+
+def check_pool(view: PoolView, *, fix: str, daemon_runs: bool, can_mend: bool) -> Check:
+    """Its condition, as `plan` sees it. `fix` is the command line that repairs."""
+    plan = plan_pool(view.case)
+    subject, message = f"pool {view.name}", plan.condition.message
+    if view.case.stuck:
+        return Check(subject, Mark.UNKNOWN, f"cannot be looked at: {view.case.stuck}", "")
+    if plan.needs_ids:
+        return Check(subject, Mark.UNKNOWN, f"its thin ids cannot be read: {view.ids_trouble or 'it does not tell'}")
+    changes = any(isinstance(step, HostStep) for step in plan.steps)
+    if plan.condition.good and not changes:
+        return Check(subject, Mark.OK, message)
+    if changes and daemon_runs:
+        return Check(subject, Mark.LEFT, f"{plan.reason}: {message}; the daemon is running, and sees to it")
+    text = f"{plan.reason}: {message}"
+    if can_mend:
+        return Check(subject, Mark.WRONG, text, f"see what `{fix}` would do about pool {view.name}, and agree or not")
+    if changes:
+        todo = f"start the daemon (`systemctl start dm-reconciler`) or run `apply`: pool {view.name}: {message}"
+        return Check(subject, Mark.WRONG, text, todo)
+    return Check(subject, Mark.WRONG, text, f"pool {view.name}: {message}")
+
+
+def check_leaks(view: PoolView, *, fix: str) -> Check | None:
+    """Thin ids that nobody here names."""
+    subject = f"thin ids of {view.name}"
+    if view.ids is None:
+        if not view.told_leaked:
+            return None
+        ids = ", ".join(map(str, view.told_leaked[:_SHOWN]))
+        return Check(
+            subject,
+            Mark.LEFT,
+            f"the daemon reports {len(view.told_leaked)} leaked: {ids}; stop it, and `doctor` tells whose they are",
+        )
+    found = leaked(view)
+    if not found:
+        return Check(subject, Mark.OK, f"all {len(view.ids)} are accounted for" if view.ids else "there are none")
+    ours = {number: entry for number, entry in found.items() if is_ours(view, number, entry)}
+    size = format_size(sum(entry.mapped_blocks for entry in found.values()) * view.block)
+    text = f"{len(found)} leaked, {size}: {listed(found, view.block)}; "
+    if not ours:
+        return Check(subject, Mark.LEFT, f"{text}none of them was made by this store: left to whoever made them")
+    text += f"made by this store: {', '.join(map(str, list(ours)[:_SHOWN]))}"
+    others = f"; the other {len(found) - len(ours)} are left to whoever made them" if len(ours) < len(found) else ""
+    if view.is_left_alone:
+        return Check(subject, Mark.LEFT, text + others)
+    todo = f"`{fix}` deletes, one by one, the leaked thin ids that this store made in pool {view.name}"
+    return Check(subject, Mark.WRONG, text + others, todo)
+
+
+def check_loops(view: PoolView) -> list[Check]:
+    """A pool's file on two loops."""
+    checks = []
+    for word, backing in (("data", view.case.live.data), ("metadata", view.case.live.metadata)):
+        if len(backing.loops) > 1:
+            loops = ", ".join(loop.path for loop in backing.loops)
+            todo = f"stop what uses pool {view.name}, then `losetup --detach` all of {loops} but the one in its table"
+            checks.append(
+                Check(f"loops of {view.name}", Mark.WRONG, f"its {word} is on {loops} at once, which corrupts it", todo)
+            )
+    return checks
+
+
+def check_intents(view: PoolView, *, daemon_runs: bool) -> list[Check]:
+    """An operation that has begun and not ended: the daemon ends it."""
+    found = []
+    for intent in view.case.intents:
+        text = f"the {intent.kind} of {intent.key} (thin id {intent.thin_id}) is not finished"
+        who = "the daemon is at it" if daemon_runs else "the daemon's next start finishes or undoes it"
+        found.append(Check(f"operation in {view.name}", Mark.LEFT, f"{text}: {who}"))
+    return found
