@@ -7,7 +7,7 @@ export PYTHONUNBUFFERED := 1
 
 # In a kernel of its own, as an ordinary process: no privileges, nothing of this host is touched.
 SANDBOX := $(PY) -m reconciler.sandbox
-DEMO_SECONDS := 300
+DEMO_SECONDS := 600
 MINUTES ?= 30
 ARGS ?=
 
@@ -43,7 +43,7 @@ format: setup ## let ruff write the files as it wants them
 	$(PY) -m ruff format
 
 bench: setup ## measure it, in the sandbox
-	@$(SANDBOX) --mem 2G -- $(PY) benchmarks/run.py $(ARGS)
+	@$(SANDBOX) --mem 2G -- $(PY) -m benchmarks.run $(ARGS)
 
 soak: setup ## break things at random for MINUTES=30, and see that each is healed and nothing grows
 	@$(SANDBOX) -- $(PY) -m demo.soak --minutes $(MINUTES) $(ARGS)

@@ -17,8 +17,8 @@ from typing import Any, Final, TypeVar
 import yaml
 
 PORT: Final = 9810
-PATIENCE: Final = 40.0
-"""Seconds within which everything here is healed, or is not going to be."""
+PATIENCE: Final = 90.0
+"""Seconds within which everything here is healed, or is not going to be: many times what it takes on an idle machine."""
 SEPARATOR: Final = "\n---\n"
 Answer = TypeVar("Answer")
 Item = dict[str, Any]

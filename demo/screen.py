@@ -41,7 +41,7 @@ class Screen:
     def waiting(self, text: str) -> Iterator[None]:
         """Something that turns, on a terminal, while others work."""
         if self._console.is_terminal:
-            with self._console.status(text):
+            with self._console.status(text, refresh_per_second=4):
                 yield
         else:
             yield
@@ -109,14 +109,14 @@ class Screen:
     def summary(self, outcomes: Sequence[Outcome]) -> None:
         shown = Table(box=box.SIMPLE, pad_edge=False, header_style="bold")
         shown.add_column("WHAT WAS BROKEN", max_width=34)
-        shown.add_column("WHAT IT SAID", max_width=26)
+        shown.add_column("WHAT IT SAID", no_wrap=True)
         shown.add_column("HEALED IN", justify="right", no_wrap=True)
         shown.add_column("HOW IT WAS CHECKED", max_width=38)
         shown.add_column("", no_wrap=True)
         for each in outcomes:
             time_taken = "" if each.seconds is None else f"{each.seconds:.1f} s"
             mark = Text("held", "green") if each.held else Text("NOT HELD", "bold red")
-            shown.add_row(each.broken, each.reason, time_taken, each.checked, mark)
+            shown.add_row(each.broken, each.reason.replace(", ", "\n"), time_taken, each.checked, mark)
         self._console.print(shown)
 
     def end(self, outcomes: Sequence[Outcome], expected: int) -> None:

@@ -126,9 +126,17 @@ def is_as_declared(stage: Stage, count: int) -> bool:
 
 
 def memory(stage: Stage) -> int:
-    """KiB that the daemon itself has in memory."""
-    lines = Path(f"/proc/{stage.daemon.pid}/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
+    """KiB that the daemon and its workers have in memory."""
+    found = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            text = (process / "status").read_text(encoding="ascii")
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended meanwhile
+        fields = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+        if str(stage.daemon.pid) in (fields["Pid"], fields["PPid"]):
+            found += int(fields.get("VmRSS", "0").split()[0])
+    return found
 
 
 if __name__ == "__main__":

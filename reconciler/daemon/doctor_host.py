@@ -93,7 +93,9 @@ def check_kernel() -> tuple[list[Check], bool]:
 def _no_driver(fault: HostFault) -> Check:
     if fault.errno in {errno.EACCES, errno.EPERM}:
         return Check("device-mapper", Mark.UNKNOWN, f"not permitted ({fault.code})", "run this again as root")
-    todo = "`modprobe dm_mod dm_thin_pool`; in a container, give it the host's /dev/mapper/control, or use a host's kernel"
+    todo = (
+        "`modprobe dm_mod dm_thin_pool`; in a container, give it the host's /dev/mapper/control, or use a host's kernel"
+    )
     return Check("device-mapper", Mark.WRONG, f"the kernel has none that can be reached ({fault.code})", todo)
 
 
@@ -123,7 +125,9 @@ def check_memory() -> Check:
     if _effective_capabilities() >> _CAPABILITIES["CAP_IPC_LOCK"][0] & 1 or limit == resource.RLIM_INFINITY:
         return Check("memory lock", Mark.OK, "workers can lock themselves in memory")
     text = f"workers cannot lock themselves in memory (limit {limit // 1024} KiB)"
-    return Check("memory lock", Mark.WRONG, text, "give the daemon CAP_IPC_LOCK, or `LimitMEMLOCK=infinity` in its unit")
+    return Check(
+        "memory lock", Mark.WRONG, text, "give the daemon CAP_IPC_LOCK, or `LimitMEMLOCK=infinity` in its unit"
+    )
 
 
 def check_namespaces() -> list[Check]:
@@ -144,9 +148,18 @@ def check_udev() -> list[Check]:
         running = HostUdev().running()
     except HostFault as fault:
         return [Check("udev", Mark.UNKNOWN, f"cannot be asked: {fault}")]
+    if not running and not shutil.which("udevadm"):
+        return [Check("udev", Mark.LEFT, "this host has none: nodes in /dev/mapper are made without it, links are not")]
     if not running:
-        todo = "`systemctl start systemd-udevd` (`apt-get install udev`), if this host is to have links in /dev/disk"
-        return [Check("udev", Mark.WRONG, "it does not run: nodes are made without it, links are not", todo)]
+        todo = "`systemctl start systemd-udevd`"
+        return [
+            Check(
+                "udev",
+                Mark.WRONG,
+                "it is installed, and does not run: nodes are made without it, links in /dev/disk are not",
+                todo,
+            )
+        ]
     rules = [name for name in _RULES if any(Path(folder, name).exists() for folder in _RULES_IN)]
     if not rules:
         todo = "`apt-get install dmsetup` (or your system's package with 10-dm.rules)"
@@ -192,4 +205,6 @@ def check_loop_module(needs: Needs) -> Check:
         return Check("loop devices", Mark.OK, "there are")
     if not needs.files:
         return Check("loop devices", Mark.LEFT, "the module is not loaded (`modprobe loop`); no record asks for files")
-    return Check("loop devices", Mark.WRONG, "the kernel has none: pools on files cannot be activated", "`modprobe loop`")
+    return Check(
+        "loop devices", Mark.WRONG, "the kernel has none: pools on files cannot be activated", "`modprobe loop`"
+    )

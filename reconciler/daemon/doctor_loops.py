@@ -52,9 +52,13 @@ def _deleted(loop: Loop, file: str, ours: frozenset[str]) -> Check:
         text = f"on a deleted file ({path}); it may be somebody's: `losetup --detach {loop.path}` if it is nobody's"
         return Check(loop.path, Mark.LEFT, text)
     text = f"on {path}, a pool's file, which was deleted: what is written there is gone with the loop"
-    return Check(loop.path, Mark.WRONG, text, f"copy what you need from {loop.path}, then `losetup --detach {loop.path}`")
+    return Check(
+        loop.path, Mark.WRONG, text, f"copy what you need from {loop.path}, then `losetup --detach {loop.path}`"
+    )
 
 
 def _twice(nodes: list[str], file: str) -> Check:
-    text = f"all on {file}: two views of one disk, which corrupt it if both are written to; left, as they may be meant so"
+    text = (
+        f"all on {file}: two views of one disk, which corrupt it if both are written to; left, as they may be meant so"
+    )
     return Check(", ".join(nodes), Mark.LEFT, text)

@@ -103,13 +103,13 @@ def _other_holder(lock: Path, state_dir: Path) -> str:
 
 def check_manifests(manifests: Path, loaded: Loaded) -> list[Check]:
     if loaded.records is not None:
-        text = f"{len(loaded.records.pools)} pools and {len(loaded.records.devices)} devices in {len(loaded.files)} files"
+        text = (
+            f"{len(loaded.records.pools)} pools and {len(loaded.records.devices)} devices in {len(loaded.files)} files"
+        )
         return [Check("manifests", Mark.OK, text)]
     shown = [str(problem) for problem in loaded.problems[:_PROBLEMS_SHOWN]]
     more = len(loaded.problems) - len(shown)
     if more > 0:
         shown.append(f"and {more} more")
     todo = f"`dm-reconciler validate {manifests}` shows all that is wrong with the manifests: put it right"
-    return [
-        Check("manifests", Mark.WRONG, text, todo if number == 0 else "") for number, text in enumerate(shown)
-    ]
+    return [Check("manifests", Mark.WRONG, text, todo if number == 0 else "") for number, text in enumerate(shown)]

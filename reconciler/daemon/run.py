@@ -18,7 +18,9 @@ from reconciler.daemon.board import Board
 from reconciler.daemon.ears import Ears, Heard
 from reconciler.daemon.wiring import House, host_port
 from reconciler.kernel.libdm.device_mapper import LibDm
+from reconciler.kernel.pool_lock import PoolLock
 from reconciler.sources.watch import ManifestWatch
+from reconciler.store.errors import StoreError
 from reconciler.store.lock import StateLock
 from reconciler.store.store import Store
 from reconciler.telemetry.http import StatusServer
@@ -109,7 +111,17 @@ class Daemon:
         self._put_in_force(desired)
         return True
 
+    def _refuse_taken(self, desired: Desired) -> None:
+        """Another daemon's pools, at the start only: later that is one pool's trouble, and the others go on."""
+        mine = str(self._options.state_dir)
+        for key in desired.records.pools:
+            held = PoolLock(key.pool).holder()
+            if held is not None and held.state_dir != mine:
+                raise StoreError(f"{held}: stop that one first, or leave the pool out of these manifests")
+
     def _put_in_force(self, desired: Desired) -> None:
+        if not self._in_force:
+            self._refuse_taken(desired)
         self._in_force = True
         self._house.controller.set_desired(desired)
 

@@ -50,6 +50,20 @@ class PoolLock:
         os.pwrite(descriptor, f"{os.getpid()} {state_dir}\n".encode(), 0)
         self._descriptor = descriptor
 
+    def holder(self) -> PoolLocked | None:
+        """Who holds it at this moment; None if nobody does."""
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return PoolLocked(self._pool, os.pread(descriptor, 4096, 0).decode(errors="replace").strip())
+        finally:
+            os.close(descriptor)
+        return None
+
     def close(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)

@@ -16,6 +16,8 @@ from reconciler.model.units import Bytes, Sectors
 
 QUICK = 40.0
 """Seconds: calls of the kernel, with time for udev's rules on a busy host."""
+MESSAGE = 10.0
+"""Seconds: a message whose time grows with nothing. One that takes longer waits for a device below the pool."""
 LONG = 3600.0
 """Seconds: steps whose time grows with the data (mkfs, fsck, thin_check, fallocate, discard)."""
 
@@ -88,6 +90,7 @@ class CreateThin(HostStep):
 
     thin_id: int
     action: ClassVar[str] = "create_thin"
+    deadline: ClassVar[float] = MESSAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,7 @@ class SetTransactionId(HostStep):
 
     old: int
     action: ClassVar[str] = "set_transaction_id"
+    deadline: ClassVar[float] = MESSAGE
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ class PoolView:
         return known is not None and known.external
 
     def shown_by(self, thin_id: int) -> tuple[str, ...]:
-        """dm names of the live devices that show this thin."""
+        """The names of the live devices that show this thin."""
         pool = self.case.live.device
         if pool is None:
             return ()
@@ -168,7 +168,7 @@ def check_leaks(view: PoolView, *, fix: str) -> Check | None:
     return Check(subject, Mark.WRONG, text + others, todo)
 
 
-def check_loops(view: PoolView) -> list[Check]:
+def check_loops_of(view: PoolView) -> list[Check]:
     """A pool's file on two loops."""
     checks = []
     for word, backing in (("data", view.case.live.data), ("metadata", view.case.live.metadata)):

@@ -127,7 +127,7 @@ def take_over(view: PoolView) -> Repair | Withheld | None:
     }
     missing = [each for each in view.records if each.key not in found and _would_be_made(each)]
     if missing and unexplained:
-        return _withheld(view, [str(each.key) for each in missing], listed(unexplained, view.block))
+        return _withheld([str(each.key) for each in missing], listed(unexplained, view.block))
     return _take_over(view, known, found, listed(unexplained, view.block))
 
 
@@ -190,7 +190,7 @@ def _would_be_made(record: ThinDevice) -> bool:
     return record.spec.state is not DeviceState.ABSENT and record.spec.adopt is None and not record.spec.paused
 
 
-def _withheld(view: PoolView, missing: list[str], unexplained: str) -> Withheld:
+def _withheld(missing: list[str], unexplained: str) -> Withheld:
     names = ", ".join(missing)
     return Withheld(
         f"it could be taken over, but {names} would then be made anew, empty, though their data may be in the thin ids "

@@ -64,7 +64,7 @@ class FaultyDm:
         self._dm = LibDm()
         self.faults: list[Fault] = []
         self.dies_at: int | None = None
-        """Dies in the changing call of that number: before it where even, after it where odd."""
+        """How many instants it lives through: one after each changing call, and one before each message."""
         self.is_dead = False
 
     def fail(self, call: str, *beginning: str, number: int, times: int = 1_000_000, after: bool = False) -> Fault:
@@ -92,24 +92,27 @@ class FaultyDm:
             raise HostFault(call, arguments[0], fault.number, "injected by a test")
         if call not in CHANGING or self.dies_at is None:
             return does(*arguments, **named)
-        step, self.dies_at = self.dies_at, self.dies_at - 2
-        if step == 0:
-            self._die()
+        if call == "message":
+            self._instant()
         result = does(*arguments, **named)
-        if step == 1:
-            self._die()
+        self._instant()
         return result
 
-    def _die(self) -> None:
-        self.is_dead = True
-        raise Killed
+    def _instant(self) -> None:
+        if self.dies_at is None:
+            return
+        if self.dies_at == 0:
+            self.is_dead = True
+            raise Killed
+        self.dies_at -= 1
 
 
 class Bench:
     """One pool of a house without a daemon, and the controller of it in this process."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: House, grace: float) -> None:
         self.house = house
+        self._grace = grace
         self.records: dict[str, Record] = {"": house.pool()}
         self.name = house.prefix + "tank"
         house.state.mkdir(mode=0o700)
@@ -132,7 +135,7 @@ class Bench:
             queue=self._queue,
             clock=clock,
             rng=random.Random(self.store.store_id + str(time.monotonic())),
-            settings=Settings(grace=3600.0),  # what is resumed is resumed because the reconciler itself suspended it
+            settings=Settings(grace=self._grace),
         )
         self._set()
 
@@ -182,9 +185,9 @@ class Bench:
 
 
 @contextmanager
-def a_bench() -> Iterator[Bench]:
+def a_bench(grace: float) -> Iterator[Bench]:
     with a_house() as house:
-        bench = Bench(house)
+        bench = Bench(house, grace)
         try:
             yield bench
         finally:

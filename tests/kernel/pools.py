@@ -105,7 +105,7 @@ def put_down(house: House, pool: str, *devices: str) -> None:
 
 
 def _removed(name: str) -> bool:
-    """udev has a device open for moments after each event."""
+    """Not at once: udev has a device open for moments after each event."""
     return run("dmsetup", "remove", name, check=False).code == 0
 
 

@@ -212,3 +212,29 @@ class TestAPoolThatNeedsACheck:
         eventually(lambda: house.info("golden", "sick") is None, "what is committed is not up")
         house.look_again()
         assert house.info("new", "sick") is None
+
+
+def test_while_somebody_else_has_changed_the_pool_nothing_is_made_or_activated(house: House) -> None:
+    house.declare(house.pool("moved"), file="moved.yaml")
+    for name in ("frozen", "removed"):
+        house.have(name, pool="moved")
+    house.have("golden", pool="moved", state="Committed")
+    table, pool = house.thin_table("golden", "moved"), f"{house.prefix}moved"
+    was = house.pool_status("moved")["transactionId"]
+    run("dmsetup", "message", pool, "0", f"set_transaction_id {was} {was + 7}")
+    house.wait_pool("MetadataMismatch", pool="moved")
+    with house.asleep():
+        run("dmsetup", "remove", "--retry", house.dm_name("removed", "moved"))
+        run("dmsetup", "suspend", house.dm_name("frozen", "moved"))
+        run("dmsetup", "create", house.dm_name("golden", "moved"), "--table", table)
+    eventually(lambda: (info := house.info("frozen", "moved")) and not info.suspended, "what hangs is let go")
+    eventually(lambda: house.info("golden", "moved") is None, "what is committed goes")
+    house.have("new", "MetadataMismatch", "moved")
+    house.wait("removed", "MetadataMismatch", "moved")
+    house.look_again()
+    assert house.info("removed", "moved") is None
+    assert house.info("new", "moved") is None
+    assert mode(house, "moved").split()[3] == str(was + 7)
+    run("dmsetup", "message", pool, "0", f"set_transaction_id {was + 7} {was}")
+    house.wait("removed", pool="moved", live="Active")
+    house.wait("new", pool="moved", live="Active")

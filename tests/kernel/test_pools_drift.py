@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -112,9 +113,7 @@ def test_a_table_that_is_too_short_is_replaced(house: House, tank: str) -> None:
         ({"zeroNewBlocks": False}, "skip_block_zeroing"),
     ],
 )
-def test_a_changed_record_changes_the_live_table(
-    house: House, tank: str, change: dict[str, object], feature: str
-) -> None:
+def test_a_changed_record_changes_the_live_table(house: House, tank: str, change: dict[str, Any], feature: str) -> None:
     assert feature not in _features(tank)
     _declare(house, house.pool(**change))
     eventually(lambda: feature in _features(tank), f"{feature} is in the table")
@@ -156,7 +155,7 @@ def test_discards_cannot_be_switched_off_while_the_pool_is_live(house: House, ta
         ({"metadata": {"file": "/srv/elsewhere", "size": "4MiB"}}, "the record says /srv/elsewhere"),
     ],
 )
-def test_what_a_pool_is_made_of_is_fixed(house: House, tank: str, change: dict[str, object], words: str) -> None:
+def test_what_a_pool_is_made_of_is_fixed(house: House, tank: str, change: dict[str, Any], words: str) -> None:
     before = table(tank)
     _declare(house, house.pool(**change))
     said = house.wait_pool("InvalidChange")

@@ -6,80 +6,20 @@ Sources: kernel, drivers/md/dm.c and dm-ioctl.c; what was observed is in docs/re
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from reconciler.kernel.simulated.device import Device, Loaded
 from reconciler.kernel.simulated.disk import Disk
 from reconciler.kernel.simulated.faults import WouldBlock, fault
+from reconciler.kernel.simulated.loading import fits, open_table
 from reconciler.kernel.simulated.metadata import MetadataError
 from reconciler.kernel.simulated.pool import Pool
-from reconciler.kernel.simulated.targets import PoolTarget, SimpleTarget, ThinTarget, make_target
 from reconciler.model.table import Devno, Table
 from reconciler.model.units import Sectors
 
 if TYPE_CHECKING:
     from reconciler.kernel.simulated.host import SimulatedHost
-
-
-@dataclass(eq=False)
-class Loaded:
-    """A table in one of a device's two slots."""
-
-    targets: list[SimpleTarget]
-    read_only: bool
-
-    @property
-    def length(self) -> Sectors:
-        return Sectors(sum(target.line.length for target in self.targets))
-
-    @property
-    def on(self) -> set[Devno]:
-        return {devno for target in self.targets for devno in target.on}
-
-    @property
-    def pool(self) -> PoolTarget | None:
-        first = self.targets[0] if self.targets else None
-        return first if isinstance(first, PoolTarget) else None
-
-    @property
-    def thin(self) -> ThinTarget | None:
-        first = self.targets[0] if self.targets else None
-        return first if isinstance(first, ThinTarget) else None
-
-    def close(self) -> None:
-        for target in self.targets:
-            target.close()
-
-
-@dataclass(eq=False)
-class Device:
-    name: str
-    uuid: str
-    devno: Devno
-    announce: Callable[[], None]
-    """Something that /dev/mapper/control tells by poll."""
-    live: Loaded | None = None
-    inactive: Loaded | None = None
-    suspended: bool = False
-    internal: int = 0
-    """How often it was suspended by its pool."""
-    read_only: bool = False
-    deferred: bool = False
-    event_nr: int = 0
-    typed: bool = False
-    """Its first table was accepted: from then on a table's devices are looked at only when it is swapped in."""
-    openers: list[str] = field(default_factory=list)
-    queued: list[tuple[int, str]] = field(default_factory=list)
-    """Writes that wait: (block, token)."""
-
-    def event(self) -> None:
-        self.event_nr += 1
-        self.announce()
-
-    @property
-    def tables(self) -> Iterator[Loaded]:
-        yield from (table for table in (self.live, self.inactive) if table is not None)
 
 
 class Devices:
@@ -154,71 +94,18 @@ class Devices:
         self._announce()
 
     def load(self, device: Device, table: Table, *, read_only: bool) -> None:
-        self._check_below("load", device, table)
-        loaded = self._open_table(device, table, read_only=read_only)
+        loaded = open_table(self, device, table, read_only=read_only)
         before, device.inactive = device.inactive, loaded
         device.typed = True
         if before is not None:
             before.close()
-
-    def _check_below(self, operation: str, device: Device, table: Table) -> None:
-        """A load reads a pool's metadata, which hangs while something below is suspended."""
-        for target in table:
-            for word in target.params.split()[:2]:
-                major, _, minor = word.partition(":")
-                lower = self.by_devno(Devno(int(major), int(minor))) if minor.isdecimal() else None
-                if lower is None:
-                    continue
-                hangs = lower if lower.suspended and target.type == "thin-pool" else self.suspended_below(lower)
-                if hangs is not None:
-                    raise WouldBlock(operation, device.name, f"{hangs.name} below it is suspended")
-
-    def _open_table(self, device: Device, table: Table, *, read_only: bool) -> Loaded:
-        loaded = Loaded([], read_only)
-        try:
-            self._check_form(device, table, read_only=read_only)
-            for line in table:
-                loaded.targets.append(make_target(self, device, line))
-            if not device.typed and not self._fits(loaded):
-                raise fault("load", device.name, errno.EINVAL)
-        except Exception:
-            loaded.close()
-            raise
-        return loaded
-
-    def _check_form(self, device: Device, table: Table, *, read_only: bool) -> None:
-        """Without gaps, and a pool alone, writable, and for good (dm-table.c; the target's features in dm-thin.c)."""
-        end, types = 0, [line.type for line in table]
-        for line in table:
-            if line.start != end or line.length <= 0:
-                raise fault("load", device.name, errno.EINVAL)
-            end += line.length
-        is_pool = "thin-pool" in types
-        was_pool = device.live is not None and device.live.pool is not None
-        if not types or (is_pool and (len(types) > 1 or read_only)):
-            raise fault("load", device.name, errno.EINVAL)
-        if was_pool and not is_pool and "error" not in types:
-            raise fault("load", device.name, errno.EINVAL)
-
-    def _fits(self, loaded: Loaded) -> bool:
-        """What a target needs of the devices that it lies on is there (dm-table.c, `device_area_is_invalid`)."""
-        for target in loaded.targets:
-            if isinstance(target, PoolTarget):
-                size = self.size_of(target.wanted.data) or 0
-                if size and target.line.length > size:
-                    return False
-            elif target.line.type == "linear":
-                size = self.size_of(target.on[0]) or 0
-                start = int(target.line.params.split()[1])
-                if size and start + target.line.length > size:
-                    return False
-        return True
+            self.closed(before.on - loaded.on)
 
     def suspend(self, device: Device) -> None:
         if device.suspended:
             return
         self._check_suspend("suspend", device)
-        self._host.settle_writers(device)
+        self._host.io.settle(device)
         pool = device.live.pool if device.live is not None else None
         if pool is not None:
             pool.pool.suspend()
@@ -242,55 +129,54 @@ class Devices:
 
     def resume(self, device: Device, *, hidden: bool) -> None:
         """A table that does not fit what it lies on, or is shorter than its pool, leaves the device suspended."""
-        if device.inactive is not None:
-            self._swap(device)
-            swapped = True
-        else:
-            swapped = False
-        if device.suspended:
+        if device.inactive is None:
+            if device.suspended:
+                self._let_go(device)
+            return
+        old = self._swap(device)
+        try:
             self._let_go(device)
-        if swapped:
-            self._host.nodes.on_resume(device, hidden=hidden)
+        finally:
+            if old is not None:
+                old.close()
+                self.closed(old.on)
+        self._host.nodes.on_resume(device, hidden=hidden)
 
-    def _swap(self, device: Device) -> None:
+    def _swap(self, device: Device) -> Loaded | None:
+        """The table that was live."""
         if not device.suspended:
             self.suspend(device)
-        elif device.internal:
-            raise WouldBlock("resume", device.name, "its pool is suspended")
         new, device.inactive = device.inactive, None
         assert new is not None  # noqa: S101  # the caller looked
-        if not self._fits(new):
+        if not fits(self, new):
             new.close()
             raise fault("resume", device.name, errno.EINVAL)
         old, device.live = device.live, new
         device.read_only = new.read_only
         self._announce()
-        self._bind_then_close(device, new, old)
-
-    def _bind_then_close(self, device: Device, new: Loaded, old: Loaded | None) -> None:
-        try:
-            if new.pool is not None:
-                new.pool.pool.bind(new.pool.wanted)
-        except MetadataError as error:
-            raise fault("resume", device.name, error.errno) from error
-        finally:
-            if old is not None:
-                old.close()
+        return old
 
     def _let_go(self, device: Device) -> None:
+        """Of a device without a table that is EINVAL (dm.c, `dm_resume`)."""
         if device.live is None:
             raise fault("resume", device.name, errno.EINVAL)
+        self._check_resume(device)
+        pool = device.live.pool
+        if pool is not None:
+            try:
+                pool.pool.bind(pool.wanted)
+            except MetadataError as error:
+                raise fault("resume", device.name, error.errno) from error
+            pool.pool.resume()
+        device.suspended = False
+        self._host.io.retry(device)
+
+    def _check_resume(self, device: Device) -> None:
         if device.internal:
             raise WouldBlock("resume", device.name, "its pool is suspended")
         below = self.suspended_below(device)
         if below is not None:
             raise WouldBlock("resume", device.name, f"{below.name} below it is suspended")
-        pool = device.live.pool
-        if pool is not None:
-            self._bind_then_close(device, device.live, None)
-            pool.pool.resume()
-        device.suspended = False
-        self._host.retry_writes(device)
 
     def remove(self, device: Device, *, deferred: bool = False) -> None:
         if self.open_count(device):

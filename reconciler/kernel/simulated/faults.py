@@ -38,8 +38,28 @@ class Call:
 
 
 _CHANGING: Final = frozenset(
-    "create load resume suspend remove rename clear message mknodes make_file grow_file delete_file zero attach"
-    " resize_loop detach mkfs grow_filesystem discard look_again".split()
+    [
+        "create",
+        "load",
+        "resume",
+        "suspend",
+        "remove",
+        "rename",
+        "clear",
+        "message",
+        "mknodes",
+        "make_file",
+        "grow_file",
+        "delete_file",
+        "zero",
+        "attach",
+        "resize_loop",
+        "detach",
+        "mkfs",
+        "grow_filesystem",
+        "discard",
+        "look_again",
+    ]
 )
 
 

@@ -15,7 +15,7 @@ from reconciler.kernel.simulated.metadata import MAX_THIN_ID, MetadataError, Poo
 from reconciler.model.table import PoolTable
 
 if TYPE_CHECKING:
-    from reconciler.kernel.simulated.devices import Device
+    from reconciler.kernel.simulated.device import Device
     from reconciler.kernel.simulated.disk import Disk
     from reconciler.kernel.simulated.targets import ThinTarget
 
@@ -64,6 +64,10 @@ class Pool:
     """Set by a test: the next commits fail."""
     told: Callable[[], None] = lambda: None
     """Raise the pool device's event number."""
+
+    @property
+    def discards(self) -> str:
+        return "passdown" if self.features is None else self.features.discards
 
     # Metadata
 
@@ -208,7 +212,7 @@ class Pool:
             f"{len(image.used_blocks())}/{image.data_blocks}",
             "-" if image.held is None else "7",
             _WORDS.get(self.mode, "ro"),
-            discards.get(features.discards if features else "", "discard_passdown"),
+            discards.get(self.discards, "discard_passdown"),
             "error_if_no_space" if features is not None and features.error_if_full else "queue_if_no_space",
             "needs_check" if image.needs_check else "-",
             str(min(1024, image.metadata_blocks // 4)),

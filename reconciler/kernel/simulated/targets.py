@@ -16,7 +16,8 @@ from reconciler.model.table import Devno, PoolTable, Target, parse_devno, read_t
 from reconciler.model.units import Sectors
 
 if TYPE_CHECKING:
-    from reconciler.kernel.simulated.devices import Device, Devices
+    from reconciler.kernel.simulated.device import Device
+    from reconciler.kernel.simulated.devices import Devices
 
 _MIN_BLOCK: Final = 128
 _MAX_BLOCK: Final = 2097152
@@ -128,7 +129,10 @@ def _pool(devices: Devices, device: Device, line: Target) -> SimpleTarget:
         raise _refused(device)
     if not _MIN_BLOCK <= table.block <= _MAX_BLOCK or table.block % _MIN_BLOCK:
         raise _refused(device)
+    known = devices.pools.get(devices.disk_of(metadata))
     pool = _find_pool(devices, device, metadata, data, table.block)
+    if known is not None and (table.discards == "ignore") != (known.discards == "ignore"):
+        raise _refused(device)
     return PoolTarget(_in_order(line, table), table, pool, devices)
 
 

@@ -1,0 +1,170 @@
+"""Is this host fit, and what to do if not."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from reconciler.cli.asking import require_answer, yes_option
+from reconciler.cli.errors import ExitCode, Failure
+from reconciler.cli.output import BAD, CARE, GOOD, clean, console, note, on_terminal, print_json, say
+from reconciler.cli.params import output_option, state_dir_option
+from reconciler.daemon.doctor import Asked, Report, examine
+from reconciler.daemon.doctor_fix import Surgery, surgery
+from reconciler.planner.doctor import Check, Mark, Repair
+from reconciler.store.lock import LockHeld
+
+_STYLES: Final = {Mark.OK: GOOD, Mark.WRONG: BAD, Mark.UNKNOWN: CARE, Mark.LEFT: ""}
+_WORDS: Final = {Mark.OK: "ok", Mark.WRONG: "wrong", Mark.UNKNOWN: "unknown", Mark.LEFT: "left"}
+_EPILOG: Final = """\b
+Each check is one line:
+  [ok] as it should be         [!!] something should be done
+  [--] left as it is           [??] could not be looked at
+
+\b
+Without --fix nothing is repaired. A pool that the daemon is not at work on has its thin ids read, for
+which its metadata holds a snapshot of itself for a moment.
+
+\b
+--fix shows each repair with its exact effect, and asks. It wants to be alone: stop the daemon first.
+It needs --manifests to know a lost store's devices again, and else takes the last good ones.
+
+\b
+Examples:
+  dm-reconciler doctor
+  dm-reconciler doctor --manifests /etc/dm-reconciler --fix
+  dm-reconciler doctor -o json | jq -r '.todo[]'
+
+\b
+Exit codes: 0 fit, 4 something should be done, 1 devices could not be looked at.
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.option("--manifests", metavar="DIR", type=click.Path(path_type=Path), help="Records to go by.")
+@click.option("--node", default=socket.gethostname, show_default="the host's name", help="For records with `nodes`.")
+@click.option("--fix", is_flag=True, help="Show each repair, and do it if agreed.")
+@yes_option
+@output_option("text", "json")
+@state_dir_option
+def command(*, manifests: Path | None, node: str, state_dir: Path, output: str, fix: bool, yes: bool) -> None:
+    """Find out whether this host is fit, and what to do if not."""
+    if fix and output == "json":
+        raise click.UsageError("--fix asks and tells as it goes: leave out -o json")
+    if yes and not fix:
+        raise click.UsageError("--yes is for --fix: add that, or leave it out")
+    logging.getLogger("reconciler").addHandler(logging.NullHandler())  # what it would log is among the checks
+    asked = Asked(state_dir, manifests, node)
+    if fix:
+        _fix(asked, yes=yes)
+    report = examine(asked)
+    if output == "json":
+        print_json({"items": [_item(check) for check in report.checks], "todo": report.todo})
+    else:
+        _print(report)
+    sys.exit(_code(report))
+
+
+def _code(report: Report) -> int:
+    if not report.looked:
+        return ExitCode.NOT_DONE
+    unfit = any(check.mark in {Mark.WRONG, Mark.UNKNOWN} for check in report.checks)
+    return ExitCode.NOT_AS_DESIRED if unfit else ExitCode.FINE
+
+
+def _item(check: Check) -> dict[str, Any]:
+    status = {"result": _WORDS[check.mark], "message": check.message, "todo": check.todo or None}
+    return {"kind": "Check", "metadata": {"name": check.subject}, "spec": None, "status": status}
+
+
+# The report
+
+
+def _print(report: Report) -> None:
+    for check in report.checks:
+        _print_check(check)
+    say()
+    todo = report.todo
+    if todo:
+        say("to do:")
+        for number, line in enumerate(todo, start=1):
+            say(f"{number:3}. {clean(line)}")
+    elif all(check.mark in {Mark.OK, Mark.LEFT} for check in report.checks):
+        say("nothing to do: this host is fit")
+    else:
+        say("what is marked [??] could not be looked at; of the rest, there is nothing to do")
+
+
+def _print_check(check: Check) -> None:
+    mark, text = f"[{check.mark}]", f"{check.subject}: {clean(check.message)}"
+    if not on_terminal():
+        say(f"{mark} {text}")
+        return
+    from rich.text import Text  # noqa: PLC0415  # only on a terminal
+
+    console().print(Text.assemble((mark, _STYLES[check.mark]), " ", text), soft_wrap=True)
+
+
+# The repairs
+
+
+def _fix(asked: Asked, *, yes: bool) -> None:
+    require_answer(yes=yes)
+    try:
+        with surgery(asked) as at_work:
+            done = sum(_mend(at_work, pool, yes=yes) for pool in at_work.pools)
+    except LockHeld as held:
+        stop = f"`systemctl stop dm-reconciler`, or `kill {held.pid}`" if held.pid else "`systemctl stop dm-reconciler`"
+        raise Failure(f"{held}; --fix wants to be alone: {stop}, then run this again") from None
+    say(f"{done or 'no'} {'repair' if done == 1 else 'repairs'} done; this is how it is now:")
+    say()
+
+
+def _mend(at_work: Surgery, pool: str, *, yes: bool) -> int:
+    """Each repair is worked out anew after the one before, and once more between the answer and the deed."""
+    answered: set[str] = set()
+    done = 0
+    while True:
+        offers = [repair for repair in at_work.offers(pool) if repair.what not in answered]
+        if not offers:
+            return done
+        repair = offers[0]
+        _show(repair)
+        if not yes and not click.confirm(f"{repair.what[0].upper()}{repair.what[1:]}?", err=True):
+            answered.add(repair.what)
+            say("  left as it is")
+            continue
+        if repair not in at_work.offers(pool):
+            say("  it has changed meanwhile: looking again")
+            continue
+        answered.add(repair.what)
+        done += _carry_out(at_work, pool, repair)
+
+
+def _show(repair: Repair) -> None:
+    say(repair.what)
+    say(f"  why: {clean(repair.why)}")
+    for line in repair.effect:
+        say(f"  effect: {clean(line)}")
+
+
+def _carry_out(at_work: Surgery, pool: str, repair: Repair) -> bool:
+    fault = at_work.carry_out(pool, repair)
+    if fault is not None:
+        note(f"  {fault}")
+        return False
+    gone = all(repair.what != other.what for other in at_work.offers(pool))
+    left = at_work.wrong(pool)
+    say(f"  done{'' if gone else ', and yet it is found again'}; looked again: {_now(pool, left)}")
+    return True
+
+
+def _now(pool: str, left: list[Check]) -> str:
+    if not left:
+        return f"pool {pool} is fit"
+    return "; ".join(f"{check.subject}: {clean(check.message)}" for check in left[:3]) + ("; ..." if left[3:] else "")

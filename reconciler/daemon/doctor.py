@@ -1,0 +1,157 @@
+"""The work behind `doctor`: all checks of the host, and of the pools that the store or the records name."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from reconciler.controller.clock import SystemClock
+from reconciler.controller.desired import Desired
+from reconciler.daemon.doctor_host import (
+    Needs,
+    check_kernel,
+    check_loop_module,
+    check_memory,
+    check_namespaces,
+    check_permissions,
+    check_programs,
+    check_udev,
+)
+from reconciler.daemon.doctor_loops import check_loops
+from reconciler.daemon.doctor_pools import PoolEyes
+from reconciler.daemon.doctor_state import check_manifests, check_run_folder, check_state
+from reconciler.daemon.intake import Intake
+from reconciler.daemon.wiring import host_port
+from reconciler.planner.doctor import Check, Mark, PoolView, check_intents, check_leaks, check_loops_of, check_pool
+from reconciler.planner.doctor_repairs import Withheld, changed_thins, forget_lost, repairs_of, take_over
+from reconciler.sources.manifests import load
+from reconciler.store.errors import StoreError
+from reconciler.store.store import Store
+from reconciler.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the operator said."""
+
+    state_dir: Path
+    manifests: Path | None
+    node: str
+
+    @property
+    def fix(self) -> str:
+        """The command line that repairs what this one finds."""
+        manifests = f" --manifests {self.manifests}" if self.manifests is not None else ""
+        return f"dm-reconciler doctor --fix{manifests} --state-dir {self.state_dir}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    checks: tuple[Check, ...]
+    looked: bool
+    """Whether devices could be looked at."""
+
+    @property
+    def todo(self) -> list[str]:
+        """What to do, each once, in the order in which it came up."""
+        return list(dict.fromkeys(check.todo for check in self.checks if check.todo))
+
+
+def examine(asked: Asked) -> Report:
+    """Never raises for what it finds: what cannot be looked at is a check that says so."""
+    kernel, looked = check_kernel()
+    state = check_state(asked.state_dir)
+    with store_to_read(asked.state_dir) as store:
+        desired, manifests = desired_of(asked, store)
+        needs = _needs(desired)
+        checks = [*kernel, *check_permissions(), *check_udev(), check_memory(), *check_namespaces()]
+        checks += [*check_programs(needs), check_loop_module(needs), *check_loops(_files(desired, store))]
+        checks += [*state.checks, *check_run_folder(asked.state_dir), *manifests]
+        daemon_runs = state.holder is not None
+        names = pools_of(desired, store)
+        for name in names:
+            if not looked:
+                checks.append(Check(f"pool {name}", Mark.UNKNOWN, "cannot be looked at: see device-mapper above"))
+                continue
+            view = _view(asked, store, desired, name, alone=not daemon_runs)
+            checks += checks_of(view, asked.fix, daemon_runs=daemon_runs)
+        if not names:
+            checks.append(Check("pools", Mark.LEFT, "neither store nor manifests name one (see --manifests)"))
+    return Report(tuple(checks), looked)
+
+
+def checks_of(view: PoolView, fix: str, *, daemon_runs: bool) -> list[Check]:
+    """All that is to be said of one pool."""
+    repairs = repairs_of(view)
+    mends_pool = any(repair.key.device == "" for repair in repairs)
+    checks = [check_pool(view, fix=fix, daemon_runs=daemon_runs, can_mend=mends_pool)]
+    leaks = check_leaks(view, fix=fix)
+    checks += [leaks] if leaks is not None else []
+    held_back = take_over(view)
+    if isinstance(held_back, Withheld):
+        checks.append(Check(f"pool {view.name}", Mark.WRONG, held_back.message, held_back.todo))
+    for repair in forget_lost(view):
+        todo = f"`{fix}` forgets the devices whose thins are gone, so that they can be made anew"
+        checks.append(Check(f"device {repair.key}", Mark.WRONG, repair.why, todo))
+    for device, words in changed_thins(view):
+        todo = f"take {device.key} out of the manifests, then `dm-reconciler forget device {device.key}`"
+        checks.append(Check(f"device {device.key}", Mark.WRONG, words, todo))
+    return [*checks, *check_loops_of(view), *check_intents(view, daemon_runs=daemon_runs)]
+
+
+def _view(asked: Asked, store: Store, desired: Desired, name: str, *, alone: bool) -> PoolView:
+    eyes = PoolEyes(name, host_port(asked.state_dir, lock=alone)(name), store, alone=alone)
+    try:
+        return eyes.look(desired)
+    finally:
+        eyes.close()
+
+
+@contextmanager
+def store_to_read(state_dir: Path) -> Iterator[Store]:
+    """The store; where there is none that can be read, an empty one that is thrown away."""
+    try:
+        store = Store.open_read_only(state_dir)
+    except StoreError:
+        with tempfile.TemporaryDirectory() as empty, Store.open(Path(empty), wall_clock=time.time) as store:
+            yield store
+        return
+    with store:
+        yield store
+
+
+def desired_of(asked: Asked, store: Store) -> tuple[Desired, list[Check]]:
+    """The records of the manifests; where they are not given, or are broken, the last good ones."""
+    directory = asked.manifests or Path()
+    last_good = Intake(directory, asked.node, store, Metrics(CollectorRegistry()), SystemClock()).last_good
+    if asked.manifests is None:
+        return last_good() or Desired(), []
+    loaded = load(asked.manifests)
+    checks = check_manifests(asked.manifests, loaded)
+    if loaded.records is None:
+        return last_good() or Desired(), checks
+    return Desired(loaded.records.for_node(asked.node)), checks
+
+
+def pools_of(desired: Desired, store: Store) -> list[str]:
+    return sorted({key.pool for key in desired.records.pools} | set(store.known_pools()))
+
+
+def _needs(desired: Desired) -> Needs:
+    filesystems = {
+        device.spec.filesystem.type for device in desired.records.devices.values() if device.spec.filesystem is not None
+    }
+    backings = [backing for pool in desired.records.pools.values() for backing in pool.spec.backings]
+    return Needs(frozenset(filesystems), any(backing.file is not None for backing in backings))
+
+
+def _files(desired: Desired, store: Store) -> frozenset[str]:
+    """Of all pools that are known or recorded."""
+    known = {path for pool in store.known_pools().values() for path in (pool.data, pool.metadata)}
+    return frozenset(known | {b.path for pool in desired.records.pools.values() for b in pool.spec.backings})

@@ -1,0 +1,93 @@
+"""The repairs of `doctor --fix`: alone with the state directory and with each pool, one at a time, looked at after each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from reconciler.controller.desired import Desired
+from reconciler.controller.execute import Executor
+from reconciler.daemon.doctor import Asked, checks_of, desired_of, pools_of
+from reconciler.daemon.doctor_pools import PoolEyes
+from reconciler.daemon.wiring import host_port
+from reconciler.kernel.libdm.device_mapper import LibDm
+from reconciler.kernel.port import PoolPort
+from reconciler.model.faults import HostFault
+from reconciler.model.names import Key
+from reconciler.model.report import Event, EventType
+from reconciler.model.steps import Forget, Step
+from reconciler.planner.doctor import Check, Mark, PoolView, Repair
+from reconciler.planner.doctor_repairs import repairs_of
+from reconciler.store.lock import StateLock
+from reconciler.store.store import Store
+
+
+class Surgery:
+    """Holds the state directory's lock, and each pool's from the first look at it, until it is closed."""
+
+    def __init__(self, asked: Asked, store: Store, desired: Desired) -> None:
+        self._asked = asked
+        self._store = store
+        self._desired = desired
+        self._open: dict[str, tuple[PoolPort, PoolEyes]] = {}
+
+    @property
+    def pools(self) -> list[str]:
+        return pools_of(self._desired, self._store)
+
+    def offers(self, pool: str) -> list[Repair]:
+        """What can be repaired there as it is now."""
+        return repairs_of(self._look(pool))
+
+    def wrong(self, pool: str) -> list[Check]:
+        """What is still to be done about the pool, or cannot be told."""
+        checks = checks_of(self._look(pool), self._asked.fix, daemon_runs=False)
+        return [check for check in checks if check.mark in {Mark.WRONG, Mark.UNKNOWN}]
+
+    def carry_out(self, pool: str, repair: Repair) -> HostFault | None:
+        """Do it, and write it down as an event."""
+        ran = Executor(self._opened(pool)[0], self._store, _Silent()).run(repair.key, repair.steps)
+        if ran.fault is not None:
+            return ran.fault
+        if any(isinstance(step, Forget) for step in repair.steps):
+            self._store.drop_statuses([repair.key])
+        said = f"by `doctor --fix`: {repair.what}, as {repair.why}"
+        self._store.add_event(Event(repair.key, EventType.INFO, "Mended", said, time.time()))
+        return None
+
+    def close(self) -> None:
+        for port, _ in self._open.values():
+            port.close()
+
+    def _look(self, pool: str) -> PoolView:
+        return self._opened(pool)[1].look(self._desired)
+
+    def _opened(self, pool: str) -> tuple[PoolPort, PoolEyes]:
+        if pool not in self._open:
+            port = host_port(self._asked.state_dir, lock=True)(pool)
+            self._open[pool] = port, PoolEyes(pool, port, self._store, alone=True)
+        return self._open[pool]
+
+
+@contextmanager
+def surgery(asked: Asked) -> Iterator[Surgery]:
+    """Raises LockHeld while the daemon runs, StoreError, and HostFault where there is no device-mapper."""
+    LibDm().versions()
+    with StateLock(asked.state_dir), Store.open(asked.state_dir, wall_clock=time.time) as store:
+        desired, _ = desired_of(asked, store)
+        at_work = Surgery(asked, store, desired)
+        try:
+            yield at_work
+        finally:
+            at_work.close()
+
+
+class _Silent:
+    """What is done was shown before it was agreed to."""
+
+    def begun(self, key: Key, step: Step) -> None:
+        del key, step
+
+    def ended(self, key: Key, step: Step, seconds: float, fault: HostFault | None) -> None:
+        del key, step, seconds, fault

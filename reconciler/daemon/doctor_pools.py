@@ -1,0 +1,92 @@
+"""Looking at one pool for `doctor`, with the eyes that the daemon has."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reconciler.controller.clock import SystemClock, system_random
+from reconciler.controller.desired import Desired
+from reconciler.controller.gather import Gatherer, Settings
+from reconciler.controller.statuses import block_bytes
+from reconciler.controller.viewer import Viewer
+from reconciler.kernel.port import PoolPort
+from reconciler.kernel.tools import HostTools
+from reconciler.model.faults import HostFault
+from reconciler.model.live import LivePool, PathKind, Superblock, ThinIds
+from reconciler.model.names import Key
+from reconciler.model.report import PoolStatusReport
+from reconciler.model.units import SECTOR
+from reconciler.planner.access import expected_transactions
+from reconciler.planner.cases import PoolCase
+from reconciler.planner.doctor import PoolView
+from reconciler.store.store import Store
+
+
+class PoolEyes:
+    """Of one pool: they remember, as its worker tells only what has changed since its last answer."""
+
+    def __init__(self, name: str, port: PoolPort, store: Store, *, alone: bool) -> None:
+        """`alone`: the pool's lock is ours for the look, so that its thin ids can be read: two who read them disturb
+        one another. Else the store's word is taken for them.
+        """
+        self._name = name
+        self._port = port
+        self._store = store
+        self._alone = alone
+        clock, settings = SystemClock(), Settings(grace=0.0, observe_only=not alone)
+        self._gatherer = Gatherer(name, store, clock, system_random(), settings)
+        self._viewer = Viewer(port, self._gatherer, clock, settings)
+
+    def look(self, desired: Desired) -> PoolView:
+        """Everything as it is now, the thin ids read anew."""
+        name, store, viewer, alone = self._name, self._store, self._viewer, self._alone
+        trouble = viewer.look(desired, [], whole=True)
+        if not trouble:
+            viewer.look_after(desired, Key(name))  # every table, not only what seems to have changed
+            viewer.read_ids(desired)
+        case = self._gatherer.pool_case(desired, viewer.world, viewer.trouble)
+        ids, ids_trouble = (case.ids, viewer.ids_trouble) if alone else (None, "")
+        if alone and ids is None and _is_unexpected(case):
+            ids, ids_trouble = _read_at_rest(case.live)
+            case = replace(case, ids=ids)
+        return PoolView(
+            case=case,
+            ids=ids,
+            ids_trouble=ids_trouble,
+            devices=dict(viewer.world.devices),
+            known=store.known_devices(name),
+            records=desired.devices_of(name),
+            former=store.former(name),
+            block=block_bytes(case.live) or (case.known.block * SECTOR if case.known is not None else 0),
+            told_leaked=() if alone else _told_leaked(store, name),
+        )
+
+    def close(self) -> None:
+        self._port.close()
+
+
+def _is_unexpected(case: PoolCase) -> bool:
+    """Not live, known, whole, and at another transaction than the store's: only then is it compared at rest."""
+    live = case.live
+    if live.device is not None or case.known is None or not case.known.created or case.stuck:
+        return False
+    if live.metadata.superblock is not Superblock.POOL or live.metadata.used_by:
+        return False
+    return live.metadata.transaction_id not in expected_transactions(case)
+
+
+def _read_at_rest(live: LivePool) -> tuple[ThinIds | None, str]:
+    metadata = live.metadata
+    if metadata.kind not in {PathKind.FILE, PathKind.BLOCK}:
+        return None, ""
+    if metadata.devno is None:
+        return None, "no loop is on its metadata file"
+    try:
+        return HostTools().thin_ls(f"/dev/block/{metadata.devno}", live=False), ""
+    except HostFault as fault:
+        return None, str(fault)
+
+
+def _told_leaked(store: Store, name: str) -> tuple[int, ...]:
+    status = store.statuses().get(Key(name))
+    return status.leaked_ids if isinstance(status, PoolStatusReport) else ()

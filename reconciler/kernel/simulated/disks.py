@@ -1,0 +1,176 @@
+"""`Disks` of the simulated host."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from reconciler.kernel.simulated.disk import Disk, LoopDevice
+from reconciler.kernel.simulated.faults import Call, Calls, WouldBlock, fault
+from reconciler.model.live import Loop, PathKind
+from reconciler.model.table import Devno
+from reconciler.model.units import Bytes, Sectors, in_bytes
+
+if TYPE_CHECKING:
+    from reconciler.kernel.simulated.host import SimulatedHost
+
+
+class SimulatedDisks:
+    def __init__(self, host: SimulatedHost, calls: Calls) -> None:
+        self._host = host
+        self._calls = calls
+
+    # Files
+
+    def kind(self, path: str) -> tuple[PathKind, Bytes, Devno | None]:
+        devno = self._host.resolve(path)
+        if devno is not None:
+            return PathKind.BLOCK, in_bytes(self._host.devices.size_of(devno) or Sectors(0)), devno
+        if path in self._host.files:
+            return PathKind.FILE, Bytes(self._host.files[path].size), None
+        return (PathKind.OTHER if path in self._host.folders else PathKind.MISSING), Bytes(0), None
+
+    def node(self, devno: Devno) -> str:
+        device = self._host.devices.by_devno(devno)
+        if device is not None:
+            return f"/dev/mapper/{device.name}"
+        held = self._host.loops.get(devno) or self._host.blocks.get(devno)
+        return held.node if held is not None else f"/dev/{devno}"
+
+    def file_facts(self, path: str) -> tuple[Bytes, Bytes]:
+        file = self._host.files.get(path)
+        if file is None and not self.folder_exists(path):
+            raise fault("look at", path, errno.ENOENT)
+        return Bytes(0 if file is None else file.allocated), Bytes(self._host.free_space)
+
+    def folder_exists(self, path: str) -> bool:
+        return str(PurePosixPath(path).parent) in self._host.folders
+
+    def make_file(self, path: str, size: Bytes, *, allocate: bool) -> None:
+        if not self.folder_exists(path):
+            raise fault("make", path, errno.ENOENT)
+        if path in self._host.files:
+            raise fault("make", path, errno.EEXIST)
+        self._take_space("make", path, size if allocate else 0)
+        file = self._host.files[path] = Disk(0)
+        self._calls.midway(Call("disks", "make_file", (path, size)))
+        file.size, file.allocated = size, size if allocate else 0
+
+    def grow_file(self, path: str, size: Bytes, *, allocate: bool) -> None:
+        file = self._file("grow", path)
+        if file.size >= size:
+            return
+        more = size - file.size
+        self._take_space("grow", path, more if allocate else 0)
+        file.allocated += more if allocate else 0
+        file.size = size
+
+    def delete_file(self, path: str) -> None:
+        file = self._host.files.pop(path, None)
+        if file is None:
+            return
+        self._host.free_space += file.allocated
+        for loop in self._host.loops.values():
+            loop.deleted |= loop.disk is file
+
+    def _take_space(self, operation: str, path: str, size: int) -> None:
+        if size > self._host.free_space:
+            raise fault(operation, path, errno.ENOSPC)
+        self._host.free_space -= size
+
+    def _file(self, operation: str, path: str) -> Disk:
+        file = self._host.files.get(path)
+        if file is None:
+            raise fault(operation, path, errno.ENOENT)
+        return file
+
+    # What is on them
+
+    def read(self, path: str, length: int) -> bytes:
+        return self._disk("read", path).first(length)
+
+    def zero(self, path: str, length: int) -> None:
+        devno = self._host.resolve(path)
+        if devno is not None and (self.above(devno) or self.mounts(devno)):
+            raise fault("zero", path, errno.EBUSY)
+        if length:
+            self._disk("zero", path).zero()
+
+    def signature(self, path: str) -> str:
+        return self._disk("look at", path).signature
+
+    def _disk(self, operation: str, path: str) -> Disk:
+        devno = self._host.resolve(path)
+        if devno is None:
+            return self._file(operation, path)
+        device = self._host.devices.by_devno(devno)
+        if device is not None and (device.suspended or device.internal):
+            raise WouldBlock(operation, path, f"{device.name} is suspended")
+        return self._host.devices.disk_of(devno)
+
+    # Loops
+
+    def loops(self) -> list[Loop]:
+        return [_told(loop) for _, loop in sorted(self._host.loops.items())]
+
+    def loops_on(self, path: str) -> list[Loop]:
+        if self._host.resolve(path) is not None:
+            return []
+        file = self._file("look at", path)
+        return [_told(loop) for _, loop in sorted(self._host.loops.items()) if loop.disk is file]
+
+    def attach(self, path: str) -> Loop:
+        file = self._file("attach", path)
+        if there := self.loops_on(path):
+            raise fault("attach", path, errno.EBUSY, f"it is on {there[0].path} already")
+        devno = self._host.free_loop()
+        loop = self._host.loops[devno] = LoopDevice(devno, file, path, file.size)
+        return _told(loop)
+
+    def resize_loop(self, loop: Loop) -> None:
+        found = self._host.loops.get(loop.devno)
+        if found is None:
+            raise fault("resize", loop.path, errno.ENXIO)
+        found.size = found.disk.size
+
+    def detach(self, loop: Loop) -> None:
+        if loop.devno not in self._host.loops:
+            raise fault("detach", loop.path, errno.ENXIO)
+        if self.above(loop.devno) or self.mounts(loop.devno):
+            raise fault("detach", loop.path, errno.EBUSY)
+        del self._host.loops[loop.devno]
+
+    # Who uses what
+
+    def mounts(self, devno: Devno) -> list[str]:
+        return list(self._host.mounts.get(devno, ()))
+
+    def above(self, devno: Devno) -> list[str]:
+        return sorted({device.name for device, _ in self._host.devices.above(devno)})
+
+    def processes(self, devno: Devno) -> list[str]:
+        device = self._host.devices.by_devno(devno)
+        return [] if device is None else list(device.openers)
+
+    def below(self, devno: Devno) -> list[Devno]:
+        found: list[Devno] = []
+        waiting = [devno]
+        while waiting:
+            here = waiting.pop(0)
+            device = self._host.devices.by_devno(here)
+            if device is None or here in found:
+                continue
+            found.append(here)
+            waiting += sorted(lower for table in device.tables for lower in table.on)
+        return found
+
+    def stands_on(self, paths: Sequence[str]) -> frozenset[Devno]:
+        names = self._host.protected if paths else set()
+        devices = self._host.devices.by_name
+        return frozenset(lower for name in names if name in devices for lower in self.below(devices[name].devno))
+
+
+def _told(loop: LoopDevice) -> Loop:
+    return Loop(loop.devno, loop.node, loop.deleted, Bytes(loop.size), Bytes(loop.offset))

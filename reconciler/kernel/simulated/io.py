@@ -1,0 +1,128 @@
+"""Reads and writes of programs that use the devices. A block's content is a word that says who wrote it, and when."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import Final
+
+from reconciler.kernel.simulated.device import Device
+from reconciler.kernel.simulated.devices import Devices
+from reconciler.kernel.simulated.faults import fault
+from reconciler.kernel.simulated.metadata import MetadataError
+from reconciler.kernel.simulated.targets import ThinTarget
+
+HEAD: Final = 4
+TAIL: Final = 5
+"""The two blocks that a writer keeps equal, as a program does with its journal and its data."""
+_WAITING: Final = "dd (pid 412)"
+
+
+@dataclass(slots=True)
+class Writer:
+    """A program at work on a device: between its two writes the device holds half a change."""
+
+    device: str
+    version: int = 0
+    half: bool = False
+
+
+class Io:
+    def __init__(self, devices: Devices) -> None:
+        self._devices = devices
+        self.writers: dict[str, Writer] = {}
+
+    def write(self, name: str, number: int, token: str) -> bool:
+        """False: it waits, as somebody has suspended the device or the pool is full. Raises HostFault: EIO, ENOSPC."""
+        device = self._devices.get("write", name)
+        if device.suspended or device.internal or not self._store(device, number, token):
+            device.queued.append((number, token))
+            device.openers.append(_WAITING)
+            return False
+        return True
+
+    def read(self, name: str, number: int) -> str:
+        """Empty where nothing was written."""
+        thin = self._thin(self._devices.get("read", name))
+        return thin.pool.image.of(thin.thin_id).content.get(number, "")
+
+    def flush(self, name: str) -> None:
+        """What was written is durable when this returns."""
+        self._thin(self._devices.get("flush", name)).pool.commit()
+
+    def retry(self, device: Device) -> None:
+        """The device, or the pool, goes on: so do the writes that waited."""
+        pool = device.live.pool if device.live is not None else None
+        devices = [device] if pool is None else [thin.device for thin in pool.pool.thins]
+        for each in devices:
+            self._retry_one(each)
+
+    def fail(self, device: Device) -> None:
+        """The writes that waited fail with the table that they wait in."""
+        for _ in device.queued:
+            device.openers.remove(_WAITING)
+        device.queued.clear()
+
+    def _retry_one(self, device: Device) -> None:
+        if device.suspended or device.internal:
+            return
+        waiting, device.queued = device.queued, []
+        for number, token in waiting:
+            device.openers.remove(_WAITING)
+            try:
+                self.write(device.name, number, token)
+            except Exception:  # noqa: BLE001, S112  # the program's trouble: its write failed
+                continue
+
+    def _store(self, device: Device, number: int, token: str) -> bool:
+        thin = self._thin(device)
+        try:
+            return thin.pool.write(thin.thin_id, number, token)
+        except MetadataError as error:
+            raise fault("write", device.name, error.errno) from error
+
+    def _thin(self, device: Device) -> ThinTarget:
+        thin = device.live.thin if device.live is not None else None
+        if thin is None:
+            raise fault("use", device.name, errno.EIO)
+        return thin
+
+    # Programs at work
+
+    def begin(self, name: str) -> None:
+        """From now on a program writes to the device, half a change at each `step`."""
+        self.writers[name] = Writer(name)
+        self._devices.get("open", name).openers.append("writer (pid 77)")
+
+    def end(self, name: str) -> None:
+        """It finishes its change, flushes and closes."""
+        device = self._devices.get("close", name)
+        self.settle(device)
+        self.flush(name)
+        del self.writers[name]
+        device.openers.remove("writer (pid 77)")
+
+    def step(self) -> None:
+        for writer in self.writers.values():
+            device = self._devices.by_name.get(writer.device)
+            if device is not None and not device.suspended and not device.internal:
+                self._advance(writer, device)
+
+    def settle(self, device: Device) -> None:
+        """A suspension that flushes and freezes waits for the change at hand."""
+        writer = self.writers.get(device.name)
+        if writer is not None and writer.half:
+            self._advance(writer, device)
+
+    def _advance(self, writer: Writer, device: Device) -> None:
+        if device.live is None or device.live.thin is None:
+            return
+        if not writer.half:
+            writer.version += 1
+        self._store(device, TAIL if writer.half else HEAD, f"v{writer.version}")
+        writer.half = not writer.half
+
+
+def is_torn(content: dict[int, str]) -> bool:
+    """Whether it holds half a change: of a snapshot, that it was taken while its origin was written to."""
+    return content.get(HEAD) != content.get(TAIL)

@@ -1,0 +1,37 @@
+"""`Udev` of the simulated host."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from reconciler.kernel.simulated.faults import fault
+from reconciler.kernel.simulated.nodes import node_of
+from reconciler.model.live import DeviceInfo
+from reconciler.model.table import Devno
+
+if TYPE_CHECKING:
+    from reconciler.kernel.simulated.host import SimulatedHost
+
+
+class SimulatedUdev:
+    def __init__(self, host: SimulatedHost) -> None:
+        self._host = host
+
+    def running(self) -> bool:
+        return self._host.nodes.running
+
+    def missing(self, info: DeviceInfo) -> tuple[str, ...]:
+        nodes = self._host.nodes
+        wanted = (node_of(info.name), *nodes.promised.get(info.devno, ()))
+        return tuple(path for path in wanted if nodes.paths.get(path) != info.devno)
+
+    def look_again(self, devno: Devno) -> None:
+        nodes, device = self._host.nodes, self._host.devices.by_devno(devno)
+        if not nodes.running:
+            raise fault("look again at", str(devno), errno.ECONNREFUSED, "udev is not running")
+        if device is None:
+            raise fault("look again at", str(devno), errno.ENOENT)
+        if device.live is not None and device.live.length:
+            nodes.make(device)
+            nodes.link(device)

@@ -1,0 +1,53 @@
+"""The simulated kernel as a stage for operations."""
+
+from __future__ import annotations
+
+from reconciler.kernel.protocol import Kernel
+from reconciler.kernel.simulated import SimulatedHost, WouldBlock, simulated_kernel
+from reconciler.model.units import Bytes
+
+METADATA = 2 * 1024 * 1024
+DATA_BLOCKS = 24
+
+
+class SimulatedStage:
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix
+        self.host = SimulatedHost()
+        self._kernel = simulated_kernel(self.host)
+        for disk, size in (("metadata", METADATA), ("data", DATA_BLOCKS * 65536)):
+            self._kernel.disks.make_file(self.path(disk), Bytes(size), allocate=False)
+            self._kernel.disks.attach(self.path(disk))
+
+    @property
+    def kernel(self) -> Kernel:
+        return self._kernel
+
+    def path(self, disk: str) -> str:
+        return f"/srv/{disk}"
+
+    def write(self, name: str, number: int, token: str) -> None:
+        self._check(name)
+        if not self.host.io.write(name, number, token):
+            raise WouldBlock("write", name, "the pool is full")
+        self.host.io.flush(name)
+
+    def read(self, name: str, number: int) -> str:
+        self._check(name)
+        return self.host.io.read(name, number)
+
+    def _check(self, name: str) -> None:
+        device = self.host.devices.get("open", name)
+        if device.suspended or device.internal:
+            raise WouldBlock("open", name, "it is suspended")
+
+    def remove_deferred(self, name: str) -> None:
+        self.host.remove_deferred(name)
+
+    def garbage(self, disk: str) -> None:
+        self.host.files[self.path(disk)].head = b"\xa5" * 4096
+
+    def power_cut(self) -> None:
+        self.host.power_cut()
+        for disk in ("metadata", "data"):
+            self._kernel.disks.attach(self.path(disk))

@@ -1,0 +1,156 @@
+"""The simulated kernel beside the real one: every operation goes to both, and both must answer and look the same."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from reconciler.kernel.hostcalls import told_as
+from reconciler.kernel.host import host_kernel
+from reconciler.kernel.libdm.device_mapper import LibDm
+from reconciler.kernel.protocol import Kernel
+from reconciler.model.faults import HostFault
+from reconciler.model.units import Bytes
+from tests.conformance.corpus import CORPUS
+from tests.conformance.stage import DATA_BLOCKS, METADATA
+from tests.conformance.suite import Compared, RandomSequences
+from tests.kernel.conftest import remove_devices, run
+
+DISKS = ("metadata", "data")
+EXAMPLES = int(os.environ.get("CONFORMANCE_EXAMPLES", "40"))
+HANGS_AFTER = 20
+"""Seconds. What the simulated kernel does not take for blocking must not block."""
+
+
+class RealStage:
+    """Two files of an own tmpfs on loops, and devices whose names begin with the prefix."""
+
+    def __init__(self, folder: Path) -> None:
+        self.prefix = f"dmrtest-{secrets.token_hex(3)}-"
+        self._folder = folder
+        self._kernel = host_kernel()
+        for disk, size in zip(DISKS, (METADATA, DATA_BLOCKS * 65536), strict=True):
+            self._kernel.disks.make_file(self.path(disk), Bytes(size), allocate=False)
+            self._kernel.disks.attach(self.path(disk))
+
+    @property
+    def kernel(self) -> Kernel:
+        return self._kernel
+
+    def path(self, disk: str) -> str:
+        return str(self._folder / f"{self.prefix}{disk}")
+
+    def write(self, name: str, number: int, token: str) -> None:
+        with self._opened(name, os.O_RDWR) as (device, buffer):
+            buffer[:] = token.encode().ljust(4096, b"\0")
+            os.pwritev(device, [buffer], number * 65536)
+            os.fsync(device)
+
+    def read(self, name: str, number: int) -> str:
+        with self._opened(name, os.O_RDONLY) as (device, buffer):
+            os.preadv(device, [buffer], number * 65536)
+            return bytes(buffer[:64]).rstrip(b"\0").decode()
+
+    @contextmanager
+    def _opened(self, name: str, flags: int) -> Iterator[tuple[int, bytearray]]:
+        """Past the page cache, so that every read and write reaches the device."""
+        import mmap
+
+        with told_as("open", name), mmap.mmap(-1, 4096) as buffer:
+            device = os.open(f"/dev/mapper/{name}", flags | os.O_DIRECT)
+            try:
+                yield device, buffer  # type: ignore[misc]
+            finally:
+                os.close(device)
+
+    def remove_deferred(self, name: str) -> None:
+        run("dmsetup", "remove", "--deferred", name)
+
+    def garbage(self, disk: str) -> None:
+        with Path(self.path(disk)).open("r+b") as file:
+            file.write(b"\xa5" * 4096)
+
+    def power_cut(self) -> None:
+        """What the files hold at this moment, whatever the kernel still means to write."""
+        for disk in DISKS:
+            shutil.copyfile(self.path(disk), self.path(disk) + ".cut")
+        remove_devices(LibDm(), self.prefix)
+        for disk in DISKS:
+            self._detach(disk)
+            os.replace(self.path(disk) + ".cut", self.path(disk))
+            self._kernel.disks.attach(self.path(disk))
+
+    def _detach(self, disk: str) -> None:
+        for loop in self._kernel.disks.loops_on(self.path(disk)):
+            self._kernel.disks.detach(loop)
+
+    def close(self) -> None:
+        remove_devices(LibDm(), self.prefix)
+        for disk in DISKS:
+            self._detach(disk)
+            self._kernel.disks.delete_file(self.path(disk))
+
+
+@contextmanager
+def compared(folder: Path) -> Iterator[Compared]:
+    stage = RealStage(folder)
+    try:
+        yield Compared(stage, _watchdog())
+    finally:
+        signal.alarm(0)
+        stage.close()
+
+
+def _watchdog() -> Callable[[str], object]:
+    def hung(*_: object) -> None:
+        raise AssertionError(f"the real kernel hangs in {last[-1]}")
+
+    last = [""]
+    signal.signal(signal.SIGALRM, hung)
+
+    def begun(operation: str) -> None:
+        last.append(operation)
+        signal.alarm(HANGS_AFTER)
+
+    return begun
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_the_corpus(name: str, workdir: Path) -> None:
+    with compared(workdir) as kernels:
+        kernels.run(CORPUS[name])
+
+
+@pytest.mark.timeout(900)
+def test_random_sequences(workdir: Path) -> None:
+    class Sequences(RandomSequences):
+        def __init__(self) -> None:
+            self._both = compared(workdir)
+            entered = self._both.__enter__()
+            type(self).make = lambda: entered
+            super().__init__()
+
+        def teardown(self) -> None:
+            self._both.__exit__(None, None, None)
+
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        Sequences,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=25,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate, Phase.shrink],
+        ),
+    )
