@@ -45,11 +45,11 @@ def script() -> str:
 
 
 @pytest.mark.skipif(not shutil.which("linux.uml"), reason="NOT TESTED: linux.uml is missing, see `make setup`")
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(420)
 def test_the_steps_of_the_readme_work() -> None:
     assert len(steps()) > len(NOT_HERE)
     done = subprocess.run(
-        [sys.executable, "-m", "reconciler.sandbox", "--timeout", "220", "--", "bash", "-c", script()],
+        [sys.executable, "-m", "reconciler.sandbox", "--timeout", "400", "--", "bash", "-c", script()],
         cwd=TREE,
         env={"PATH": f"{BINARIES}:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
         stdin=subprocess.DEVNULL,

@@ -46,7 +46,8 @@ def main(arguments: Sequence[str]) -> int:
     if what in ("all", "kernel"):
         obstacle = _obstacle(kernel)
         if obstacle:
-            _say_loudly(obstacle)
+            if runs:  # it is said again at the end
+                _say_loudly(obstacle)
         elif kernel == "host":
             runs.append(Run("on this host's kernel", (*PYTEST, KERNEL_TESTS, *extra)))
         else:

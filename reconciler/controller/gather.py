@@ -12,7 +12,7 @@ from reconciler.controller.world import World
 from reconciler.model.knowledge import Intent, IntentKind, KnownDevice
 from reconciler.model.live import LiveDevice, Place, Watched
 from reconciler.model.names import Key, device_dm_name, make_uuid, of_store, private_dm_name
-from reconciler.model.records import Backing, DeviceState, ThinDevice
+from reconciler.model.records import Backing, DeviceState, PoolState, ThinDevice
 from reconciler.planner.access import access_to
 from reconciler.planner.cases import DeviceCase, Grace, Origin, PoolCase, PruneVerdict
 from reconciler.planner.prune import PruneRules, prune_verdict
@@ -39,8 +39,6 @@ class Scope:
     names: Mapping[Key, tuple[str, str]]
     """Each device's dm name and private name."""
     by_name: Mapping[str, Key]
-    named_ids: frozenset[int]
-    """Thin ids of devices (recorded, adopted or orphaned) and of operations under way."""
 
 
 class Gatherer:
@@ -54,30 +52,46 @@ class Gatherer:
         self._settings = settings
         self._scope: Scope | None = None
         self._scope_of: tuple[object, object] = (None, None)
+        self._recorded: dict[Key, str] = {}
+        self._mark: object = None
 
     def scope(self, desired: Desired) -> Scope:
+        """Made anew only when it has changed: knowledge changes with each step, and mostly adds what is recorded."""
         knowledge = self._store.knowledge(self._name)
-        if self._scope is None or self._scope_of[0] is not desired or self._scope_of[1] is not knowledge:
-            self._scope = self._make_scope(desired)
-            self._scope_of = (desired, knowledge)
+        if self._scope is not None and self._scope_of[0] is desired and self._scope_of[1] is knowledge:
+            return self._scope
+        if self._scope_of[0] is not desired:
+            self._recorded = {record.key: record.dm_name for record in desired.devices_of(self._name)}
+            self._scope = None
+        strays, pool = self._strays(), self._store.known_pool(self._name)
+        mark = (strays, pool and (pool.created, pool.data, pool.metadata))
+        if self._scope is None or mark != self._mark:
+            self._scope = self._make_scope(desired, {**self._recorded, **strays})
+        self._scope_of, self._mark = (desired, knowledge), mark
         return self._scope
 
-    def _make_scope(self, desired: Desired) -> Scope:
-        records = {record.key: record for record in desired.devices_of(self._name)}
-        known = self._store.known_devices(self._name)
+    def _strays(self) -> dict[Key, str]:
+        """Devices that are known or under way and have no record, or another dm name than their record says."""
+        recorded = self._recorded
+        known = self._store.known_devices(self._name).values()
         intents = self._store.intents(self._name)
-        keys = records.keys() | {device.key for device in known.values()} | {intent.key for intent in intents}
-        names = {
-            key: (_dm_name(key, records.get(key), known.get(key.device)), private_dm_name(key.pool, key.device))
-            for key in keys
-        }
+        strays = {device.key: device.dm_name for device in known if recorded.get(device.key) != device.dm_name}
+        return strays | {i.key: i.dm_name for i in intents if i.key not in recorded and i.key not in strays}
+
+    def _make_scope(self, desired: Desired, dm_names: Mapping[Key, str]) -> Scope:
+        names = {key: (dm_name, private_dm_name(key.pool, key.device)) for key, dm_name in dm_names.items()}
         return Scope(
             watched=self._watched(desired, frozenset(name for pair in names.values() for name in pair)),
-            keys=frozenset(keys),
+            keys=frozenset(names),
             names=names,
             by_name={name: key for key, pair in names.items() for name in pair},
-            named_ids=frozenset({d.thin_id for d in known.values()} | {intent.thin_id for intent in intents}),
         )
+
+    def named_ids(self) -> frozenset[int]:
+        """Thin ids of devices (recorded, adopted or orphaned) and of operations under way."""
+        known = self._store.known_devices(self._name).values()
+        intents = self._store.intents(self._name)
+        return frozenset({device.thin_id for device in known} | {intent.thin_id for intent in intents})
 
     def _watched(self, desired: Desired, names: frozenset[str]) -> Watched:
         record, known = desired.pool(self._name), self._store.known_pool(self._name)
@@ -89,19 +103,21 @@ class Gatherer:
         return Watched(self._name, None, None, names)
 
     def pool_case(self, desired: Desired, world: World, stuck: str = "") -> PoolCase:
-        intents = self._store.intents(self._name)
+        intents, record = self._store.intents(self._name), desired.pool(self._name)
+        goes_down = record is None or record.spec.state is not PoolState.ACTIVE
         return PoolCase(
             name=self._name,
-            record=desired.pool(self._name),
+            record=record,
             known=self._store.known_pool(self._name),
             live=world.pool,
             grace=world.grace("", self._clock.now(), self._settings.grace),
             new_uuid=self._new_uuid(),
             intents=intents,
             ids=world.ids,
-            devices_live=world.live_on_pool(),
-            known_devices=tuple(sorted(self._store.known_devices(self._name))),
-            needed=self._needed(desired, intents),
+            # What is on the pool matters only to one that is to go, and this is asked after each step.
+            devices_live=world.live_on_pool() if goes_down else (),
+            known_devices=tuple(sorted(self._store.known_devices(self._name))) if goes_down else (),
+            needed=goes_down and self._needed(desired, intents),
             stuck=stuck,
         )
 

@@ -153,7 +153,7 @@ class PoolReconciler:
             self._recorder.forget([self._key])
             return
         desired = case.record.spec.state.value if case.record is not None else ""
-        status = pool_status(case, condition, self._clock.wall(), self._gatherer.scope(self._desired).named_ids)
+        status = pool_status(case, condition, self._clock.wall(), self._gatherer.named_ids())
         self._recorder.record(status, condition, desired)
 
     # A device

@@ -58,7 +58,7 @@ class Recorder:
         self._episodes: dict[Key, Episode] = {}
         self._desired: dict[Key, str] = {}
         self.changed: Callable[[], None] = lambda: None
-        """Called after something was recorded."""
+        """Called after a pass, and when records were forgotten."""
 
     def record(self, status: Status, condition: Condition, desired: str) -> None:
         """Take in what was found of one record at one look."""
@@ -78,7 +78,6 @@ class Recorder:
             self._desired[status.key] = desired
             self._metrics.status(status, desired)
             self._pending[status.key] = status
-        self.changed()
 
     def forget(self, keys: Iterable[Key]) -> None:
         """Records that are gone for good, with nothing left of them."""

@@ -179,6 +179,5 @@ class Viewer:
         """Reading the ids writes to the pool's metadata: who only looks takes the store's word."""
         if self.world.ids is not None:
             return False
-        named = self._scope.named_ids if self._scope is not None else ()
-        self.world.ids = {number: ThinEntry(0, 0) for number in named}
+        self.world.ids = {number: ThinEntry(0, 0) for number in self._gatherer.named_ids()}
         return True

@@ -29,7 +29,15 @@ from reconciler.daemon.doctor_state import check_manifests, check_run_folder, ch
 from reconciler.daemon.intake import Intake
 from reconciler.daemon.wiring import host_port
 from reconciler.planner.doctor import Check, Mark, PoolView, check_intents, check_leaks, check_loops_of, check_pool
-from reconciler.planner.doctor_repairs import Withheld, changed_thins, forget_lost, repairs_of, take_over
+from reconciler.planner.doctor_repairs import (
+    Withheld,
+    changed_thins,
+    detach_loops,
+    forget_lost,
+    mend_transaction,
+    repairs_of,
+    take_over,
+)
 from reconciler.sources.manifests import load
 from reconciler.store.errors import StoreError
 from reconciler.store.store import Store
@@ -88,14 +96,16 @@ def examine(asked: Asked) -> Report:
 
 def checks_of(view: PoolView, fix: str, *, daemon_runs: bool) -> list[Check]:
     """All that is to be said of one pool."""
-    repairs = repairs_of(view)
-    mends_pool = any(repair.key.device == "" for repair in repairs)
-    checks = [check_pool(view, fix=fix, daemon_runs=daemon_runs, can_mend=mends_pool)]
+    over = None if view.is_left_alone else take_over(view)
+    if isinstance(over, Withheld):
+        checks = [Check(f"pool {view.name}", Mark.WRONG, over.message, over.todo)]
+    else:
+        can_mend = any(repair == over or repair == mend_transaction(view) for repair in repairs_of(view))
+        checks = [check_pool(view, fix=fix, daemon_runs=daemon_runs, can_mend=can_mend)]
     leaks = check_leaks(view, fix=fix)
     checks += [leaks] if leaks is not None else []
-    held_back = take_over(view)
-    if isinstance(held_back, Withheld):
-        checks.append(Check(f"pool {view.name}", Mark.WRONG, held_back.message, held_back.todo))
+    for repair in [] if daemon_runs else detach_loops(view):
+        checks.append(Check(f"loops of {view.name}", Mark.WRONG, repair.why, f"`{fix}` can {repair.what}"))
     for repair in forget_lost(view):
         todo = f"`{fix}` forgets the devices whose thins are gone, so that they can be made anew"
         checks.append(Check(f"device {repair.key}", Mark.WRONG, repair.why, todo))

@@ -40,10 +40,12 @@ class PoolEyes:
     def look(self, desired: Desired) -> PoolView:
         """Everything as it is now, the thin ids read anew."""
         name, store, viewer, alone = self._name, self._store, self._viewer, self._alone
+        before = viewer.world.ids
         trouble = viewer.look(desired, [], whole=True)
-        if not trouble:
+        if not trouble and not _is_external(desired, store, name):
             viewer.look_after(desired, Key(name))  # every table, not only what seems to have changed
-            viewer.read_ids(desired)
+            if viewer.world.ids is before:
+                viewer.read_ids(desired)
         case = self._gatherer.pool_case(desired, viewer.world, viewer.trouble)
         ids, ids_trouble = (case.ids, viewer.ids_trouble) if alone else (None, "")
         if alone and ids is None and _is_unexpected(case):
@@ -63,6 +65,14 @@ class PoolEyes:
 
     def close(self) -> None:
         self._port.close()
+
+
+def _is_external(desired: Desired, store: Store, name: str) -> bool:
+    """Reading the ids writes to the pool: not to one of somebody else's."""
+    record, known = desired.pool(name), store.known_pool(name)
+    if record is not None:
+        return record.spec.external
+    return known is not None and known.external
 
 
 def _is_unexpected(case: PoolCase) -> bool:

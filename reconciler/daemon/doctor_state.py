@@ -54,7 +54,9 @@ def _check_store(state_dir: Path) -> Check:
             devices = sum(len(store.known_devices(pool)) for pool in pools)
     except StoreError as error:
         return Check("store", Mark.WRONG, *_split(error))
-    return Check("store", Mark.OK, f"version {len(MIGRATIONS)}, knows {len(pools)} pools and {devices} devices")
+    return Check(
+        "store", Mark.OK, f"version {len(MIGRATIONS)}, knows {_many(len(pools), 'pool')} and {_many(devices, 'device')}"
+    )
 
 
 def _split(error: StoreError) -> tuple[str, str]:
@@ -103,9 +105,8 @@ def _other_holder(lock: Path, state_dir: Path) -> str:
 
 def check_manifests(manifests: Path, loaded: Loaded) -> list[Check]:
     if loaded.records is not None:
-        text = (
-            f"{len(loaded.records.pools)} pools and {len(loaded.records.devices)} devices in {len(loaded.files)} files"
-        )
+        pools, devices = len(loaded.records.pools), len(loaded.records.devices)
+        text = f"{_many(pools, 'pool')} and {_many(devices, 'device')} in {_many(len(loaded.files), 'file')}"
         return [Check("manifests", Mark.OK, text)]
     shown = [str(problem) for problem in loaded.problems[:_PROBLEMS_SHOWN]]
     more = len(loaded.problems) - len(shown)
@@ -113,3 +114,7 @@ def check_manifests(manifests: Path, loaded: Loaded) -> list[Check]:
         shown.append(f"and {more} more")
     todo = f"`dm-reconciler validate {manifests}` shows all that is wrong with the manifests: put it right"
     return [Check("manifests", Mark.WRONG, text, todo if number == 0 else "") for number, text in enumerate(shown)]
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"

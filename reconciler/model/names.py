@@ -8,9 +8,8 @@ an error and cut, so lengths are proven here: a pool's name has at most 63 chara
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from hashlib import blake2s
-from typing import Final
+from typing import Final, NamedTuple
 
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 DM_NAME_PATTERN: Final = r"^[A-Za-z0-9#+.:=@_][A-Za-z0-9#+.:=@_-]{0,126}$"
@@ -22,11 +21,10 @@ _PRIVATE_UUID: Final = "-private"
 _OURS: Final = re.compile(r"DMR-(?P<store>[0-9a-f]{32})-(?P<record>[0-9a-f]{32})(?P<private>-private)?")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Key:
+class Key(NamedTuple):
     """Names one record: a pool (`device` is empty) or one device of it. What the queue holds.
 
-    Sorts pools before their devices.
+    Sorts pools before their devices. A tuple, as it is the key of every mapping here, and is hashed all the time.
     """
 
     pool: str

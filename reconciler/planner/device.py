@@ -92,6 +92,11 @@ def _plan_adoption_rules(case: DeviceCase, record: ThinDevice, pool_record: Thin
     """In a pool of somebody else's there is nothing to create and nothing to delete."""
     if not pool_record.spec.external:
         return None
+    if case.intent is not None:
+        message = f"an operation on {case.key} began while pool {case.key.pool} was the reconciler's own"
+        return find(
+            case, Reason.INVALID_CHANGE, f"{message}: take `external` out of the pool's record until it is done"
+        )
     if record.spec.adopt is None:
         message = f"pool {case.key.pool} is external: name the thin with `adopt: {{deviceId: N, dmName: NAME}}`"
         return find(case, Reason.INVALID_CHANGE, message)

@@ -10,6 +10,7 @@ from reconciler.model.knowledge import FormerThin, KnownDevice
 from reconciler.model.live import LiveDevice, ThinEntry, ThinIds
 from reconciler.model.names import Key
 from reconciler.model.records import ThinDevice
+from reconciler.model.status import PoolMode
 from reconciler.model.steps import HostStep, Step
 from reconciler.model.table import ThinTable, read_table
 from reconciler.model.units import format_size
@@ -131,13 +132,25 @@ def check_pool(view: PoolView, *, fix: str, daemon_runs: bool, can_mend: bool) -
         return Check(subject, Mark.OK, message)
     if changes and daemon_runs:
         return Check(subject, Mark.LEFT, f"{plan.reason}: {message}; the daemon is running, and sees to it")
-    text = f"{plan.reason}: {message}"
+    text = f"{plan.reason}: {_in_short(view, message)}"
     if can_mend:
-        return Check(subject, Mark.WRONG, text, f"see what `{fix}` would do about pool {view.name}, and agree or not")
+        return Check(
+            subject,
+            Mark.WRONG,
+            f"{plan.reason}: {message}",
+            f"see what `{fix}` would do about pool {view.name}, and agree or not",
+        )
     if changes:
         todo = f"start the daemon (`systemctl start dm-reconciler`) or run `apply`: pool {view.name}: {message}"
         return Check(subject, Mark.WRONG, text, todo)
     return Check(subject, Mark.WRONG, text, f"pool {view.name}: {message}")
+
+
+def _in_short(view: PoolView, message: str) -> str:
+    """The repair of a damaged pool is a long line, which is shown once, among what is to be done."""
+    mode = view.case.live.status.mode if view.case.live.status is not None else PoolMode.RW
+    broken = mode in {PoolMode.RO, PoolMode.NEEDS_CHECK, PoolMode.FAIL, PoolMode.ERROR}
+    return f"pool {view.name} is {mode}" if broken else message
 
 
 def check_leaks(view: PoolView, *, fix: str) -> Check | None:

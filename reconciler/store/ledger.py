@@ -99,4 +99,5 @@ def _write_intent(connection: sqlite3.Connection, pool: str, before: Intent | No
 
 
 def _changed(before: Mapping[K, V], now: Mapping[K, V]) -> list[tuple[K, V]]:
-    return [(key, value) for key, value in now.items() if before.get(key) != value]
+    """What is the same object has not changed: a step makes one new value, and a pool may have thousands."""
+    return [(key, value) for key, value in now.items() if (old := before.get(key)) is not value and old != value]

@@ -43,13 +43,7 @@ def decode(kind: type[T], text: str) -> T:
     return kind(**{name: readers[name](value) for name, value in stored.items()})
 
 
-def _plain(value: object) -> list[str]:
-    if isinstance(value, Key):
-        return [value.pool, value.device]
-    raise TypeError(f"no column takes a {type(value).__name__}")
-
-
-_ENCODER = json.JSONEncoder(default=_plain, separators=(",", ":"))
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 @cache

@@ -142,6 +142,21 @@ def test_success_ends_the_backing_off(queue: WorkQueue) -> None:
     assert not queue.is_backing_off(APP)
 
 
+def test_a_key_is_held_until_its_next_try_however_often_it_is_looked_at(queue: WorkQueue, clock: StillClock) -> None:
+    assert not queue.hold(TANK)
+    for _ in range(8):
+        queue.finish(TANK, Retry(BUSY_MOST))
+        clock.time += BUSY_MOST * 2
+    queue.finish(TANK, Retry(BUSY_MOST))
+    queue.add(TANK)
+    assert take(queue) == {TANK}
+    assert queue.hold(TANK)
+    assert take(queue) == set()
+    clock.time += BUSY_MOST * 2
+    assert take(queue) == {TANK}
+    assert not queue.hold(TANK)
+
+
 def test_a_stopped_queue_lets_nobody_wait(queue: WorkQueue) -> None:
     queue.stop()
     assert queue.take("tank") == set()

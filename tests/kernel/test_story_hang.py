@@ -57,7 +57,7 @@ def test_a_reader_that_hangs_on_a_suspended_committed_device_gets_on(house: Hous
             deferred.append(info.deferred_remove)
         return info is None
 
-    eventually(gone, "it is removed")
+    eventually(gone, "it is removed", pause=0.005)
     assert hanging.wait(10) == 0, "the reader got what it waited for"
     assert deferred
     assert not any(deferred)
@@ -87,7 +87,7 @@ def test_committing_never_suspends_and_nobody_is_caught(house: House) -> None:
         ["bash", "-c", script, str(house.root), *nodes], stdout=subprocess.PIPE, text=True
     ) as readers:
         house.declare(*(house.device(name, state="Committed") for name in names), file="layers.yaml")
-        eventually(all_gone, "all are committed")
+        eventually(all_gone, "all are committed", pause=0.005)
         go.unlink()
         caught, _ = readers.communicate(timeout=30)
     assert not caught

@@ -55,9 +55,12 @@ class Devices:
                     yield device, table
 
     def size_of(self, devno: Devno) -> Sectors | None:
+        """None: there is nothing to open."""
         device = self.by_devno(devno)
         if device is None:
             return self._host.size_of(devno)
+        if not device.typed:
+            return None  # a device that never had a table has no disk to open
         return device.live.length if device.live is not None else Sectors(0)
 
     def disk_of(self, devno: Devno) -> Disk:
@@ -164,7 +167,7 @@ class Devices:
         pool = device.live.pool
         if pool is not None:
             try:
-                pool.pool.bind(pool.wanted)
+                pool.pool.bind(pool)
             except MetadataError as error:
                 raise fault("resume", device.name, error.errno) from error
             pool.pool.resume()

@@ -17,7 +17,7 @@ from reconciler.model.table import PoolTable
 if TYPE_CHECKING:
     from reconciler.kernel.simulated.device import Device
     from reconciler.kernel.simulated.disk import Disk
-    from reconciler.kernel.simulated.targets import ThinTarget
+    from reconciler.kernel.simulated.targets import PoolTarget, ThinTarget
 
 
 class Mode(IntEnum):
@@ -54,8 +54,8 @@ class Pool:
     mode: Mode = Mode.WRITE
     suspended: bool = True
     """Until its first resume: no thin loads before."""
-    features: PoolTable | None = None
-    """Of the table that was bound last; None before its first resume."""
+    bound: PoolTarget | None = None
+    """The table that was resumed last; None before its first resume."""
     low_water_told: bool = False
     thins: list[ThinTarget] = field(default_factory=list)
     """Tables on it, waiting ones included, in the order of their loads."""
@@ -64,6 +64,10 @@ class Pool:
     """Set by a test: the next commits fail."""
     told: Callable[[], None] = lambda: None
     """Raise the pool device's event number."""
+
+    @property
+    def features(self) -> PoolTable | None:
+        return None if self.bound is None else self.bound.wanted
 
     @property
     def discards(self) -> str:
@@ -100,6 +104,8 @@ class Pool:
         if self.mode is Mode.FAIL:
             new = self.mode
         changed, self.mode = new is not self.mode, new
+        if self.bound is not None:
+            self.bound.mode = new
         if changed:
             self.told()
 
@@ -175,13 +181,13 @@ class Pool:
         for thin in self.thins:
             thin.device.internal += 1
 
-    def bind(self, table: PoolTable) -> None:
+    def bind(self, target: PoolTarget) -> None:
         """Take the table that is resumed into use. Raises MetadataError EINVAL: it is shorter than the pool."""
-        self.features = table
-        self.set_mode(Mode.WRITE)
+        self.bound = target
+        self.set_mode(target.mode)
         if self.mode is Mode.FAIL:
             return
-        blocks = table.length // self.image.block
+        blocks = target.wanted.length // self.image.block
         if blocks < self.image.data_blocks:
             raise MetadataError(errno.EINVAL)
         if self.image.needs_check:

@@ -6,6 +6,7 @@ Errnos: kernel, drivers/md/dm-thin.c (`pool_ctr`, `thin_ctr`), dm-linear.c; held
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from reconciler.kernel.simulated.disk import Disk
@@ -46,6 +47,8 @@ class PoolTarget(SimpleTarget):
         super().__init__(line, (table.metadata, table.data))
         self.wanted = table
         self.pool = pool
+        self.mode = Mode.WRITE
+        """What its resume asks for: of a table that was in use, the mode that the pool had (dm-thin.c, `adjusted_pf`)."""
         self._devices = devices
         pool.users += 1
 
@@ -127,18 +130,18 @@ def _pool(devices: Devices, device: Device, line: Target) -> SimpleTarget:
     table = read_table((Target(Sectors(0), line.length, line.type, line.params),))
     if not isinstance(table, PoolTable):
         raise _refused(device)
-    if not _MIN_BLOCK <= table.block <= _MAX_BLOCK or table.block % _MIN_BLOCK:
+    if metadata == data or not _MIN_BLOCK <= table.block <= _MAX_BLOCK or table.block % _MIN_BLOCK:
         raise _refused(device)
     known = devices.pools.get(devices.disk_of(metadata))
     pool = _find_pool(devices, device, metadata, data, table.block)
     if known is not None and (table.discards == "ignore") != (known.discards == "ignore"):
         raise _refused(device)
-    return PoolTarget(_in_order(line, table), table, pool, devices)
+    return PoolTarget(_as_told(table, pool), table, pool, devices)
 
 
-def _in_order(line: Target, table: PoolTable) -> Target:
-    """The kernel tells features in its own order, and always their number."""
-    return Target(line.start, line.length, line.type, table.target().params)
+def _as_told(table: PoolTable, pool: Pool) -> Target:
+    """Features in the kernel's own order, with their number; and the pool's own block size, whatever was loaded."""
+    return replace(table, block=pool.image.block).target()
 
 
 def _find_pool(devices: Devices, device: Device, metadata: Devno, data: Devno, block: Sectors) -> Pool:

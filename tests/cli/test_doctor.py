@@ -1,0 +1,246 @@
+"""`doctor`: what it prints, what it asks, and how it ends. What it finds on a kernel is in tests/kernel/test_doctor.py."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from reconciler.cli import doctor
+from reconciler.daemon import doctor_host, doctor_state
+from reconciler.daemon.doctor import Asked, Report
+from reconciler.daemon.doctor import examine as really_examine
+from reconciler.daemon.doctor_host import Needs
+from reconciler.model.faults import HostFault
+from reconciler.model.names import Key
+from reconciler.planner.doctor import Check, Mark, Repair
+from reconciler.store.lock import LockHeld, StateLock
+from reconciler.store.store import Store
+
+FINE = Check("udev", Mark.OK, "it runs")
+BAD = Check("thin_ls", Mark.WRONG, "not installed", "`apt-get install thin-provisioning-tools`")
+DARK = Check("pool tank", Mark.UNKNOWN, "cannot be looked at")
+LEFT = Check("mkfs.xfs", Mark.LEFT, "not installed, and no record asks for it")
+SEMAPHORES = """       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime
+ 223176704          0   600          1     0     0     0     0 1700000000 1700000000
+1836018945          1   600          1     0     0     0     0          0 1700000000
+ 223150081          2   600          1     0     0     0     0 1700000000 1700000000
+-223150081          3   600          1     0     0     0     0 1700000000 1700000000
+"""
+
+
+def repair(what: str) -> Repair:
+    return Repair(Key("tank"), what, "it is wrong", ("it is put right",), ())
+
+
+class Patient:
+    """Stands for the host: what it offers, and what was done to it."""
+
+    pools = ("tank",)
+
+    def __init__(self, *offers: Repair) -> None:
+        self.ill = list(offers)
+        self.done: list[str] = []
+        self.fault: HostFault | None = None
+        self.changes = 0
+        """So many looks later, something changes by itself."""
+
+    def offers(self, pool: str) -> list[Repair]:
+        assert pool == "tank"
+        if self.changes:
+            self.changes -= 1
+            if not self.changes:
+                self.ill = []
+        return list(self.ill)
+
+    def wrong(self, pool: str) -> list[Check]:
+        assert pool == "tank"
+        return [DARK] if self.ill else []
+
+    def carry_out(self, pool: str, repair: Repair) -> HostFault | None:
+        assert pool == "tank"
+        if self.fault is None:
+            self.done.append(repair.what)
+            self.ill.remove(repair)
+        return self.fault
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> object:
+    return Caller(monkeypatch, tmp_path)
+
+
+class Caller:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self._monkeypatch = monkeypatch
+        self._folder = folder
+
+    def __call__(
+        self,
+        *words: str,
+        checks: tuple[Check, ...] = (FINE,),
+        looked: bool = True,
+        patient: Patient | None = None,
+        answers: str = "",
+    ) -> Result:
+        @contextmanager
+        def surgery(asked: Asked) -> Iterator[Patient]:
+            assert asked.state_dir == self._folder
+            assert patient is not None
+            yield patient
+
+        self._monkeypatch.setattr(doctor, "examine", lambda _: Report(checks, looked))
+        if patient is not None:
+            self._monkeypatch.setattr(doctor, "surgery", surgery)
+        if answers:
+            self._monkeypatch.setattr("reconciler.cli.asking._somebody_is_there", lambda: True)
+        return CliRunner().invoke(doctor.command, ["--state-dir", str(self._folder), *words], input=answers)
+
+
+@pytest.mark.parametrize(
+    ("checks", "looked", "code", "last"),
+    [
+        ((FINE, LEFT), True, 0, "nothing to do: this host is fit"),
+        ((FINE, BAD, BAD), True, 4, "  1. `apt-get install thin-provisioning-tools`"),
+        ((FINE, DARK), True, 4, "what is marked [??] could not be looked at; of the rest, there is nothing to do"),
+        ((FINE, BAD), False, 1, "  1. `apt-get install thin-provisioning-tools`"),
+    ],
+)
+def test_it_ends_with_what_to_do(call: Caller, checks: tuple[Check, ...], looked: bool, code: int, last: str) -> None:
+    result = call(checks=checks, looked=looked)
+    assert result.exit_code == code
+    assert result.stdout.splitlines()[-1] == last
+
+
+def test_each_check_is_one_line_with_a_mark_that_needs_no_colour(call: Caller) -> None:
+    said = call(checks=(FINE, BAD, DARK, LEFT, Check("pool x", Mark.WRONG, "two\nlines \x1b[31m"))).stdout
+    assert said.splitlines()[:5] == [
+        "[ok] udev: it runs",
+        "[!!] thin_ls: not installed",
+        "[??] pool tank: cannot be looked at",
+        "[--] mkfs.xfs: not installed, and no record asks for it",
+        "[!!] pool x: two lines \\x1b[31m",
+    ]
+
+
+def test_json_has_the_shape_of_all_others(call: Caller) -> None:
+    result = call("-o", "json", checks=(FINE, BAD))
+    assert result.exit_code == 4
+    said = json.loads(result.stdout)
+    assert said["todo"] == [BAD.todo]
+    assert said["items"][1] == {
+        "kind": "Check",
+        "metadata": {"name": "thin_ls"},
+        "spec": None,
+        "status": {"result": "wrong", "message": "not installed", "todo": BAD.todo},
+    }
+
+
+@pytest.mark.parametrize("words", [["--yes"], ["--fix", "-o", "json"], ["--fix"]])
+def test_wrong_usage(call: Caller, words: list[str]) -> None:
+    """The last one: nobody can be asked."""
+    assert call(*words, patient=Patient()).exit_code == 2
+
+
+def test_repairs_are_asked_for_one_by_one(call: Caller) -> None:
+    patient = Patient(repair("mend this"), repair("mend that"))
+    result = call("--fix", patient=patient, answers="n\ny\n")
+    assert patient.done == ["mend that"]
+    assert "mend this\n  why: it is wrong\n  effect: it is put right\n" in result.stdout
+    assert "left as it is" in result.stdout
+    assert "done; looked again: pool tank: cannot be looked at" in result.stdout
+    assert "1 repair done" in result.stdout
+
+
+def test_all_are_agreed_to_at_once(call: Caller) -> None:
+    patient = Patient(repair("mend this"), repair("mend that"))
+    result = call("--fix", "--yes", patient=patient)
+    assert patient.done == ["mend this", "mend that"]
+    assert "2 repairs done" in result.stdout
+    assert "pool tank is fit" in result.stdout
+
+
+def test_what_is_no_longer_so_after_the_answer_is_not_done(call: Caller) -> None:
+    patient = Patient(repair("mend this"))
+    patient.changes = 2
+    result = call("--fix", patient=patient, answers="y\n")
+    assert patient.done == []
+    assert "changed meanwhile" in result.stdout
+    assert "no repairs done" in result.stdout
+
+
+def test_a_repair_that_fails_is_told_and_not_tried_for_ever(call: Caller) -> None:
+    patient = Patient(repair("mend this"))
+    patient.fault = HostFault("delete", "tank", 16, "busy")
+    result = call("--fix", "--yes", patient=patient)
+    assert "delete tank failed (EBUSY): busy" in result.stderr
+    assert "no repairs done" in result.stdout
+
+
+def test_while_the_daemon_runs_it_says_how_to_stop_it(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def held(asked: Asked) -> Iterator[Patient]:
+        raise LockHeld(asked.state_dir, 4711, "dm-reconciler run", 0.0)
+        yield
+
+    monkeypatch.setattr(doctor, "surgery", held)
+    result = call("--fix", "--yes")
+    assert result.exit_code == 1
+    assert "`systemctl stop dm-reconciler`, or `kill 4711`" in result.stderr
+
+
+# What is found without a kernel
+
+
+def test_everything_that_can_be_told_without_device_mapper_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def none(_: object) -> tuple[str, str]:
+        raise HostFault("version", "device-mapper", 13)
+
+    monkeypatch.setattr("reconciler.kernel.libdm.device_mapper.LibDm.versions", none)
+    (tmp_path / "bad.yaml").write_text("kind: Nothing\n")
+    state = tmp_path / "state"
+    Store.open(state, wall_clock=lambda: 0.0).close()
+    with StateLock(state):
+        report = really_examine(Asked(state, tmp_path, "here"))
+    marks = {check.subject: check.mark for check in report.checks}
+    assert not report.looked
+    assert marks["device-mapper"] is Mark.UNKNOWN
+    assert marks["store"] is marks["state directory"] is marks["daemon"] is Mark.OK
+    assert marks["manifests"] is Mark.WRONG
+    assert any(f"dm-reconciler validate {tmp_path}" in todo for todo in report.todo)
+    assert "run this again as root" in report.todo
+
+
+def test_a_state_directory_that_others_may_write_is_wrong(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    (check,) = doctor_state.check_state(tmp_path).checks
+    assert check.mark is Mark.WRONG
+    assert "chmod go-w" in check.todo
+
+
+def test_a_store_that_cannot_be_read_is_wrong(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    (state / "state.db").write_bytes(b"nothing")
+    check = next(check for check in doctor_state.check_state(state).checks if check.subject == "store")
+    assert check.mark is Mark.WRONG
+    assert "restore a copy" in check.todo
+
+
+def test_what_no_record_needs_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name, **_: None if "xfs" in name or "thin" in name else name)
+    without = {check.subject: check for check in doctor_host.check_programs(Needs())}
+    assert without["mkfs.xfs"].mark is Mark.LEFT
+    assert without["thin_ls"].todo == "`apt-get install thin-provisioning-tools`"
+    needed = {check.subject: check for check in doctor_host.check_programs(Needs(frozenset({"xfs"})))}
+    assert needed["mkfs.xfs"].todo == "`apt-get install xfsprogs`"
+
+
+def test_cookies_are_told_from_other_semaphores() -> None:
+    assert doctor_host.count_cookies(SEMAPHORES) == 2

@@ -1,0 +1,244 @@
+"""The real controller, planner and store over a simulated kernel, on a clock that is moved by hand.
+
+Lanes are worked on in turn, in this thread, as their own threads would: the queue says when each is due.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from reconciler.controller.desired import Desired
+from reconciler.controller.gather import Settings
+from reconciler.controller.pool_pass import PoolReconciler
+from reconciler.controller.queue import WorkQueue
+from reconciler.controller.recorder import Recorder
+from reconciler.kernel.port import InlinePort
+from reconciler.kernel.protocol import Kernel
+from reconciler.kernel.simulated import Call, Calls, Crashed, SimulatedHost, simulated_kernel
+from reconciler.model.knowledge import KnownDevice
+from reconciler.model.live import DeviceInfo, Watched
+from reconciler.model.names import Key
+from reconciler.model.records import API_VERSION, Record, ThinDevice, ThinPool
+from reconciler.model.recordset import RecordSet
+from reconciler.model.report import Status
+from reconciler.model.steps import StoreStep
+from reconciler.store.store import Store
+from reconciler.telemetry.metrics import Metrics
+
+POOL = "tank"
+RESYNC = 1.0
+PATIENCE = 900.0
+"""Seconds of the simulated clock: more than the longest time between two tries."""
+
+
+@dataclass
+class HandClock:
+    time: float = 1000.0
+
+    def now(self) -> float:
+        return self.time
+
+    def wall(self) -> float:
+        return 1_700_000_000 + self.time
+
+
+def pool_record(name: str = POOL, **spec: Any) -> ThinPool:
+    places = {
+        "data": {"file": f"/srv/{name}.data", "size": "16MiB"},
+        "metadata": {"file": f"/srv/{name}.meta", "size": "4MiB"},
+    }
+    return ThinPool.model_validate(_document("ThinPool", name, {**places, **spec}))
+
+
+def device_record(name: str, pool: str = POOL, **spec: Any) -> ThinDevice:
+    """1 MiB, where nothing else is said."""
+    size = {} if {"snapshotOf", "size"} & spec.keys() else {"size": "1MiB"}
+    return ThinDevice.model_validate(_document("ThinDevice", name, {"pool": pool, **size, **spec}))
+
+
+def _document(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+class House:
+    """One daemon on one host. The host, the state directory and the clock outlive the daemon."""
+
+    def __init__(self, state_dir: Path, host: SimulatedHost | None = None) -> None:
+        self.state_dir = state_dir
+        self.host = host or SimulatedHost()
+        self.clock = HandClock()
+        self.calls = Calls()
+        self._desired = Desired()
+        self._resynced = 0.0
+        self.start()
+
+    # The daemon
+
+    def start(self, calls: Calls | None = None) -> None:
+        self.calls = calls or Calls()
+        self.kernel: Kernel = simulated_kernel(self.host, self.calls)
+        self.store = Store.open(self.state_dir, wall_clock=self.clock.wall)
+        self._watch_store(self.store)
+        self._metrics = Metrics(CollectorRegistry())
+        self.recorder = Recorder(self.store, self._metrics, self.clock)
+        self.rng = random.Random(7)
+        self.queue = WorkQueue(self.clock, self.rng, self._metrics.queue)
+        self.lanes: dict[str, PoolReconciler] = {}
+        self.declare(*self._desired.records)
+
+    def _watch_store(self, store: Store) -> None:
+        """The store's steps are calls too: a crash may come before and after each."""
+        inner, calls = store.apply, self.calls
+
+        def apply(step: StoreStep) -> None:
+            call = Call("store", type(step).__name__, (step,))
+            calls.check()
+            calls.made.append(call)
+            calls.before(call)
+            inner(step)
+            calls.after(call)
+
+        store.apply = apply  # type: ignore[method-assign]
+
+    def kill(self) -> None:
+        """Nothing of the daemon goes on; its store is as it was flushed last."""
+        self.calls.dead = True
+        self.store.close()
+
+    def restart(self) -> None:
+        self.kill()
+        self.start()
+
+    def power_cut(self) -> None:
+        self.kill()
+        self.host.power_cut()
+        self.start()
+
+    # Records
+
+    def declare(self, *records: Record) -> None:
+        """These, and no others, from now on."""
+        self._desired = Desired(RecordSet({record.key: record for record in records}), self.clock.wall())
+        pools = {record.key.pool for record in records} | set(self.store.known_pools())
+        for name in sorted(pools - self.lanes.keys()):
+            self.lanes[name] = self._lane(name)
+        self.resync()
+
+    def also(self, *records: Record) -> None:
+        """These too, or in the place of those of the same key."""
+        kept = {record.key: record for record in self._desired.records}
+        self.declare(*(kept | {record.key: record for record in records}).values())
+
+    def without(self, name: str) -> None:
+        self.declare(*(record for record in self._desired.records if record.key != Key(POOL, name)))
+
+    def _lane(self, name: str) -> PoolReconciler:
+        port = InlinePort(self.kernel, Watched(name, None, None, frozenset()), self.state_dir)
+        return PoolReconciler(
+            name,
+            port=port,
+            store=self.store,
+            recorder=self.recorder,
+            queue=self.queue,
+            clock=self.clock,
+            rng=self.rng,
+            settings=Settings(),
+        )
+
+    # Time
+
+    def resync(self) -> None:
+        self._resynced = self.clock.now()
+        for name in self.lanes:
+            self.queue.add(Key(name))
+
+    def work(self) -> None:
+        """All that is due now."""
+        for name, lane in self.lanes.items():
+            while keys := self.queue.take(name, timeout=0.0):
+                lane.reconcile(keys, self._desired)
+
+    def run(self, seconds: float) -> None:
+        """Work, and move the clock to what is due next, for so long."""
+        end = self.clock.now() + seconds
+        self.work()
+        while self.clock.now() < end:
+            due = [self.queue.next_due(name) for name in self.lanes]
+            nexts = [time for time in due if time is not None] + [self._resynced + RESYNC]
+            self.clock.time = max(self.clock.time + 0.001, min(*nexts, end))
+            if self.clock.now() >= self._resynced + RESYNC:
+                self.resync()
+            self.work()
+
+    def settle(self) -> None:
+        """Until everything is as desired, and stays so."""
+        end = self.clock.now() + PATIENCE
+        while self.clock.now() < end:
+            self.run(RESYNC)
+            if self.is_settled():
+                return
+        told = "\n".join(f"{key}: {s.reason} {s.message}" for key, s in self.recorder.statuses().items())
+        raise AssertionError(f"not settled within {PATIENCE:.0f} s:\n{told}")
+
+    def is_settled(self) -> bool:
+        statuses = self.recorder.statuses()
+        asked = {record.key for record in self._desired.records}
+        intents = any(self.store.intents(pool) for pool in self.lanes)
+        return asked <= statuses.keys() and all(status.good for status in statuses.values()) and not intents
+
+    # What is so
+
+    def status(self, name: str, pool: str = POOL) -> Status:
+        return self.recorder.statuses()[Key(pool, name)]
+
+    def info(self, name: str) -> DeviceInfo | None:
+        """By dm name, asked past the daemon."""
+        return simulated_kernel(self.host).dm.info(name)
+
+    def known(self, name: str, pool: str = POOL) -> KnownDevice:
+        return self.store.known_devices(pool)[name]
+
+    def content(self, name: str, pool: str = POOL) -> dict[int, str]:
+        """What is written on a device, live or not."""
+        return dict(self.host.thin(pool, self.known(name, pool).thin_id).content)
+
+    def ids(self, pool: str = POOL) -> set[int]:
+        return set(self.host.image(pool).thins)
+
+    def check(self) -> None:
+        """What must be so of any host at rest, whatever happened before."""
+        for pool in self.lanes:
+            if pool not in self.host.devices.by_name:
+                continue
+            named = {device.thin_id for device in self.store.known_devices(pool).values()}
+            assert self.ids(pool) == named | self.store.taken(pool), "a thin id has leaked, or was lost"
+            assert not self.store.taken(pool), "nobody else is here to have taken an id"
+            known = self.store.known_pool(pool)
+            assert known is not None
+            assert self.host.image(pool).transaction_id == known.transaction_id
+            assert self.host.image(pool).held is None, "a metadata snapshot is still held"
+        for device in self.host.devices.by_name.values():
+            assert not device.suspended, f"{device.name} is left suspended"
+            assert device.live is not None, f"{device.name} is left half made"
+            assert device.inactive is None, f"a table is left waiting in {device.name}"
+            assert not device.name.endswith(".private"), f"{device.name} is left behind"
+
+
+Scene = Callable[[House], None]
+
+
+@contextmanager
+def a_house(state_dir: Path) -> Iterator[House]:
+    house = House(state_dir)
+    try:
+        yield house
+    finally:
+        with suppress(Crashed):
+            house.store.close()

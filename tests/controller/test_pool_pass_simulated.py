@@ -1,0 +1,337 @@
+"""A pass over a pool on the simulated kernel: records converge from nothing, and drift is healed row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.kernel.simulated import simulated_kernel
+from reconciler.kernel.simulated.io import is_torn
+from reconciler.model.condition import Reason
+from reconciler.model.live import LiveState
+from reconciler.model.table import Target
+from reconciler.model.units import Sectors
+from tests.controller.simulated_house import POOL, House, a_house, device_record, pool_record
+
+EXT4 = {"type": "ext4"}
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    with a_house(tmp_path / "state") as house:
+        yield house
+
+
+@pytest.fixture
+def home(house: House) -> House:
+    """A pool with a device and a committed one."""
+    house.declare(
+        pool_record(), device_record("a", filesystem=EXT4), device_record("b", state="Inactive", filesystem=EXT4)
+    )
+    house.settle()
+    return house
+
+
+def test_records_converge_from_nothing(house: House) -> None:
+    house.declare(
+        pool_record(),
+        device_record("golden", filesystem=EXT4, state="Committed"),
+        device_record("a", snapshotOf="golden"),
+        device_record("b", snapshotOf="a", size="2MiB"),
+        device_record("raw", readOnly=True),
+        device_record("later", state="Inactive"),
+        device_record("never", state="Absent"),
+    )
+    house.settle()
+    house.check()
+    assert [house.status(name).live for name in ("golden", "a", "b", "raw", "later", "never")] == [
+        LiveState.INACTIVE,
+        LiveState.ACTIVE,
+        LiveState.ACTIVE,
+        LiveState.ACTIVE,
+        LiveState.INACTIVE,
+        LiveState.ABSENT,
+    ]
+    assert house.content("a") == house.content("golden")
+    assert house.content("b")[0] == "ext4 4096", "its filesystem has grown with it"
+    info = house.info("tank-raw")
+    assert info is not None
+    assert info.read_only
+
+
+def test_an_idle_pass_changes_nothing(home: House) -> None:
+    before = len(home.calls.made)
+    home.run(30)
+    from reconciler.kernel.simulated.faults import changes
+
+    assert not [call for call in home.calls.made[before:] if changes(call)]
+
+
+def test_two_pools_side_by_side(house: House) -> None:
+    house.declare(pool_record(), pool_record("pond"), device_record("a"), device_record("a", "pond"))
+    house.settle()
+    house.check()
+    assert house.info("pond-a") is not None
+
+
+def _thin_table(home: House, name: str) -> Target:
+    (target,) = home.kernel.dm.table(f"tank-{name}")
+    return target
+
+
+def remove(home: House) -> None:
+    simulated_kernel(home.host).dm.remove("tank-a")
+
+
+def suspend(home: House) -> None:
+    simulated_kernel(home.host).dm.suspend("tank-a")
+
+
+def suspend_shell(home: House) -> None:
+    dm = simulated_kernel(home.host).dm
+    uuid = home.known("a").uuid
+    dm.remove("tank-a")
+    dm.create("tank-a", uuid)
+    dm.suspend("tank-a")
+
+
+def shell(home: House) -> None:
+    dm, uuid = simulated_kernel(home.host).dm, home.known("a").uuid
+    dm.remove("tank-a")
+    dm.create("tank-a", uuid)
+
+
+def waiting_table(home: House) -> None:
+    simulated_kernel(home.host).dm.load("tank-a", (Target(Sectors(0), Sectors(8), "error", ""),))
+
+
+def suspend_with_waiting_table(home: House) -> None:
+    waiting_table(home)
+    suspend(home)
+
+
+def error_table(home: House) -> None:
+    dm = simulated_kernel(home.host).dm
+    dm.load("tank-a", (Target(Sectors(0), _thin_table(home, "a").length, "error", ""),))
+    dm.resume("tank-a")
+
+
+def other_thin(home: House) -> None:
+    dm, target = simulated_kernel(home.host).dm, _thin_table(home, "a")
+    pool = target.params.split()[0]
+    other = home.known("b").thin_id
+    dm.load("tank-a", (Target(target.start, target.length, "thin", f"{pool} {other}"),))
+    dm.resume("tank-a")
+
+
+def read_only(home: House) -> None:
+    dm, target = simulated_kernel(home.host).dm, _thin_table(home, "a")
+    dm.load("tank-a", (target,), read_only=True)
+    dm.resume("tank-a")
+
+
+def shorter(home: House) -> None:
+    dm, target = simulated_kernel(home.host).dm, _thin_table(home, "a")
+    dm.load("tank-a", (Target(target.start, Sectors(1024), target.type, target.params),))
+    dm.resume("tank-a")
+
+
+def deferred(home: House) -> None:
+    home.host.open("tank-a")
+    home.host.remove_deferred("tank-a")
+    home.run(20)
+    home.host.close("tank-a")
+
+
+def no_node(home: House) -> None:
+    home.host.nodes.paths.pop("/dev/mapper/tank-a")
+
+
+def no_link(home: House) -> None:
+    home.host.nodes.paths.pop("/dev/disk/by-id/dm-name-tank-a")
+
+
+def no_node_and_no_udev(home: House) -> None:
+    home.host.nodes.running = False
+    home.host.nodes.promised.clear()
+    no_node(home)
+
+
+def active_though_inactive(home: House) -> None:
+    dm, known, target = simulated_kernel(home.host).dm, home.known("b"), _thin_table(home, "a")
+    pool = target.params.split()[0]
+    dm.create("tank-b", known.uuid)
+    dm.load("tank-b", (Target(target.start, target.length, "thin", f"{pool} {known.thin_id}"),))
+    dm.resume("tank-b")
+
+
+def active_and_suspended_though_inactive(home: House) -> None:
+    active_though_inactive(home)
+    simulated_kernel(home.host).dm.suspend("tank-b")
+
+
+def suspended_pool(home: House) -> None:
+    simulated_kernel(home.host).dm.suspend(POOL)
+
+
+def pool_waiting_table(home: House) -> None:
+    dm = simulated_kernel(home.host).dm
+    dm.load(POOL, dm.table(POOL))
+
+
+def pool_features(home: House) -> None:
+    dm = simulated_kernel(home.host).dm
+    (target,) = dm.table(POOL)
+    words = target.params.split()
+    words[3] = "1"
+    dm.load(POOL, (Target(target.start, target.length, target.type, " ".join(words)),))
+    dm.resume(POOL)
+
+
+def lost_pool(home: House) -> None:
+    dm = simulated_kernel(home.host).dm
+    dm.remove("tank-a")
+    dm.remove(POOL)
+
+
+def lost_pool_and_loops(home: House) -> None:
+    lost_pool(home)
+    disks = simulated_kernel(home.host).disks
+    for loop in disks.loops():
+        disks.detach(loop)
+
+
+def held_snapshot(home: House) -> None:
+    simulated_kernel(home.host).dm.message(POOL, "reserve_metadata_snap")
+    home.also(device_record("new"))
+
+
+def private_left(home: House) -> None:
+    dm, known, target = simulated_kernel(home.host).dm, home.known("b"), _thin_table(home, "a")
+    dm.create("tank-b.private", f"{known.uuid}-private")
+    pool = target.params.split()[0]
+    dm.load("tank-b.private", (Target(target.start, target.length, "thin", f"{pool} {known.thin_id}"),))
+    dm.resume("tank-b.private", hidden=True)
+    dm.suspend("tank-b.private")
+
+
+def reboot(home: House) -> None:
+    home.host.reboot()
+
+
+DRIFTS: tuple[Callable[[House], None], ...] = (
+    remove,
+    suspend,
+    suspend_shell,
+    shell,
+    waiting_table,
+    suspend_with_waiting_table,
+    error_table,
+    other_thin,
+    read_only,
+    shorter,
+    deferred,
+    no_node,
+    no_link,
+    no_node_and_no_udev,
+    active_though_inactive,
+    active_and_suspended_though_inactive,
+    suspended_pool,
+    pool_waiting_table,
+    pool_features,
+    lost_pool,
+    lost_pool_and_loops,
+    held_snapshot,
+    private_left,
+    reboot,
+)
+
+
+@pytest.mark.parametrize("drift", DRIFTS, ids=lambda drift: str(drift.__name__))
+def test_drift_is_healed_and_nothing_is_lost(home: House, drift: Callable[[House], None]) -> None:
+    before = home.content("a"), home.content("b"), _thin_table(home, "a")
+    drift(home)
+    home.run(30)
+    home.settle()
+    home.check()
+    assert (home.content("a"), home.content("b"), _thin_table(home, "a")) == before
+    info = home.info("tank-a")
+    assert info is not None
+    assert not info.read_only
+    assert not info.deferred_remove
+    assert not home.kernel.udev.missing(info)
+    assert home.info("tank-b") is None
+
+
+def test_a_suspension_within_the_grace_is_let_be(home: House) -> None:
+    suspend(home)
+    home.run(4)
+    info = home.info("tank-a")
+    assert info is not None
+    assert info.suspended
+    assert home.status("a").reason is Reason.SUSPENDED
+    home.run(4)
+    home.check()
+
+
+def test_an_open_device_is_not_swapped(home: House) -> None:
+    home.host.mount("tank-a", "/mnt")
+    other_thin(home)
+    home.run(30)
+    assert home.status("a").reason is Reason.BUSY
+    assert "/mnt" in home.status("a").message
+    home.host.unmount("tank-a", "/mnt")
+    home.settle()
+    home.check()
+
+
+def test_a_snapshot_of_a_device_at_work_is_whole(home: House) -> None:
+    home.host.io.begin("tank-a")
+    home.calls.before = lambda _: home.host.io.step()
+    for number in range(4):
+        home.also(device_record(f"moment-{number}", snapshotOf="a"))
+        home.settle()
+        content = home.content(f"moment-{number}")
+        assert content.get(4), "it was written to"
+        assert not is_torn(content)
+    home.host.io.end("tank-a")
+    home.check()
+
+
+def test_a_deleted_device_leaves_nothing(home: House) -> None:
+    ids = home.ids() - {home.known("a").thin_id}
+    home.also(device_record("a", state="Absent", discardOnDelete=True))
+    home.settle()
+    home.check()
+    assert home.ids() == ids
+
+
+def test_everything_goes(home: House) -> None:
+    home.also(
+        pool_record(state="Absent"),
+        device_record("a", state="Absent"),
+        device_record("b", state="Absent"),
+    )
+    home.settle()
+    assert not home.host.devices.by_name
+    assert not home.host.files
+    assert not home.host.loops
+
+
+def test_a_pool_grows(home: House) -> None:
+    home.also(pool_record(data={"file": "/srv/tank.data", "size": "32MiB"}))
+    home.settle()
+    home.check()
+    assert home.host.image(POOL).data_blocks == 512
+
+
+def test_somebody_elses_thin_is_not_touched(home: House) -> None:
+    number = max(home.ids()) + 1
+    dm = simulated_kernel(home.host).dm
+    dm.message(POOL, f"create_thin {number}")
+    home.also(device_record("c"))
+    home.settle()
+    assert home.known("c").thin_id != number
+    assert number in home.ids()
