@@ -10,6 +10,7 @@ for them at all the exit status is 3, unless ALLOW_NO_KERNEL=1 says that this is
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -148,4 +149,5 @@ def _say_loudly(obstacle: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(main(sys.argv[1:]))

@@ -41,6 +41,7 @@ class _Underway:
     output: IO[bytes]
     ended: threading.Event = field(default_factory=threading.Event)
     status: int = -1
+    process: subprocess.Popen[bytes] | None = None
 
 
 def run_all(runs: Sequence[Run], workers: int, directory: Path) -> list[Finished]:
@@ -55,10 +56,12 @@ def run_all(runs: Sequence[Run], workers: int, directory: Path) -> list[Finished
             place = processors[number % len(processors)]
             threading.Thread(target=_work, args=(waiting, place, directory), daemon=True).start()
         finished = []
-        for one in underway:
-            _show(one)
-            finished.append(_judge(one))
-            one.output.close()
+        try:
+            for one in underway:
+                _show(one)
+                finished.append(_judge(one))
+        finally:
+            _end(underway)
         return finished
 
 
@@ -71,16 +74,25 @@ def _work(waiting: queue.SimpleQueue[_Underway], processor: int, directory: Path
         except queue.Empty:
             return
         try:
-            one.status = subprocess.run(
+            with subprocess.Popen(
                 one.run.command,
                 cwd=directory,
-                check=False,
                 stdin=subprocess.DEVNULL,
                 stdout=one.output,
                 stderr=subprocess.STDOUT,
-            ).returncode
+            ) as one.process:
+                one.status = one.process.wait()
         finally:
             one.ended.set()
+
+
+def _end(underway: Sequence[_Underway]) -> None:
+    """Whoever is interrupted leaves nothing running."""
+    for one in underway:
+        if one.process is not None and one.process.poll() is None:
+            one.process.terminate()
+            one.process.wait()
+        one.output.close()
 
 
 def _show(one: _Underway) -> None:

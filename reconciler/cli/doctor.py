@@ -1,4 +1,4 @@
-"""Is this host fit, and what to do if not."""
+"""Find out whether this host is fit, and what to do if not."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Examples:
   dm-reconciler doctor -o json | jq -r '.todo[]'
 
 \b
-Exit codes: 0 fit, 4 something should be done, 1 devices could not be looked at.
+Exit codes: 0 fit, 4 something is [!!] or [??], 1 devices could not be looked at at all.
 """
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 
@@ -28,7 +29,16 @@ from reconciler.daemon.doctor_pools import PoolEyes
 from reconciler.daemon.doctor_state import check_manifests, check_run_folder, check_state
 from reconciler.daemon.intake import Intake
 from reconciler.daemon.wiring import host_port
-from reconciler.planner.doctor import Check, Mark, PoolView, check_intents, check_leaks, check_loops_of, check_pool
+from reconciler.planner.doctor import (
+    Check,
+    Mark,
+    PoolView,
+    check_intents,
+    check_leaks,
+    check_loops_of,
+    check_pool,
+    to_fix,
+)
 from reconciler.planner.doctor_repairs import (
     Withheld,
     changed_thins,
@@ -38,10 +48,14 @@ from reconciler.planner.doctor_repairs import (
     repairs_of,
     take_over,
 )
+from reconciler.planner.doctor_take_over import Withheld, take_over
 from reconciler.sources.manifests import load
 from reconciler.store.errors import StoreError
 from reconciler.store.store import Store
 from reconciler.telemetry.metrics import Metrics
+
+_USUAL: Final = Path("/var/lib/dm-reconciler")
+"""Where the state is if nobody says otherwise: left out of command lines that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +70,8 @@ class Asked:
     def fix(self) -> str:
         """The command line that repairs what this one finds."""
         manifests = f" --manifests {self.manifests}" if self.manifests is not None else ""
-        return f"dm-reconciler doctor --fix{manifests} --state-dir {self.state_dir}"
+        state = "" if self.state_dir == _USUAL else f" --state-dir {self.state_dir}"
+        return f"dm-reconciler doctor --fix{manifests}{state}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +111,19 @@ def examine(asked: Asked) -> Report:
 
 def checks_of(view: PoolView, fix: str, *, daemon_runs: bool) -> list[Check]:
     """All that is to be said of one pool."""
+    repairs = repairs_of(view)
     over = None if view.is_left_alone else take_over(view)
+    stale = [] if daemon_runs else [repair for repair in detach_loops(view) if repair in repairs]
     if isinstance(over, Withheld):
         checks = [Check(f"pool {view.name}", Mark.WRONG, over.message, over.todo)]
     else:
-        can_mend = any(repair == over or repair == mend_transaction(view) for repair in repairs_of(view))
+        can_mend = bool(stale) or any(repair in {over, mend_transaction(view)} for repair in repairs)
         checks = [check_pool(view, fix=fix, daemon_runs=daemon_runs, can_mend=can_mend)]
+    if checks[0].mark is Mark.OK:
+        checks += [Check(f"loops of {view.name}", Mark.WRONG, repair.why, to_fix(fix)) for repair in stale]
     leaks = check_leaks(view, fix=fix)
     checks += [leaks] if leaks is not None else []
-    for repair in [] if daemon_runs else detach_loops(view):
-        checks.append(Check(f"loops of {view.name}", Mark.WRONG, repair.why, f"`{fix}` can {repair.what}"))
-    for repair in forget_lost(view):
-        todo = f"`{fix}` forgets the devices whose thins are gone, so that they can be made anew"
-        checks.append(Check(f"device {repair.key}", Mark.WRONG, repair.why, todo))
+    checks += [Check(f"device {repair.key}", Mark.WRONG, repair.why, to_fix(fix)) for repair in forget_lost(view)]
     for device, words in changed_thins(view):
         todo = f"take {device.key} out of the manifests, then `dm-reconciler forget device {device.key}`"
         checks.append(Check(f"device {device.key}", Mark.WRONG, words, todo))

@@ -119,6 +119,11 @@ def listed(ids: Mapping[int, ThinEntry], block: int) -> str:
     return ", ".join(shown[:_SHOWN]) + more
 
 
+def to_fix(fix: str) -> str:
+    """The same for all that it can repair, so that it is said once."""
+    return f"`{fix}` shows each repair with its exact effect, and does it if you agree"
+
+
 def check_pool(view: PoolView, *, fix: str, daemon_runs: bool, can_mend: bool) -> Check:
     """Its condition, as `plan` sees it. `fix` is the command line that repairs."""
     plan = plan_pool(view.case)
@@ -141,7 +146,7 @@ def check_pool(view: PoolView, *, fix: str, daemon_runs: bool, can_mend: bool) -
             f"see what `{fix}` would do about pool {view.name}, and agree or not",
         )
     if changes:
-        todo = f"start the daemon (`systemctl start dm-reconciler`) or run `apply`: pool {view.name}: {message}"
+        todo = "start the daemon (`systemctl start dm-reconciler`), or run `dm-reconciler apply --manifests DIR` once"
         return Check(subject, Mark.WRONG, text, todo)
     return Check(subject, Mark.WRONG, text, f"pool {view.name}: {message}")
 
@@ -177,8 +182,7 @@ def check_leaks(view: PoolView, *, fix: str) -> Check | None:
     others = f"; the other {len(found) - len(ours)} are left to whoever made them" if len(ours) < len(found) else ""
     if view.is_left_alone:
         return Check(subject, Mark.LEFT, text + others)
-    todo = f"`{fix}` deletes, one by one, the leaked thin ids that this store made in pool {view.name}"
-    return Check(subject, Mark.WRONG, text + others, todo)
+    return Check(subject, Mark.WRONG, text + others, to_fix(fix))
 
 
 def check_loops_of(view: PoolView) -> list[Check]:

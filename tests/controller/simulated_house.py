@@ -77,6 +77,7 @@ class House:
         self.calls = Calls()
         self._desired = Desired()
         self._resynced = 0.0
+        self._starts = 0
         self.start()
 
     # The daemon
@@ -88,7 +89,8 @@ class House:
         self._watch_store(self.store)
         self._metrics = Metrics(CollectorRegistry())
         self.recorder = Recorder(self.store, self._metrics, self.clock)
-        self.rng = random.Random(7)
+        self._starts += 1
+        self.rng = random.Random(f"{self.state_dir.name} {self._starts}")  # no start gives a UUID twice
         self.queue = WorkQueue(self.clock, self.rng, self._metrics.queue)
         self.lanes: dict[str, PoolReconciler] = {}
         self.declare(*self._desired.records)
@@ -125,7 +127,7 @@ class House:
 
     def declare(self, *records: Record) -> None:
         """These, and no others, from now on."""
-        self._desired = Desired(RecordSet({record.key: record for record in records}), self.clock.wall())
+        self._desired = Desired(RecordSet.of(records), self.clock.wall())
         pools = {record.key.pool for record in records} | set(self.store.known_pools())
         for name in sorted(pools - self.lanes.keys()):
             self.lanes[name] = self._lane(name)

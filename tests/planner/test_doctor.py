@@ -36,6 +36,7 @@ from reconciler.planner.doctor_repairs import (
     repairs_of,
     take_over,
 )
+from reconciler.planner.doctor_take_over import Withheld, take_over
 from tests.planner import builders as a
 
 TANK = Key("tank")

@@ -1,0 +1,296 @@
+"""The daemon is killed, or the power goes, around every single call in turn; or that call fails, once.
+
+Whatever was half done, the next daemon with the same store must bring everything to what the records say: no thin id
+leaked, no device half made, none left suspended, no data lost.
+"""
+
+from __future__ import annotations
+
+import copy
+import errno
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from reconciler.kernel.simulated import Call, Crashed, SimulatedHost
+from reconciler.kernel.simulated.faults import changes
+from reconciler.kernel.simulated.io import is_torn
+from reconciler.model.faults import HostFault
+from reconciler.model.records import Record
+from tests.controller.simulated_house import POOL, House, device_record, pool_record
+
+EXT4 = {"type": "ext4"}
+HOME = (
+    pool_record(),
+    device_record("a", filesystem=EXT4),
+    device_record("b", state="Inactive", filesystem=EXT4),
+)
+TOKENS = {2: "of-a", 3: "of-a-too"}
+
+
+def _nothing(_: House) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What is wanted of a house, and what must be so once it has come true, whatever happened on the way."""
+
+    wanted: tuple[Record, ...]
+    check: Callable[[House], None]
+    from_nothing: bool = False
+    meanwhile: Callable[[House], None] = _nothing
+    """What else begins on the host before the records are declared."""
+
+
+def _keeps_a(house: House) -> None:
+    content = house.content("a")
+    assert {number: content.get(number) for number in TOKENS} == TOKENS, "what was written and flushed is lost"
+
+
+def _keeps_both(house: House) -> None:
+    _keeps_a(house)
+    assert house.content("b")[0].startswith("ext4")
+
+
+def _made(house: House) -> None:
+    _keeps_both(house)
+    assert house.content("c")[0] == "ext4 2048"
+    assert house.info("tank-c") is not None
+    assert len(house.ids()) == 3
+
+
+def _snapped(house: House) -> None:
+    _keeps_both(house)
+    content = house.content("c")
+    assert {number: content.get(number) for number in TOKENS} == TOKENS
+    assert not is_torn(content), "the snapshot is of no moment that ever was"
+    assert len(house.ids()) == 3
+
+
+def _committed(house: House) -> None:
+    _keeps_both(house)
+    assert house.info("tank-a") is None
+    assert house.known("a").committed
+
+
+def _grown(house: House) -> None:
+    _keeps_both(house)
+    assert house.content("a")[0] == "ext4 8192"
+
+
+def _deleted(house: House) -> None:
+    assert house.info("tank-a") is None
+    assert len(house.ids()) == 1
+    assert house.content("b")[0].startswith("ext4")
+
+
+def _pool_grown(house: House) -> None:
+    _keeps_both(house)
+    assert house.host.image(POOL).data_blocks == 512
+
+
+def _begun(house: House) -> None:
+    assert house.content("a")[0] == "ext4 2048"
+    assert house.content("c") == house.content("a")
+    assert len(house.ids()) == 2
+
+
+def _all_gone(house: House) -> None:
+    assert not house.host.devices.by_name
+    assert not house.host.files
+    assert not house.store.known_pools()
+
+
+def _at_work(house: House) -> None:
+    house.host.io.begin("tank-a")
+
+
+STORIES = {
+    "pool create": Story((*HOME[:2], device_record("c", snapshotOf="a", state="Inactive")), _begun, from_nothing=True),
+    "create": Story((*HOME, device_record("c", filesystem=EXT4)), _made),
+    "snapshot of an active origin": Story((*HOME, device_record("c", snapshotOf="a")), _snapped, meanwhile=_at_work),
+    "commit": Story((HOME[0], device_record("a", filesystem=EXT4, state="Committed"), HOME[2]), _committed),
+    "grow": Story((HOME[0], device_record("a", filesystem=EXT4, size="4MiB"), HOME[2]), _grown),
+    "delete": Story((HOME[0], device_record("a", state="Absent", discardOnDelete=True), HOME[2]), _deleted),
+    "pool grow": Story((pool_record(data={"file": "/srv/tank.data", "size": "32MiB"}), *HOME[1:]), _pool_grown),
+    "pool delete": Story(
+        (pool_record(state="Absent"), device_record("a", state="Absent"), device_record("b", state="Absent")), _all_gone
+    ),
+}
+
+
+class Stages:
+    """Houses that all begin alike: one is built, and its host and its state are copied for each try."""
+
+    def __init__(self, root: Path, story: Story) -> None:
+        self._root = root
+        self._story = story
+        self._number = 0
+        first = House(root / "first")
+        if not story.from_nothing:
+            first.declare(*HOME)
+            first.settle()
+            for number, token in TOKENS.items():
+                first.host.io.write("tank-a", number, token)
+            first.host.io.flush("tank-a")
+        self._clock = first.clock.time
+        self._host: SimulatedHost = first.host
+        first.kill()
+
+    def begin(self) -> House:
+        self._number += 1
+        state = self._root / str(self._number)
+        shutil.copytree(self._root / "first", state)
+        house = House(state, copy.deepcopy(self._host))
+        house.clock.time = self._clock
+        if not self._story.from_nothing:
+            house.declare(*HOME)
+            house.settle()
+        self._story.meanwhile(house)
+        return house
+
+
+def counts(call: Call) -> bool:
+    return call.part == "store" or changes(call)
+
+
+Moment = tuple[int, str]
+"""Which of the calls that change something, and whether before, midway or after it."""
+
+
+class At:
+    """Does something at one moment, once; the program on the host goes on with its writes all the while."""
+
+    def __init__(self, house: House, moment: Moment, then: Callable[[Call], None]) -> None:
+        self._left, self._when = moment
+        self._then = then
+        self.done: Call | None = None
+        self._house = house
+        calls = house.calls
+        calls.before = lambda call: self._pass("before", call)
+        calls.midway = lambda call: self._pass("midway", call)
+        calls.after = lambda call: self._pass("after", call)
+
+    def _pass(self, when: str, call: Call) -> None:
+        if when == "before":
+            self._house.host.io.step()
+        if when == "before" and counts(call):
+            self._left -= 1
+        if self._left >= 0 or self.done is not None or when != self._when or not counts(call):
+            return
+        self.done = call
+        self._then(call)
+
+
+def moments(stages: Stages, story: Story) -> Iterator[Moment]:
+    """Of an undisturbed run."""
+    house = stages.begin()
+    seen: list[Moment] = []
+    number = -1
+
+    def before(call: Call) -> None:
+        nonlocal number
+        house.host.io.step()
+        if counts(call):
+            number += 1
+            seen.extend([(number, "before"), (number, "after")])
+
+    def midway(_: Call) -> None:
+        seen.append((number, "midway"))
+
+    house.calls.before, house.calls.midway = before, midway
+    house.declare(*story.wanted)
+    house.settle()
+    _finish(house, story)
+    yield from seen
+
+
+def _finish(house: House, story: Story) -> None:
+    house.calls.before = house.calls.midway = house.calls.after = lambda _: None
+    if "tank-a" in house.host.io.writers:
+        house.host.io.end("tank-a")
+    house.settle()
+    house.check()
+    story.check(house)
+    house.kill()
+
+
+def _go(house: House, story: Story) -> bool:
+    """Whether it was killed."""
+    try:
+        house.declare(*story.wanted)
+        house.settle()
+    except Crashed:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("name", STORIES)
+@pytest.mark.parametrize("power", [False, True], ids=["killed", "power cut"])
+def test_a_crash_around_every_call(tmp_path: Path, name: str, power: bool) -> None:
+    story = STORIES[name]
+    stages = Stages(tmp_path, story)
+    for moment in moments(stages, story):
+        house = stages.begin()
+        at = At(house, moment, lambda _, house=house: house.calls.crash())
+        assert _go(house, story), f"it was not killed at {moment}"
+        try:
+            house.power_cut() if power else house.restart()
+            house.calls.before = lambda _, house=house: house.host.io.step()
+            house.settle()
+            _finish(house, story)
+        except BaseException as error:
+            error.add_note(f"after a crash {moment[1]} {at.done} (call {moment[0]})")
+            raise
+
+
+@pytest.mark.parametrize("name", STORIES)
+@pytest.mark.parametrize("number", [errno.EIO, errno.EBUSY, errno.ENOSPC, errno.EINVAL], ids=errno.errorcode.get)
+def test_every_call_fails_once(tmp_path: Path, name: str, number: int) -> None:
+    """Before it did anything, or after all."""
+    story = STORIES[name]
+    stages = Stages(tmp_path, story)
+
+    def fail(call: Call) -> None:
+        raise HostFault(call.name, str(call.args[0]), number, "for this once")
+
+    for moment in moments(stages, story):
+        house = stages.begin()
+        at = At(house, moment, lambda call: None if call.part == "store" else fail(call))
+        try:
+            assert not _go(house, story)
+            _finish(house, story)
+        except BaseException as error:
+            error.add_note(f"after a failure {moment[1]} {at.done} (call {moment[0]})")
+            raise
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_crashes_one_after_the_other(tmp_path: Path, name: str) -> None:
+    """Also while what a crash left is being put right."""
+    story = STORIES[name]
+    stages = Stages(tmp_path, story)
+    count = len(list(moments(stages, story)))
+    for seed in range(20):
+        rng, house = random.Random(seed), stages.begin()
+        told = []
+        try:
+            for _ in range(4):
+                moment = rng.randrange(count), rng.choice(["before", "after"])
+                At(house, moment, lambda _, house=house: house.calls.crash())
+                if not _go(house, story):
+                    break
+                power = rng.random() < 0.3
+                told.append(f"{moment[1]} {house.calls.made[-1]}{', power cut' if power else ''}")
+                house.power_cut() if power else house.restart()
+            else:
+                house.settle()
+            _finish(house, story)
+        except BaseException as error:
+            error.add_note(f"seed {seed}: crashes {'; '.join(told)}")
+            raise
