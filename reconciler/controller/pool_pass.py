@@ -112,10 +112,17 @@ class PoolReconciler:
         present = self._gatherer.scope(self._desired).keys
         if everything:
             return set(present)
-        todo = (due | self._viewer.take_changed()) & present
+        todo = (due | self._viewer.take_changed() | self._lost()) & present
         if whole and access.access is not Access.NONE:
             todo |= {key for key in self._unsettled if not self._queue.is_backing_off(key)}
         return todo & present
+
+    def _lost(self) -> set[Key]:
+        """Devices whose thin is not in the pool: of one that is not live, only its missing id shows it."""
+        ids = self._viewer.take_new_ids()
+        if ids is None:
+            return set()
+        return {d.key for d in self._store.known_devices(self._key.pool).values() if d.thin_id not in ids}
 
     # The pool
 
@@ -257,8 +264,6 @@ class PoolReconciler:
         return Done() if plan.look_again is None else LookAgain(plan.look_again)
 
     def _act(self, key: Key, plan: Plan) -> Ran:
-        if plan.warning:
-            self._recorder.warn(key, plan.reason, plan.warning)
         ran = self._executor.run(key, plan.steps)
         self._viewer.follow(ran.done)
         if any(isinstance(step, HostStep) for step in plan.steps):

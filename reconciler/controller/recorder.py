@@ -157,7 +157,9 @@ class Recorder:
             self._metrics.drift(status.key.kind, drift)
             if self._progress is not None:
                 self._progress.found(status.key, condition)
-            _log.info("%s", condition.message, extra=about(status.key, reason=drift))
+            # What has yet to be made is no surprise; all else is somebody's doing, or a fault.
+            level = logging.INFO if drift is Reason.NOT_CREATED else logging.WARNING
+            _log.log(level, "%s", condition.message, extra=about(status.key, reason=drift))
             self.event(status.key, EventType.FOUND, drift, condition.message)
 
     def _leaks(self, before: Status | None, status: PoolStatusReport) -> None:

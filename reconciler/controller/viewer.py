@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from reconciler.controller.clock import Clock
 from reconciler.controller.desired import Desired
@@ -47,6 +47,7 @@ class Viewer:
         self._pool_changed = False
         self._held_until = 0.0
         self._ids_cost = 0.0
+        self._ids_taken_at = 0.0
         self._ids_mark: tuple[int, int] | None = None
         self._holders_at: dict[str, tuple[float, DeviceInfo | None]] = {}
 
@@ -80,6 +81,13 @@ class Viewer:
         """Whether the pool itself changed since this was last asked."""
         changed, self._pool_changed = self._pool_changed, False
         return changed
+
+    def take_new_ids(self) -> Container[int] | None:
+        """The pool's thin ids, if they were read anew since this was last asked."""
+        if self.world.ids_at == self._ids_taken_at:
+            return None
+        self._ids_taken_at = self.world.ids_at
+        return self.world.ids
 
     def read_ids(self, desired: Desired) -> bool:
         """Read the pool's thin ids anew. False if that cannot be."""

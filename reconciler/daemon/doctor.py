@@ -40,13 +40,11 @@ from reconciler.planner.doctor import (
     to_fix,
 )
 from reconciler.planner.doctor_repairs import (
-    Withheld,
     changed_thins,
     detach_loops,
     forget_lost,
     mend_transaction,
     repairs_of,
-    take_over,
 )
 from reconciler.planner.doctor_take_over import Withheld, take_over
 from reconciler.sources.manifests import load
@@ -117,7 +115,7 @@ def checks_of(view: PoolView, fix: str, *, daemon_runs: bool) -> list[Check]:
     if isinstance(over, Withheld):
         checks = [Check(f"pool {view.name}", Mark.WRONG, over.message, over.todo)]
     else:
-        can_mend = bool(stale) or any(repair in {over, mend_transaction(view)} for repair in repairs)
+        can_mend = bool(stale) or any(repair in (over, mend_transaction(view)) for repair in repairs)
         checks = [check_pool(view, fix=fix, daemon_runs=daemon_runs, can_mend=can_mend)]
     if checks[0].mark is Mark.OK:
         checks += [Check(f"loops of {view.name}", Mark.WRONG, repair.why, to_fix(fix)) for repair in stale]

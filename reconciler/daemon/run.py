@@ -81,7 +81,7 @@ class Daemon:
         previous = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         try:
             self._http.start()
-            _log.info("listening on %s, manifests in %s", self._http.url, self._options.manifests)
+            _log.info("manifests in %s, state in %s", self._options.manifests, self._options.state_dir)
             self._watch.start()
             self._begin()
             self._loop()

@@ -101,10 +101,10 @@ def _grow(case: DeviceCase, record: ThinDevice, known: KnownDevice) -> tuple[Ste
 
 def _activate(case: DeviceCase, record: ThinDevice, known: KnownDevice) -> Plan:
     step = Activate(known.dm_name, known.uuid, _target(case, record, known), read_only=record.spec.read_only)
-    message = f"{known.dm_name} is not active"
-    warning = f'device "{known.dm_name}" is recorded as Active but is not active, activating it' if known.active else ""
-    plan = find(case, Reason.INACTIVE_BUT_DESIRED_ACTIVE, message).but(step, *_know(case, record, known))
-    return replace(plan, warning=warning)
+    message = f"{known.dm_name} is to be active: activating it"
+    if known.active:  # it was active before: somebody, or a reboot, took it away
+        message = f'device "{known.dm_name}" is recorded as Active but is not active, activating it'
+    return find(case, Reason.INACTIVE_BUT_DESIRED_ACTIVE, message).but(step, *_know(case, record, known))
 
 
 def _resume(case: DeviceCase, record: ThinDevice, known: KnownDevice, live: LiveDevice) -> Plan:

@@ -139,12 +139,7 @@ def check_pool(view: PoolView, *, fix: str, daemon_runs: bool, can_mend: bool) -
         return Check(subject, Mark.LEFT, f"{plan.reason}: {message}; the daemon is running, and sees to it")
     text = f"{plan.reason}: {_in_short(view, message)}"
     if can_mend:
-        return Check(
-            subject,
-            Mark.WRONG,
-            f"{plan.reason}: {message}",
-            f"see what `{fix}` would do about pool {view.name}, and agree or not",
-        )
+        return Check(subject, Mark.WRONG, f"{plan.reason}: {message}", to_fix(fix))
     if changes:
         todo = "start the daemon (`systemctl start dm-reconciler`), or run `dm-reconciler apply --manifests DIR` once"
         return Check(subject, Mark.WRONG, text, todo)

@@ -33,8 +33,6 @@ class Plan:
     """Seconds until a look is needed though nothing may announce itself."""
     needs_ids: bool = False
     """It cannot be decided without the pool's thin ids: look with them, and plan again."""
-    warning: str = ""
-    """To be logged as a warning when the steps begin."""
 
     @property
     def reason(self) -> Reason:

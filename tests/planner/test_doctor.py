@@ -27,14 +27,12 @@ from reconciler.planner.doctor import (
     leaked,
 )
 from reconciler.planner.doctor_repairs import (
-    Withheld,
     changed_thins,
     delete_leaked,
     detach_loops,
     forget_lost,
     mend_transaction,
     repairs_of,
-    take_over,
 )
 from reconciler.planner.doctor_take_over import Withheld, take_over
 from tests.planner import builders as a
