@@ -151,6 +151,9 @@ class Viewer:
         changed = self.world.absorb(look, self._clock.now())
         by_name = self._scope.by_name if self._scope is not None else {}
         self._changed |= {by_name[name] for name in changed if name in by_name}
+        # A stranger that shows the thin of a device bears on it, though that device itself is as it was.
+        by_id = self._scope.by_id if self._scope is not None else {}
+        self._changed |= {by_id[thin_id] for thin_id in self.world.take_touched() if thin_id in by_id}
         self._pool_changed |= self.world.pool != before
         self.ids_trouble = look.ids_trouble
         self.trouble = ""

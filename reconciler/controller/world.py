@@ -19,6 +19,7 @@ class World:
         self.ids_at = 0.0
         self.protected: frozenset[Devno] = frozenset()
         self._since: dict[str, dict[Sign, float]] = {}
+        self._touched: set[int] = set()
         self._shows: dict[str, tuple[Devno, int]] = {}
         self._shown_by: dict[tuple[Devno, int], set[str]] = {}
 
@@ -75,12 +76,19 @@ class World:
         else:
             self._since.pop(name, None)
 
+    def take_touched(self) -> set[int]:
+        """The thin ids that devices which changed show, or showed, since this was last asked."""
+        touched, self._touched = self._touched, set()
+        return touched
+
     def _index(self, name: str, device: LiveDevice | None) -> None:
         before = self._shows.pop(name, None)
         if before is not None:
             self._shown_by[before].discard(name)
+            self._touched.add(before[1])
         table = read_table(device.table) if device is not None else None
         if isinstance(table, ThinTable):
             thin = (table.pool, table.thin_id)
             self._shows[name] = thin
             self._shown_by.setdefault(thin, set()).add(name)
+            self._touched.add(table.thin_id)

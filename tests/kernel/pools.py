@@ -33,6 +33,11 @@ def exists(house: House, name: str) -> bool:
     return house.dm.info(name) is not None
 
 
+def has_node(name: str) -> bool:
+    """It can be read: udev makes the node a moment after the device is live."""
+    return Path(f"/dev/mapper/{name}").exists()
+
+
 def is_suspended(house: House, name: str) -> bool:
     info = house.dm.info(name)
     return info is not None and info.suspended

@@ -8,7 +8,6 @@ import os
 import secrets
 import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from reconciler.kernel.hostcalls import told_as
 from reconciler.kernel.host import host_kernel
+from reconciler.kernel.hostcalls import told_as
 from reconciler.kernel.libdm.device_mapper import LibDm
 from reconciler.kernel.protocol import Kernel
 from reconciler.model.faults import HostFault
@@ -90,7 +89,7 @@ class RealStage:
         remove_devices(LibDm(), self.prefix)
         for disk in DISKS:
             self._detach(disk)
-            os.replace(self.path(disk) + ".cut", self.path(disk))
+            Path(self.path(disk) + ".cut").replace(self.path(disk))
             self._kernel.disks.attach(self.path(disk))
 
     def _detach(self, disk: str) -> None:

@@ -11,6 +11,7 @@ from tests.kernel.pools import (
     checksum,
     dmsetup,
     exists,
+    has_node,
     is_suspended,
     make_disk,
     passes,
@@ -56,7 +57,7 @@ def test_an_adopted_device_that_vanishes_comes_back(house: House) -> None:
     name = house.dm_name("thin", "theirs")
     before = checksum(f"/dev/mapper/{name}")
     dmsetup("remove", "--retry", name)
-    eventually(lambda: exists(house, name), "it is back")
+    eventually(lambda: has_node(name), "it is back")
     house.wait("thin", pool="theirs")
     assert checksum(f"/dev/mapper/{name}") == before
     assert table(name).split()[2] == "thin"

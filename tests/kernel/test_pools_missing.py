@@ -17,6 +17,7 @@ from tests.kernel.pools import (
     detach_loops,
     dmsetup,
     exists,
+    has_node,
     loops_on,
     overwrite,
     passes,
@@ -198,7 +199,7 @@ def test_a_file_that_grew_beside_is_used_whole(house: House) -> None:
 
 
 def _is_back(house: House) -> None:
-    eventually(lambda: exists(house, house.dm_name("a")), "the device is back")
+    eventually(lambda: has_node(house.dm_name("a")), "the device is back")
     house.wait("a")
 
 

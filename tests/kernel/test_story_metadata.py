@@ -19,6 +19,7 @@ from tests.kernel.pools import (
     detach_loops,
     dmsetup,
     exists,
+    has_node,
     passes,
     pool_status,
     put_down,
@@ -157,7 +158,7 @@ def test_an_unmounted_filesystem_gets_no_empty_pool(house: House) -> None:
     passes(house)
     assert not list(srv.iterdir())
     run("mount", "--move", str(away), str(srv))
-    eventually(lambda: exists(house, house.dm_name("a")), "it is back, without a restart")
+    eventually(lambda: has_node(house.dm_name("a")), "it is back, without a restart")
     house.wait("a", live="Active")
     assert _sum(house) == before
 
@@ -173,6 +174,6 @@ def test_metadata_that_was_zeroed_comes_back_from_a_copy_without_a_restart(house
     passes(house)
     assert not any(metadata.read_bytes()), "nothing was formatted"
     run("dd", f"if={copy}", f"of={metadata}", "bs=1M", "conv=notrunc,fsync")
-    eventually(lambda: exists(house, house.dm_name("a")), "it is back")
+    eventually(lambda: has_node(house.dm_name("a")), "it is back")
     house.wait("a", live="Active")
     assert _sum(house) == before

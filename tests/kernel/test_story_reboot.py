@@ -11,7 +11,7 @@ import pytest
 
 from tests.kernel.conftest import run
 from tests.kernel.harness import House, a_house, eventually
-from tests.kernel.pools import checksum, detach_loops, exists, loops_on, put_down, transaction, write
+from tests.kernel.pools import checksum, detach_loops, exists, has_node, loops_on, put_down, transaction, write
 
 ACTIVE = ("words", "tables", "raw")
 
@@ -77,7 +77,7 @@ def test_after_a_reboot_all_active_devices_are_back_with_their_data(house: House
 
     house.start()
     for name in ACTIVE:
-        eventually(lambda name=name: exists(house, house.dm_name(name)), f"{name} is back")  # type: ignore[misc]
+        eventually(lambda name=name: has_node(house.dm_name(name)), f"{name} is back")  # type: ignore[misc]
         house.wait(name, live="Active")
     for name in ("base", "rest"):
         house.wait(name, live="Inactive")

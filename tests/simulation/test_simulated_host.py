@@ -1,0 +1,189 @@
+"""What no real kernel can be asked to show at will: lost power, lost events, calls that would hang, commits that fail."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from reconciler.kernel.protocol import Kernel, Mkfs
+from reconciler.kernel.simulated import Calls, Crashed, SimulatedHost, WouldBlock, simulated_kernel
+from reconciler.kernel.simulated.io import is_torn
+from reconciler.kernel.simulated.pool import CommitFault
+from reconciler.model.faults import HostFault
+from reconciler.model.table import PoolTable, Target, ThinTable
+from reconciler.model.units import Bytes, Sectors, sectors
+
+MIB = 1024 * 1024
+
+
+class Small:
+    """A host with a live pool `p` and a live thin `t`."""
+
+    def __init__(self, calls: Calls | None = None) -> None:
+        self.host = SimulatedHost()
+        self.calls = calls or Calls()
+        self.kernel: Kernel = simulated_kernel(self.host, self.calls)
+        self.kernel.disks.make_file("/srv/meta", Bytes(2 * MIB), allocate=True)
+        self.kernel.disks.make_file("/srv/data", Bytes(4 * MIB), allocate=False)
+        self.up()
+        self.kernel.dm.message("p", "create_thin 0")
+        self.thin()
+
+    def up(self) -> None:
+        disks, dm = self.kernel.disks, self.kernel.dm
+        metadata, data = disks.attach("/srv/meta"), disks.attach("/srv/data")
+        dm.create("p", "DMR-p")
+        dm.load("p", (PoolTable(sectors(Bytes(4 * MIB)), metadata.devno, data.devno, Sectors(128), 2).target(),))
+        dm.resume("p", hidden=True)
+
+    def thin(self, name: str = "t", thin_id: int = 0) -> None:
+        dm = self.kernel.dm
+        pool = dm.info("p")
+        assert pool is not None
+        dm.create(name, f"DMR-{name}")
+        dm.load(name, (ThinTable(Sectors(2048), pool.devno, thin_id).target(),))
+        dm.resume(name)
+
+
+@pytest.fixture
+def small() -> Small:
+    return Small()
+
+
+@contextmanager
+def fails(number: int) -> Iterator[None]:
+    with pytest.raises(HostFault) as caught:
+        yield
+    assert caught.value.code == errno.errorcode[number]
+
+
+def test_a_power_cut_keeps_what_was_committed_and_no_more(small: Small) -> None:
+    small.host.io.write("t", 0, "flushed")
+    small.host.io.flush("t")
+    small.host.io.write("t", 0, "lost")
+    small.host.io.write("t", 1, "lost too")
+    small.host.power_cut()
+    assert not small.kernel.dm.list_all()
+    assert not small.kernel.disks.loops()
+    small.up()
+    assert small.host.thin("p", 0).content == {0: "flushed"}
+
+
+def test_a_reboot_loses_nothing(small: Small) -> None:
+    small.host.io.write("t", 1, "kept")
+    small.host.reboot()
+    small.up()
+    assert small.host.thin("p", 0).content == {1: "kept"}
+
+
+def test_an_event_that_is_lost_leaves_a_device_without_its_node(small: Small) -> None:
+    small.host.nodes.lost = 1
+    small.kernel.dm.message("p", "create_thin 1")
+    small.thin("u", 1)
+    info = small.kernel.dm.info("u")
+    assert info is not None
+    assert small.kernel.udev.missing(info) == ("/dev/mapper/u",)
+    small.kernel.udev.look_again(info.devno)
+    assert not small.kernel.udev.missing(info)
+
+
+def test_what_would_hang_is_told_and_not_done(small: Small) -> None:
+    dm = small.kernel.dm
+    dm.suspend("p")
+    for call in (dm.suspend, lambda name: small.kernel.tools.discard(f"/dev/mapper/{name}")):
+        with pytest.raises(WouldBlock):
+            call("t")
+    assert not small.host.io.write("t", 0, "waits")
+    info = dm.info("t")
+    assert info is not None
+    assert (info.internal_suspend, info.open_count) == (True, 1)
+    dm.resume("p")
+    assert small.host.io.read("t", 0) == "waits"
+
+
+def test_a_flushing_suspend_blocks_behind_writes_that_wait_for_space(small: Small) -> None:
+    for number in range(65):
+        small.host.io.write("t", number, "x")
+    assert "out_of_data_space" in small.kernel.dm.status("p")[0][1]
+    for name in ("t", "p"):
+        with pytest.raises(WouldBlock):
+            small.kernel.dm.suspend(name)
+
+
+def test_a_message_hangs_while_something_below_the_pool_is_suspended() -> None:
+    host = SimulatedHost()
+    kernel = simulated_kernel(host)
+    disk, data = host.add_disk("sda", 4 * MIB), host.add_disk("sdb", 4 * MIB)
+    kernel.dm.create("below", "LVM-x")
+    kernel.dm.load("below", (Target(Sectors(0), Sectors(8192), "linear", f"{disk} 0"),))
+    kernel.dm.resume("below")
+    below = kernel.dm.info("below")
+    assert below is not None
+    kernel.dm.create("p", "")
+    kernel.dm.load("p", (PoolTable(Sectors(8192), below.devno, data, Sectors(128), 0).target(),))
+    kernel.dm.resume("p")
+    kernel.dm.suspend("below")
+    with pytest.raises(WouldBlock):
+        kernel.dm.message("p", "create_thin 0")
+    kernel.dm.resume("below")
+    kernel.dm.message("p", "create_thin 0")
+    assert kernel.disks.below(host.devices.get("ask", "p").devno)[1:] == [below.devno]
+
+
+@pytest.mark.parametrize(
+    ("how", "shown"), [(CommitFault.READ_ONLY, " ro "), (CommitFault.FAIL, "Fail")], ids=["ro", "Fail"]
+)
+def test_a_message_whose_commit_fails_is_answered_with_ok(small: Small, how: CommitFault, shown: str) -> None:
+    small.host.fail_commits("p", how)
+    small.kernel.dm.message("p", "create_thin 1")
+    assert shown in small.kernel.dm.status("p")[0][1]
+    assert 1 not in small.host.image("p").thins
+    with fails(errno.EOPNOTSUPP):
+        small.kernel.dm.message("p", "create_thin 2")
+
+
+def test_a_snapshot_of_a_running_origin_is_torn_and_of_a_suspended_one_is_not(small: Small) -> None:
+    small.host.io.begin("t")
+    small.host.io.step()
+    small.kernel.dm.message("p", "create_snap 1 0")
+    small.kernel.dm.suspend("t")
+    small.kernel.dm.message("p", "create_snap 2 0")
+    small.kernel.dm.resume("t")
+    assert is_torn(small.host.thin("p", 1).content)
+    assert not is_torn(small.host.thin("p", 2).content)
+
+
+def test_a_dead_caller_does_nothing_any_more() -> None:
+    calls = Calls()
+    small = Small(calls)
+    calls.before = lambda _: calls.crash()
+    with pytest.raises(Crashed):
+        small.kernel.dm.suspend("t")
+    calls.before = lambda _: None
+    with pytest.raises(Crashed):
+        small.kernel.dm.resume("t")
+    info = simulated_kernel(small.host).dm.info("t")
+    assert info is not None
+    assert not info.suspended
+
+
+def test_killed_in_the_midst_of_mkfs_there_is_no_filesystem(small: Small) -> None:
+    small.calls.midway = lambda _: small.calls.crash()
+    with pytest.raises(Crashed):
+        small.kernel.tools.mkfs("/dev/mapper/t", Mkfs("ext4", "", Bytes(4096), discard=False))
+    assert not simulated_kernel(small.host).tools.filesystem("/dev/mapper/t")
+    assert small.host.thin("p", 0).mapped == 1
+
+
+def test_only_the_one_who_asks_takes_note_of_a_change(small: Small) -> None:
+    other = simulated_kernel(small.host)
+    assert other.dm.has_changed()
+    assert not other.dm.has_changed()
+    small.kernel.dm.suspend("t")
+    assert not other.dm.has_changed(), "a suspension announces nothing"
+    small.kernel.dm.remove("t")
+    assert other.dm.has_changed()
+    assert not other.dm.has_changed()
