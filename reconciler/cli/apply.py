@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
-import sys
 import threading
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import click
 
 from reconciler.cli.errors import ExitCode, Failure
 from reconciler.cli.output import note, say
-from reconciler.cli.params import Duration, state_dir_option
+from reconciler.cli.params import Duration, manifests_option, node_option, pace_options, state_dir_option
 from reconciler.controller.gather import Settings
 from reconciler.daemon.intake import ManifestsInvalid
 from reconciler.daemon.once import Once, Result, UnknownName, apply_once
@@ -35,20 +33,11 @@ Examples:
 Ends at once when only a person can go on (Conflict, InvalidChange, MetadataMismatch).
 """,
 )
-@click.option("--manifests", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Records to apply.")
+@manifests_option
 @click.option("--timeout", type=Duration(), default="60s", show_default=True, help="How long to try.")
-@click.option(
-    "--suspend-grace",
-    type=Duration(zero=True),
-    default="5s",
-    show_default=True,
-    help="How long a suspension is let be.",
-)
-@click.option(
-    "--prune-delay", type=Duration(zero=True), default="60s", show_default=True, help="Before a vanished record counts."
-)
+@pace_options
 @click.option("--allow-mass-prune", is_flag=True, help="Prune even though most records of a pool vanished at once.")
-@click.option("--node", default=socket.gethostname, show_default="the host's name", help="For records with `nodes`.")
+@node_option
 @state_dir_option
 @click.argument("names", nargs=-1, metavar="[POOL[/NAME]]...")
 def command(
@@ -68,7 +57,7 @@ def command(
         raise Failure(str(invalid), ExitCode.INVALID) from None
     except UnknownName as unknown:
         raise Failure(str(unknown)) from None
-    sys.exit(_sum_up(result))
+    click.get_current_context().exit(_sum_up(result))
 
 
 class Shown:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -102,6 +103,42 @@ def state_dir_option(function: F) -> F:
         show_default=True,
         help="Where the daemon keeps its state.",
     )(function)
+
+
+def manifests_option(function: F) -> F:
+    """`--manifests DIR`, given as `manifests: Path`."""
+    return click.option(
+        "--manifests", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Where the records are."
+    )(function)
+
+
+def node_option(function: F) -> F:
+    """`--node NAME`, given as `node: str`."""
+    return click.option(
+        "--node",
+        default=socket.gethostname,
+        show_default="the host's name",
+        help="Who this host is, for records with `nodes`.",
+    )(function)
+
+
+def pace_options(function: F) -> F:
+    """`--suspend-grace` and `--prune-delay`, given as seconds."""
+    grace = click.option(
+        "--suspend-grace",
+        type=Duration(zero=True),
+        default="5s",
+        show_default=True,
+        help="How long a suspension is let be: somebody may be taking a snapshot.",
+    )
+    delay = click.option(
+        "--prune-delay",
+        type=Duration(zero=True),
+        default="60s",
+        show_default=True,
+        help="How long a record must be gone before its pool's `prune` is done.",
+    )
+    return grace(delay(function))
 
 
 def output_option(*formats: str) -> Callable[[F], F]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ import click
 
 from reconciler.cli.errors import ExitCode, Failure
 from reconciler.cli.output import print_json, say
-from reconciler.cli.params import output_option, state_dir_option
+from reconciler.cli.params import manifests_option, node_option, output_option, state_dir_option
 from reconciler.controller.preview import Preview, is_pending
 from reconciler.daemon.intake import ManifestsInvalid
 from reconciler.daemon.once import Once, UnknownName, plan_once
@@ -29,8 +27,8 @@ Examples:
 Exit codes: 0 nothing to do, 4 changes pending or something not as desired, 3 manifests invalid.
 """,
 )
-@click.option("--manifests", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Records to compare.")
-@click.option("--node", default=socket.gethostname, show_default="the host's name", help="For records with `nodes`.")
+@manifests_option
+@node_option
 @output_option("text", "json")
 @state_dir_option
 @click.argument("names", nargs=-1, metavar="[POOL[/NAME]]...")
@@ -50,7 +48,7 @@ def command(*, manifests: Path, node: str, output: str, state_dir: Path, names: 
         print_json({"items": [_item(preview) for preview in previews]})
     else:
         _print(previews, pending)
-    sys.exit(ExitCode.NOT_AS_DESIRED if pending else ExitCode.FINE)
+    click.get_current_context().exit(ExitCode.NOT_AS_DESIRED if pending else ExitCode.FINE)
 
 
 def _print(previews: list[Preview], pending: list[Preview]) -> None:

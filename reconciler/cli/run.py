@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 from pathlib import Path
 
 import click
 
-from reconciler.cli.params import Duration, Listen, state_dir_option
+from reconciler.cli.params import Duration, Listen, manifests_option, node_option, pace_options, state_dir_option
 from reconciler.controller.gather import Settings
 from reconciler.daemon.run import Options, run
 from reconciler.planner.prune import PruneRules
@@ -23,22 +22,13 @@ Examples:
   dm-reconciler run --manifests manifests/ --listen 127.0.0.1:9810 --log-format json
 """,
 )
-@click.option("--manifests", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Records to keep.")
+@manifests_option
 @click.option("--listen", type=Listen(), default="127.0.0.1:9810", show_default=True, help="For metrics and status.")
 @click.option("--resync", type=Duration(), default="1s", show_default=True, help="Between two looks at everything.")
-@click.option(
-    "--suspend-grace",
-    type=Duration(zero=True),
-    default="5s",
-    show_default=True,
-    help="How long a suspension is let be.",
-)
-@click.option(
-    "--prune-delay", type=Duration(zero=True), default="60s", show_default=True, help="Before a vanished record counts."
-)
+@pace_options
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--source", type=click.Choice(["manifests"]), default="manifests", show_default=True, help="Of records.")
-@click.option("--node", default=socket.gethostname, show_default="the host's name", help="For records with `nodes`.")
+@node_option
 @click.option("--observe", is_flag=True, help="Find and report; touch nothing.")
 @state_dir_option
 def command(  # noqa: PLR0913  # one for each option
@@ -64,4 +54,4 @@ def command(  # noqa: PLR0913  # one for each option
     options = Options(
         manifests=manifests, state_dir=state_dir, listen=listen, node=node, resync=resync, settings=settings
     )
-    sys.exit(run(options))
+    click.get_current_context().exit(run(options))

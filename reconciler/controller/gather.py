@@ -93,6 +93,10 @@ class Gatherer:
         intents = self._store.intents(self._name)
         return frozenset({device.thin_id for device in known} | {intent.thin_id for intent in intents})
 
+    def keys_of(self, thin_ids: frozenset[int]) -> set[Key]:
+        """The known devices with these thin ids."""
+        return {device.key for device in self._store.known_devices(self._name).values() if device.thin_id in thin_ids}
+
     def _watched(self, desired: Desired, names: frozenset[str]) -> Watched:
         record, known = desired.pool(self._name), self._store.known_pool(self._name)
         if record is not None and not record.spec.external:

@@ -152,8 +152,9 @@ class Viewer:
         by_name = self._scope.by_name if self._scope is not None else {}
         self._changed |= {by_name[name] for name in changed if name in by_name}
         # A stranger that shows the thin of a device bears on it, though that device itself is as it was.
-        by_id = self._scope.by_id if self._scope is not None else {}
-        self._changed |= {by_id[thin_id] for thin_id in self.world.take_touched() if thin_id in by_id}
+        shown = [ids for name, ids in self.world.take_shown().items() if name not in by_name]
+        if shown:
+            self._changed |= self._gatherer.keys_of(frozenset().union(*shown))
         self._pool_changed |= self.world.pool != before
         self.ids_trouble = look.ids_trouble
         self.trouble = ""

@@ -19,7 +19,7 @@ class World:
         self.ids_at = 0.0
         self.protected: frozenset[Devno] = frozenset()
         self._since: dict[str, dict[Sign, float]] = {}
-        self._touched: set[int] = set()
+        self._touched: dict[str, set[int]] = {}
         self._shows: dict[str, tuple[Devno, int]] = {}
         self._shown_by: dict[tuple[Devno, int], set[str]] = {}
 
@@ -76,19 +76,19 @@ class World:
         else:
             self._since.pop(name, None)
 
-    def take_touched(self) -> set[int]:
-        """The thin ids that devices which changed show, or showed, since this was last asked."""
-        touched, self._touched = self._touched, set()
-        return touched
+    def take_shown(self) -> dict[str, set[int]]:
+        """The thin ids that each device which changed since this was last asked shows, or showed."""
+        shown, self._touched = self._touched, {}
+        return shown
 
     def _index(self, name: str, device: LiveDevice | None) -> None:
         before = self._shows.pop(name, None)
         if before is not None:
             self._shown_by[before].discard(name)
-            self._touched.add(before[1])
+            self._touched.setdefault(name, set()).add(before[1])
         table = read_table(device.table) if device is not None else None
         if isinstance(table, ThinTable):
             thin = (table.pool, table.thin_id)
             self._shows[name] = thin
             self._shown_by.setdefault(thin, set()).add(name)
-            self._touched.add(table.thin_id)
+            self._touched.setdefault(name, set()).add(table.thin_id)

@@ -99,6 +99,9 @@ def test_a_snapshot_waits_for_an_origin_that_somebody_has_suspended(house: House
     assert info is not None
     assert info.suspended, "somebody else's freeze is not ended"
     run("dmsetup", "resume", house.dm_name("held"))
+    house.look_again()
+    assert house.info("of-held") is None, "a paused origin is not suspended either"
+    house.have("held")
     house.wait("of-held", live="Active")
 
 
