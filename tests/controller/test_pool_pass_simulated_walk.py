@@ -45,7 +45,7 @@ class Day:
         self.house.declare(pool_record(), *self.records.values())
 
     def _record(self, name: str) -> ThinDevice:
-        """Never one that contradicts what was there: the record may change its state, and grow."""
+        """Never one that contradicts what was there: what is committed stays so, or goes."""
         before = self.records.get(name)
         state = self.rng.choice(STATES)
         if before is None:
@@ -55,12 +55,10 @@ class Day:
                 return device_record(name, state=state, filesystem={"type": "ext4"}, **spec)
             return device_record(name, state=state, **spec)
         document = before.model_dump(mode="json", by_alias=True, exclude_none=True)
-        document["spec"]["state"] = self._next_state(before.spec.state.value, state)
+        known = self.house.store.known_devices(POOL).get(name)
+        committed = before.spec.state.value == "Committed" or (known is not None and known.committed)
+        document["spec"]["state"] = "Committed" if committed and state != "Absent" else state
         return ThinDevice.model_validate(document)
-
-    def _next_state(self, before: str, wanted: str) -> str:
-        """A committed device stays so, or goes."""
-        return wanted if before != "Committed" or wanted == "Absent" else "Committed"
 
     # What others do
 
