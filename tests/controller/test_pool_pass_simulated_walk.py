@@ -173,6 +173,7 @@ class Day:
         calls = self.house.calls
         calls.before = calls.after = lambda _: None
         self.house.host.nodes.lost = 0
+        self.house.host.mounts.clear()
         self._drop_what_cannot_be()
         self.house.settle()
         self.house.check()
