@@ -56,6 +56,7 @@ CORPUS: Final[dict[str, Scenario]] = {
         (Create("b"), "ok"),
         (Rename("a", "b"), "EBUSY"),
         (Rename("a", "a"), "EBUSY"),
+        (Rename("x", "a"), "EBUSY"),
         (Rename("a", "c"), "ok"),
         (Create("a", "u"), "EBUSY"),
         (Remove("c"), "ok"),

@@ -8,8 +8,9 @@ import os
 import secrets
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,18 +19,18 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from reconciler.kernel.host import host_kernel
 from reconciler.kernel.hostcalls import told_as
-from reconciler.kernel.libdm.device_mapper import LibDm
 from reconciler.kernel.protocol import Kernel
 from reconciler.model.faults import HostFault
 from reconciler.model.units import Bytes
 from tests.conformance.corpus import CORPUS
 from tests.conformance.stage import DATA_BLOCKS, METADATA
 from tests.conformance.suite import Compared, RandomSequences
-from tests.kernel.conftest import remove_devices, run
+from tests.kernel.conftest import run
 
 DISKS = ("metadata", "data")
 EXPLORE = os.environ.get("CONFORMANCE_EXAMPLES")
 """So many random sequences, other ones each time. Without it a few, always the same."""
+ROUNDS = 1000
 HANGS_AFTER = 20
 """Seconds. What the simulated kernel does not take for blocking must not block."""
 
@@ -86,18 +87,30 @@ class RealStage:
         """What the files hold at this moment, whatever the kernel still means to write."""
         for disk in DISKS:
             shutil.copyfile(self.path(disk), self.path(disk) + ".cut")
-        remove_devices(LibDm(), self.prefix)
+        self._remove_devices()
         for disk in DISKS:
             self._detach(disk)
             Path(self.path(disk) + ".cut").replace(self.path(disk))
             self._kernel.disks.attach(self.path(disk))
+
+    def _remove_devices(self) -> None:
+        """From the top down, suspended ones too: to resume them first could hang."""
+        for _ in range(ROUNDS):
+            mine = [listed.name for listed in self._kernel.dm.list_all() if listed.name.startswith(self.prefix)]
+            for name in reversed(mine):
+                with suppress(HostFault):
+                    self._kernel.dm.remove(name)
+            if not mine:
+                return
+            time.sleep(0.01)  # whoever writes to a device makes udev look into it
+        raise AssertionError(f"left behind: {mine}")
 
     def _detach(self, disk: str) -> None:
         for loop in self._kernel.disks.loops_on(self.path(disk)):
             self._kernel.disks.detach(loop)
 
     def close(self) -> None:
-        remove_devices(LibDm(), self.prefix)
+        self._remove_devices()
         for disk in DISKS:
             self._detach(disk)
             self._kernel.disks.delete_file(self.path(disk))

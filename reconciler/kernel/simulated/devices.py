@@ -132,6 +132,8 @@ class Devices:
 
     def resume(self, device: Device, *, hidden: bool) -> None:
         """A table that does not fit what it lies on, or is shorter than its pool, leaves the device suspended."""
+        if device.suspended:
+            self._check_resume(device)
         if device.inactive is None:
             if device.suspended:
                 self._let_go(device)
@@ -163,7 +165,6 @@ class Devices:
         """Of a device without a table that is EINVAL (dm.c, `dm_resume`)."""
         if device.live is None:
             raise fault("resume", device.name, errno.EINVAL)
-        self._check_resume(device)
         pool = device.live.pool
         if pool is not None:
             try:
@@ -208,12 +209,13 @@ class Devices:
             if device is not None and device.deferred and not self.open_count(device):
                 self._gone(device)
 
-    def rename(self, device: Device, new: str) -> None:
+    def rename(self, old: str, new: str) -> None:
+        """That the new name is taken is found first, also where there is nothing to rename."""
         if len(new) > 127:
-            raise fault("rename", device.name, errno.EINVAL, "name too long")
+            raise fault("rename", old, errno.EINVAL, "name too long")
         if new in self.by_name:
-            raise fault("rename", device.name, errno.EBUSY)
-        old = device.name
+            raise fault("rename", old, errno.EBUSY)
+        device = self.get("rename", old)
         self.by_name = {new if name == old else name: found for name, found in self.by_name.items()}
         device.name = new
         if device.live is not None:

@@ -90,8 +90,7 @@ class SimulatedDm:
         devices.remove(devices.get("remove", name))
 
     def rename(self, name: str, new_name: str) -> None:
-        devices = self._host.devices
-        devices.rename(devices.get("rename", name), new_name)
+        self._host.devices.rename(name, new_name)
 
     def clear(self, name: str) -> None:
         devices = self._host.devices
