@@ -98,7 +98,7 @@ def state_dir_option(function: F) -> F:
     return click.option(
         "--state-dir",
         metavar="DIR",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, resolve_path=True),
         default=STATE_DIR,
         show_default=True,
         help="Where the daemon keeps its state.",
