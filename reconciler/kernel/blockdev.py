@@ -71,13 +71,14 @@ def filesystem_device(device: int) -> list[Devno]:
 
 def stands_on(paths: Sequence[str]) -> frozenset[Devno]:
     """The dm devices under the filesystems of these paths, and those that are swapped to."""
-    found = {lower for path in paths for devno in filesystem_device(Path(path).stat().st_dev) for lower in below(devno)}
+    found = {lower for path in paths for devno in filesystem_device(_device_of(path)) for lower in below(devno)}
     return frozenset(found | {lower for devno in swap_devices() for lower in below(devno)})
 
 
-def _nearest(path: Path) -> Path:
-    """The path, or the nearest folder above it that exists: where it would be made."""
-    return next(each for each in (path, *path.parents) if each.exists())
+def _device_of(path: str) -> int:
+    """st_dev of the path, or of the nearest folder above it that exists: where it would be made."""
+    folders = (Path(path), *Path(path).parents)
+    return next(folder for folder in folders if folder.exists()).stat().st_dev
 
 
 def _directly_above(devno: Devno) -> list[str]:

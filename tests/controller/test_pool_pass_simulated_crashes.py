@@ -19,6 +19,7 @@ import pytest
 from reconciler.kernel.simulated import Call, Crashed, SimulatedHost
 from reconciler.kernel.simulated.faults import changes
 from reconciler.kernel.simulated.io import is_torn
+from reconciler.kernel.simulated.pool import CommitFault
 from reconciler.model.faults import HostFault
 from reconciler.model.records import Record
 from tests.controller.simulated_house import POOL, House, device_record, pool_record
@@ -298,4 +299,42 @@ def test_crashes_one_after_the_other(tmp_path: Path, name: str) -> None:
             _finish(house, story)
         except BaseException as error:
             error.add_note(f"seed {seed}: crashes {'; '.join(told)}")
+            raise
+
+
+def _repair(house: House) -> None:
+    """What the message about an unhealthy pool tells the operator to do, after a reboot."""
+    house.kill()
+    house.host.power_cut()
+    for file in house.host.files.values():
+        if file.image is not None:
+            file.image.needs_check = False
+    house.start()
+
+
+@pytest.mark.parametrize("name", [name for name in STORIES if name != "pool create"])
+@pytest.mark.parametrize("how", [CommitFault.READ_ONLY, CommitFault.FAIL])
+def test_the_commit_of_each_message_fails_though_the_kernel_says_ok(
+    tmp_path: Path, name: str, how: CommitFault
+) -> None:
+    """Nothing is done to the pool until somebody has repaired it; then all goes on, and nothing was lost."""
+    story = STORIES[name]
+    stages = Stages(tmp_path, story)
+
+    def fail(house: House, call: Call) -> None:
+        if call.name == "message" and POOL in house.host.devices.by_name:
+            house.host.fail_commits(POOL, how)
+
+    for moment in moments(stages, story):
+        house = stages.begin()
+        at = At(house, moment, fail)
+        house.declare(*story.wanted)
+        house.run(60)
+        try:
+            if at.done is None or at.done.name != "message":
+                continue
+            _repair(house)
+            _finish(house, story)
+        except BaseException as error:
+            error.add_note(f"after a commit that failed {moment[1]} {at.done} (call {moment[0]})")
             raise
