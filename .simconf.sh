@@ -1,1 +1,0 @@
-cd /work/main; .venv/bin/python .simconf.py $(cat .simconf.args) 2>&1
