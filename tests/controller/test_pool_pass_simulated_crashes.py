@@ -253,6 +253,28 @@ def test_a_crash_around_every_call(tmp_path: Path, name: str, power: bool) -> No
             raise
 
 
+def test_an_origin_that_a_killed_daemon_left_suspended_is_resumed_at_once(tmp_path: Path) -> None:
+    """Not only after the grace: whoever writes to it hangs."""
+    story = STORIES["snapshot of an active origin"]
+    stages = Stages(tmp_path, story)
+    seen = 0
+    for moment in moments(stages, story):
+        house = stages.begin()
+        At(house, moment, _kill)
+        assert _go(house, story)
+        info = house.info("tank-a")
+        assert info is not None
+        if info.suspended:
+            seen += 1
+            house.restart()
+            house.work()
+            info = house.info("tank-a")
+            assert info is not None
+            assert not info.suspended, f"after a crash {moment[1]} call {moment[0]}"
+        house.kill()
+    assert seen >= 2, "killed after the suspension, and after the message"
+
+
 @pytest.mark.parametrize("name", STORIES)
 @pytest.mark.parametrize("number", [errno.EIO, errno.EBUSY, errno.ENOSPC, errno.EINVAL], ids=errno.errorcode.get)
 def test_every_call_fails_once(tmp_path: Path, name: str, number: int) -> None:

@@ -1,6 +1,6 @@
 """dm devices: their slots, their states, and who has them open.
 
-Sources: kernel, drivers/md/dm.c and dm-ioctl.c; what was observed is in docs/reference/device-mapper.md.
+Sources: kernel, drivers/md/dm.c and dm-ioctl.c; what was observed on 6.1 is held by tests/conformance.
 """
 
 from __future__ import annotations
