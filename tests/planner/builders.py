@@ -367,3 +367,10 @@ def kinds(this: DeviceCase | PoolCase) -> list[str]:
 
 def shape(**spec: Any) -> PoolShape:
     return shape_of(pool_record(**spec))
+
+
+ADOPT = {"deviceId": ID, "dmName": NAME}
+
+
+def private(**changes: Any) -> LiveDevice:
+    return thin(**{"name": PRIVATE, "uuid": f"{UUID}-private", **changes})
