@@ -76,7 +76,7 @@ class DeviceSpec(Model):
     ] = False
     paused: Annotated[bool, Field(description="true: hands off, whatever is found. Default: false.")] = False
     adopt: Annotated[
-        Adopt | None, Field(description="Take over a thin that exists, under its own dm name. Written by `import`.")
+        Adopt | None, Field(description="Take over a thin that exists, under its own dm name.")
     ] = None
 
     @model_validator(mode="after")

@@ -72,7 +72,7 @@ def _stranger(case: PoolCase, record: ThinPool) -> Plan:
     if not record.spec.adopt:
         message = (
             f"{backings(record)[1].path} already holds a pool that this store has never seen: nothing is touched. "
-            f"`adopt: true` in the record takes it over; `dm-reconciler import live` writes records for what is in it"
+            f"`adopt: true` in the record takes it over, and `adopt` in the records of its devices their thins"
         )
         return find(case, Reason.METADATA_MISMATCH, message)
     known = replace(_known(case, record), created=True, transaction_id=case.live.metadata.transaction_id or 0)

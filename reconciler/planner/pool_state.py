@@ -75,8 +75,8 @@ def plan_knowledge(case: PoolCase, record: ThinPool) -> Plan | None:
         return find(case, Reason.CONVERGED, "as desired").but(KnowPool(record.key, known_from(case, record)))
     message = (
         f"pool {case.name} holds {len(case.ids)} thin ids at transaction {status.transaction_id}, and this store "
-        f"has never seen it: nothing is touched. `dm-reconciler import live` writes records for what is there; "
-        f"`dm-reconciler doctor --fix` shows what can be mended"
+        f"has never seen it: nothing is touched. `adopt: true` in the record takes it over; "
+        f"`dm-reconciler doctor --fix --manifests DIR` shows what can be mended"
     )
     return find(case, Reason.METADATA_MISMATCH, message)
 

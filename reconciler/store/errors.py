@@ -29,8 +29,8 @@ def contradiction(subject: object, problem: str) -> StoreError:
 
 def damaged(path: Path, detail: str) -> StoreError:
     return StoreError(
-        f"store {path} is damaged ({detail}) and was left as it is: restore a copy of it, or move it away and write "
-        "manifests for what is there with `dm-reconciler import live`"
+        f"store {path} is damaged ({detail}) and was left as it is: restore a copy of it, or move it away and see "
+        "what `dm-reconciler doctor --fix --manifests DIR` can rebuild from the pools"
     )
 
 

@@ -100,7 +100,7 @@ def test_a_lost_store_leaves_the_pool_alone_until_a_record_adopts_it(house: Hous
     house.start()
     said = house.wait_pool("MetadataMismatch")
     assert "adopt: true" in said["message"]
-    assert "dm-reconciler import live" in said["message"]
+    assert "in the records of its devices" in said["message"]
     passes(house)
     assert not exists(house, house.prefix + "tank")
 
