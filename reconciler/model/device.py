@@ -75,9 +75,7 @@ class DeviceSpec(Model):
         bool, Field(description="true: give the blocks back to the data device before deleting. Default: false.")
     ] = False
     paused: Annotated[bool, Field(description="true: hands off, whatever is found. Default: false.")] = False
-    adopt: Annotated[
-        Adopt | None, Field(description="Take over a thin that exists, under its own dm name.")
-    ] = None
+    adopt: Annotated[Adopt | None, Field(description="Take over a thin that exists, under its own dm name.")] = None
 
     @model_validator(mode="after")
     def _sound(self) -> Self:

@@ -174,6 +174,8 @@ def _adopt(case: DeviceCase, record: ThinDevice, plan: Plan) -> Plan:
     if case.adopted_by:
         message = f"thin id {adopt.device_id} is {case.adopted_by}'s already: a thin has one record"
         return plan.under(Reason.INVALID_CHANGE, message)
+    if case.other_intent:  # it may be about this very thin, found to be somebody else's
+        return plan.under(Reason.WAITING_FOR_POOL, f"the operation under way on {case.other_intent} has to end first")
     if live is None and case.ids is None:
         return Plan(plan.condition, needs_ids=True)
     if live is None and case.ids is not None and adopt.device_id not in case.ids:

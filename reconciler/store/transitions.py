@@ -190,6 +190,8 @@ def _know_device(known: PoolKnowledge, device: KnownDevice) -> PoolKnowledge:
     adopts = device.adopted and holder is not None and holder.held_as is HeldAs.TAKEN
     if holder not in {None, ours} and not adopts:
         raise contradiction(key, f"thin id {device.thin_id} is not its own")
+    if adopts and known.intent is not None and known.intent.thin_id == device.thin_id:
+        raise contradiction(key, f"thin id {device.thin_id} is still in the {known.intent.kind} of {known.intent.key}")
     ids = {**known.ids, device.thin_id: ours}
     before = known.devices.get(key.device)
     if before is not None and before.thin_id != device.thin_id:

@@ -105,6 +105,11 @@ class IdsInUse(RuleBasedStateMachine):
         if name in self.owned.values() or thin_id in self.owned:
             return
         adopted = KnownDevice(Key("tank", name), "", "d", thin_id, Sectors(8), adopted=True)
+        intent = self.intent()
+        if intent is not None and intent.thin_id == thin_id:  # it found a stranger's thin, and has not ended yet
+            with pytest.raises(StoreError):
+                self.store.apply(KnowDevice(adopted.key, adopted))
+            return
         self.store.apply(KnowDevice(adopted.key, adopted))
         self.strangers.discard(thin_id)
         self.owned[thin_id] = name

@@ -1,0 +1,14 @@
+"""Random tests take the same examples on every run, so that a change that breaks nothing fails nothing.
+
+EXPLORE=1 takes new ones each time: what they find belongs into the tests as an example of its own.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("same", derandomize=True)
+settings.register_profile("explore", print_blob=True)
+settings.load_profile("explore" if os.environ.get("EXPLORE") else "same")
