@@ -16,7 +16,7 @@ from tests.kernel.conftest import MIB
 from tests.kernel.harness import House, a_house, eventually
 from tests.kernel.pools import dmsetup, exists, make_disk, transaction
 
-MANY = 300
+MANY = 200
 """Devices to be made: more than are made while the metadata's device is being suspended."""
 
 
