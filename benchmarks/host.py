@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -15,6 +16,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path("/run/bench")
+PROGRAM = str(Path(sys.executable).parent / "dm-reconciler")
 URL = "http://127.0.0.1:9810/readyz"
 
 
@@ -93,7 +95,7 @@ def is_ready() -> bool:
 def daemon(manifests: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """The daemon with these manifests, until the block ends."""
     log = ROOT / "log"
-    command = ["dm-reconciler", "run", "--manifests", str(manifests), "--state-dir", str(ROOT / "state"), *arguments]
+    command = [PROGRAM, "run", "--manifests", str(manifests), "--state-dir", str(ROOT / "state"), *arguments]
     with log.open("ab") as opened, subprocess.Popen(command, stdout=opened, stderr=opened) as process:
         try:
             yield process

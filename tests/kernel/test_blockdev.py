@@ -207,6 +207,9 @@ def test_processes_that_have_it_open_are_told(disks: HostDisks, make_loop: MakeL
     sh("udevadm", "settle")
     with node.open("rb") as ours:  # which does not count
         with subprocess.Popen(["sleep", "60"], stdin=ours) as sleeper:
+            comm = Path(f"/proc/{sleeper.pid}/comm")
+            while comm.read_text(encoding="ascii") != "sleep\n":  # its name comes a moment after the exec
+                time.sleep(0.001)
             told = disks.processes(devno_of(node))
             sleeper.kill()
         assert told == [f"sleep (pid {sleeper.pid})"]
