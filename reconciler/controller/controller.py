@@ -26,6 +26,8 @@ from reconciler.telemetry.metrics import Metrics
 
 _STOP_WITHIN: Final = 3.0
 """Seconds that lanes are given to end the step at hand."""
+_LET_GO_WITHIN: Final = 0.7
+"""Seconds that threads, and then workers, are given once nobody listens to them any more."""
 
 _log = logging.getLogger(__name__)
 
@@ -118,20 +120,24 @@ class Controller:
         return all(lane.passed is self._desired for lane in self._lanes.values())
 
     def stop(self) -> None:
-        """End within a few seconds: steps that hang, or take long, are left to their workers."""
+        """End within a few seconds, however many pools hang: steps that do, or take long, are left to their workers."""
         self._stopping = True
         self._queue.stop()
-        end = self._parts.clock.now() + _STOP_WITHIN
+        self._join(_STOP_WITHIN)
+        for lane in self._lanes.values():
+            lane.port.abandon()  # all workers begin to end at once
+        self._join(_LET_GO_WITHIN)
+        end = self._parts.clock.now() + _LET_GO_WITHIN
+        for lane in self._lanes.values():
+            if lane.thread is None or not lane.thread.is_alive():
+                lane.port.close(max(0.0, end - self._parts.clock.now()))
+
+    def _join(self, seconds: float) -> None:
+        """All threads together get so long."""
+        end = self._parts.clock.now() + seconds
         for lane in self._lanes.values():
             if lane.thread is not None:
                 lane.thread.join(max(0.0, end - self._parts.clock.now()))
-        for lane in self._lanes.values():
-            if lane.thread is not None and lane.thread.is_alive():
-                lane.port.abandon()
-                lane.thread.join(1.0)
-        for lane in self._lanes.values():
-            if lane.thread is None or not lane.thread.is_alive():
-                lane.port.close()
 
     def _open(self, name: str) -> None:
         parts = self._parts

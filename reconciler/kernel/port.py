@@ -47,8 +47,8 @@ class PoolPort(Protocol):
     def abandon(self) -> None:
         """From any thread: whoever waits for an answer gets a fault at once; the worker ends after the step at hand."""
 
-    def close(self) -> None:
-        """The worker ends after the step at hand; one that hangs is left behind, with its lock."""
+    def close(self, wait: float = 1.0) -> None:
+        """The worker ends after the step at hand, and is waited for; one that hangs is left behind, with its lock."""
 
 
 class InlinePort:
@@ -70,7 +70,7 @@ class InlinePort:
     def abandon(self) -> None:
         """Nobody can wait: calls return before they could be asked to stop."""
 
-    def close(self) -> None:
+    def close(self, wait: float = 1.0) -> None:
         """Nothing to end."""
 
 
