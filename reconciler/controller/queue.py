@@ -103,11 +103,6 @@ class WorkQueue:
         with self._changed:
             return min(self._due.get(pool, {}).values(), default=None)
 
-    def drop(self, pool: str) -> None:
-        """Forget the lane."""
-        with self._changed:
-            self._due.pop(pool, None)
-
     def stop(self) -> None:
         """Nobody waits any more."""
         with self._changed:

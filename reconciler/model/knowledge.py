@@ -103,11 +103,3 @@ class FormerThin:
     """Whose it was."""
     created_at: int
     """The pool's transaction id when it was created: it is still that thin if thin_ls tells the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class TakenId:
-    """A thin id that was found in a pool and belongs to nobody here: never handed out."""
-
-    pool: str
-    thin_id: int

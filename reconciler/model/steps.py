@@ -320,7 +320,7 @@ class KnowPool(StoreStep):
 
 @dataclass(frozen=True, slots=True)
 class Forget(StoreStep):
-    """Drop what is known of the record: it is gone from the pool (or the host)."""
+    """Drop what is known of the record. A device's id stays reserved: its thin may still be in the pool."""
 
 
 Step = HostStep | StoreStep

@@ -10,21 +10,9 @@ import pytest
 from reconciler.controller.outcome import BUSY_MOST, Done, LookAgain, Retry
 from reconciler.controller.queue import FIRST_RETRY, WorkQueue
 from reconciler.model.names import Key
+from tests.controller.still import StillClock
 
 TANK, APP, OTHER = Key("tank"), Key("tank", "app"), Key("vault")
-
-
-class StillClock:
-    """A clock that is moved by hand."""
-
-    def __init__(self) -> None:
-        self.time = 100.0
-
-    def now(self) -> float:
-        return self.time
-
-    def wall(self) -> float:
-        return self.time
 
 
 class Counts:

@@ -17,22 +17,10 @@ from reconciler.model.report import DeviceStatus, PoolStatusReport
 from reconciler.model.steps import Remove
 from reconciler.store.store import Store
 from reconciler.telemetry.metrics import Metrics
+from tests.controller.still import StillClock
 
 APP = Key("tank", "app")
 TANK = Key("tank")
-
-
-class StillClock:
-    """A clock that is moved by hand."""
-
-    def __init__(self) -> None:
-        self.time = 100.0
-
-    def now(self) -> float:
-        return self.time
-
-    def wall(self) -> float:
-        return 1_000_000 + self.time
 
 
 class House:

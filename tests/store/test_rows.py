@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.model.knowledge import Intent, KnownDevice, KnownPool, TakenId
+from reconciler.model.knowledge import Intent, KnownDevice, KnownPool
 from reconciler.model.names import Key
 from reconciler.model.report import DeviceStatus, Event, PoolStatusReport, Status
 from reconciler.store.manifests import StoredRecord
 from reconciler.store.rows import Data, decode, encode
 
+
+@dataclass(frozen=True, slots=True)
+class Small:
+    """As small as a row gets."""
+
+    pool: str
+    thin_id: int
+
+
 KINDS: list[type[Data]] = [
     KnownPool,
     KnownDevice,
     Intent,
-    TakenId,
+    Small,
     Status,
     DeviceStatus,
     PoolStatusReport,
@@ -50,7 +61,7 @@ def test_every_dataclass_comes_back_as_it_was(kind: type[Data], data: st.DataObj
 
 
 def test_a_field_that_was_added_later_takes_its_default() -> None:
-    assert decode(TakenId, '{"pool":"tank","thin_id":1}') == TakenId("tank", 1)
+    assert decode(Small, '{"pool":"tank","thin_id":1}') == Small("tank", 1)
     event = decode(Event, '{"key":["tank",""],"type":"Info","reason":"R","message":"m","time":1.5}')
     assert event.count == 1
 
@@ -58,13 +69,13 @@ def test_a_field_that_was_added_later_takes_its_default() -> None:
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
-        (TakenId, ""),
-        (TakenId, "[]"),
-        (TakenId, "{}"),
-        (TakenId, '{"pool":"tank"}'),
-        (TakenId, '{"pool":"tank","thin_id":"1"}'),
-        (TakenId, '{"pool":"tank","thin_id":true}'),
-        (TakenId, '{"pool":"tank","thin_id":1,"more":1}'),
+        (Small, ""),
+        (Small, "[]"),
+        (Small, "{}"),
+        (Small, '{"pool":"tank"}'),
+        (Small, '{"pool":"tank","thin_id":"1"}'),
+        (Small, '{"pool":"tank","thin_id":true}'),
+        (Small, '{"pool":"tank","thin_id":1,"more":1}'),
         (Event, '{"key":["tank"],"type":"Info","reason":"R","message":"m","time":1}'),
         (Event, '{"key":["tank",""],"type":"Other","reason":"R","message":"m","time":1}'),
         (Event, '{"key":["tank",""],"type":"Info","reason":"R","message":"m","time":true}'),
@@ -78,7 +89,7 @@ def test_garbled_text_is_a_value_error(kind: type[Data], text: str) -> None:
 
 def test_what_has_no_form_as_text_is_refused() -> None:
     with pytest.raises(TypeError):
-        encode(TakenId("tank", object()))  # type: ignore[arg-type]  # what is tested
+        encode(Small("tank", object()))  # type: ignore[arg-type]  # what is tested
 
 
 def test_a_key_comes_back_as_a_key() -> None:
