@@ -7,7 +7,7 @@ import errno
 from reconciler.model.condition import DRIFT, Condition, Reason
 from reconciler.model.faults import HostFault, Unanswered
 from reconciler.model.live import LiveState
-from reconciler.model.steps import CheckMetadata, CreateSnapshot, Step
+from reconciler.model.steps import Activate, CheckMetadata, CreateSnapshot, Load, Step
 
 _ADVICE = "it is tried again, each time a little later; `dm-reconciler doctor` looks for causes"
 
@@ -21,6 +21,9 @@ def condition_of(found: Condition, step: Step, fault: HostFault) -> Condition:
         return Condition(Reason.WAITING_FOR_ORIGIN, str(fault), found.live, beneath=beneath)
     if isinstance(step, CheckMetadata) and fault.errno == errno.EUCLEAN:
         return Condition(Reason.POOL_UNHEALTHY, str(fault), found.live, beneath=beneath)
+    if isinstance(step, Activate | Load) and fault.errno == errno.ENODATA:
+        message = f"{fault}: its thin is not in the pool, so its data is lost; nothing is made in its place"
+        return Condition(Reason.METADATA_MISMATCH, message, found.live, beneath=beneath)
     if fault.errno == errno.EBUSY:
         return Condition(Reason.BUSY, f"{fault}; it is tried again", found.live, beneath=beneath)
     return Condition(Reason.KERNEL_ERROR, f"{fault}; {_ADVICE}", found.live, beneath=beneath)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.kernel.protocol import Disks
-from reconciler.kernel.superblock import SIZE, read_superblock
+from reconciler.kernel.superblock import SIZE, needs_check, read_superblock
 from reconciler.model.live import LiveBacking, PathKind, Place
 from reconciler.model.table import Devno
 
@@ -20,8 +20,9 @@ def look_at_backing(disks: Disks, place: Place, *, pool_is_live: bool, fresh: bo
         return found
     found = replace(found, used_by=_used_by(disks, found))
     if is_metadata and size >= SIZE:
-        what, transaction_id = read_superblock(disks.read(place.path, SIZE))
-        found = replace(found, superblock=what, transaction_id=transaction_id)
+        block = disks.read(place.path, SIZE)
+        what, transaction_id = read_superblock(block)
+        found = replace(found, superblock=what, transaction_id=transaction_id, needs_check=needs_check(block))
     if fresh and size:
         found = replace(found, signature=disks.signature(place.path))
     return found

@@ -10,7 +10,7 @@ import errno
 from collections.abc import Callable
 from typing import Any, Final
 
-from reconciler.kernel.basics import activate, read_ids, remove
+from reconciler.kernel.basics import activate, read_ids, remove, require
 from reconciler.kernel.perform_disks import resolve
 from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.superblock import SIZE, read_superblock
@@ -71,11 +71,12 @@ def _create_snapshot(kernel: Kernel, step: CreateSnapshot) -> str:
         raise HostFault("suspend", step.suspend, errno.EAGAIN, "it is gone, or was suspended by somebody else")
     kernel.dm.suspend(step.suspend)
     try:
+        if not require(kernel, "suspend", step.suspend).suspended:
+            raise Unconfirmed("suspend", step.suspend, 0, "it still runs, and a snapshot of it would be torn")
         _message(kernel, step.subject, text)
     finally:
         kernel.dm.resume(step.suspend)
-    after = kernel.dm.info(step.suspend)
-    if after is None or after.suspended:
+    if require(kernel, "resume", step.suspend).suspended:
         raise Unconfirmed("resume", step.suspend, 0, "it is still suspended")
     return ""
 

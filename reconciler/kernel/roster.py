@@ -25,7 +25,9 @@ class Roster:
 
     def refresh(self) -> None:
         """LIST, if a device may have come, gone, been renamed or given a table since the last one."""
-        if not self._dm.has_changed() and self._listed:
+        if self._dm.has_changed():
+            self._listed = False  # it does not say so again, should LIST fail
+        if self._listed:
             return
         listing = {listed.name: listed for listed in self._dm.list_all()}
         self._listed = True

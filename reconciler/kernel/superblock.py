@@ -8,6 +8,9 @@ from typing import Final
 from reconciler.model.live import Superblock
 
 SIZE: Final = 4096
+_FLAGS_AT: Final = 4
+_NEEDS_CHECK: Final = 1 << 0
+"""THIN_METADATA_NEEDS_CHECK_FLAG in dm-thin-metadata.h."""
 _MAGIC_AT: Final = 32
 _TRANSACTION_AT: Final = 48
 _MAGIC: Final = 27022010
@@ -24,3 +27,11 @@ def read_superblock(block: bytes) -> tuple[Superblock, int | None]:
         return Superblock.OTHER, None
     (transaction_id,) = struct.unpack_from("<Q", block, _TRANSACTION_AT)
     return Superblock.POOL, transaction_id
+
+
+def needs_check(block: bytes) -> bool:
+    """Whether a pool's superblock says that its metadata must be checked: the kernel brings it up read-only."""
+    if read_superblock(block)[0] is not Superblock.POOL:
+        return False
+    (flags,) = struct.unpack_from("<I", block, _FLAGS_AT)
+    return bool(flags & _NEEDS_CHECK)

@@ -114,6 +114,8 @@ class LiveBacking:
     superblock: Superblock = Superblock.UNREAD
     transaction_id: int | None = None
     """What a pool's superblock on it says. Read, with the superblock, only while no pool lies on it."""
+    needs_check: bool = False
+    """It says that the metadata must be checked: such a pool comes up read-only."""
     signature: str = ""
     """What libblkid finds on it, in a word. Read only while no pool lies on it."""
     used_by: tuple[str, ...] = ()

@@ -47,8 +47,7 @@ def mend_transaction(view: PoolView) -> Repair | None:
     found = _transaction(view)
     if known is None or not known.created or view.ids is None or found is None or found in expected_transactions(case):
         return None
-    reason = plan_pool(case).reason if case.live.device is None else access_to(case).reason
-    if reason is not Reason.METADATA_MISMATCH:
+    if Reason.METADATA_MISMATCH not in {plan_pool(case).reason, access_to(case).reason}:
         return None
     mended = replace(known, transaction_id=found)
     if plan_pool(replace(case, known=mended)).reason in FINAL:

@@ -176,9 +176,11 @@ def _adopt(case: DeviceCase, record: ThinDevice, plan: Plan) -> Plan:
         return plan.under(Reason.INVALID_CHANGE, message)
     if case.other_intent:  # it may be about this very thin, found to be somebody else's
         return plan.under(Reason.WAITING_FOR_POOL, f"the operation under way on {case.other_intent} has to end first")
-    if live is None and case.ids is None:
+    # Of a pool of somebody else's the ids are not read, as that writes to it: a load tells that the thin is missing.
+    own = case.pool_record is None or not case.pool_record.spec.external
+    if own and live is None and case.ids is None:
         return Plan(plan.condition, needs_ids=True)
-    if live is None and case.ids is not None and adopt.device_id not in case.ids:
+    if own and live is None and case.ids is not None and adopt.device_id not in case.ids:
         message = f"thin id {adopt.device_id}, which {case.key} is to adopt, is not in the pool"
         return plan.under(Reason.METADATA_MISMATCH, message)
     size = live.length if live is not None else Sectors(0)

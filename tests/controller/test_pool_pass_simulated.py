@@ -14,7 +14,7 @@ from reconciler.model.condition import Reason
 from reconciler.model.live import LiveState
 from reconciler.model.table import Target
 from reconciler.model.units import Sectors
-from tests.controller.simulated_house import POOL, House, a_house, device_record, pool_record
+from tests.simulation.house import POOL, House, a_house, device_record, pool_record
 
 EXT4 = {"type": "ext4"}
 

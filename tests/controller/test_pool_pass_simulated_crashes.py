@@ -22,7 +22,7 @@ from reconciler.kernel.simulated.io import is_torn
 from reconciler.kernel.simulated.pool import CommitFault
 from reconciler.model.faults import HostFault
 from reconciler.model.records import Record
-from tests.controller.simulated_house import POOL, House, device_record, pool_record
+from tests.simulation.house import POOL, House, device_record, pool_record
 
 EXT4 = {"type": "ext4"}
 HOME = (

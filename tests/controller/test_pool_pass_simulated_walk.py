@@ -22,7 +22,7 @@ from reconciler.model.faults import HostFault
 from reconciler.model.records import ThinDevice
 from reconciler.model.table import Target
 from reconciler.model.units import Sectors
-from tests.controller.simulated_house import POOL, House, a_house, device_record, pool_record
+from tests.simulation.house import POOL, House, a_house, device_record, pool_record
 
 DAYS: Final = int(os.environ.get("SIMULATED_DAYS", "25"))
 FIRST: Final = int(os.environ.get("SIMULATED_FIRST", "0"))

@@ -125,10 +125,6 @@ class Devices:
         below = self.suspended_below(device)
         if below is not None:
             raise WouldBlock(operation, device.name, f"{below.name} below it is suspended")
-        if device.live is not None and device.live.pool is not None:
-            waiting = [thin.device.name for thin in device.live.pool.pool.thins if thin.device.queued]
-            if waiting:
-                raise WouldBlock(operation, device.name, f"writes wait in {waiting[0]}")
 
     def resume(self, device: Device, *, hidden: bool) -> None:
         """A table that does not fit what it lies on, or is shorter than its pool, leaves the device suspended."""

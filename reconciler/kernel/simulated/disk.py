@@ -39,8 +39,9 @@ class Disk:
 
 
 def _superblock(image: PoolImage) -> bytes:
-    """Where the magic number and the transaction id stand: drivers/md/dm-thin-metadata.c, struct thin_disk_superblock."""
-    return b"\0" * 32 + struct.pack("<QIIQ", _MAGIC, 2, 0, image.transaction_id)
+    """Where the flags, the magic number and the transaction id stand: drivers/md/dm-thin-metadata.c, struct thin_disk_superblock."""
+    flags = struct.pack("<II", 0, int(image.needs_check))
+    return flags.ljust(32, b"\0") + struct.pack("<QIIQ", _MAGIC, 2, 0, image.transaction_id)
 
 
 @dataclass(eq=False)

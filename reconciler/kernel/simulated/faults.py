@@ -72,6 +72,10 @@ def _nothing(_: Call) -> None:
     return None
 
 
+def _do(_: Call, do: Callable[[], Any]) -> Any:
+    return do()
+
+
 @dataclass
 class Calls:
     """One caller of a simulated host. The hooks may raise a HostFault, or `crash()`."""
@@ -80,6 +84,8 @@ class Calls:
     midway: Callable[[Call], None] = _nothing
     """Where a call has several effects that can be seen one by one: between them."""
     after: Callable[[Call], None] = _nothing
+    around: Callable[[Call, Callable[[], Any]], Any] = _do
+    """Carries the call out: it may wait until a WouldBlock has passed, or do nothing and say OK."""
     dead: bool = False
     made: list[Call] = field(default_factory=list)
 
@@ -109,7 +115,7 @@ class Hooked:
             calls.check()
             calls.made.append(this)
             calls.before(this)
-            answer = method(*args, **more)
+            answer = calls.around(this, lambda: method(*args, **more))
             calls.after(this)
             return answer
 

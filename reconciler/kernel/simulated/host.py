@@ -77,6 +77,7 @@ class SimulatedHost:
         """The block device that a path leads to."""
         nodes = {loop.node: devno for devno, loop in self.loops.items()}
         nodes |= {block.node: devno for devno, block in self.blocks.items()}
+        nodes |= {f"/dev/block/{devno}": devno for devno in (*self.loops, *self.blocks)}
         return nodes.get(path) or self.nodes.paths.get(path)
 
     def free_loop(self) -> Devno:

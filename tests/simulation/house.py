@@ -19,7 +19,7 @@ from reconciler.controller.gather import Settings
 from reconciler.controller.pool_pass import PoolReconciler
 from reconciler.controller.queue import WorkQueue
 from reconciler.controller.recorder import Recorder
-from reconciler.kernel.port import InlinePort
+from reconciler.kernel.port import InlinePort, PoolPort
 from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.simulated import Call, Calls, Crashed, SimulatedHost, simulated_kernel
 from reconciler.model.knowledge import KnownDevice
@@ -41,12 +41,14 @@ PATIENCE = 900.0
 @dataclass
 class HandClock:
     time: float = 1000.0
+    offset: float = 0.0
+    """By how much the host's time of day was set otherwise."""
 
     def now(self) -> float:
         return self.time
 
     def wall(self) -> float:
-        return 1_700_000_000 + self.time
+        return 1_700_000_000 + self.time + self.offset
 
 
 def pool_record(name: str = POOL, **spec: Any) -> ThinPool:
@@ -87,13 +89,16 @@ class House:
         self.kernel: Kernel = simulated_kernel(self.host, self.calls)
         self.store = Store.open(self.state_dir, wall_clock=self.clock.wall)
         self._watch_store(self.store)
-        self._metrics = Metrics(CollectorRegistry())
-        self.recorder = Recorder(self.store, self._metrics, self.clock)
+        self.metrics = self._new_metrics()
+        self.recorder = Recorder(self.store, self.metrics, self.clock)
         self._starts += 1
         self.rng = random.Random(f"{self.state_dir.name} {self._starts}")  # no start gives a UUID twice
-        self.queue = WorkQueue(self.clock, self.rng, self._metrics.queue)
+        self.queue = WorkQueue(self.clock, self.rng, self.metrics.queue)
         self.lanes: dict[str, PoolReconciler] = {}
         self.declare(*self._desired.records)
+
+    def _new_metrics(self) -> Metrics:
+        return Metrics(CollectorRegistry())
 
     def _watch_store(self, store: Store) -> None:
         """The store's steps are calls too: a crash may come before and after each."""
@@ -141,11 +146,13 @@ class House:
     def without(self, name: str) -> None:
         self.declare(*(record for record in self._desired.records if record.key != Key(POOL, name)))
 
+    def port_of(self, name: str) -> PoolPort:
+        return InlinePort(self.kernel, Watched(name, None, None, frozenset()), self.state_dir)
+
     def _lane(self, name: str) -> PoolReconciler:
-        port = InlinePort(self.kernel, Watched(name, None, None, frozenset()), self.state_dir)
         return PoolReconciler(
             name,
-            port=port,
+            port=self.port_of(name),
             store=self.store,
             recorder=self.recorder,
             queue=self.queue,

@@ -1,0 +1,189 @@
+"""The end of a story: nobody meddles any more, the operator does what the messages say, and all must become good."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+from unittest import mock
+
+from reconciler.controller.execute import Executor
+from reconciler.daemon.doctor_pools import PoolEyes
+from reconciler.kernel.simulated.pool import CommitFault
+from reconciler.model.condition import Reason
+from reconciler.model.faults import HostFault
+from reconciler.model.names import Key
+from reconciler.model.steps import Forget, Step
+from reconciler.planner.doctor_repairs import repairs_of
+from tests.simulation.events import World
+from tests.simulation.oracle import check_all
+from tests.simulation.quiet import check_grace, check_quiet
+
+Guarded = Callable[[Callable[[], None]], None]
+_SOON: Final = 40.0
+_REPAIRS: Final = 12
+
+
+def bring_calm(world: World, guarded: Guarded, told: list[str]) -> None:
+    village = world.village
+    told.append("calm")
+    guarded(lambda: _stop_meddling(world))
+    guarded(lambda: village.run(_SOON))
+    for _ in range(_REPAIRS):
+        _drop_what_cannot_be(world)
+        if not _repair(world, told):
+            break
+        village.run(_SOON)
+    village.settle()
+    check_all(world)
+    check_quiet(world)
+    check_grace(world)
+    check_all(world)
+
+
+def _stop_meddling(world: World) -> None:
+    village, host = world.village, world.village.host
+    village.ring(everything=True)
+    host.nodes.lost, host.nodes.running = 0, True
+    for pool in host.devices.pools.values():
+        pool.commit_fault = CommitFault.NONE
+    village.run(30)  # whatever holds the writer's device suspended is ended first
+    for name in list(host.io.writers):
+        if name in host.devices.by_name and host.devices.by_name[name].live is not None:
+            _end_writer(world, name)
+        host.io.writers.pop(name, None)
+    village.ring(everything=True)
+    world.squatters.leave_all()
+
+
+def _end_writer(world: World, name: str) -> None:
+    host = world.village.host
+    device = host.devices.by_name[name]
+    try:
+        host.io.end(name)
+    except HostFault:  # its device is dead: the program gives up
+        host.io.writers.pop(name, None)
+        if "writer (pid 77)" in device.openers:
+            device.openers.remove("writer (pid 77)")
+
+
+def _drop_what_cannot_be(world: World) -> None:
+    """A snapshot of what was never made, or is gone by now, waits for it for ever: that is as it should be."""
+    operator, store = world.operator, world.village.store
+    gone = {key for key, spec in operator.devices.items() if spec["state"] == "Absent"}
+    for key in sorted(operator.devices):  # origins come before their snapshots
+        origin = operator.devices[key].get("snapshotOf")
+        known = store.known_devices(key.pool)
+        unmade = origin is not None and key.device not in known
+        origin_key = Key(key.pool, origin or "")
+        if unmade and (origin_key in gone or origin_key not in operator.devices):
+            gone.add(key)
+            del operator.devices[key]
+    operator.apply()
+
+
+# What the messages say
+
+
+def _repair(world: World, told: list[str]) -> bool:
+    """The next thing that only a person can do; false where there is none."""
+    for key, status in sorted(world.village.recorder.statuses().items()):
+        if status.reason is Reason.POOL_UNHEALTHY and not key.device:
+            told.append(f"repair {key}: {status.message}")
+            _repair_pool(world, key.pool)
+            return True
+    for key, status in sorted(world.village.recorder.statuses().items()):
+        if status.reason is Reason.POOL_LOW and not key.device:
+            told.append(f"grow {key}: {status.message}")
+            return bool(world.operator.grow_pool(key.pool)) or _empty(world, key.pool)
+    statuses = sorted(world.village.recorder.statuses().items())
+    wrong = [key for key, status in statuses if status.reason is Reason.INVALID_CHANGE and key.device]
+    corrected = [key for key in wrong if world.operator.correct(key)]
+    told.extend(f"correct {key}" for key in corrected)
+    pools = {key.pool for key, status in statuses if status.reason is Reason.METADATA_MISMATCH}
+    return any([bool(corrected), *(_ask_doctor(world, pool, told) for pool in sorted(pools))])
+
+
+def _empty(world: World, pool: str) -> bool:
+    """It cannot grow: what is in it goes."""
+    operator = world.operator
+    there = [key for key in operator.of(pool) if operator.devices[key]["state"] != "Absent"]
+    for key in there:
+        operator.devices[key]["state"] = "Absent"
+        operator.committed.discard(key)
+    operator.apply()
+    return bool(there)
+
+
+def _repair_pool(world: World, pool: str) -> None:
+    """Stop what uses it, `state: Inactive`, wait until it is gone, thin_check --clear-needs-check-flag, Active."""
+    village, operator, host = world.village, world.operator, world.village.host
+    if village.host.devices.by_name.get(pool) is None:
+        _clear_needs_check(world, pool)
+        return
+    if not host.image(pool).needs_check and host.pool(pool).mode == 1:  # out of data space
+        if not operator.grow_pool(pool):
+            _empty(world, pool)
+        operator.apply()
+        return
+    for thin in host.pool(pool).thins:
+        host.io.fail(thin.device)
+        thin.device.openers.clear()
+    before = {key: operator.devices[key]["state"] for key in operator.of(pool)}
+    for key, state in before.items():
+        operator.devices[key]["state"] = "Inactive" if state == "Active" else state
+    operator.pools[pool]["state"] = "Inactive"
+    operator.apply()
+    village.run(_SOON)
+    end = village.clock.now() + 900
+    while pool in host.devices.by_name and village.clock.now() < end:
+        village.run(5)
+    _clear_needs_check(world, pool)
+    operator.pools[pool].pop("state")
+    for key, state in before.items():
+        operator.devices[key]["state"] = state
+    operator.apply()
+
+
+def _clear_needs_check(world: World, pool: str) -> None:
+    path = world.operator.pools[pool]["metadata"]
+    host = world.village.host
+    devno = host.resolve(path.get("device", ""))
+    disk = host.files[path["file"]] if "file" in path else host.disk_of(devno) if devno is not None else None
+    if disk is not None and disk.image is not None and disk not in host.devices.pools:
+        disk.image.needs_check = False
+
+
+def _ask_doctor(world: World, pool: str, told: list[str]) -> bool:
+    """`doctor --fix`, and whatever it offers is agreed to. It runs while the daemon does not."""
+    village = world.village
+    village.kill()
+    village.start()
+    port = village.port_of(pool)
+    village.guards.pass_began(pool)
+    with mock.patch("reconciler.daemon.doctor_pools.HostTools", lambda: village.host_kernel.tools):
+        offers = repairs_of(PoolEyes(pool, port, village.store, alone=True).look(village.desired))
+    for repair in offers:
+        told.append(f"doctor: {repair.what}")
+        Executor(port, village.store, _Silent()).run(repair.key, repair.steps)
+        for step in repair.steps:
+            if isinstance(step, Forget):
+                world.village.store.drop_statuses([step.key])
+    village.kill()
+    village.start()
+    return bool(offers) or _take_over(world, pool)
+
+
+def _take_over(world: World, pool: str) -> bool:
+    """A stranger made a thin in a pool that had just come to be: only the operator can say that it is theirs."""
+    known, spec = world.village.store.known_pool(pool), world.operator.pools[pool]
+    if (known is not None and known.created) or spec.get("adopt"):
+        return False
+    spec["adopt"] = True
+    world.operator.apply()
+    return True
+
+
+class _Silent:
+    def begun(self, key: Key, step: Step) -> None: ...
+
+    def ended(self, key: Key, step: Step, seconds: float, fault: HostFault | None) -> None: ...

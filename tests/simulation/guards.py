@@ -1,0 +1,240 @@
+"""What no call of the daemon may do, looked at in the moment in which it does it.
+
+Somebody else may change the host between two calls of one step, and the kernel offers nothing against that: what is
+held against a step is what was so when the step began.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from reconciler.controller.desired import Desired
+from reconciler.kernel.simulated import Call
+from reconciler.kernel.simulated.io import is_torn
+from reconciler.model.knowledge import IntentKind, KnownDevice
+from reconciler.model.names import Key
+from reconciler.model.records import DeviceState, PoolState, Prune
+from reconciler.model.steps import Begin, StoreStep
+
+if TYPE_CHECKING:
+    from tests.simulation.village import Village
+    from tests.simulation.worker import Worker
+
+GRACE: Final = 5.0
+_ON_DEVICES: Final = frozenset({"load", "resume", "suspend", "remove", "rename", "clear", "message"})
+
+
+class Violation(AssertionError):
+    """A promise is broken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """How things were when a step, or a look, began."""
+
+    time: float
+    desired: Desired
+    foreign: frozenset[str]
+    frozen: dict[str, float]
+    live: frozenset[str]
+
+
+class Guards:
+    def __init__(self, village: Village) -> None:
+        self._village = village
+        self._began: dict[str, Began] = {}
+        self._desired: dict[str, Desired] = {}
+        self._frozen: dict[str, dict[str, float]] = {}
+        """What others had suspended when the daemon last looked: a plan is made from that."""
+
+    def pass_began(self, pool: str) -> None:
+        """It goes by the records of that moment to its end."""
+        self._desired[pool] = self._village.desired
+        self.began(pool)
+
+    def began(self, pool: str, *, look: bool = False) -> None:
+        """A question to the pool's worker."""
+        village = self._village
+        if look or pool not in self._frozen:
+            self._frozen[pool] = dict(village.book.frozen)
+        self._began[pool] = Began(
+            village.clock.now(),
+            self._desired[pool],
+            frozenset(village.book.foreign),
+            self._frozen[pool],
+            frozenset(device.name for device in village.host.devices.by_name.values() if device.live is not None),
+        )
+
+    def before(self, worker: Worker, call: Call) -> None:
+        began = self._began[worker.pool]
+        name = str(call.args[0])
+        if call.part == "dm" and call.name in _ON_DEVICES and name in began.foreign:
+            raise Violation(f"{call}: {name} is somebody else's")
+        checks = {
+            "resume": self._resume,
+            "remove": self._remove,
+            "message": self._message,
+            "mkfs": self._mkfs,
+            "discard": self._discard,
+            "delete_file": self._delete_file,
+            "zero": self._zero,
+            "make_file": self._make_file,
+            "detach": self._detach,
+        }
+        if call.name in checks:
+            checks[call.name](worker, call, began)
+
+    def after(self, worker: Worker, call: Call, answer: Any) -> None:
+        book, host = self._village.book, self._village.host
+        if call.name == "info" and answer is not None and not answer.suspended:
+            book.seen_live(answer.name)
+        if call.name == "remove" and call.args[0] in host.devices.by_name:
+            device = host.devices.by_name[call.args[0]]
+            if device.deferred and call.args[0] in self._began[worker.pool].live:
+                raise Violation(f"{call}: it is to be removed at its last close")
+        if call.name == "message":
+            self._note_message(*call.args)
+
+    def _note_message(self, pool: str, text: str) -> None:
+        words, book, host = text.split(), self._village.book, self._village.host
+        if words[0] == "delete" and pool in host.devices.by_name and int(words[1]) not in host.image(pool).thins:
+            book.gone((pool, int(words[1])))
+        if words[0] == "create_snap" and pool in host.devices.by_name:
+            new, origin = (pool, int(words[1])), (pool, int(words[2]))
+            book.snapped(new, origin)
+            if origin[1] in host.image(pool).thins and not is_torn(host.thin(*origin).content):
+                book.sound.add(new)
+
+    # Each in its moment
+
+    def _resume(self, worker: Worker, call: Call, began: Began) -> None:
+        """Nobody's freeze is ended within its grace. One that began during the step could not be known."""
+        name = str(call.args[0])
+        device = self._village.host.devices.by_name.get(name)
+        since = began.frozen.get(name)
+        if device is None or not device.suspended or since is None or name not in self._village.book.frozen:
+            return
+        if name.endswith(".private"):
+            return  # nobody else has a right to it
+        del worker
+        if began.time - since < GRACE - 0.01:
+            raise Violation(f"{call}: suspended by somebody else, only {began.time - since:.1f} s before")
+
+    def _remove(self, worker: Worker, call: Call, began: Began) -> None:
+        name = str(call.args[0])
+        known = self._known(worker.pool, name)
+        if known is None or name not in began.live:
+            return
+        record = began.desired.device(known.key)
+        device = self._village.host.devices.by_name.get(name)
+        if record is None or device is None or device.live is None or device.live.thin is None:
+            return
+        wanted = record.spec.state is DeviceState.ACTIVE and device.live.thin.thin_id == known.thin_id
+        if wanted and known.active and not record.spec.paused:
+            raise Violation(f"{call}: it is desired Active, and live")
+
+    def _message(self, worker: Worker, call: Call, began: Began) -> None:
+        words = str(call.args[1]).split()
+        match words:
+            case ["delete", number]:
+                self._delete(worker, int(number))
+            case ["create_snap", number, origin]:
+                self._intended(worker, int(number), call)
+                self._not_torn(worker, int(origin), call, began)
+            case ["create_thin", number]:
+                self._intended(worker, int(number), call)
+
+    def _intended(self, worker: Worker, thin_id: int, call: Call) -> None:
+        intents = self._village.store.intents(worker.pool)
+        if not any(intent.thin_id == thin_id for intent in intents):
+            raise Violation(f"{call}: nothing was written down before")
+
+    def _not_torn(self, worker: Worker, origin: int, call: Call, began: Began) -> None:
+        for device in self._village.host.devices.by_name.values():
+            thin = device.live.thin if device.live is not None else None
+            if thin is None or thin.thin_id != origin or thin.pool.device.name != worker.pool:
+                continue
+            if not device.suspended and not device.internal and device.name in began.live:
+                raise Violation(f"{call}: its origin is live as {device.name}, and was not suspended")
+
+    def _delete(self, worker: Worker, thin_id: int) -> None:
+        pool, book = worker.pool, self._village.book
+        if (pool, thin_id) in book.strangers:
+            raise Violation(f"thin id {thin_id} of {pool} is deleted: a stranger made it")
+        intents = self._village.store.intents(pool)
+        intent = next((each for each in intents if each.thin_id == thin_id), None)
+        if intent is None:
+            raise Violation(f"thin id {thin_id} of {pool} is deleted: nothing was written down before")
+        if intent.kind is not IntentKind.DELETE and thin_id in self._known_ids(pool):
+            raise Violation(f"{intent.key} is undone, though it had come to be")
+
+    def _known_ids(self, pool: str) -> set[int]:
+        return {device.thin_id for device in self._village.store.known_devices(pool).values()}
+
+    def store_step(self, step: StoreStep) -> None:
+        """A deletion only goes forward: that it was asked for is looked at where it begins."""
+        if not isinstance(step, Begin) or step.intent.kind is not IntentKind.DELETE:
+            return
+        desired = self._began[step.key.pool].desired
+        if not self._may_go(step.key, desired):
+            raise Violation(f"{step.key} is deleted, and nobody asked for it")
+
+    def _may_go(self, key: Key, desired: Desired) -> bool:
+        """Its record says so, or it has none and its pool prunes."""
+        record, pool = desired.device(key), desired.pool(key.pool)
+        if record is not None:
+            return record.spec.state is DeviceState.ABSENT
+        return pool is not None and pool.spec.prune is Prune.DELETE
+
+    def _mkfs(self, worker: Worker, call: Call, began: Began) -> None:
+        del began
+        name = str(call.args[0]).rpartition("/")[2]
+        device = self._village.host.devices.by_name.get(name)
+        thin = device.live.thin if device is not None and device.live is not None else None
+        if thin is not None and self._village.book.written.get((worker.pool, thin.thin_id)):
+            raise Violation(f"{call}: something was written there before")
+        if not name.endswith(".private"):
+            raise Violation(f"{call}: where others can open it")
+
+    def _discard(self, worker: Worker, call: Call, began: Began) -> None:
+        del began
+        name = str(call.args[0]).rpartition("/")[2]
+        device = self._village.host.devices.by_name.get(name)
+        thin = device.live.thin if device is not None and device.live is not None else None
+        intents = self._village.store.intents(worker.pool)
+        if thin is None:
+            return
+        if not any(i.thin_id == thin.thin_id and i.kind is IntentKind.DELETE for i in intents):
+            raise Violation(f"{call}: thin id {thin.thin_id} is not to be deleted")
+        self._village.book.gone((worker.pool, thin.thin_id))
+
+    def _delete_file(self, worker: Worker, call: Call, began: Began) -> None:
+        self._pool_goes(worker.pool, call, began)
+
+    def _zero(self, worker: Worker, call: Call, began: Began) -> None:
+        self._pool_goes(worker.pool, call, began)
+
+    def _pool_goes(self, pool: str, call: Call, began: Began) -> None:
+        """Its record says so, or its deletion has begun."""
+        record, known = began.desired.pool(pool), self._village.store.known_pool(pool)
+        being_deleted = known is not None and not known.created
+        if not being_deleted and (record is None or record.spec.state is not PoolState.ABSENT):
+            raise Violation(f"{call}: pool {pool} is not to be deleted")
+        self._village.book.pool_gone(pool)
+
+    def _make_file(self, worker: Worker, call: Call, began: Began) -> None:
+        del began
+        known = self._village.store.known_pool(worker.pool)
+        if known is not None and known.created:
+            raise Violation(f"{call}: an empty file in the place of one that is missing")
+
+    def _detach(self, worker: Worker, call: Call, began: Began) -> None:
+        del began
+        loop = self._village.host.loops.get(call.args[0].devno)
+        if loop is not None and not loop.path.startswith(f"/srv/{worker.pool}."):
+            raise Violation(f"{call}: the loop on {loop.path} is somebody else's")
+
+    def _known(self, pool: str, dm_name: str) -> KnownDevice | None:
+        devices = self._village.store.known_devices(pool).values()
+        return next((device for device in devices if device.dm_name == dm_name), None)

@@ -1,0 +1,316 @@
+"""What administrators, programs and other services do on the host."""
+
+from __future__ import annotations
+
+import random
+from contextlib import suppress
+
+from reconciler.model.faults import HostFault
+from reconciler.model.table import Target, ThinTable
+from reconciler.model.units import Sectors
+from tests.simulation.events import World, happens
+from tests.simulation.operator import NAMES, RUNTIME, TANK
+
+STRANGER: int = 4000
+"""Thin ids from here on are those of people who use the pool with dmsetup."""
+
+
+def _ours(world: World) -> list[str]:
+    """Live devices of the operator's, pools not among them."""
+    squatters = world.squatters.names
+    names = world.village.host.devices.by_name
+    own = tuple(f"{pool}-" for pool in world.operator.own_pools())
+    return sorted(name for name in names if name.startswith(own) and name not in squatters)
+
+
+def _some(world: World, rng: random.Random) -> str | None:
+    names = _ours(world)
+    return rng.choice(names) if names else None
+
+
+# Administrators with dmsetup
+
+
+@happens(3, midway=True)
+def suspend(world: World, rng: random.Random) -> str:
+    name = _some(world, rng)
+    return _suspend(world, name) if name is not None else ""
+
+
+def _suspend(world: World, name: str) -> str:
+    info = world.village.dm.info(name)
+    if info is None or info.suspended:
+        return ""  # nobody could tell whose suspension it is
+    with suppress(HostFault):
+        world.village.dm.suspend(name)
+        world.village.book.suspended(name)
+        return name
+    return ""
+
+
+@happens(2, midway=True)
+def freeze_for_a_moment(world: World, rng: random.Random) -> str:
+    """Somebody's right: it must not be ended for them."""
+    name = _some(world, rng)
+    if name is None or not _suspend(world, name):
+        return ""
+
+    def resume() -> None:
+        with suppress(HostFault):
+            world.village.dm.resume(name)
+
+    world.village.after(rng.choice([0.3, 2, 4.5]), resume)
+    return name
+
+
+@happens(2, midway=True)
+def suspend_pool(world: World, rng: random.Random) -> str:
+    return _suspend(world, rng.choice(world.operator.own_pools()))
+
+
+@happens(3, midway=True)
+def remove(world: World, rng: random.Random) -> str:
+    name = _some(world, rng)
+    if name is None:
+        return ""
+    with suppress(HostFault):
+        world.village.dm.remove(name)
+        return name
+    return ""
+
+
+@happens(1)
+def remove_deferred(world: World, rng: random.Random) -> str:
+    """`dmsetup remove --deferred` of what somebody has open."""
+    name = _some(world, rng)
+    if name is None or name not in world.village.host.devices.by_name:
+        return ""
+    open_(world, rng)
+    with suppress(HostFault):
+        world.village.host.remove_deferred(name)
+    return name
+
+
+@happens(2, midway=True)
+def swap_in_dead_table(world: World, rng: random.Random) -> str:
+    """What `remove --force` leaves."""
+    return _load(world, rng, "error", swap=True)
+
+
+@happens(2, midway=True)
+def leave_table_waiting(world: World, rng: random.Random) -> str:
+    return _load(world, rng, rng.choice(["error", "zero"]), swap=False)
+
+
+def _load(world: World, rng: random.Random, target: str, *, swap: bool) -> str:
+    name, dm = _some(world, rng), world.village.dm
+    if name is None:
+        return ""
+    with suppress(HostFault):
+        length = sum(line.length for line in dm.table(name))
+        dm.load(name, (Target(Sectors(0), Sectors(length), target, ""),))
+        if swap:
+            dm.resume(name)
+        return f"{name} {target}"
+    return ""
+
+
+@happens(1)
+def swap_in_another_thin(world: World, rng: random.Random) -> str:
+    """Of the same pool, where nobody has either open."""
+    name, dm = _some(world, rng), world.village.dm
+    devices = world.village.host.devices
+    device = devices.by_name.get(name or "")
+    thin = device.live.thin if device is not None and device.live is not None else None
+    if name is None or device is None or thin is None or devices.open_count(device):
+        return ""
+    others = sorted(number for number in thin.pool.image.thins if number != thin.thin_id and number >= STRANGER)
+    if not others:
+        return ""
+    with suppress(HostFault):
+        dm.load(name, (ThinTable(thin.line.length, thin.pool.device.devno, others[0]).target(),))
+        dm.resume(name)
+        return f"{name} shows {others[0]}"
+    return ""
+
+
+@happens(2)
+def make_thin(world: World, rng: random.Random) -> str:
+    """A stranger's thin in a pool of the operator's, with something in it."""
+    pool, village = rng.choice(world.operator.own_pools()), world.village
+    number = STRANGER + rng.randrange(5) if rng.random() < 0.6 else rng.randrange(8)
+    with suppress(HostFault):
+        if pool not in village.host.devices.by_name or number in village.host.image(pool).thins:
+            return ""
+        reserved = any(intent.thin_id == number for intent in village.store.intents(pool))
+        known = any(device.thin_id == number for device in village.store.known_devices(pool).values())
+        if reserved or known:
+            return ""  # it would take an id that is being made: nobody could tell whose it is
+        village.dm.message(pool, f"create_thin {number}")
+        if number in village.host.image(pool).thins:
+            village.book.strangers[(pool, number)] = {}
+            return f"{number} in {pool}"
+    return ""
+
+
+@happens(1)
+def bump_transaction(world: World, rng: random.Random) -> str:
+    pool, village = rng.choice(world.operator.own_pools()), world.village
+    with suppress(HostFault):
+        found = village.host.image(pool).transaction_id
+        village.dm.message(pool, f"set_transaction_id {found} {found + 3}")
+        return f"{pool} {found + 3}"
+    return ""
+
+
+@happens(1)
+def hold_metadata_snapshot(world: World, rng: random.Random) -> str:
+    pool = rng.choice(world.operator.own_pools())
+    with suppress(HostFault):
+        world.village.dm.message(pool, "reserve_metadata_snap")
+        world.village.book.held.add(pool)
+        return pool
+    return ""
+
+
+# Programs
+
+
+@happens(8)
+def write(world: World, rng: random.Random) -> str:
+    name, village = _some(world, rng), world.village
+    device = village.host.devices.by_name.get(name or "")
+    thin = device.live.thin if device is not None and device.live is not None else None
+    if name is None or device is None or thin is None or device.suspended or device.internal or device.read_only:
+        return ""
+    if name.endswith(".private"):
+        return ""
+    number, token = rng.randrange(6, 12), f"{rng.random()}"
+    with suppress(HostFault):
+        if village.host.io.write(name, number, token):
+            village.host.io.flush(name)
+            if thin.pool.metadata.image is not None and thin.pool.metadata.image.thins.get(thin.thin_id) is not None:
+                village.book.wrote((thin.pool.device.name, thin.thin_id), number, token)
+            return f"{name} block {number}"
+    return ""
+
+
+@happens(2)
+def begin_work(world: World, rng: random.Random) -> str:
+    """A program writes to a device that is no snapshot, until somebody ends it."""
+    village, io = world.village, world.village.host.io
+    names = [
+        device.dm_name
+        for pool in world.operator.own_pools()
+        for device in village.store.known_devices(pool).values()
+        if not device.origin and device.dm_name in village.host.devices.by_name and not device.read_only
+    ]
+    name = rng.choice(sorted(names)) if names else ""
+    if not name or io.writers:
+        return ""
+    with suppress(HostFault):
+        io.begin(name)
+        return name
+    return ""
+
+
+@happens(1)
+def fill(world: World, rng: random.Random) -> str:
+    """Writes until the pool is full, and beyond."""
+    name, village = _some(world, rng), world.village
+    if name is None or not name.startswith(TANK) or name.endswith(".private"):
+        return ""
+    number = 1000
+    with suppress(HostFault):
+        while number < 1400 and village.host.io.write(name, number, "full"):
+            number += 1
+    return f"{name}: {number - 1000} blocks"
+
+
+@happens(2, midway=True)
+def open_(world: World, rng: random.Random) -> str:
+    """udev, blkid or a person looks into it for a while."""
+    name, village = _some(world, rng), world.village
+    device = village.host.devices.by_name.get(name or "")
+    if device is None or device.live is None:
+        return ""
+    who = f"cat (pid {rng.randrange(1000, 9999)})"
+    device.openers.append(who)
+
+    def close() -> None:
+        if village.host.devices.by_name.get(device.name) is device:
+            device.openers.remove(who)
+            village.host.devices.closed({device.devno})
+
+    village.after(rng.choice([0.05, 1, 20]), close)
+    return device.name
+
+
+@happens(2)
+def mount(world: World, rng: random.Random) -> str:
+    name, host = _some(world, rng), world.village.host
+    if name is None or name.endswith(".private"):
+        return ""
+    device = host.devices.by_name[name]
+    host.mount(name, "/mnt")
+
+    def unmount() -> None:
+        if host.devices.by_name.get(device.name) is device and "/mnt" in host.mounts.get(device.devno, []):
+            host.unmount(device.name, "/mnt")
+
+    world.village.after(rng.choice([1, 20]), unmount)
+    return name
+
+
+# Other services
+
+
+@happens(2)
+def runtime_makes(world: World, rng: random.Random) -> str:
+    del rng
+    return world.runtime.make() if world.runtime is not None and _runtime_is_up(world) else ""
+
+
+@happens(2, midway=True)
+def runtime_snapshots(world: World, rng: random.Random) -> str:
+    return world.runtime.snapshot(rng) if world.runtime is not None and _runtime_is_up(world) else ""
+
+
+def _runtime_is_up(world: World) -> bool:
+    return RUNTIME in world.village.host.devices.by_name
+
+
+@happens(1)
+def squat(world: World, rng: random.Random) -> str:
+    """A device of somebody else's under a name that a record wants."""
+    name = f"{rng.choice(world.operator.own_pools())}-{rng.choice(NAMES)}"
+    if not world.squatters.take(name, rng.choice(["LVM-squatter", "CRYPT-squatter", "mpath-squatter"])):
+        return ""
+    world.village.after(rng.choice([1, 30]), lambda: world.squatters.leave(name))
+    return name
+
+
+@happens(2, midway=True)
+def lose_nodes(world: World, rng: random.Random) -> str:
+    paths = world.village.host.nodes.paths
+    for path in rng.sample(sorted(paths), k=rng.randint(0, len(paths))):
+        del paths[path]
+    return "some of /dev"
+
+
+@happens(1, midway=True)
+def lose_events(world: World, rng: random.Random) -> str:
+    world.village.host.nodes.lost = rng.randrange(4)
+    return f"{world.village.host.nodes.lost}"
+
+
+@happens(1)
+def stop_udev(world: World, rng: random.Random) -> str:
+    nodes = world.village.host.nodes
+    nodes.running = False
+
+    def start() -> None:
+        nodes.running = True
+
+    world.village.after(rng.choice([2, 15]), start)
+    return "udevd"

@@ -1,0 +1,48 @@
+"""What a converged host shows: nothing is done to it, nothing is planned, and each new fault is healed in its time."""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+from reconciler.controller.preview import preview_pool
+from reconciler.kernel.port import InlinePort
+from reconciler.model.live import Watched
+from tests.simulation.events import World
+from tests.simulation.guards import GRACE
+
+_WHILE: Final = 25.0
+_LATE: Final = GRACE + 2.5
+"""Seconds: the grace, and two looks."""
+
+
+def check_quiet(world: World) -> None:
+    village = world.village
+    begun = village.effects
+    village.run(_WHILE)
+    assert village.effects == begun, f"it is as desired, and something was done: {village.last_effect}"
+    for pool in world.operator.pools:
+        port = InlinePort(village.host_kernel, Watched(pool, None, None, frozenset()), village.state_dir)
+        previews = preview_pool(
+            pool, port=port, store=village.store, desired=village.desired, clock=village.clock, rng=random.Random(1)
+        )
+        for preview in previews:
+            assert not preview.plan.steps, f"it is as desired, and something is planned: {preview}"
+
+
+def check_grace(world: World) -> None:
+    """A suspension is left alone within its grace (the guards see to that), and ended soon after."""
+    village = world.village
+    own = [device for pool in world.operator.own_pools() for device in village.store.known_devices(pool).values()]
+    names = [device.dm_name for device in own if device.dm_name in village.host.devices.by_name]
+    if world.village.dice.random() < 0.3:
+        names = world.operator.own_pools()
+    for name in names:
+        village.dm.suspend(name)
+        village.book.suspended(name)
+    village.run(_LATE)
+    late = [name for name in names if village.host.devices.by_name[name].suspended]
+    assert not late, f"{late} are still suspended, {_LATE - GRACE:.1f} s after their grace"
+    village.settle()
+
+

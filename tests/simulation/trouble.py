@@ -1,0 +1,242 @@
+"""What fails: calls of the daemon, its workers, itself, and the host under it."""
+
+from __future__ import annotations
+
+import errno
+import random
+from typing import Final
+
+from reconciler.kernel.simulated import Call, Crashed
+from reconciler.kernel.simulated.pool import CommitFault
+from reconciler.model.faults import HostFault
+from tests.simulation.events import World, happens
+from tests.simulation.village import AFTER, BEFORE, MIDWAY
+from tests.simulation.worker import Lie, Waits
+
+ERRNOS: Final = (
+    errno.EIO,
+    errno.EBUSY,
+    errno.EINVAL,
+    errno.ENOSPC,
+    errno.ENOMEM,
+    errno.EPERM,
+    errno.EAGAIN,
+    errno.ENXIO,
+    errno.ENODEV,
+    errno.ENOENT,
+    errno.EROFS,
+    errno.EOPNOTSUPP,
+    errno.EINTR,
+    errno.ENODATA,
+    errno.EEXIST,
+)
+_TELLING: Final = frozenset({errno.ENODATA, errno.EEXIST})
+"""What a message says with these is the kernel's word about what is in the metadata: it does not lie about that."""
+LIES: Final = frozenset(
+    ["create", "load", "resume", "suspend", "remove", "clear", "mknodes", "look_again", "detach", "resize_loop"]
+)
+"""Calls that were seen to say OK to what did not happen, or could: after them the daemon must look."""
+SOON: Final = 14
+
+
+def _fault(call: Call, number: int) -> HostFault:
+    return HostFault(call.name, str(call.args[0]) if call.args else "", number, "for this once")
+
+
+@happens(10)
+def fail(world: World, rng: random.Random) -> str:
+    """One call, before it did anything or after all."""
+    village, number, when = world.village, rng.choice(ERRNOS), rng.choice([BEFORE, AFTER])
+
+    def act(call: Call) -> None:
+        if call.part == "store" or (call.name == "message" and number in _TELLING):
+            return
+        village.count(f"failed calls ({when})")
+        raise _fault(call, number)
+
+    calls, changing = rng.randrange(1, SOON), rng.random() < 0.8
+    village.at_call(calls, when, act, changing=changing)
+    return f"{errno.errorcode[number]} {when} call {calls}{'' if changing else ' of any kind'}"
+
+
+@happens(2)
+def fail_for_long(world: World, rng: random.Random) -> str:
+    """All calls of one kind, for a while."""
+    village, number = world.village, rng.choice(ERRNOS)
+    name = rng.choice(["create", "load", "resume", "remove", "message", "attach", "mkfs", "look_again", "list_all"])
+    end = village.clock.now() + rng.choice([0.5, 5, 30])
+
+    def act(call: Call) -> None:
+        if village.clock.now() < end:
+            village.at_call(1, BEFORE, act, changing=False)
+        if call.name == name and village.clock.now() < end and not (name == "message" and number in _TELLING):
+            village.count("failed calls (before)")
+            raise _fault(call, number)
+
+    village.at_call(1, BEFORE, act, changing=False)
+    return f"{name} {errno.errorcode[number]} until {end:.1f}"
+
+
+@happens(4)
+def lie(world: World, rng: random.Random) -> str:
+    village, calls = world.village, rng.randrange(1, SOON)
+
+    def act(call: Call) -> Lie | None:
+        there = call.name == "create" and call.args[0] in village.host.devices.by_name
+        if call.name not in LIES or there:
+            village.at_call(1, BEFORE, act)
+            return None
+        village.count("false successes")
+        return Lie()
+
+    village.at_call(calls, BEFORE, act)
+    return f"call {calls}"
+
+
+@happens(5)
+def hang(world: World, rng: random.Random) -> str:
+    """A call takes long; others go on meanwhile."""
+    village, calls, seconds = world.village, rng.randrange(1, SOON), rng.choice([0.02, 0.5, 3.0, 8.0, 60.0])
+
+    def act(call: Call) -> Waits | None:
+        if call.part == "store":
+            return None
+        village.count("hanging calls")
+        return Waits(village.clock.now() + seconds)
+
+    village.at_call(calls, BEFORE, act, changing=rng.random() < 0.7)
+    return f"call {calls} for {seconds} s"
+
+
+@happens(3)
+def commit_fails(world: World, rng: random.Random) -> str:
+    """A message is answered with OK, and its commit is lost: the pool goes read-only, or fails."""
+    village, how = world.village, rng.choice([CommitFault.READ_ONLY, CommitFault.FAIL])
+    pool, calls = rng.choice(world.operator.own_pools()), rng.randrange(1, 5)
+    if rng.random() < 0.6:
+        return ""  # an unhealthy pool ends most of a story
+
+    def act(call: Call) -> None:
+        if call.name != "message" or pool not in village.host.devices.by_name:
+            village.at_call(1, BEFORE, act)
+            return
+        village.count("failed commits")
+        village.host.fail_commits(pool, how)
+
+    village.at_call(calls, BEFORE, act)
+    return f"{pool} {how.name}"
+
+
+@happens(8)
+def kill(world: World, rng: random.Random) -> str:
+    """The daemon and its workers, at a call."""
+    village = world.village
+    calls, when = rng.randrange(1, SOON), rng.choice([BEFORE, BEFORE, AFTER, AFTER, MIDWAY])
+
+    def act(call: Call) -> None:
+        del call
+        village.count("kills")
+        village.is_dead = True
+        raise Crashed
+
+    village.at_call(calls, when, act)
+    return f"{when} call {calls}"
+
+
+@happens(2)
+def kill_daemon_alone(world: World, rng: random.Random) -> str:
+    """Its workers end the step at hand."""
+    village, calls = world.village, rng.randrange(1, SOON)
+
+    def act(call: Call) -> None:
+        village.count("kills of the daemon alone")
+        village.is_doomed = True
+        if call.part == "store":
+            raise Crashed
+
+    village.at_call(calls, BEFORE, act)
+    return f"before call {calls}"
+
+
+@happens(2)
+def kill_worker(world: World, rng: random.Random) -> str:
+    """As when memory runs out."""
+    village = world.village
+    calls, when = rng.randrange(1, SOON), rng.choice([BEFORE, AFTER])
+
+    def act(call: Call) -> None:
+        if call.part != "store":
+            village.count("kills of a worker")
+            raise Crashed
+
+    village.at_call(calls, when, act)
+    return f"{when} call {calls}"
+
+
+@happens(4)
+def cut_power(world: World, rng: random.Random) -> str:
+    village = world.village
+    calls, when = rng.randrange(1, SOON), rng.choice([BEFORE, BEFORE, AFTER, AFTER, MIDWAY])
+
+    def act(call: Call) -> None:
+        del call
+        village.power_lost = village.is_dead = True
+        raise Crashed
+
+    village.at_call(calls, when, act)
+    return f"{when} call {calls}"
+
+
+@happens(1)
+def reboot(world: World, rng: random.Random) -> str:
+    del rng
+    world.village.count("reboots")
+    world.village.power_lost = True
+    raise Crashed
+
+
+@happens(1)
+def restart(world: World, rng: random.Random) -> str:
+    """In order: what is at work is done first."""
+    del world, rng
+    raise Crashed
+
+
+@happens(1)
+def fill_disk(world: World, rng: random.Random) -> str:
+    """No room for files, for a while."""
+    host = world.village.host
+    free, host.free_space = host.free_space, 0
+
+    def free_again() -> None:
+        host.free_space += free
+
+    world.village.after(rng.choice([1, 20]), free_again)
+    return "/srv"
+
+
+@happens(1)
+def hide_files(world: World, rng: random.Random) -> str:
+    """What the files lie on is not mounted, for a while; and the host has just booted."""
+    host, known = world.village.host, world.village.store.known_pools()
+    if not all(pool in known and known[pool].created for pool in world.operator.own_pools()):
+        return ""  # what is being made has no files yet that anybody could miss
+    hidden = dict(host.files)
+    host.files.clear()
+
+    def mount() -> None:
+        for path in host.files.keys() & hidden.keys():
+            assert host.files[path].image is None, f"a pool was made anew in {path}, while the old one was away"
+        host.files.update(hidden)
+
+    world.village.after(rng.choice([2, 30]), mount)
+    world.village.power_lost = True
+    raise Crashed
+
+
+@happens(1)
+def set_clock(world: World, rng: random.Random) -> str:
+    """The host's time of day jumps."""
+    jump = rng.choice([-86400.0, -30.0, 30.0, 86400.0])
+    world.village.clock.offset += jump
+    return f"{jump:+.0f} s"

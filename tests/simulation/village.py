@@ -1,0 +1,269 @@
+"""A simulated host with a daemon on it, and everybody else who lives there.
+
+The daemon is the real one from its queue downwards: lanes, planner, executor and store; its workers are simulated
+processes. Time passes only where somebody waits.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry
+
+from reconciler.controller.desired import Desired
+from reconciler.controller.outcome import ERROR_MOST
+from reconciler.kernel.pool_lock import PoolLocked
+from reconciler.kernel.port import PoolPort
+from reconciler.kernel.protocol import Kernel
+from reconciler.kernel.simulated import Call, Crashed, simulated_kernel
+from reconciler.kernel.simulated.faults import changes
+from reconciler.model.live import Watched
+from reconciler.telemetry.metrics import Metrics
+from tests.simulation.book import Book
+from tests.simulation.guards import Guards
+from tests.simulation.house import RESYNC, House
+from tests.simulation.port import SimulatedPort
+from tests.simulation.worker import Lie, Waits, Worker
+
+Act = Callable[[Call], Waits | Lie | None]
+BEFORE: Final = "before"
+MIDWAY: Final = "midway"
+AFTER: Final = "after"
+PATIENCE: Final = 6 * ERROR_MOST
+"""Seconds of the simulated clock: several tries, each after the longest wait between two."""
+
+
+class Trigger:
+    """Something that happens at a call to come."""
+
+    def __init__(self, calls: int, when: str, act: Act, *, changing: bool) -> None:
+        self.left = calls
+        self.when = when
+        self.act = act
+        self.changing = changing
+
+
+class Village(House):
+    """House, whose workers hang and die, on a host where others meddle."""
+
+    def __init__(self, state_dir: Path, seed: object) -> None:
+        self.dice = random.Random(f"village {seed}")
+        self.is_dead = False
+        self.is_doomed = False
+        """The daemon is killed while its workers end the step at hand."""
+        self.power_lost = False
+        """With the daemon, the host."""
+        self.effects = 0
+        """How many calls have changed something."""
+        self.last_effect: Call | None = None
+        self.workers: list[Worker] = []
+        self.triggers: list[Trigger] = []
+        self.counts: dict[str, int] = {}
+        """What was done, by what it was: for the sum at the end."""
+        self._alarms: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = itertools.count()
+        self._busy: list[str] = []
+        self.on_boot: Callable[[], None] = lambda: None
+        """Whoever else starts with the host."""
+        """Pools whose lanes wait for a worker at this moment."""
+        super().__init__(state_dir)
+        self.book = Book(self.clock.now)
+        self.guards = Guards(self)
+
+    # The daemon
+
+    def start(self, calls: Any = None) -> None:
+        self.is_dead = self.is_doomed = self.power_lost = False
+        self._busy.clear()
+        super().start(calls)
+        self.calls.before = lambda call: self._at_store(BEFORE, call)
+        self.calls.after = lambda call: self._at_store(AFTER, call)
+
+    def _new_metrics(self) -> Metrics:
+        return _metrics()
+
+    @property
+    def desired(self) -> Desired:
+        return self._desired
+
+    @property
+    def dm(self) -> Any:
+        """Of whoever is no part of the daemon."""
+        return simulated_kernel(self.host).dm
+
+    @property
+    def host_kernel(self) -> Kernel:
+        return simulated_kernel(self.host)
+
+    def kill(self) -> None:
+        """With its workers, as a service manager kills."""
+        self.is_dead = True
+        for worker in self.workers:
+            worker.end()
+        self.workers.clear()
+        super().kill()
+
+    def abandon(self) -> None:
+        """The daemon alone is killed: workers at work go on, and hold their pools until they are done."""
+        for worker in [each for each in self.workers if not each.is_stopped]:
+            worker.end()
+            self.workers.remove(worker)
+        super().kill()
+
+    def come_back(self) -> None:
+        """After a crash. What was to happen at a call of the dead one happens no more."""
+        self.count("restarts")
+        self.triggers.clear()
+        if self.power_lost:
+            self.count("power cuts")
+            self.kill()
+            self.host.power_cut()
+            self.book.power_cut()
+            self.on_boot()
+        elif self.is_doomed:
+            self.abandon()
+        else:
+            self.kill()
+        self.start()
+
+    def end(self) -> None:
+        with suppress(Crashed):
+            self.kill()
+
+    # Workers
+
+    def port_of(self, name: str) -> PoolPort:
+        return SimulatedPort(self, Watched(name, None, None, frozenset()))
+
+    def hire(self, watched: Watched) -> Worker:
+        self.workers = [worker for worker in self.workers if not worker.is_dead]
+        for worker in self.workers:
+            if worker.pool == watched.pool and worker.is_stopped:
+                raise PoolLocked(watched.pool, f"1 {self.state_dir}")
+        worker = Worker(self.host, self, watched, self.state_dir, self.clock.now)
+        self.workers.append(worker)
+        return worker
+
+    def pass_time(self, seconds: float, until: Callable[[], bool], pool: str) -> None:
+        self._busy.append(pool)
+        try:
+            end = self.clock.now() + seconds
+            while self.clock.now() < end and not until():
+                self._tick(end)
+        finally:
+            self._busy.remove(pool)
+
+    def _nudge(self) -> None:
+        """Whoever waits in a call, or is left from an earlier daemon, tries again."""
+        for worker in list(self.workers):
+            if worker.is_stopped:
+                worker.go_on()
+                if self.is_dead:
+                    raise Crashed
+
+    # Time
+
+    def after(self, seconds: float, what: Callable[[], None]) -> None:
+        heapq.heappush(self._alarms, (self.clock.now() + seconds, next(self._numbers), what))
+
+    def ring(self, *, everything: bool = False) -> None:
+        """What was to happen by now; or all that was ever to happen."""
+        while self._alarms and (everything or self._alarms[0][0] <= self.clock.now()):
+            _, _, what = heapq.heappop(self._alarms)
+            what()
+
+    def run(self, seconds: float) -> None:
+        end = self.clock.now() + seconds
+        self.work()
+        while self.clock.now() < end:
+            self._tick(end)
+
+    def _tick(self, end: float) -> None:
+        due = [self.queue.next_due(name) for name in self.lanes if name not in self._busy]
+        nexts = [time for time in due if time is not None] + [self._resynced + RESYNC, end]
+        nexts += [alarm[0] for alarm in self._alarms[:1]]
+        self.clock.time = max(self.clock.time + 0.001, min(nexts))
+        self.ring()
+        if self.clock.now() >= self._resynced + RESYNC:
+            self.resync()
+        self._nudge()
+        self.work()
+
+    def work(self) -> None:
+        """All that is due now, but for pools whose lanes wait for their workers."""
+        for name, lane in list(self.lanes.items()):
+            while name not in self._busy and (keys := self.queue.take(name, timeout=0.0)):
+                self.guards.pass_began(name)
+                lane.reconcile(keys, self._desired)
+
+    def settle(self) -> None:
+        end = self.clock.now() + PATIENCE
+        while self.clock.now() < end:
+            self.run(RESYNC)
+            if self.is_settled():
+                return
+        told = "\n".join(f"{key}: {s.reason} {s.message}" for key, s in self.recorder.statuses().items())
+        raise AssertionError(f"not settled within {PATIENCE:.0f} s of calm:\n{told}")
+
+    # Around each call
+
+    def before(self, worker: Worker, call: Call) -> Waits | Lie | None:
+        self.host.io.step()
+        told = self._at(BEFORE, call)
+        if worker.is_dead or self.is_dead:
+            raise Crashed
+        if not isinstance(told, Lie) and changes(call):
+            self.guards.before(worker, call)
+        if changes(call) and not _only_reads(call):
+            self.effects, self.last_effect = self.effects + 1, call
+        return told
+
+    def midway(self, worker: Worker, call: Call) -> None:
+        del worker
+        self._at(MIDWAY, call)
+
+    def after_call(self, worker: Worker, call: Call, answer: Any) -> None:
+        self.guards.after(worker, call, answer)
+        self._at(AFTER, call)
+
+    def _at_store(self, when: str, call: Call) -> None:
+        self._at(when, call)
+        if self.is_dead:
+            raise Crashed
+        if when is BEFORE:
+            self.guards.store_step(call.args[0])
+
+    def _at(self, when: str, call: Call) -> Waits | Lie | None:
+        told: Waits | Lie | None = None
+        changing = call.part == "store" or changes(call)
+        for trigger in list(self.triggers):
+            if when is BEFORE and (changing or not trigger.changing):
+                trigger.left -= 1
+            if trigger.left <= 0 and trigger.when == when and (changing or not trigger.changing):
+                self.triggers.remove(trigger)
+                told = trigger.act(call) or told
+        return told
+
+    def at_call(self, calls: int, when: str, act: Act, *, changing: bool = True) -> None:
+        self.triggers.append(Trigger(calls, when, act, changing=changing))
+
+    def count(self, what: str) -> None:
+        self.counts[what] = self.counts.get(what, 0) + 1
+
+
+def _only_reads(call: Call) -> bool:
+    """Thin ids are read through a metadata snapshot, which is a message to take and one to give back."""
+    return call.name == "message" and str(call.args[1]).endswith("_metadata_snap")
+
+
+@cache
+def _metrics() -> Metrics:
+    """One for all daemons: nobody asks here what it counts."""
+    return Metrics(CollectorRegistry())
