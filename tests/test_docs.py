@@ -20,7 +20,7 @@ from tools.packages import PACKAGES
 TREE = Path(__file__).parents[1]
 PAGES = sorted([TREE / "README.md", TREE / "CHANGELOG.md", *(TREE / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
-ORDINARY = {"chmod", "cp", "dmsetup", "eval", "mkdir", "pipx"}
+ORDINARY = {"chmod", "cp", "dmsetup", "eval", "mkdir", "pipx", "systemctl"}
 """Programs that examples use and that are nobody's to test."""
 POOL = """\
 apiVersion: dm-reconciler/v1

@@ -5,21 +5,25 @@ from __future__ import annotations
 import logging
 import threading
 from pathlib import Path
+from typing import Final
 
 import click
+from click.core import ParameterSource
 
 from reconciler.cli.errors import ExitCode, Failure
 from reconciler.cli.output import note, say
 from reconciler.cli.params import Duration, manifests_option, node_option, pace_options, state_dir_option
 from reconciler.controller.gather import Settings
 from reconciler.daemon.intake import ManifestsInvalid
-from reconciler.daemon.once import Once, Result, UnknownName, apply_once
+from reconciler.daemon.once import Once, Result, UnknownName, apply_once, apply_simulated
 from reconciler.kernel.commands import commands_of
 from reconciler.model.condition import Condition, Reason
 from reconciler.model.faults import HostFault
 from reconciler.model.names import Key
 from reconciler.model.steps import Step
 from reconciler.planner.prune import PruneRules
+
+_MORE: Final = ": `dm-reconciler describe device NAME` tells more"
 
 
 @click.command(
@@ -28,6 +32,7 @@ Examples:
   dm-reconciler apply --manifests /etc/dm-reconciler
   dm-reconciler apply --manifests manifests/ tank
   dm-reconciler apply --manifests manifests/ tank/base tank/app --timeout 5m
+  dm-reconciler apply --manifests manifests/ --kernel simulated
 
 \b
 Ends at once when only a person can go on (Conflict, InvalidChange, MetadataMismatch).
@@ -37,11 +42,25 @@ Ends at once when only a person can go on (Conflict, InvalidChange, MetadataMism
 @click.option("--timeout", type=Duration(), default="60s", show_default=True, help="How long to try.")
 @pace_options
 @click.option("--allow-mass-prune", is_flag=True, help="Prune even though most records of a pool vanished at once.")
+@click.option(
+    "--kernel",
+    type=click.Choice(["host", "simulated"]),
+    default="host",
+    show_default=True,
+    help="simulated: try it on an empty host in memory; needs no root, keeps nothing.",
+)
 @node_option
 @state_dir_option
 @click.argument("names", nargs=-1, metavar="[POOL[/NAME]]...")
-def command(
-    *, manifests: Path, timeout: float, node: str, state_dir: Path, names: tuple[str, ...], **rest: float
+def command(  # one for each option
+    *,
+    manifests: Path,
+    timeout: float,
+    kernel: str,
+    node: str,
+    state_dir: Path,
+    names: tuple[str, ...],
+    **rest: float,
 ) -> None:
     """Converge once, show each step, and exit.
 
@@ -51,13 +70,26 @@ def command(
     settings = Settings(grace=rest["suspend_grace"], prune=prune)
     logging.getLogger("reconciler").addHandler(logging.NullHandler())  # what it would log is shown as it happens
     once = Once(manifests, state_dir, node, names, timeout, settings)
+    if kernel == "simulated":
+        _refuse_state_dir()
     try:
-        result = apply_once(once, Shown())
+        result = apply_simulated(once, Shown(), _begin) if kernel == "simulated" else apply_once(once, Shown())
     except ManifestsInvalid as invalid:
         raise Failure(str(invalid), ExitCode.INVALID) from None
     except UnknownName as unknown:
         raise Failure(str(unknown)) from None
-    click.get_current_context().exit(_sum_up(result))
+    click.get_current_context().exit(_sum_up(result, "" if kernel == "simulated" else _MORE))
+
+
+def _refuse_state_dir() -> None:
+    """In the environment it is meant for all commands."""
+    if click.get_current_context().get_parameter_source("state_dir") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--state-dir is for the host: with --kernel simulated nothing is read from it or kept")
+
+
+def _begin(disks: list[str]) -> None:
+    there = f", with {', '.join(disks)}" if disks else ""
+    say(f"simulated: nothing real is touched, and nothing is kept; this is an empty host in memory{there}")
 
 
 class Shown:
@@ -89,8 +121,11 @@ class Shown:
             say(line)
 
 
-def _sum_up(result: Result) -> int:
+def _sum_up(result: Result, more: str) -> int:
     wrong = [status for _, status in sorted(result.statuses.items()) if not status.good]
+    if not wrong and result.timed_out:
+        note(f"the time was over before every pool had been looked at: give it more with --timeout{more}")
+        return ExitCode.NOT_AS_DESIRED
     if not wrong:
         say(f"converged: {len(result.statuses)} records are as desired")
         return ExitCode.FINE
@@ -98,5 +133,5 @@ def _sum_up(result: Result) -> int:
         note(f"{status.key}: {status.reason}: {status.message}")
     many = "1 record is" if len(wrong) == 1 else f"{len(wrong)} records are"
     why = "the time is over" if result.timed_out else "only you can go on"
-    note(f"{many} not as desired, and {why}: `dm-reconciler describe device NAME` tells more")
+    note(f"{many} not as desired, and {why}{more}")
     return ExitCode.NOT_AS_DESIRED

@@ -116,7 +116,7 @@ def _print_check(check: Check) -> None:
 def _fix(asked: Asked, *, yes: bool) -> None:
     require_answer(yes=yes)
     try:
-        with surgery(asked) as at_work:
+        with surgery(asked, lambda repair: _agreed(repair, yes=yes)) as at_work:
             done = sum(_mend(at_work, pool, yes=yes) for pool in at_work.pools)
     except LockHeld as held:
         stop = f"`systemctl stop dm-reconciler`, or `kill {held.pid}`" if held.pid else "`systemctl stop dm-reconciler`"
@@ -134,8 +134,7 @@ def _mend(at_work: Surgery, pool: str, *, yes: bool) -> int:
         if not offers:
             return done
         repair = offers[0]
-        _show(repair)
-        if not yes and not click.confirm(f"{repair.what[0].upper()}{repair.what[1:]}?", err=True):
+        if not _agreed(repair, yes=yes):
             answered.add(repair.what)
             say("  left as it is")
             continue
@@ -144,6 +143,11 @@ def _mend(at_work: Surgery, pool: str, *, yes: bool) -> int:
             continue
         answered.add(repair.what)
         done += _carry_out(at_work, pool, repair)
+
+
+def _agreed(repair: Repair, *, yes: bool) -> bool:
+    _show(repair)
+    return yes or click.confirm(f"{repair.what[0].upper()}{repair.what[1:]}?", err=True)
 
 
 def _show(repair: Repair) -> None:

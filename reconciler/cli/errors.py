@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -36,11 +37,21 @@ class Told(NamedTuple):
 
 def tell(error: Exception) -> Told | None:
     """What to say of an error. None: nobody expected this one, its trace is what helps."""
+    told = _told(error)
+    return None if told is None else told._replace(line=_harmless(told.line))
+
+
+def _told(error: Exception) -> Told | None:
     if isinstance(error, click.UsageError):
         return _usage(error)
     if isinstance(error, click.ClickException):
         return Told("", error.format_message(), error.exit_code)
     return _of_the_layers(error)
+
+
+def _harmless(text: str) -> str:
+    """Words of somebody's may hold what a terminal would take for its own."""
+    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
 
 
 def _usage(error: click.UsageError) -> Told:
@@ -63,12 +74,17 @@ def _of_the_layers(error: Exception) -> Told | None:
     if isinstance(error, StoreError | ListenError):
         return Told("", _one_line(str(error)), ExitCode.NOT_DONE)
     if isinstance(error, HostFault):
-        line = f"{_one_line(str(error))}: look at the kernel's log (`dmesg | tail`) and try again"
-        return Told("", line, ExitCode.NOT_DONE)
+        return Told("", f"{_one_line(str(error))}: {_next_step(error.errno)}", ExitCode.NOT_DONE)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return Told("", f"{where}{error.strerror or error}: put that right and try again", ExitCode.NOT_DONE)
     return None
+
+
+def _next_step(number: int) -> str:
+    if number in {errno.EPERM, errno.EACCES}:
+        return "run it as root (`dm-reconciler doctor` says what is missing)"
+    return "look at the kernel's log (`dmesg | tail`) and try again"
 
 
 def _one_line(text: str) -> str:

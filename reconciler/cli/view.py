@@ -69,7 +69,7 @@ class Seen:
 def reading(state_dir: Path) -> Iterator[Store]:
     """The store, opened beside the daemon. Raises NoStore where there is none yet."""
     try:
-        (state_dir / NAME).stat()
+        (state_dir / NAME).lstat()
     except FileNotFoundError:
         raise NoStore(
             f"there is no state in {state_dir}, the daemon has not run yet: start `dm-reconciler run --manifests DIR`, "

@@ -12,14 +12,14 @@ from typing import Final
 from reconciler.controller.clock import Clock
 from reconciler.controller.desired import Desired
 from reconciler.controller.gather import Settings
-from reconciler.controller.outcome import ERROR_MOST, Retry
+from reconciler.controller.outcome import BUSY_MOST, ERROR_MOST, Retry
 from reconciler.controller.pool_pass import PoolReconciler
 from reconciler.controller.queue import WorkQueue
 from reconciler.controller.recorder import Recorder
 from reconciler.kernel.port import PoolPort
 from reconciler.model.names import Key
 from reconciler.model.report import Status
-from reconciler.store.errors import StoreError
+from reconciler.store.errors import StoreError, StoreUnusable
 from reconciler.store.store import Store
 from reconciler.telemetry.logs import about
 from reconciler.telemetry.metrics import Metrics
@@ -66,7 +66,7 @@ class Controller:
         self._only: frozenset[Key] | None = None
         self._stopping = False
         self.failure: StoreError | None = None
-        """Why nothing can go on: without its store the reconciler does nothing."""
+        """Why nothing can go on, for good: the store cannot be believed any more."""
         self.failed: Callable[[], None] = lambda: None
         """Called, from a lane's thread, when `failure` was set."""
 
@@ -152,6 +152,7 @@ class Controller:
             rng=parts.rng,
             settings=parts.settings,
             only=self._only,
+            latest=lambda: self._desired,
         )
         lane = self._lanes[name] = Lane(port, reconciler)
         lane.thread = threading.Thread(target=self._work, args=(name, lane), name=f"pool {name}", daemon=True)
@@ -171,6 +172,12 @@ class Controller:
         desired, begun = self._desired, self._parts.clock.now()
         try:
             lane.reconciler.reconcile(keys, desired)
+        except StoreUnusable:
+            # What was to be written first was not, so nothing was done: the store says why, to whoever asks it.
+            lane.reconciler.start_over()
+            self._queue.finish(Key(name), Retry(BUSY_MOST))
+            self._parts.recorder.changed()
+            return
         except StoreError as error:
             self.failure = error
             self._stopping = True
@@ -179,6 +186,7 @@ class Controller:
         except Exception:  # noqa: BLE001  # logged in full, with its trace
             # A bug shows itself in one pool, and must not take the others with it.
             _log.exception("the pass over pool %s failed; this is a bug", name, extra=about(Key(name)))
+            lane.reconciler.start_over()
             self._queue.finish(Key(name), Retry(ERROR_MOST))
         seconds = self._parts.clock.now() - begun
         if Key(name) in keys:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from reconciler.controller.clock import Clock
 from reconciler.controller.desired import Desired
@@ -18,6 +18,7 @@ from reconciler.controller.gather import Gatherer, Settings
 from reconciler.controller.outcome import BUSY_MOST, ERROR_MOST, Done, LookAgain, Outcome, Retry
 from reconciler.controller.queue import WorkQueue
 from reconciler.controller.recorder import Recorder
+from reconciler.controller.relief import Relief
 from reconciler.controller.statuses import device_status, pool_status
 from reconciler.controller.viewer import Viewer
 from reconciler.kernel.port import PoolPort
@@ -52,8 +53,9 @@ class PoolReconciler:
         rng: random.Random,
         settings: Settings,
         only: frozenset[Key] | None = None,
+        latest: Callable[[], Desired] | None = None,
     ) -> None:
-        """`only` these keys are touched; None: all of the pool."""
+        """`only` these keys are touched; None: all of the pool. `latest` are the records in force at any moment."""
         self._key = Key(name)
         self._store = store
         self._recorder = recorder
@@ -70,13 +72,27 @@ class PoolReconciler:
         self._failed_steps: tuple[Step, ...] = ()
         """The pool's, when one of them did not work: not tried again before their time, however often it is looked at."""
         self._pool = self._pool_case()
+        relief = Relief(
+            name,
+            store=store,
+            recorder=recorder,
+            clock=clock,
+            rng=rng,
+            settings=settings,
+            only=only,
+            latest=latest or (lambda: self._desired),
+        )
+        port.tell_of_waits(relief)
 
     def key_of(self, dm_name: str) -> Key | None:
         """The device that carries this name, if it is one of this pool. For any thread."""
         return self._viewer.key_of(dm_name)
 
     def reconcile(self, keys: Iterable[Key], desired: Desired) -> None:
-        """Work on these keys, and on whatever the look shows to have changed. Never raises for the host's faults."""
+        """Work on these keys, and on whatever the look shows to have changed. Never raises for the host's faults.
+
+        Raises StoreUnusable, after which `start_over` is called.
+        """
         due = set(keys)
         whole = self._key in due
         if desired is not self._desired:
@@ -97,8 +113,6 @@ class PoolReconciler:
 
     def _take_over(self, desired: Desired) -> None:
         """New records: everything is looked at anew, and who has lost its record is noted, with when."""
-        self._desired, self._access = desired, None
-        self._failed_steps = ()
         for device in self._store.known_devices(self._key.pool).values():
             recorded = desired.device(device.key) is not None
             if recorded or device.gone_since is None:
@@ -107,6 +121,13 @@ class PoolReconciler:
         stale = {key for key in self._recorder.known_keys() if key.pool == self._key.pool} - present
         self._recorder.forget(stale)
         self._unsettled &= present
+        self._desired, self._access = desired, None
+        self._failed_steps = ()
+
+    def start_over(self) -> None:
+        """A pass did not come to its end: the next one looks at every device."""
+        self._access = None
+        self._viewer.start_over()
 
     def _todo(self, due: set[Key], access: PoolAccess, *, whole: bool, everything: bool) -> set[Key]:
         present = self._gatherer.scope(self._desired).keys
@@ -250,7 +271,9 @@ class PoolReconciler:
 
     def _may_act(self, key: Key, plan: Plan) -> bool:
         asked_for = self._only is None or key in self._only
-        return bool(plan.steps) and asked_for and not self._settings.observe_only
+        # What is done must be noted first, so that a crash can be undone: while that cannot be, nothing is done.
+        can_note = self._store.trouble is None
+        return bool(plan.steps) and asked_for and can_note and not self._settings.observe_only
 
     def _without_ids(self, plan: Plan) -> Plan:
         """It cannot be decided: say why."""

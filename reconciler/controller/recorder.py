@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from reconciler.controller.clock import Clock
 from reconciler.model.condition import DRIFT, Condition, Reason
@@ -14,9 +15,13 @@ from reconciler.model.faults import HostFault
 from reconciler.model.names import Key
 from reconciler.model.report import Event, EventType, PoolStatusReport, Status
 from reconciler.model.steps import LONG, HostStep, Step
+from reconciler.store.errors import StoreUnusable
 from reconciler.store.store import Store
 from reconciler.telemetry.logs import about
 from reconciler.telemetry.metrics import Metrics
+
+_LATE: Final = 1000
+"""Events that are kept while the store cannot be written to."""
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +60,8 @@ class Recorder:
         self._statuses: dict[Key, Status] = dict(store.statuses())
         self._pending: dict[Key, Status] = {}
         self._current: set[Key] = set()
+        self._dropped: set[Key] = set()
+        self._late: deque[Event] = deque(maxlen=_LATE)
         self._episodes: dict[Key, Episode] = {}
         self._desired: dict[Key, str] = {}
         self.changed: Callable[[], None] = lambda: None
@@ -81,14 +88,16 @@ class Recorder:
 
     def forget(self, keys: Iterable[Key]) -> None:
         """Records that are gone for good, with nothing left of them."""
+        gone = set(keys)
         with self._lock:
-            for key in keys:
+            for key in gone:
                 self._statuses.pop(key, None)
                 self._pending.pop(key, None)
                 self._current.discard(key)
                 self._episodes.pop(key, None)
                 self._metrics.forget(key)
-            self._store.drop_statuses(keys)
+            self._dropped |= gone
+        self.flush()
         self.changed()
 
     def statuses(self) -> dict[Key, Status]:
@@ -106,13 +115,44 @@ class Recorder:
             return status is not None and status.ready
 
     def flush(self) -> None:
-        """Write to the store what was recorded since the last time: one transaction for a whole pass."""
+        """Write to the store what was recorded since the last time: one transaction for a whole pass.
+
+        What cannot be written waits for the next time. Nothing is done meanwhile, so that there is little to tell.
+        """
         with self._lock:
+            dropped, self._dropped = self._dropped, set()
             pending, self._pending = self._pending, {}
-        self._store.put_statuses(pending.values())
+        try:
+            self._store.drop_statuses(dropped - pending.keys())
+            self._store.put_statuses(pending.values())
+            while self._late:
+                self._write_late()
+        except StoreUnusable:
+            with self._lock:
+                self._dropped |= dropped
+                self._pending = {**pending, **self._pending}
 
     def event(self, key: Key, kind: EventType, reason: str, message: str, seconds: float | None = None) -> None:
-        self._store.add_event(Event(key, kind, reason, message, time=self._clock.wall(), seconds=seconds))
+        event = Event(key, kind, reason, message, time=self._clock.wall(), seconds=seconds)
+        if self._late:
+            self._late.append(event)  # after those before it
+            return
+        try:
+            self._store.add_event(event)
+        except StoreUnusable:
+            self._late.append(event)
+
+    def _write_late(self) -> None:
+        with self._lock:
+            event = self._late.popleft() if self._late else None
+        if event is None:
+            return  # another pool's thread was first
+        try:
+            self._store.add_event(event)
+        except StoreUnusable:
+            with self._lock:
+                self._late.appendleft(event)
+            raise
 
     # Steps: what the executor tells.
 

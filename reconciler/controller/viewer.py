@@ -46,6 +46,7 @@ class Viewer:
         self._changed: set[Key] = set()
         self._pool_changed = False
         self._held_until = 0.0
+        self._thorough = False
         self._ids_cost = 0.0
         self._ids_taken_at = 0.0
         self._ids_mark: tuple[int, int] | None = None
@@ -58,10 +59,19 @@ class Viewer:
         """Look at the pool, or at the devices of these keys only. Why that did not work, or nothing."""
         if self._clock.now() < self._held_until:
             return self.trouble
+        whole |= self._thorough
         names = None if whole else frozenset(self._names_of(due))
-        if self._ask(desired, LookRequest(names=names)) and whole and self._ids_are_due():
+        if not self._ask(desired, LookRequest(names=names, thorough=self._thorough)):
+            return self.trouble
+        self._thorough = False
+        if whole and self._ids_are_due():
             self.read_ids(desired)
         return self.trouble
+
+    def start_over(self) -> None:
+        """Something may have been done that was not looked at: believe nothing that was seen before."""
+        self.world.ids = None
+        self._thorough = True
 
     def look_after(self, desired: Desired, key: Key) -> None:
         """After steps: at what they were about; everything about a pool."""
@@ -91,7 +101,7 @@ class Viewer:
 
     def read_ids(self, desired: Desired) -> bool:
         """Read the pool's thin ids anew. False if that cannot be."""
-        if self._settings.observe_only:
+        if self._settings.observe_only or self._is_somebody_elses():
             return self._assume_ids()
         begun = self._clock.now()
         self.world.ids = None  # what was read before may be why it is asked again
@@ -187,8 +197,12 @@ class Viewer:
             return None
         return status.transaction_id, status.metadata_used
 
+    def _is_somebody_elses(self) -> bool:
+        """An external pool: what it lies on is not known either."""
+        return self._scope is not None and self._scope.watched.metadata is None
+
     def _assume_ids(self) -> bool:
-        """Reading the ids writes to the pool's metadata: who only looks takes the store's word."""
+        """Reading the ids writes to the pool's metadata: who only looks, or is a guest, takes the store's word."""
         if self.world.ids is not None:
             return False
         self.world.ids = {number: ThinEntry(0, 0) for number in self._gatherer.named_ids()}

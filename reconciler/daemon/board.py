@@ -40,11 +40,16 @@ class Board:
 
     def ready(self) -> tuple[bool, str]:
         obstacle = self.obstacle()
-        if obstacle:
+        if obstacle or (obstacle := self.store_trouble()):
             return False, obstacle
         if not self._controller.all_passed():
             return False, "the first full pass is not done"
         return True, "ok"
+
+    def store_trouble(self) -> str:
+        """Why nothing is done to devices, where the store cannot be written to; empty where it can."""
+        trouble = self._store.trouble
+        return f"{trouble}; nothing is done to any device until then" if trouble is not None else ""
 
     def items(self, kind: str) -> list[dict[str, Any]]:
         desired, statuses = self._controller.desired, self._recorder.statuses()

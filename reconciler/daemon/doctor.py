@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -48,6 +48,7 @@ from reconciler.planner.doctor_repairs import (
 )
 from reconciler.planner.doctor_take_over import Withheld, take_over
 from reconciler.sources.manifests import load
+from reconciler.store.aside import recall
 from reconciler.store.errors import StoreError
 from reconciler.store.store import Store
 from reconciler.telemetry.metrics import Metrics
@@ -96,11 +97,20 @@ def examine(asked: Asked) -> Report:
         checks += [*state.checks, *check_run_folder(asked.state_dir), *manifests]
         daemon_runs = state.holder is not None
         names = pools_of(desired, store)
+        remembered = recall(store.instead_of)
         for name in names:
             if not looked:
                 checks.append(Check(f"pool {name}", Mark.UNKNOWN, "cannot be looked at: see device-mapper above"))
                 continue
-            view = _view(asked, store, desired, name, alone=not daemon_runs)
+            eyes = PoolEyes(
+                name,
+                host_port(asked.state_dir, lock=not daemon_runs)(name),
+                store,
+                alone=not daemon_runs,
+                remembered=remembered.get(name),
+            )
+            with closing(eyes):
+                view = eyes.look(desired)
             checks += checks_of(view, asked.fix, daemon_runs=daemon_runs)
         if not names:
             checks.append(Check("pools", Mark.LEFT, "neither store nor manifests name one (see --manifests)"))
@@ -126,14 +136,6 @@ def checks_of(view: PoolView, fix: str, *, daemon_runs: bool) -> list[Check]:
         todo = f"take {device.key} out of the manifests, then `dm-reconciler forget device {device.key}`"
         checks.append(Check(f"device {device.key}", Mark.WRONG, words, todo))
     return [*checks, *check_loops_of(view), *check_intents(view, daemon_runs=daemon_runs)]
-
-
-def _view(asked: Asked, store: Store, desired: Desired, name: str, *, alone: bool) -> PoolView:
-    eyes = PoolEyes(name, host_port(asked.state_dir, lock=alone)(name), store, alone=alone)
-    try:
-        return eyes.look(desired)
-    finally:
-        eyes.close()
 
 
 @contextmanager

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from reconciler.controller.desired import Desired
 from reconciler.controller.execute import Executor
@@ -19,6 +20,10 @@ from reconciler.model.report import Event, EventType
 from reconciler.model.steps import Forget, Step
 from reconciler.planner.doctor import Check, Mark, PoolView, Repair
 from reconciler.planner.doctor_repairs import repairs_of
+from reconciler.sources.manifests import load
+from reconciler.store.aside import name_for_aside, recall, set_aside
+from reconciler.store.errors import StoreDamaged, StoreError
+from reconciler.store.files import NAME
 from reconciler.store.lock import StateLock
 from reconciler.store.store import Store
 
@@ -30,6 +35,7 @@ class Surgery:
         self._asked = asked
         self._store = store
         self._desired = desired
+        self._remembered = recall(store.instead_of)
         self._open: dict[str, tuple[PoolPort, PoolEyes]] = {}
 
     @property
@@ -66,21 +72,62 @@ class Surgery:
     def _opened(self, pool: str) -> tuple[PoolPort, PoolEyes]:
         if pool not in self._open:
             port = host_port(self._asked.state_dir, lock=True)(pool)
-            self._open[pool] = port, PoolEyes(pool, port, self._store, alone=True)
+            eyes = PoolEyes(pool, port, self._store, alone=True, remembered=self._remembered.get(pool))
+            self._open[pool] = port, eyes
         return self._open[pool]
 
 
 @contextmanager
-def surgery(asked: Asked) -> Iterator[Surgery]:
-    """Raises LockHeld while the daemon runs, StoreError, and HostFault where there is no device-mapper."""
+def surgery(asked: Asked, agreed: Callable[[Repair], bool]) -> Iterator[Surgery]:
+    """Raises LockHeld while the daemon runs, StoreError, and HostFault where there is no device-mapper.
+
+    A damaged store is set aside first, if that is agreed to, and a new one takes its place; else it is raised.
+    """
     LibDm().versions()
-    with StateLock(asked.state_dir), Store.open(asked.state_dir, wall_clock=time.time) as store:
-        desired, _ = desired_of(asked, store)
-        at_work = Surgery(asked, store, desired)
-        try:
-            yield at_work
-        finally:
-            at_work.close()
+    with StateLock(asked.state_dir):
+        aside = _set_damaged_aside(asked, agreed)
+        with Store.open(asked.state_dir, wall_clock=time.time, instead_of=aside) as store:
+            desired, _ = desired_of(asked, store)
+            at_work = Surgery(asked, store, desired)
+            try:
+                yield at_work
+            finally:
+                at_work.close()
+
+
+def _set_damaged_aside(asked: Asked, agreed: Callable[[Repair], bool]) -> Path | None:
+    """Where it is then; None: it is not damaged."""
+    try:
+        Store.examine(asked.state_dir)
+    except StoreDamaged as damage:
+        target = name_for_aside(asked.state_dir, time.time())
+        if asked.manifests is None:
+            raise StoreError(f"{damage.what}, and is rebuilt by the manifests: add --manifests DIR") from damage
+        problems = load(asked.manifests).problems
+        if problems:
+            raise StoreError(
+                f"{damage.what}, and is rebuilt by the manifests, which are invalid ({problems[0]}): put them right, "
+                f"`dm-reconciler validate {asked.manifests}` tells, then run this again"
+            ) from damage
+        if not agreed(_aside(asked.state_dir, target, damage)):
+            raise
+        set_aside(asked.state_dir, target)
+        return target
+    return None
+
+
+def _aside(state_dir: Path, target: Path, damage: StoreDamaged) -> Repair:
+    return Repair(
+        key=Key(NAME),
+        what=f"set the damaged store aside, as {target}",
+        why=damage.what,
+        effect=(
+            "the file and its log are kept there as they are; nothing in any pool is changed",
+            f"{state_dir / NAME} is made anew, empty; what the pools, and the damaged one, can prove is put into it next",
+            "events, and which thin ids were made and forgotten, are not in it any more",
+        ),
+        steps=(),
+    )
 
 
 class _Silent:

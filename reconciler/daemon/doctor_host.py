@@ -12,17 +12,12 @@ from pathlib import Path
 from typing import Final
 
 from reconciler.kernel.libdm.device_mapper import LibDm
+from reconciler.kernel.privileges import IPC_LOCK, SYS_ADMIN, missing
+from reconciler.kernel.programs import search_path
 from reconciler.kernel.udev import HostUdev
 from reconciler.model.faults import HostFault
 from reconciler.planner.doctor import Check, Mark
 
-_CAPABILITIES: Final = {
-    "CAP_SYS_ADMIN": (21, "nothing can be done without it"),
-    "CAP_IPC_LOCK": (14, "keeps the workers in memory while devices are suspended"),
-    "CAP_SYS_PTRACE": (19, "names the processes that hold a device"),
-    "CAP_MKNOD": (27, "makes nodes where udev does not"),
-}
-"""Bits of CapEff: include/uapi/linux/capability.h."""
 _NAMESPACES: Final = {
     "ipc": (0xEFFFFFFF, "udev's semaphores are in the host's (`--ipc=host`)"),
     "pid": (0xEFFFFFFC, "who holds a device is seen in the host's (`--pid=host`)"),
@@ -34,8 +29,6 @@ _RULES_IN: Final = ("/etc/udev/rules.d", "/run/udev/rules.d", "/usr/lib/udev/rul
 _COOKIE: Final = 0x0D4D
 """The upper half of the key of device-mapper's semaphores (libdevmapper: DM_COOKIE_MAGIC)."""
 _MANY_COOKIES: Final = 16
-_ALSO_IN: Final = ":/usr/sbin:/sbin"
-"""Where the daemon looks for programs too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,29 +93,21 @@ def _no_driver(fault: HostFault) -> Check:
 
 
 def check_permissions() -> list[Check]:
-    held = _effective_capabilities()
-    missing = [name for name, (bit, _) in _CAPABILITIES.items() if not held >> bit & 1]
-    if not missing:
+    lost = missing()
+    if not lost:
         return [Check("permissions", Mark.OK, f"user {os.geteuid()}, with all capabilities that are needed")]
-    if "CAP_SYS_ADMIN" in missing:
-        text = f"user {os.geteuid()}, without CAP_SYS_ADMIN: devices cannot be looked at"
+    if SYS_ADMIN in lost:
+        text = f"user {os.geteuid()}, without {SYS_ADMIN.name}: devices cannot be looked at"
         return [Check("permissions", Mark.WRONG, text, "run this again as root")]
-    words = "; ".join(f"{name} {_CAPABILITIES[name][1]}" for name in missing)
-    return [Check("permissions", Mark.WRONG, f"missing: {words}", f"give the daemon {', '.join(missing)}")]
-
-
-def _effective_capabilities() -> int:
-    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
-        name, _, value = line.partition(":")
-        if name == "CapEff":
-            return int(value, 16)
-    return 0
+    words = "; ".join(f"without {capability.name} {capability.without}" for capability in lost)
+    names = ", ".join(capability.name for capability in lost)
+    return [Check("permissions", Mark.WRONG, words, f"give the daemon {names}")]
 
 
 def check_memory() -> Check:
     """Workers lock themselves in memory, so that they can resume what they suspended even if it carries their pages."""
     limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    if _effective_capabilities() >> _CAPABILITIES["CAP_IPC_LOCK"][0] & 1 or limit == resource.RLIM_INFINITY:
+    if IPC_LOCK not in missing() or limit == resource.RLIM_INFINITY:
         return Check("memory lock", Mark.OK, "workers can lock themselves in memory")
     text = f"workers cannot lock themselves in memory (limit {limit // 1024} KiB)"
     return Check(
@@ -187,7 +172,7 @@ def count_cookies(table: str) -> int:
 
 def check_programs(needs: Needs) -> Iterator[Check]:
     found: list[str] = []
-    path = os.environ.get("PATH", "/usr/bin:/bin") + _ALSO_IN
+    path = search_path()
     for name, program in _PROGRAMS.items():
         if shutil.which(name, path=path):
             found.append(name)

@@ -12,7 +12,8 @@ from reconciler.controller.viewer import Viewer
 from reconciler.kernel.port import PoolPort
 from reconciler.kernel.tools import HostTools
 from reconciler.model.faults import HostFault
-from reconciler.model.live import LivePool, PathKind, Superblock, ThinIds
+from reconciler.model.knowledge import Remembered
+from reconciler.model.live import PathKind, Superblock, ThinIds
 from reconciler.model.names import Key
 from reconciler.model.report import PoolStatusReport
 from reconciler.model.units import SECTOR
@@ -25,7 +26,9 @@ from reconciler.store.store import Store
 class PoolEyes:
     """Of one pool: they remember, as its worker tells only what has changed since its last answer."""
 
-    def __init__(self, name: str, port: PoolPort, store: Store, *, alone: bool) -> None:
+    def __init__(
+        self, name: str, port: PoolPort, store: Store, *, alone: bool, remembered: Remembered | None = None
+    ) -> None:
         """`alone`: the pool's lock is ours for the look, so that its thin ids can be read: two who read them disturb
         one another. Else the store's word is taken for them.
         """
@@ -33,6 +36,7 @@ class PoolEyes:
         self._port = port
         self._store = store
         self._alone = alone
+        self._remembered = remembered
         clock, settings = SystemClock(), Settings(grace=0.0, observe_only=not alone)
         self._gatherer = Gatherer(name, store, clock, system_random(), settings)
         self._viewer = Viewer(port, self._gatherer, clock, settings)
@@ -48,8 +52,8 @@ class PoolEyes:
                 viewer.read_ids(desired)
         case = self._gatherer.pool_case(desired, viewer.world, viewer.trouble)
         ids, ids_trouble = (case.ids, viewer.ids_trouble) if alone else (None, "")
-        if alone and ids is None and _is_unexpected(case):
-            ids, ids_trouble = _read_at_rest(case.live)
+        if alone and ids is None and _is_compared_at_rest(case):
+            ids, ids_trouble = _read_at_rest(case)
             case = replace(case, ids=ids)
         return PoolView(
             case=case,
@@ -60,6 +64,7 @@ class PoolEyes:
             records=desired.devices_of(name),
             former=store.former(name),
             block=block_bytes(case.live) or (case.known.block * SECTOR if case.known is not None else 0),
+            remembered=self._remembered,
             told_leaked=() if alone else _told_leaked(store, name),
         )
 
@@ -75,26 +80,35 @@ def _is_external(desired: Desired, store: Store, name: str) -> bool:
     return known is not None and known.external
 
 
-def _is_unexpected(case: PoolCase) -> bool:
-    """Not live, known, whole, and at another transaction than the store's: only then is it compared at rest."""
+def _is_compared_at_rest(case: PoolCase) -> bool:
+    """Not live, whole, and at another transaction than the store's, or not known to it at all."""
     live = case.live
-    if live.device is not None or case.known is None or not case.known.created or case.stuck:
+    if live.device is not None or case.stuck or live.metadata.superblock is not Superblock.POOL:
         return False
-    if live.metadata.superblock is not Superblock.POOL or live.metadata.used_by:
+    if live.metadata.used_by or (case.record is not None and case.record.spec.external):
         return False
-    return live.metadata.transaction_id not in expected_transactions(case)
+    if case.known is None:
+        return True
+    return case.known.created and live.metadata.transaction_id not in expected_transactions(case)
 
 
-def _read_at_rest(live: LivePool) -> tuple[ThinIds | None, str]:
-    metadata = live.metadata
+def _read_at_rest(case: PoolCase) -> tuple[ThinIds | None, str]:
+    metadata = case.live.metadata
     if metadata.kind not in {PathKind.FILE, PathKind.BLOCK}:
         return None, ""
-    if metadata.devno is None:
+    path = _metadata_path(case)
+    if metadata.devno is None and not path:
         return None, "no loop is on its metadata file"
     try:
-        return HostTools().thin_ls(f"/dev/block/{metadata.devno}", live=False), ""
+        return HostTools().thin_ls(path if metadata.devno is None else f"/dev/block/{metadata.devno}", live=False), ""
     except HostFault as fault:
         return None, str(fault)
+
+
+def _metadata_path(case: PoolCase) -> str:
+    if case.record is not None and case.record.spec.metadata is not None:
+        return case.record.spec.metadata.path
+    return case.known.metadata if case.known is not None else ""
 
 
 def _told_leaked(store: Store, name: str) -> tuple[int, ...]:

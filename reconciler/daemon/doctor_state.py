@@ -46,9 +46,10 @@ def check_state(state_dir: Path) -> State:
 
 
 def _check_store(state_dir: Path) -> Check:
-    if not (state_dir / NAME).exists():
-        return Check("store", Mark.LEFT, f"{state_dir / NAME} is not there yet: the daemon makes it")
     try:
+        Store.examine(state_dir)
+        if not (state_dir / NAME).exists():
+            return Check("store", Mark.LEFT, f"{state_dir / NAME} is not there yet: the daemon makes it")
         with Store.open_read_only(state_dir) as store:
             pools = store.known_pools()
             devices = sum(len(store.known_devices(pool)) for pool in pools)
@@ -80,7 +81,7 @@ def check_run_folder(state_dir: Path) -> list[Check]:
         return [Check(str(FOLDER), Mark.LEFT, "not there yet: the daemon makes it")]
     if facts.st_uid not in {0, os.geteuid()} or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         text = f"user {facts.st_uid} or others may write to it, and could keep the daemon from its pools"
-        return [Check(str(FOLDER), Mark.WRONG, text, f"`chown root {FOLDER} && chmod 0755 {FOLDER}`")]
+        return [Check(str(FOLDER), Mark.WRONG, text, f"`chown root {FOLDER} && chmod 0700 {FOLDER}`")]
     others = [text for lock in sorted(FOLDER.glob("*.lock")) if (text := _other_holder(lock, state_dir))]
     if others:
         return [Check("pool locks", Mark.LEFT, text) for text in others]

@@ -12,6 +12,7 @@ from reconciler.controller.desired import Desired
 from reconciler.model.records import Record, ThinDevice, ThinPool
 from reconciler.model.recordset import Problem, RecordSet
 from reconciler.sources.manifests import load
+from reconciler.store.errors import StoreError
 from reconciler.store.manifests import StoredRecord
 from reconciler.store.store import Store
 from reconciler.telemetry.metrics import Metrics
@@ -41,7 +42,10 @@ class Intake:
         """What is wrong with the directory as it is now. The set in force is then an older one."""
 
     def load(self) -> Desired | None:
-        """The directory's records, if they are good and are others than those of the last load."""
+        """The directory's records, if they are good and are others than those of the last load.
+
+        Raises StoreUnusable where they cannot be noted: then they are not in force yet, and this is called again.
+        """
         loaded = load(self._directory)
         self.problems = loaded.problems
         if loaded.records is None:
@@ -52,8 +56,8 @@ class Intake:
         self._told = ()
         if loaded.digest == self._digest:
             return None
-        self._digest = loaded.digest
         self.keep(loaded.records, loaded.digest)
+        self._digest = loaded.digest
         return self._desired(loaded.records)
 
     def keep(self, records: RecordSet, digest: str) -> None:
@@ -65,7 +69,15 @@ class Intake:
         stored = self._store.load_records()
         if stored is None:
             return None
-        return self._desired(RecordSet.of(_record(each) for each in stored.records))
+        try:
+            records = RecordSet.of(_record(each) for each in stored.records)
+        except ValueError as error:  # another version of the program wrote them, and had other rules
+            first = " ".join(str(error).split())[:200]
+            raise StoreError(
+                f"the manifests that were last in force cannot be read from the store ({first}): give manifests that are "
+                "valid, `dm-reconciler validate DIR` tells"
+            ) from error
+        return self._desired(records)
 
     def _desired(self, records: RecordSet) -> Desired:
         mine = records.for_node(self._node)

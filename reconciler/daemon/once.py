@@ -5,9 +5,9 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -17,8 +17,10 @@ from reconciler.controller.gather import Settings
 from reconciler.controller.preview import Preview, preview_pool
 from reconciler.controller.recorder import Progress
 from reconciler.daemon.intake import ManifestsInvalid
+from reconciler.daemon.simulated import disks_in_words, host_for, simulated_port
 from reconciler.daemon.wiring import House, host_port
 from reconciler.kernel.libdm.device_mapper import LibDm
+from reconciler.kernel.privileges import require_admin
 from reconciler.model.condition import FINAL
 from reconciler.model.names import Key
 from reconciler.model.recordset import RecordSet
@@ -64,18 +66,46 @@ def apply_once(once: Once, progress: Progress) -> Result:
 
     Raises ManifestsInvalid, UnknownName, StoreError (the lock, the store) and HostFault (no kernel).
     """
-    LibDm().versions()  # without a device-mapper there is nothing to begin
+    _check_host()
     with _locked(once.state_dir) as store:
         records, digest = _load(once.manifests)
         house = House(store, once.settings, host_port(once.state_dir, lock=True), progress)
         house.intake(once.manifests, once.node).keep(records, digest)
-        desired = Desired(records.for_node(once.node), house.clock.wall())
-        house.controller.limit_to(_selected(once.names, desired, store))
-        try:
+        with _begun(house, once, records) as desired:
             return _converge(house, desired, once.timeout)
-        finally:
-            house.controller.stop()
-            house.recorder.flush()
+
+
+def apply_simulated(once: Once, progress: Progress, begin: Callable[[list[str]], None]) -> Result:
+    """The same on a host in memory, which is empty but for disks that `begin` is told: nothing real is looked at, and
+    nothing is kept. Ends when nothing happens any more.
+
+    Raises ManifestsInvalid and UnknownName.
+    """
+    records, _ = _load(once.manifests, trust=False)  # what is written there decides over nothing
+    mine = records.for_node(once.node)
+    begin(disks_in_words(mine))
+    with tempfile.TemporaryDirectory() as empty, Store.open(Path(empty), wall_clock=time.time) as store:
+        house = House(store, once.settings, simulated_port(host_for(mine), Path(empty)), progress)
+        with _begun(house, once, records) as desired:
+            return _settle(house, desired, once.timeout)
+
+
+def _check_host() -> None:
+    """Without a device-mapper, or without being allowed to use it, there is nothing to begin."""
+    dm = LibDm()
+    require_admin()
+    dm.versions()
+
+
+@contextmanager
+def _begun(house: House, once: Once, records: RecordSet) -> Iterator[Desired]:
+    desired = Desired(records.for_node(once.node), house.clock.wall())
+    house.controller.limit_to(_selected(once.names, desired, house.store))
+    try:
+        yield desired
+    finally:
+        house.controller.stop()
+        house.recorder.flush()
 
 
 @contextmanager
@@ -85,17 +115,14 @@ def _locked(state_dir: Path) -> Iterator[Store]:
 
 
 def _converge(house: House, desired: Desired, timeout: float) -> Result:
-    something = threading.Event()
-    house.recorder.changed = something.set
-    house.controller.failed = something.set
+    something = _when_something_happens(house)
     house.controller.set_desired(desired)
     end = house.clock.now() + timeout
     while True:
         something.clear()
-        if house.controller.failure is not None:
-            raise house.controller.failure
+        _check_store(house)
         statuses = house.controller.statuses()
-        if house.controller.all_passed() and all(s.good or s.reason in FINAL for s in statuses.values()):
+        if house.controller.all_passed() and _is_over(statuses):
             return Result(statuses, timed_out=False)
         left = end - house.clock.now()
         if left <= 0:
@@ -104,9 +131,45 @@ def _converge(house: House, desired: Desired, timeout: float) -> Result:
             house.controller.resync()
 
 
+def _settle(house: House, desired: Desired, timeout: float) -> Result:
+    """As `_converge`, where nobody else does anything: what two whole passes find alike stays so."""
+    something = _when_something_happens(house)
+    end, before = house.clock.now() + timeout, dict[Key, Status]()
+    while True:
+        house.controller.set_desired(replace(desired))  # another object: passes that began earlier do not count
+        while not house.controller.all_passed():
+            if not something.wait(max(0.0, end - house.clock.now())):
+                return Result(house.controller.statuses(), timed_out=True)
+            something.clear()
+            _check_store(house)
+        statuses = house.controller.statuses()
+        if _is_over(statuses) or statuses == before:
+            return Result(statuses, timed_out=False)
+        before = statuses
+
+
+def _when_something_happens(house: House) -> threading.Event:
+    something = threading.Event()
+    house.recorder.changed = something.set
+    house.controller.failed = something.set
+    return something
+
+
+def _check_store(house: House) -> None:
+    """Raises StoreError where nothing can go on."""
+    if house.controller.failure is not None:
+        raise house.controller.failure
+    if house.store.trouble is not None:
+        raise house.store.trouble
+
+
+def _is_over(statuses: dict[Key, Status]) -> bool:
+    return all(status.good or status.reason in FINAL for status in statuses.values())
+
+
 def plan_once(once: Once) -> list[Preview]:
     """What `apply` would do. Raises as `apply_once` does, but for the lock, which it does not take."""
-    LibDm().versions()
+    _check_host()
     records, _ = _load(once.manifests)
     desired, clock = Desired(records.for_node(once.node), loaded_at=0.0), SystemClock()
     with _looked_up(once.state_dir) as store:
@@ -136,8 +199,8 @@ def _looked_up(state_dir: Path) -> Iterator[Store]:
         yield store
 
 
-def _load(manifests: Path) -> tuple[RecordSet, str]:
-    loaded = load(manifests)
+def _load(manifests: Path, *, trust: bool = True) -> tuple[RecordSet, str]:
+    loaded = load(manifests, trust=trust)
     if loaded.records is None:
         raise ManifestsInvalid(loaded.problems)
     return loaded.records, loaded.digest

@@ -19,8 +19,9 @@ from reconciler.daemon.ears import Ears, Heard
 from reconciler.daemon.wiring import House, host_port
 from reconciler.kernel.libdm.device_mapper import LibDm
 from reconciler.kernel.pool_lock import PoolLock
+from reconciler.kernel.privileges import drop_all_others, missing, require_admin
 from reconciler.sources.watch import ManifestWatch
-from reconciler.store.errors import StoreError
+from reconciler.store.errors import StoreError, StoreUnusable
 from reconciler.store.lock import StateLock
 from reconciler.store.store import Store
 from reconciler.telemetry.http import StatusServer
@@ -44,7 +45,14 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Until SIGTERM or SIGINT; the exit code. Raises StoreError, HostFault, ListenError if it cannot begin."""
+    """Until SIGTERM or SIGINT; the exit code. Raises StoreError, HostFault, ListenError if it cannot begin.
+
+    From here on the process may do what the reconciler needs, and nothing else.
+    """
+    require_admin()
+    drop_all_others()
+    for capability in missing():
+        _log.warning("%s is missing: %s", capability.name, capability.without)
     lock = StateLock(options.state_dir)
     lock.acquire()
     try:
@@ -57,6 +65,7 @@ def run(options: Options) -> int:
 class Daemon:
     def __init__(self, options: Options, store: Store) -> None:
         self._options = options
+        self._store = store
         self._house = House(store, options.settings, host_port(options.state_dir, lock=True))
         self._dm = LibDm()
         self._ears = Ears(self._dm)
@@ -70,6 +79,8 @@ class Daemon:
         self._reading, self._writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._stopping = False
         self._told_ready = False
+        self._told_trouble = ""
+        self._must_reload = False
         self._in_force = False
 
     def run(self) -> int:
@@ -103,7 +114,12 @@ class Daemon:
             self._put_in_force(last)
 
     def _reload(self) -> bool:
-        desired = self._intake.load()
+        self._must_reload = False
+        try:
+            desired = self._intake.load()
+        except StoreUnusable:
+            self._must_reload = True  # the store says why; the set in force stays until the new one can be noted
+            return False
         if desired is None:
             return False
         counts = f"{len(desired.records.pools)} pools, {len(desired.records.devices)} devices"
@@ -143,6 +159,10 @@ class Daemon:
     def _turn(self) -> None:
         """Once a resync: look at everything, and tell that this still goes round."""
         self._watch.poll()
+        self._store.try_again()
+        if self._must_reload:
+            self._reload()
+        self._tell_trouble()
         self._house.controller.resync()
         self._house.metrics.queue.longest_running(self._house.controller.longest_running())
         self._notifier.watchdog()
@@ -150,6 +170,15 @@ class Daemon:
             self._told_ready = True
             self._notifier.ready()
             _log.info("ready: the first full pass is done")
+
+    def _tell_trouble(self) -> None:
+        """Of a store that cannot be written to: nothing is done to devices until it can."""
+        trouble = self._board.store_trouble()
+        if trouble and trouble != self._told_trouble:
+            _log.error("%s", trouble)
+        if self._told_trouble and not trouble:
+            _log.info("the store can be written to again: going on")
+        self._told_trouble = trouble
 
     def _take(self, heard: Heard) -> None:
         if heard.everything:

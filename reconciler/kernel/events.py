@@ -107,11 +107,11 @@ class UdevMonitor:
     """udev's events of block devices. Of the `udev` source, as the kernel's own carry no DM_NAME."""
 
     def __init__(self, *, buffer: int = UDEV_BUFFER) -> None:
-        """Listens from here on. `buffer` in bytes, which takes CAP_NET_ADMIN."""
+        """Listens from here on. `buffer` in bytes; more than the host's limit takes CAP_NET_ADMIN."""
         try:
             self._monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="udev")
             self._monitor.filter_by("block")
-            self._monitor.set_receive_buffer_size(buffer)
+            _enlarge(self._monitor, buffer)
             self._monitor.start()
         except (OSError, ImportError) as error:  # ImportError: no libudev
             raise HostFault("listen", "udev", getattr(error, "errno", 0) or 0, str(error)) from error
@@ -145,6 +145,17 @@ class UdevMonitor:
         """In poll() pyudev meets the error without its errno; the socket keeps it until it is read."""
         pending = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         return errno.ENOBUFS in {error.errno, pending}
+
+
+def _enlarge(monitor: pyudev.Monitor, buffer: int) -> None:
+    """As far as it is allowed: a buffer that was too small is told by `receive`, and made good by a look."""
+    try:
+        monitor.set_receive_buffer_size(buffer)
+    except OSError as error:
+        if error.errno != errno.EPERM:
+            raise
+        with socket.socket(fileno=os.dup(monitor.fileno())) as ours:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)  # as much of it as net.core.rmem_max allows
 
 
 def _event(device: pyudev.Device) -> BlockEvent:

@@ -19,6 +19,7 @@ _STAT_BLOCK: Final = 512
 _ALIGNMENT: Final = 4096
 """Direct I/O works in multiples of the disk's logical block, which is 512 or 4096 bytes."""
 _CHUNK: Final = 1024 * 1024
+_KERNELS: Final = ("/proc/", "/sys/")
 
 
 def kind(path: str) -> tuple[PathKind, Bytes, Devno | None]:
@@ -29,11 +30,23 @@ def kind(path: str) -> tuple[PathKind, Bytes, Devno | None]:
         except (FileNotFoundError, NotADirectoryError):
             return PathKind.MISSING, Bytes(0), None
     if stat.S_ISREG(facts.st_mode):
+        if _is_of_the_kernel(path):
+            return PathKind.OTHER, Bytes(0), None
         return PathKind.FILE, Bytes(facts.st_size), None
     if stat.S_ISBLK(facts.st_mode):
         devno = devno_of(facts.st_rdev)
         return PathKind.BLOCK, size_of(devno), devno
     return PathKind.OTHER, Bytes(0), None
+
+
+def _is_of_the_kernel(path: str) -> bool:
+    """A file of /proc, /sys or their like: it looks plain and empty, and what is written to it is done by the kernel.
+
+    Their filesystems have no blocks, but for some in /sys that keep variables of the firmware.
+    """
+    with told_as("look at", path):
+        real = os.path.realpath(path)
+        return real.startswith(_KERNELS) or os.statvfs(real).f_blocks == 0
 
 
 def file_facts(path: str) -> tuple[Bytes, Bytes]:

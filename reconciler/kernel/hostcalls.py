@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reconciler.model.faults import HostFault
 from reconciler.model.table import Devno, parse_devno
-from reconciler.model.units import Bytes, Sectors, in_bytes
+from reconciler.model.units import Bytes, Sectors, in_bytes, whole_number
 
 
 @contextmanager
@@ -61,8 +61,8 @@ def read_attribute(path: Path) -> str:
 
 def size_of(devno: Devno) -> Bytes:
     """Of a block device, without opening it: an open would count as one, and could block on a suspended device."""
-    text = read_attribute(sysfs(devno) / "size")
-    return in_bytes(Sectors(int(text))) if text.isdecimal() else Bytes(0)
+    size = whole_number(read_attribute(sysfs(devno) / "size"))
+    return Bytes(0) if size is None else in_bytes(Sectors(size))
 
 
 def name_of(devno: Devno) -> str:

@@ -16,7 +16,8 @@ from typing import Final
 from reconciler.kernel.hostcalls import devno_of
 from reconciler.model.table import Devno, parse_devno
 
-_ESCAPE: Final = re.compile(rb"\\([0-7]{3})")
+_BLANKS: Final = re.compile(rb"[ \t]+")
+_ESCAPE: Final = re.compile(rb"\\([0-3][0-7]{2})")
 GONE: Final = (FileNotFoundError, ProcessLookupError)
 """A process that ends while /proc is read."""
 
@@ -51,7 +52,12 @@ def mounted_here(devno: Devno) -> list[str]:
 
 
 def read_mountinfo(process: str) -> list[Mount]:
-    return [mount for line in Path("/proc", process, "mountinfo").read_bytes().splitlines() if (mount := parse(line))]
+    return parse_mountinfo(Path("/proc", process, "mountinfo").read_bytes())
+
+
+def parse_mountinfo(text: bytes) -> list[Mount]:
+    """Lines end with a newline and nothing else: the kernel leaves a carriage return in a name as it is."""
+    return [mount for line in text.split(b"\n") if (mount := parse(line))]
 
 
 def parse(line: bytes) -> Mount | None:
@@ -75,8 +81,14 @@ def is_swap(devno: Devno) -> bool:
 
 def swap_devices() -> list[Devno]:
     """The block devices that are swapped to. A swap file is on a device that is found by its path."""
-    lines = Path("/proc/swaps").read_bytes().splitlines()[1:]
-    return [devno for line in lines if (devno := _rdev(unescape(line.split()[0]))) is not None]
+    paths = parse_swaps(Path("/proc/swaps").read_bytes())
+    return [devno for path in paths if (devno := _rdev(path)) is not None]
+
+
+def parse_swaps(text: bytes) -> list[str]:
+    """The first column, below the line of headings."""
+    columns = (_BLANKS.split(line, maxsplit=1)[0] for line in text.split(b"\n")[1:])
+    return [unescape(path) for path in columns if path]
 
 
 def _points(table: list[Mount], devno: Devno) -> list[str]:

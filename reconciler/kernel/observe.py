@@ -61,6 +61,14 @@ class Observer:
         self._first = True
 
     def look(self, request: LookRequest) -> PoolLook:
+        """Raises HostFault; what had been seen until then is told by the next look."""
+        try:
+            return self._look(request)
+        except HostFault:
+            self.forget()
+            raise
+
+    def _look(self, request: LookRequest) -> PoolLook:
         first = self._first
         if first:  # a first look is at everything, whatever it was asked for
             request = replace(request, names=None, thorough=True)

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+_LONGEST: Final = 300
 FOLDER: Final = Path("/run/dm-reconciler")
 
 
@@ -24,7 +25,7 @@ class PoolLocked(Exception):  # noqa: N818  # says what is, as BlockingIOError d
         return self.holder.partition(" ")[2]
 
     def __str__(self) -> str:
-        pid, _, state_dir = self.holder.partition(" ")
+        pid, _, state_dir = ascii(self.holder)[1:-1][:_LONGEST].partition(" ")
         return f"pool {self.pool} is worked on by process {pid or 'unknown'} (state in {state_dir or 'unknown'})"
 
 
@@ -38,8 +39,9 @@ class PoolLock:
 
     def take(self, state_dir: str) -> None:
         """Raises PoolLocked, with who holds it."""
-        self._path.parent.mkdir(mode=0o755, exist_ok=True)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        self._path.parent.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        os.fchmod(descriptor, 0o600)  # whoever can read a file can lock it
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -26,6 +26,8 @@ _PACKAGES: Final = {
 """Where Debian and Ubuntu have them."""
 _ALSO_IN: Final = "/usr/sbin:/sbin"
 """Administrators' programs, which not every PATH names."""
+_KEPT_OF_ENVIRONMENT: Final = ("GLIBC_TUNABLES",)
+"""What a host needs for its programs to run at all (the sandbox does, on some processors). It names no file to load."""
 _MOST_OUTPUT: Final = 256 * 1024 * 1024
 """Bytes: a line for each of the 2**24 ids that a pool can have stays below."""
 _KEPT_OF_ERRORS: Final = 16 * 1024
@@ -65,6 +67,7 @@ def run(command: Collection[str], subject: str, *, fine: Collection[int] = (0,))
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            cwd="/",
             env=_environment(),
         )
     except FileNotFoundError as error:
@@ -77,9 +80,16 @@ def run(command: Collection[str], subject: str, *, fine: Collection[int] = (0,))
     return said
 
 
+def search_path() -> str:
+    """Where programs are looked for: the PATH of who started this, but for places that depend on where that was."""
+    given = os.environ.get("PATH", "/usr/bin:/bin").split(":")
+    return ":".join([*(folder for folder in given if folder.startswith("/")), _ALSO_IN])
+
+
 def _environment() -> dict[str, str]:
-    path = os.environ.get("PATH", "/usr/bin:/bin")
-    return {**os.environ, "LC_ALL": "C", "PATH": f"{path}:{_ALSO_IN}"}
+    """Nothing of ours: LD_PRELOAD, MKE2FS_CONFIG, TMPDIR and their like would tell programs what to load and write."""
+    kept = {name: os.environ[name] for name in _KEPT_OF_ENVIRONMENT if name in os.environ}
+    return {**kept, "LC_ALL": "C", "PATH": search_path()}
 
 
 def _missing(program: str) -> str:

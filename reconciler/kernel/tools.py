@@ -17,6 +17,7 @@ from reconciler.kernel.protocol import Mkfs
 from reconciler.model.faults import HostFault, Unconfirmed
 from reconciler.model.live import ThinEntry
 from reconciler.model.table import Devno
+from reconciler.model.units import whole_number
 
 _BLKDISCARD: Final = 0x1277
 """include/uapi/linux/fs.h: _IO(0x12, 119), with start and length in bytes."""
@@ -26,6 +27,7 @@ _REPAIRED: Final = (0, 1)
 """e2fsck(8): 0 sound, 1 errors corrected; from 2 on somebody has to look."""
 _DAMAGED: Final = 1
 """thin_check: of damage, and of its own troubles (0.9 and 1.0 alike); those are looked for before."""
+_THIN_IDS: Final = 2**24
 _MOST_TOLD: Final = 4096
 """Characters of what thin_check says that are kept."""
 
@@ -88,15 +90,25 @@ class HostTools:
         if not live:
             _refuse_unreadable(metadata)
         said = run(shell.thin_ls(metadata, live=live), metadata)
-        return dict(_entry(line, metadata) for line in said.output.splitlines() if line.strip())
+        return read_ids(said.output, metadata)
+
+
+def read_ids(output: str, metadata: str) -> dict[int, ThinEntry]:
+    """Of thin_ls. Half of it could make an id seem free: raises HostFault where any line is not understood."""
+    entries = [_entry(line, metadata) for line in output.split("\n") if line.strip()]
+    ids = dict(entries)
+    if len(ids) < len(entries):
+        raise HostFault("thin_ls", metadata, 0, "it names a thin id twice")
+    return ids
 
 
 def _entry(line: str, metadata: str) -> tuple[int, ThinEntry]:
-    words = line.split()
-    if len(words) != 3 or not all(word.isdecimal() for word in words):
-        raise HostFault("thin_ls", metadata, 0, f"it says what is not understood: {line[:80]}")
-    number, mapped, transaction = (int(word) for word in words)
-    return number, ThinEntry(mapped, transaction)
+    words = [whole_number(word) for word in line.split()]
+    match words:
+        case [int(number), int(mapped), int(transaction)] if number < _THIN_IDS:
+            return number, ThinEntry(mapped, transaction)
+        case _:
+            raise HostFault("thin_ls", metadata, 0, f"it says what is not understood: {line[:80]!a}")
 
 
 def _told(said: Said) -> str:
@@ -132,5 +144,5 @@ def _block_device(node: str) -> Devno:
 def _discard_step(devno: Devno) -> int:
     """Whole granules, a thin pool's blocks: one that is cut in two by a step would be freed by neither call."""
     text = read_attribute(sysfs(devno) / "queue/discard_granularity")
-    granule = int(text) if text.isdecimal() else 0
+    granule = whole_number(text) or 0
     return _DISCARD_AT_ONCE if granule == 0 else max(granule, _DISCARD_AT_ONCE // granule * granule)

@@ -23,6 +23,7 @@ from reconciler.kernel.memory import lock_memory
 from reconciler.kernel.observe import Observer
 from reconciler.kernel.perform import perform
 from reconciler.kernel.pool_lock import PoolLock, PoolLocked
+from reconciler.kernel.privileges import drop_all_others
 from reconciler.kernel.protocol import Kernel
 from reconciler.model.faults import HostFault
 from reconciler.model.live import LookRequest, PoolLook, Watched
@@ -88,6 +89,7 @@ def answer(kernel: Kernel, observer: Observer, question: Question) -> Answer:
 def main() -> None:
     # The terminal's Ctrl-C is for the daemon: it ends its workers by closing their sockets, after the step at hand.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    drop_all_others()  # commands start workers too, with all that their shell may do
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     with contextlib.suppress(EOFError, ConnectionError), Connection(int(sys.argv[1])) as connection:
         serve(connection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -103,3 +104,12 @@ class FormerThin:
     """Whose it was."""
     created_at: int
     """The pool's transaction id when it was created: it is still that thin if thin_ls tells the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What a store that was set aside as damaged still says of a pool: evidence, to be held against the pool itself."""
+
+    file: str
+    pool: KnownPool | None
+    devices: Mapping[str, KnownDevice]

@@ -18,6 +18,7 @@ DM_NAME_MAX: Final = 127
 UUID_PREFIX: Final = "DMR-"
 _PRIVATE_NAME: Final = ".private"
 _PRIVATE_UUID: Final = "-private"
+_STORE_ID: Final = re.compile("[0-9a-f]{32}")
 _OURS: Final = re.compile(r"DMR-(?P<store>[0-9a-f]{32})-(?P<record>[0-9a-f]{32})(?P<private>-private)?")
 
 
@@ -49,6 +50,10 @@ def private_dm_name(pool: str, device: str) -> str:
         return name
     digest = blake2s(name.encode(), digest_size=8).hexdigest()
     return f"{name[: DM_NAME_MAX - len(digest) - len(_PRIVATE_NAME) - 1]}.{digest}{_PRIVATE_NAME}"
+
+
+def is_store_id(text: str) -> bool:
+    return _STORE_ID.fullmatch(text) is not None
 
 
 def make_uuid(store_id: str, record_id: str) -> str:

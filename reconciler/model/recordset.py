@@ -15,6 +15,8 @@ from reconciler.model.records import Record, ThinDevice, ThinPool
 
 FieldPath = tuple[str | int, ...]
 """Where a field is in a document: ("spec", "nodes", 0)."""
+_MOST_COMPARED: Final = 100
+"""Names among which a likely one is looked for: it takes a while, and once for each that is wrong."""
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -212,7 +214,7 @@ def _pools_without_record(placed: Iterable[Placed], pools: Mapping[str, Placed])
         if isinstance(item.record, ThinPool) or item.record.spec.pool in pools:
             continue
         name = item.record.spec.pool
-        near = difflib.get_close_matches(name, pools, n=1)
+        near = difflib.get_close_matches(name, pools, n=1) if len(pools) <= _MOST_COMPARED else []
         hint = f"did you mean {near[0]}?" if near else "add its ThinPool record, or name another"
         yield item.problem(("spec", "pool"), f"pool {name} has no record: {hint}")
 
@@ -238,7 +240,7 @@ def _cycles(first: Mapping[Key, Placed]) -> Iterator[Problem]:
         while key is not None and key not in done and key not in trail:
             trail[key] = None
             key = _origin(key, first)
-        done |= trail.keys()
+        done.update(trail)  # `|=` would make the whole set anew
         if key is not None and key in trail:
             yield _cycle_problem(list(trail)[list(trail).index(key) :], first)
 

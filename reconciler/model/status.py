@@ -7,6 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
+
+from reconciler.model.units import whole_number
+
+_FLAGS: Final = {
+    *("discard_passdown", "no_discard_passdown", "ignore_discard"),
+    *("error_if_no_space", "queue_if_no_space", "needs_check", "-"),
+}
 
 
 class PoolMode(StrEnum):
@@ -70,29 +78,42 @@ def read_pool_status(text: str) -> PoolStatus | PoolFailure:
 
 
 def _numbers(words: list[str]) -> PoolStatus:
-    transaction = int(words[0])
-    metadata_used, metadata_total = (int(part) for part in words[1].split("/"))
-    data_used, data_total = (int(part) for part in words[2].split("/"))
+    """A word that is not known may be why the pool is not what it seems: then this is no status that is understood."""
+    transaction = _number(words[0])
+    metadata_used, metadata_total = (_number(part) for part in words[1].split("/"))
+    data_used, data_total = (_number(part) for part in words[2].split("/"))
+    held_root = words[3] != "-" and _number(words[3]) >= 0
     mode = PoolMode(words[4])
     if mode not in {PoolMode.RW, PoolMode.RO, PoolMode.OUT_OF_DATA_SPACE}:
         raise ValueError(words[4])
+    low_water = whole_number(words[-1]) if len(words) > 8 else None
+    for word in words[5:] if low_water is None else words[5:-1]:
+        if word not in _FLAGS:
+            raise ValueError(word)
     needs_check = "needs_check" in words[5:]
-    last = words[-1]
     return PoolStatus(
         transaction_id=transaction,
         metadata_used=metadata_used,
         metadata_total=metadata_total,
         data_used=data_used,
         data_total=data_total,
-        held_root=words[3] != "-",
+        held_root=held_root,
         mode=PoolMode.NEEDS_CHECK if needs_check else mode,
         needs_check=needs_check,
-        metadata_low_water=int(last) if last.isdecimal() and len(words) > 8 else None,
+        metadata_low_water=low_water,
     )
+
+
+def _number(text: str) -> int:
+    number = whole_number(text)
+    if number is None:
+        raise ValueError(text)
+    return number
 
 
 def read_thin_status(text: str) -> ThinStatus | ThinFailure:
     words = text.split()
-    if len(words) == 2 and words[0].isdecimal() and (words[1] == "-" or words[1].isdecimal()):
-        return ThinStatus(int(words[0]))
-    return ThinFailure(text)
+    mapped = whole_number(words[0]) if len(words) == 2 else None
+    if mapped is None or (words[1] != "-" and whole_number(words[1]) is None):
+        return ThinFailure(text)
+    return ThinStatus(mapped)

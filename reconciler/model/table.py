@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from reconciler.model.units import Sectors
+from reconciler.model.units import Sectors, whole_number
 
+_MAJORS: Final = 2**12 - 1
+_MINORS: Final = 2**20 - 1
+"""The kernel's own (include/linux/kdev_t.h)."""
 _DISCARD_FEATURES: Final = {"passdown": (), "nopassdown": ("no_discard_passdown",), "ignore": ("ignore_discard",)}
 
 
@@ -22,10 +25,11 @@ class Devno:
 
 
 def parse_devno(text: str) -> Devno | None:
-    major, _, minor = text.partition(":")
-    if major.isdecimal() and minor.isdecimal():
-        return Devno(int(major), int(minor))
-    return None
+    first, _, second = text.partition(":")
+    major, minor = whole_number(first), whole_number(second)
+    if major is None or minor is None or major > _MAJORS or minor > _MINORS:
+        return None
+    return Devno(major, minor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,18 +123,19 @@ def read_table(table: Table) -> TypedTable:
 
 def _thin(target: Target) -> ThinTable | None:
     words = target.params.split()
-    if len(words) != 2 or not words[1].isdecimal():  # a third word is an external origin: not ours
+    if len(words) != 2:  # a third word is an external origin: not ours
         return None
-    pool = parse_devno(words[0])
-    return None if pool is None else ThinTable(target.length, pool, int(words[1]))
+    pool, thin_id = parse_devno(words[0]), whole_number(words[1])
+    return None if pool is None or thin_id is None else ThinTable(target.length, pool, thin_id)
 
 
 def _pool(target: Target) -> PoolTable | None:
     words = target.params.split()
-    if len(words) < 4 or not all(word.isdecimal() for word in words[2:4]):
+    if len(words) < 4:
         return None
     metadata, data = parse_devno(words[0]), parse_devno(words[1])
-    if metadata is None or data is None:
+    block, low_water = whole_number(words[2]), whole_number(words[3])
+    if metadata is None or data is None or block is None or low_water is None:
         return None
     features = set(words[5:])
     known = {"skip_block_zeroing", "ignore_discard", "no_discard_passdown", "error_if_no_space", "read_only"}
@@ -145,8 +150,8 @@ def _pool(target: Target) -> PoolTable | None:
         length=target.length,
         metadata=metadata,
         data=data,
-        block=Sectors(int(words[2])),
-        low_water=int(words[3]),
+        block=Sectors(block),
+        low_water=low_water,
         zero_new_blocks="skip_block_zeroing" not in features,
         discards=discards,
         error_if_full="error_if_no_space" in features,

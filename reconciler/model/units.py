@@ -19,7 +19,13 @@ _DECIMAL_UNIT: Final = re.compile(r"(?P<count>[0-9]{1,19})(?P<prefix>[kKMGTPE])i
 _FRACTION: Final = re.compile(r"(?P<count>[0-9]{1,9}\.[0-9]{1,9})(?P<unit>[KMGTPE]i)B?")
 LARGEST: Final = Bytes(2**63 - SECTOR)
 """The largest size in bytes that both off_t and the kernel's sector_t can express."""
+_MOST_DIGITS: Final = 20
 NOT_A_SIZE: Final = "not a size: write 10GiB, 64MiB, 65536 (bytes) or 2048s (sectors)"
+
+
+def whole_number(text: str) -> int | None:
+    """Of plain digits, as the kernel writes its 64 bits; None for all else, signs and other scripts' digits included."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS else None
 
 
 def sectors(size: Bytes) -> Sectors:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from reconciler.model.knowledge import FormerThin, KnownDevice
+from reconciler.model.knowledge import FormerThin, KnownDevice, Remembered
 from reconciler.model.live import LiveDevice, ThinEntry, ThinIds
 from reconciler.model.names import Key
 from reconciler.model.records import ThinDevice
@@ -70,6 +70,8 @@ class PoolView:
     former: Mapping[int, FormerThin] = field(default_factory=dict)
     block: int = 0
     """Bytes of a data block."""
+    remembered: Remembered | None = None
+    """What a store that was set aside as damaged says of the pool."""
     told_leaked: tuple[int, ...] = ()
     """Ids that the daemon last reported as leaked: for when it is at work on the pool."""
 

@@ -1,22 +1,32 @@
-"""The store has never seen a pool that is live and not empty: its state directory was lost, or is a new one."""
+"""The store has never seen a pool that is not empty: it was lost or damaged, or the state directory is new.
+
+Which thin is a device's is taken from what shows it: a live device under its name, or the store that was set aside as
+damaged where the pool's own metadata agrees with it in every point that both have. All else a person must say.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
-from reconciler.model.condition import FINAL
+from reconciler.model.condition import FINAL, Reason
 from reconciler.model.knowledge import KnownDevice, KnownPool
-from reconciler.model.live import LiveDevice, ThinIds
+from reconciler.model.live import LiveDevice, Superblock, ThinEntry, ThinIds
 from reconciler.model.names import UUID_PREFIX, Key, is_private
 from reconciler.model.records import DeviceState, ThinDevice, ThinPool
 from reconciler.model.status import PoolMode, PoolStatus
 from reconciler.model.steps import KnowDevice, KnowPool
 from reconciler.model.table import PoolTable, ThinTable, read_table
-from reconciler.model.units import sectors
+from reconciler.model.units import format_size, sectors
+from reconciler.planner.cases import PoolCase
 from reconciler.planner.doctor import PoolView, Repair, leaked, listed
 from reconciler.planner.identity import lies_on_record
 from reconciler.planner.pool import plan_pool
 from reconciler.planner.pool_words import known_from
+
+_SHOWN: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +39,14 @@ class Withheld:
 
 def take_over(view: PoolView) -> Repair | Withheld | None:
     record = view.case.record
-    if record is None or view.ids is None or not _is_strange(view, record):
+    if record is None or not _is_strange(view, record):
         return None
-    known = replace(known_from(view.case, record), made_files=())
+    if view.ids is None:
+        return _unreadable(view, record)
+    known = _pool_again(view, record)
     if plan_pool(replace(view.case, known=known)).reason in FINAL:
         return None
-    found = _found_again(view, view.ids)
+    found = {**_remembered(view, view.ids), **_found_again(view, view.ids)}
     unexplained = {
         number: entry
         for number, entry in leaked(view).items()
@@ -42,17 +54,31 @@ def take_over(view: PoolView) -> Repair | Withheld | None:
     }
     missing = [each for each in view.records if each.key not in found and _would_be_made(each)]
     if missing and unexplained:
-        return _withheld([str(each.key) for each in missing], listed(unexplained, view.block))
+        return _withheld(view, missing, unexplained)
     return _take_over(view, known, found, listed(unexplained, view.block))
 
 
 def _is_strange(view: PoolView, record: ThinPool) -> bool:
-    """Live on the very devices of the record, with something in it, and not known; made by this program, or by hand."""
-    case, known, device = view.case, view.case.known, view.case.live.device
-    status = case.live.status
+    """On the very devices of the record, with something in it, and not known; made by this program, or by hand."""
+    known = view.case.known
     if known is not None and (known.created or known.transaction_id) and not known.external:
         return False
-    if device is None or not isinstance(status, PoolStatus) or status.mode is not PoolMode.RW or device.info.suspended:
+    if view.case.live.device is None:
+        return known is None and _is_at_rest(view.case)
+    return _is_live(view.case, record, view.case.live.device)
+
+
+def _is_at_rest(case: PoolCase) -> bool:
+    """Whole where the record says, and used by nobody: all that is wrong is that the store does not know it."""
+    metadata = case.live.metadata
+    if metadata.superblock is not Superblock.POOL or metadata.transaction_id is None:
+        return False
+    return plan_pool(case).reason is Reason.METADATA_MISMATCH
+
+
+def _is_live(case: PoolCase, record: ThinPool, device: LiveDevice) -> bool:
+    status = case.live.status
+    if not isinstance(status, PoolStatus) or status.mode is not PoolMode.RW or device.info.suspended:
         return False
     if device.info.uuid and not device.info.uuid.startswith(UUID_PREFIX):
         return False
@@ -60,6 +86,20 @@ def _is_strange(view: PoolView, record: ThinPool) -> bool:
     if not isinstance(table, PoolTable) or not lies_on_record(case.live, table):
         return False
     return table.block == sectors(record.spec.block_size) and plan_pool(case).reason in FINAL
+
+
+def _transaction(case: PoolCase) -> int:
+    status = case.live.status
+    return status.transaction_id if isinstance(status, PoolStatus) else case.live.metadata.transaction_id or 0
+
+
+def _pool_again(view: PoolView, record: ThinPool) -> KnownPool:
+    """Of one at rest, only the damaged store can tell the UUID. Its files are nobody's to delete any more."""
+    said = view.remembered.pool if view.remembered is not None else None
+    known = replace(known_from(view.case, record), made_files=(), transaction_id=_transaction(view.case))
+    if view.case.live.device is not None:
+        return known
+    return replace(known, uuid=said.uuid if said is not None else "")
 
 
 def _found_again(view: PoolView, ids: ThinIds) -> dict[Key, KnownDevice]:
@@ -73,7 +113,7 @@ def _found_again(view: PoolView, ids: ThinIds) -> dict[Key, KnownDevice]:
         if not isinstance(table, ThinTable) or view.shown_by(table.thin_id) != (record.dm_name,):
             continue
         if table.thin_id in ids and _may_be_ours(live):
-            found[record.key] = _known_again(record, live, table, ids)
+            found[record.key] = _known_again(view, record, live, table, ids)
     return found
 
 
@@ -82,8 +122,39 @@ def _may_be_ours(live: LiveDevice) -> bool:
     return not uuid or (uuid.startswith(UUID_PREFIX) and not is_private(uuid))
 
 
-def _known_again(record: ThinDevice, live: LiveDevice, table: ThinTable, ids: ThinIds) -> KnownDevice:
+def _remembered(view: PoolView, ids: ThinIds) -> dict[Key, KnownDevice]:
+    """Records whose device is not live, where the damaged store and the pool agree: in the pool's UUID and transaction,
+    so that neither knows of something that the other does not, in the thin id, and in the transaction that made it.
+    """
+    said = view.remembered
+    if said is None or said.pool is None or not said.pool.created or said.pool.external:
+        return {}
+    live = view.case.live.device
+    if said.pool.transaction_id != _transaction(view.case):
+        return {}
+    if live is not None and live.info.uuid != said.pool.uuid:
+        return {}
+    candidates = {record.key: device for record in view.records if (device := _agreed(view, record, ids)) is not None}
+    numbers = Counter(device.thin_id for device in candidates.values())
+    return {key: device for key, device in candidates.items() if numbers[device.thin_id] == 1}
+
+
+def _agreed(view: PoolView, record: ThinDevice, ids: ThinIds) -> KnownDevice | None:
+    device = view.remembered.devices.get(record.key.device) if view.remembered is not None else None
+    if device is None or device.adopted or record.spec.adopt is not None or record.spec.state is DeviceState.ABSENT:
+        return None
+    if device.dm_name != record.dm_name or record.dm_name in view.devices or view.shown_by(device.thin_id):
+        return None
+    if device.thin_id not in leaked(view) or ids[device.thin_id].created_at != device.created_at:
+        return None
+    return replace(device, active=False, frozen=False, gone_since=None)
+
+
+def _known_again(view: PoolView, record: ThinDevice, live: LiveDevice, table: ThinTable, ids: ThinIds) -> KnownDevice:
     """One without the UUID that this program gives counts as adopted: nobody can tell who made it."""
+    said = view.remembered.devices.get(record.key.device) if view.remembered is not None else None
+    if said is not None and (said.uuid, said.thin_id, said.dm_name) == (live.info.uuid, table.thin_id, record.dm_name):
+        return replace(said, size=live.length, active=True, frozen=False, gone_since=None)
     adopted = not live.info.uuid
     return KnownDevice(
         key=record.key,
@@ -97,6 +168,8 @@ def _known_again(record: ThinDevice, live: LiveDevice, table: ThinTable, ids: Th
         filesystem=record.spec.filesystem.type if record.spec.filesystem is not None else "",
         filesystem_size=live.length,
         adopted=adopted,
+        # Only the record can tell by now, and it was read when the device was made.
+        origin=record.spec.snapshot_of or "",
     )
 
 
@@ -105,25 +178,58 @@ def _would_be_made(record: ThinDevice) -> bool:
     return record.spec.state is not DeviceState.ABSENT and record.spec.adopt is None and not record.spec.paused
 
 
-def _withheld(missing: list[str], unexplained: str) -> Withheld:
-    names = ", ".join(missing)
+def _unreadable(view: PoolView, record: ThinPool) -> Withheld | None:
+    if view.case.live.device is not None or not view.ids_trouble:
+        return None  # its own condition tells
+    file = record.spec.metadata.file if record.spec.metadata is not None else None
+    attach = f"if it has no loop, `losetup --find --show --nooverlap {file}`; then " if file is not None else ""
+    return Withheld(
+        f"it could be taken over, but its thin ids cannot be read: {view.ids_trouble}",
+        f"see to it that thin_ls can read the metadata of pool {view.name}: {attach}run this again",
+    )
+
+
+def _withheld(view: PoolView, missing: list[ThinDevice], unexplained: ThinIds) -> Withheld:
+    names = ", ".join(str(record.key) for record in missing)
+    hints = [hint for record in missing if (hint := _hint(view, record, unexplained))]
     return Withheld(
         f"it could be taken over, but {names} would then be made anew, empty, though their data may be in the thin ids "
-        f"that nobody names: {unexplained}",
+        f"that nobody names: {_told(unexplained, view.block)}{'; '.join(['', *hints])}",
         f"for each of {names}: add `adopt: {{deviceId: ..., dmName: ...}}` or `paused: true` to its record, or take the "
         f"record away, or activate it by hand; then run this again",
     )
 
 
+def _hint(view: PoolView, record: ThinDevice, unexplained: ThinIds) -> str:
+    """What the damaged store says of it, where the pool does not agree in everything, but does not rule it out."""
+    said = view.remembered
+    device = said.devices.get(record.key.device) if said is not None else None
+    if said is None or device is None or device.thin_id not in unexplained:
+        return ""
+    made = f", made at transaction {device.created_at}" if device.created_at is not None else ""
+    return f"{said.file} says that {record.key} was thin id {device.thin_id}{made}, which nothing proves"
+
+
+def _told(ids: Mapping[int, ThinEntry], block: int) -> str:
+    """With the transaction that made each: the order in which they were made."""
+    shown = {
+        number: f"{number} ({format_size(e.mapped_blocks * block)}, of transaction {e.created_at})"
+        for number, e in ids.items()
+    }
+    return ", ".join(list(shown.values())[:_SHOWN]) + (
+        f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+    )
+
+
 def _take_over(view: PoolView, known: KnownPool, found: dict[Key, KnownDevice], unexplained: str) -> Repair:
     key = Key(view.name)
-    again = [f"{device.key} is thin id {device.thin_id} again" for device in found.values()]
+    again = [f"{device.key} is thin id {device.thin_id} again{_as_proven(device)}" for device in found.values()]
     left = [f"left as they are, counted as leaked: thin ids {unexplained}"] if unexplained else []
     return Repair(
         key=key,
         what=f"take over pool {view.name}",
         why=f"the pool holds {len(view.ids or {})} thin ids at transaction {known.transaction_id}, and this store has "
-        "never seen it: the state directory was lost, or is a new one",
+        "never seen it: it was damaged or lost, or the state directory is a new one",
         effect=(
             f"the store knows the pool, at transaction {known.transaction_id}; nothing in it is changed",
             *again,
@@ -131,3 +237,7 @@ def _take_over(view: PoolView, known: KnownPool, found: dict[Key, KnownDevice], 
         ),
         steps=(KnowPool(key, known), *(KnowDevice(device.key, device) for device in found.values())),
     )
+
+
+def _as_proven(device: KnownDevice) -> str:
+    return "" if device.active else ", as the damaged store says and the pool confirms"

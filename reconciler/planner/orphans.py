@@ -10,7 +10,7 @@ from reconciler.planner.cases import Access, DeviceCase, PruneVerdict
 from reconciler.planner.claims import is_foreign, plan_claims, plan_private
 from reconciler.planner.device_absent import delete
 from reconciler.planner.device_inactive import remove_live
-from reconciler.planner.device_words import converged, find, hangs, let_go
+from reconciler.planner.device_words import after_suspension, converged, find, hangs, let_go
 from reconciler.planner.intents import plan_intent
 from reconciler.planner.plan import Plan
 
@@ -75,12 +75,12 @@ def _retained(plan: Plan) -> Plan:
 
 
 def _left(case: DeviceCase, plan: Plan) -> Plan:
-    """Left alone on purpose; but what the reconciler itself suspended is let go."""
+    """Left alone on purpose; but nothing of ours stays suspended: whoever opens it would hang."""
     live, known = case.live, case.known
     if case.prune is not PruneVerdict.HELD_BACK:  # that one waits for a person
         plan = _retained(plan)
-    if live is None or known is None or not known.frozen or case.access.access is Access.NONE or is_foreign(case):
+    if live is None or known is None or case.access.access is Access.NONE or is_foreign(case):
         return plan
     if hangs(live):
-        return plan.but(*let_go(case, live))
-    return plan.but(KnowDevice(case.key, replace(known, frozen=False)))
+        return after_suspension(case, plan.but(*let_go(case, live)))
+    return plan.but(KnowDevice(case.key, replace(known, frozen=False))) if known.frozen else plan

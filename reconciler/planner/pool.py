@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from reconciler.model.condition import Condition, Reason
 from reconciler.model.records import PoolState, ThinPool
+from reconciler.model.status import PoolMode
 from reconciler.model.steps import LoadPool, PoolShape
 from reconciler.model.table import PoolTable, read_table
 from reconciler.planner.cases import PoolCase
@@ -58,11 +59,29 @@ def _plan_running(case: PoolCase, record: ThinPool) -> Plan:
         return _plan_going(case, record)
     if record.spec.state is PoolState.ABSENT and not case.needed:
         return _plan_absent(case, record)
-    if record.spec.state is PoolState.INACTIVE and not case.needed:
+    if record.spec.state is PoolState.INACTIVE and not (case.needed and _can_delete(case)):
         return _plan_inactive(case, record)
-    if device is None:
-        return plan_missing(case, record)
-    return _plan_live(case, record)
+    plan = plan_missing(case, record) if device is None else _plan_live(case, record)
+    return plan if record.spec.state is PoolState.ACTIVE else _not_yet_down(case, record, plan)
+
+
+def _can_delete(case: PoolCase) -> bool:
+    """Whether a device could be deleted from it. Where not, it goes down at once, as its repair needs it to."""
+    status = case.live.status
+    if case.live.device is None:
+        return not case.live.metadata.needs_check
+    return status is None or status.mode in {PoolMode.RW, PoolMode.OUT_OF_DATA_SPACE}
+
+
+def _not_yet_down(case: PoolCase, record: ThinPool, plan: Plan) -> Plan:
+    """Live for the sake of a device that is deleted first: as an Active one should be, but not as desired."""
+    if plan.reason is not Reason.CONVERGED:
+        return plan
+    gone = record.spec.state is PoolState.ABSENT
+    reason = Reason.PRESENT_BUT_DESIRED_ABSENT if gone else Reason.ACTIVE_BUT_DESIRED_INACTIVE
+    return plan.under(
+        reason, f"pool {case.name} is to be {record.spec.state.value.lower()}, once its Absent devices are deleted"
+    )
 
 
 def _without_former_owner(case: PoolCase, record: ThinPool) -> PoolCase:

@@ -94,7 +94,8 @@ def repair_words(case: PoolCase, status: PoolStatus | PoolFailure) -> str:
     node = case.known.metadata if case.known is not None and case.known.metadata else "METADATA"
     what = f"pool {case.name} is {status.mode.value}"
     return (
-        f"{what}: stop what uses it, set `state: Inactive` in its record, wait until it is gone, then: "
+        f"{what}: stop what uses it, set `state: Inactive` in its record and in those of its devices that are Active, "
+        f"wait until it is gone, then: "
         f"`thin_check {node}`; if that finds damage `thin_repair -i {node} -o NEW` and copy NEW back; "
-        f"`thin_check --clear-needs-check-flag {node}`; then `state: Active`"
+        f"`thin_check --clear-needs-check-flag {node}`; then `state: Active` again"
     )

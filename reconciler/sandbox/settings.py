@@ -56,12 +56,12 @@ def checked(
 
 def memory_bytes(text: str) -> int:
     """'512M', '1G': binary units, as for the kernel's mem=. Raises SandboxError."""
-    match = re.fullmatch(r"(\d+)\s*([KMGT])(?:i?B)?", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"([0-9]{1,12})\s*([KMGT])(?:i?B)?", text.strip(), re.IGNORECASE)
     if not match:
         raise SandboxError(f"memory {text!r} is no size: write it as 512M or 1G")
     size = int(match[1]) << _UNITS[match[2].upper()]
     if size < _LEAST_MEMORY:
-        raise SandboxError(f"memory {text} is too little for the kernel and udev: give at least {_LEAST_MEMORY >> 20}M")
+        raise SandboxError(f"memory {text!r} is too little for the kernel and udev: give at least {_LEAST_MEMORY >> 20}M")
     return size
 
 

@@ -6,9 +6,10 @@ directory, a huge file is never read, and what changes while it is being read is
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,10 @@ from typing import Final
 
 from reconciler.model.recordset import Problem
 from reconciler.model.units import format_size
-from reconciler.sources.trust import untrusted
+from reconciler.sources.trust import folders_to, untrusted, untrusted_way
 
 MAX_FILE: Final = 1024 * 1024
-MAX_TOTAL: Final = 64 * 1024 * 1024
+MAX_TOTAL: Final = 16 * 1024 * 1024
 MAX_FILES: Final = 4096
 _ATTEMPTS: Final = 5
 _SUFFIXES: Final = (".yaml", ".yml")
@@ -70,6 +71,8 @@ def problem_with(path: str, message: str) -> Problem:
 def read_path(path: Path, *, trust: bool) -> Reading:
     """What a directory holds, in name order, or one file. Never raises for what it finds."""
     try:
+        if trust:
+            _trust_place(path)
         if path.is_dir():
             return _read_settled(path, trust=trust)
         target = path.resolve()  # who names a link means what it leads to
@@ -88,6 +91,8 @@ def _said(error: OSError | RuntimeError | ValueError) -> str:
         return "no such file or directory: make it, or name another"
     if isinstance(error, PermissionError):
         return "cannot be read, permission denied: make it readable to the daemon's user"
+    if isinstance(error, OSError) and error.errno == errno.ELOOP:
+        return "a symbolic link that leads in a circle: remove it"
     reason = error.strerror if isinstance(error, OSError) else ""
     return f"cannot be read: {reason or 'not a path'}"
 
@@ -159,10 +164,11 @@ def _read_entry(folder: int, directory: Path, path: Path, *, trust: bool) -> byt
         return _read(folder, directory, path.name, path, trust=trust)
     root = directory.resolve()
     target = Path(os.path.realpath(path))
-    if not target.is_relative_to(root):
+    way = [folder for folder in folders_to(root / path.name) if folder != root and folder not in root.parents]
+    if not all(place.is_relative_to(root) for place in (*way, target)):
         raise _Refused("a symbolic link that leads out of the directory: put the file itself here")
     if trust:
-        _trust_way(root, target)
+        _trust_way(way)
     try:
         with _folder(target.parent) as inner:
             return _read(inner, target.parent, target.name, path, trust=trust)
@@ -170,11 +176,16 @@ def _read_entry(folder: int, directory: Path, path: Path, *, trust: bool) -> byt
         raise _Refused("a symbolic link that leads nowhere: remove it, or put the file there") from None
 
 
-def _trust_way(root: Path, target: Path) -> None:
-    """Directories on the way to a file must not be others' either."""
-    for folder in target.parents:
-        if folder == root:
-            return
+def _trust_place(path: Path) -> None:
+    """Nor may others put another directory, or another file, where this one is looked for."""
+    doubt = untrusted_way(path)
+    if doubt is not None:
+        raise _Refused(doubt)
+
+
+def _trust_way(way: Iterable[Path]) -> None:
+    """Directories between the manifests' own and a file that a link leads to."""
+    for folder in way:
         doubt = untrusted(folder)
         if doubt is not None:
             raise _Refused(f"{folder}: {doubt}")
@@ -185,8 +196,10 @@ def _read(folder: int, directory: Path, name: str, shown: Path, *, trust: bool) 
     _check_plain(info)  # before opening: opening a device can do things
     try:
         fd = os.open(name, _FLAGS, dir_fd=folder)
-    except FileNotFoundError:
-        raise _Moved(name) from None
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ELOOP}:  # gone since the look, or a link put in its place
+            raise _Moved(name) from None
+        raise
     try:
         before = os.fstat(fd)
         _check_plain(before)

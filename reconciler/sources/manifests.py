@@ -19,6 +19,8 @@ from reconciler.sources.yamlread import YamlFault, read_documents
 
 MAX_PROBLEMS: Final = 100
 """Of one file. Nobody reads more of them at a time."""
+MAX_RECORDS: Final = 20_000
+"""In all. They are read in seconds, and held in some hundred MiB."""
 _UNPRINTABLE: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -50,6 +52,9 @@ def load(*paths: Path, trust: bool = True) -> Loaded:
         found = _limited(file, _read_file(file))
         placed += [item for item in found if isinstance(item, Placed)]
         problems += [item for item in found if isinstance(item, Problem)]
+        if len(placed) > MAX_RECORDS:
+            problems.append(problem_with(file.path, f"more than {MAX_RECORDS} records by now: no host has so many"))
+            break
     if not problems:  # what one bad record leaves missing is no second problem
         problems = check(placed)
     records = None if problems else RecordSet.of(item.record for item in placed)

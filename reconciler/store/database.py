@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import RLock
 from typing import Any, Final, TypeVar
-from urllib.parse import quote
 
-from reconciler.store.errors import StoreError, damaged, explain
+from reconciler.store.checks import BESIDE, beside, check_kind, check_whole, size_of
+from reconciler.store.errors import StoreError, StoreUnusable, damaged
+from reconciler.store.files import NAME, connect, keep_copy, make, translated, tune
 from reconciler.store.rows import Data, decode
-from reconciler.store.schema import APPLICATION_ID, MIGRATIONS, migrate, version_of
+from reconciler.store.schema import MIGRATIONS, migrate, version_of
 
-NAME: Final = "state.db"
-_BUSY_SECONDS: Final = 5.0
-_LOG_LIMIT: Final = 4 * 1024**2
-_SMALLEST: Final = 512
+__all__ = ["NAME", "Database", "examine", "open_for_reading", "open_for_writing"]
+
+_ROOM: Final = 256 * 1024
+"""Bytes: what a few large transactions take."""
 T = TypeVar("T", bound=Data)
+L = TypeVar("L")
 
 
 class Database:
@@ -29,8 +30,11 @@ class Database:
         self.path = path
         self.read_only = read_only
         self.lock = RLock()
+        self.trouble: StoreUnusable | None = None
+        """Why a try to write failed, until `try_again` finds that one works."""
         self._connection = connection
         self._durable = True
+        self._identities = _identities(path)
 
     def read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         """All rows at once: a half-read cursor would keep the log from being folded into the file."""
@@ -54,7 +58,8 @@ class Database:
             raise StoreError(
                 f"store {self.path} was opened for reading only: only `run`, `apply` and the like write it"
             )
-        with self.lock, translated(self.path):
+        with self.lock, self._noting_trouble(), translated(self.path):
+            self._check_place()
             self._set_durable(durable)
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -63,6 +68,33 @@ class Database:
             finally:
                 if self._connection.in_transaction:
                     self._connection.rollback()
+
+    def try_again(self) -> None:
+        """Where a try to write failed: see whether there is room for more than what may happen to fit somewhere."""
+        if self.trouble is None:
+            return
+        with suppress(StoreUnusable):
+            with self.transaction() as connection:
+                connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('room', zeroblob(?))", (_ROOM,))
+            with self.transaction() as connection:
+                connection.execute("DELETE FROM meta WHERE name = 'room'")
+            self.trouble = None
+
+    @contextmanager
+    def _noting_trouble(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreUnusable as trouble:
+            self.trouble = trouble
+            raise
+
+    def _check_place(self) -> None:
+        """A file that was deleted or replaced can still be written to, and nobody would ever find what is in it."""
+        if _identities(self.path) != self._identities:
+            raise StoreUnusable(
+                f"store {self.path}: it, or its log, is gone or was replaced while in use: put back what was there, or "
+                "stop the daemon, put the right store there, and start it again"
+            )
 
     def decoded(self, kind: type[T], text: str) -> T:
         try:
@@ -85,34 +117,40 @@ class Database:
             self._durable = durable
 
 
-@contextmanager
-def translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise explain(path, error) from error
-    except OSError as error:
-        raise StoreError(
-            f"store {path}: {error.strerror}: run as the user that the daemon runs as, on a writable filesystem with room"
-        ) from error
+def open_for_writing(
+    path: Path, first_rows: Callable[[sqlite3.Connection], None], look: Callable[[Database], L]
+) -> tuple[Database, L]:
+    """Open it, and make it with `first_rows` where there is none. With what `look` reads of it.
 
-
-def open_for_writing(path: Path, first_rows: Callable[[sqlite3.Connection], None]) -> Database:
-    """Open it, and make it with `first_rows` where there is none."""
+    It is looked at through a connection that cannot write first, so that a damaged one stays as it is.
+    """
     with translated(path):
-        if _size(path) is None:
-            _make(path, first_rows)
-        _check_untouched(path)
-        connection = _connect(path, "rw")
+        if size_of(path) is None:
+            make(path, first_rows)
+        seen = _look_at(path, look)
+        connection = connect(path, "rw")
         try:
-            _tune(connection)
-            migrate(connection)
+            tune(connection)
+            version = version_of(connection)
+            if version < len(MIGRATIONS):
+                keep_copy(path, connection, version)
+                migrate(connection)
             # A file that cannot be written to is opened all the same, and would fail in the middle of something.
             connection.executescript("BEGIN IMMEDIATE; ROLLBACK;")
+            database = Database(path, connection, read_only=False)
+            return database, look(database) if seen is None else seen
         except BaseException:
             connection.close()
             raise
-    return Database(path, connection, read_only=False)
+
+
+def examine(path: Path, look: Callable[[Database], object]) -> None:
+    """Raises StoreError for what `open_for_writing` would refuse. For any time, also beside the daemon."""
+    with translated(path):
+        if size_of(path) is not None:
+            _look_at(path, look)
+        elif size_of(beside(path, "-wal")):
+            raise damaged(path, f"it is gone, and its log {path.name}-wal is still there")
 
 
 def open_for_reading(path: Path) -> Database:
@@ -120,7 +158,7 @@ def open_for_reading(path: Path) -> Database:
     with translated(path):
         if _size(path) is None:
             raise StoreError(f"there is no store {path} yet: start `dm-reconciler run`, or give its --state-dir")
-        connection = _connect(path, "ro")
+        connection = connect(path, "ro")
         try:
             _check_current(path, connection)
         except BaseException:
@@ -129,84 +167,34 @@ def open_for_reading(path: Path) -> Database:
     return Database(path, connection, read_only=True)
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    return sqlite3.connect(
-        f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}",
-        uri=True,
-        timeout=_BUSY_SECONDS,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-
-
-def _tune(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT}")
-
-
-def _make(path: Path, first_rows: Callable[[sqlite3.Connection], None]) -> None:
-    """Under another name first: killed in the middle, nothing is there, and an empty file is never mistaken for new."""
-    log = path.with_name(path.name + "-wal")
-    if _size(log):
-        raise StoreError(f"store {path} is gone, its log {log} is still there: restore both, or move the log away")
-    new = path.with_name(path.name + ".new")
-    for left in path.parent.glob(new.name + "*"):
-        left.unlink()
-    os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    with closing(_connect(new, "rw")) as connection:
-        _tune(connection)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        migrate(connection)
-        first_rows(connection)
-        # The log does not come along under the other name: all of it must be in the file, which closing only tries.
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    new.rename(path)
-    _flush_directory(path.parent)
-
-
-def _size(path: Path) -> int | None:
-    """None: it is not there. Path.exists takes one that may not be looked at for missing."""
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return None
-
-
-def _flush_directory(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _check_untouched(path: Path) -> None:
-    """Look at the whole file through a connection that cannot write, so that a damaged one stays as it is."""
-    with closing(_connect(path, "ro")) as connection:
-        _check_kind(path, connection)
-        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if found != "ok":
-            raise damaged(path, " ".join(str(found).split()))
-
-
 def _check_current(path: Path, connection: sqlite3.Connection) -> None:
-    if _check_kind(path, connection) < len(MIGRATIONS):
+    if check_kind(path, connection) < len(MIGRATIONS):
         raise StoreError(f"store {path} is of an earlier version: start `dm-reconciler run` once, it converts it")
 
 
-def _check_kind(path: Path, connection: sqlite3.Connection) -> int:
-    """The version of the store's tables."""
-    # SQLite would take so short a file for an empty database.
-    if (_size(path) or 0) < _SMALLEST:
-        raise damaged(path, "it is cut off")
-    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-        raise StoreError(f"{path} is not a store of dm-reconciler: give another directory with --state-dir")
-    version = version_of(connection)
-    if version > len(MIGRATIONS):
-        raise StoreError(
-            f"store {path} was written by a later version (its tables are version {version}, this one knows "
-            f"{len(MIGRATIONS)}): install the later version again, or restore a copy from before"
-        )
-    return version
+def _look_at(path: Path, look: Callable[[Database], L]) -> L | None:
+    """None: it is whole, and of an earlier version, which only the migrations can read."""
+    _size(path)
+    with closing(connect(path, "ro")) as connection:
+        check_whole(path, connection)
+        if version_of(connection) < len(MIGRATIONS):
+            return None
+        return look(Database(path, connection, read_only=True))
+
+
+def _size(path: Path) -> int | None:
+    for suffix in BESIDE[1:]:
+        size_of(beside(path, suffix))
+    return size_of(path)
+
+
+def _identities(path: Path) -> tuple[tuple[int, int] | None, ...]:
+    return tuple(_identity(beside(path, suffix)) for suffix in BESIDE)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino

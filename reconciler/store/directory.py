@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Final
 
 from reconciler.store.errors import StoreError
+
+_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 def make_directory(directory: Path) -> None:
@@ -35,5 +38,17 @@ def check_directory(directory: Path) -> None:
             f"state directory {directory} belongs to user {found.st_uid}, who is neither root nor the one that runs "
             f"this: run as that user, or `chown {os.geteuid()} {directory}`"
         )
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if found.st_mode & _OTHERS:
         raise StoreError(f"state directory {directory} can be written to by others: `chmod go-w {directory}`")
+    _check_above(directory)
+
+
+def _check_above(directory: Path) -> None:
+    """Whoever may write to a directory above it could put another in its place; not in a sticky one, such as /tmp."""
+    for folder in directory.resolve().parents:
+        mode = folder.stat().st_mode
+        if mode & _OTHERS and not mode & stat.S_ISVTX:
+            raise StoreError(
+                f"state directory {directory} lies in {folder}, where others could put another in its place: "
+                f"`chmod go-w {folder}`"
+            )

@@ -13,13 +13,30 @@ _NEXT: Final = {
     sqlite3.SQLITE_PERM: "it cannot be opened; run as the user that the daemon runs as",
     sqlite3.SQLITE_BUSY: "another program keeps it locked; end that program (`fuser` names it) and try again",
     sqlite3.SQLITE_IOERR: "its disk does not work; look at the kernel's log, and restore a copy if the disk is lost",
-    sqlite3.SQLITE_CONSTRAINT: "it refuses what contradicts itself; please report this, with the events before it",
 }
+"""What a person can do something about, while the file is as good as before."""
+_CONTRADICTION: Final = "it refuses what contradicts itself; please report this, with the events before it"
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
+_LONGEST: Final = 200
 
 
 class StoreError(Exception):
     """The store cannot do what was asked. One line: what, where, and what to do."""
+
+
+class StoreUnusable(StoreError):  # noqa: N818  # what it is, as with LockHeld
+    """It cannot be used as things are, and is as good as before once that is over: a full disk, a lock."""
+
+
+class StoreDamaged(StoreError):  # noqa: N818
+    """What it says cannot be believed. It was left as it is."""
+
+    def __init__(self, path: Path, detail: str) -> None:
+        self.what = f"store {path} is damaged ({' '.join(ascii(detail)[1:-1].split())[:_LONGEST]})"
+        super().__init__(
+            f"{self.what} and was left as it is: restore a copy of it, or run `dm-reconciler doctor --fix --manifests DIR "
+            f"--state-dir {path.parent}`, which keeps it aside and rebuilds it from the pools"
+        )
 
 
 def contradiction(subject: object, problem: str) -> StoreError:
@@ -27,11 +44,8 @@ def contradiction(subject: object, problem: str) -> StoreError:
     return StoreError(f"{subject}: {problem}; nothing was done, please report this with the last events")
 
 
-def damaged(path: Path, detail: str) -> StoreError:
-    return StoreError(
-        f"store {path} is damaged ({detail}) and was left as it is: restore a copy of it, or move it away and see "
-        "what `dm-reconciler doctor --fix --manifests DIR` can rebuild from the pools"
-    )
+def damaged(path: Path, detail: str) -> StoreDamaged:
+    return StoreDamaged(path, detail)
 
 
 def explain(path: Path, error: sqlite3.Error) -> StoreError:
@@ -41,5 +55,7 @@ def explain(path: Path, error: sqlite3.Error) -> StoreError:
     if code in _DAMAGED or (not code and isinstance(error, sqlite3.OperationalError)):
         return damaged(path, str(error))
     if code in _NEXT:
-        return StoreError(f"store {path}: {error}: {_NEXT[code]}")
+        return StoreUnusable(f"store {path}: {error}: {_NEXT[code]}")
+    if code == sqlite3.SQLITE_CONSTRAINT:
+        return StoreError(f"store {path}: {error}: {_CONTRADICTION}")
     return StoreError(f"store {path}: {error}; please report this")

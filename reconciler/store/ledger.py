@@ -11,6 +11,7 @@ from reconciler.model.knowledge import Intent, KnownDevice, KnownPool
 from reconciler.store.database import Database
 from reconciler.store.errors import damaged
 from reconciler.store.rows import encode
+from reconciler.store.soundness import problem_of
 from reconciler.store.transitions import HeldAs, Holder, PoolKnowledge
 
 K = TypeVar("K")
@@ -21,17 +22,23 @@ def load(db: Database) -> dict[str, PoolKnowledge]:
     devices: defaultdict[str, dict[str, KnownDevice]] = defaultdict(dict)
     ids: defaultdict[str, dict[int, Holder]] = defaultdict(dict)
     with db.snapshot():
-        for pool, device, body in db.read("SELECT pool, device, body FROM devices"):
-            devices[pool][device] = db.decoded(KnownDevice, body)
+        for pool, device, thin_id, body in db.read("SELECT pool, device, thin_id, body FROM devices"):
+            devices[pool][device] = known = db.decoded(KnownDevice, body)
+            if known.thin_id != thin_id:
+                raise damaged(db.path, f"device {pool}/{device} has thin id {thin_id}, and {known.thin_id}")
         for pool, thin_id, held_as, device, created_at in db.read(
             "SELECT pool, thin_id, held_as, device, created_at FROM thin_ids"
         ):
             ids[pool][thin_id] = _holder(db, held_as, device, created_at)
         intents = {pool: db.decoded(Intent, body) for pool, body in db.read("SELECT pool, body FROM intents")}
-        return {
+        pools = {
             pool: PoolKnowledge(db.decoded(KnownPool, body), devices[pool], intents.get(pool), ids[pool], last)
             for pool, last, body in db.read("SELECT pool, last_thin_id, body FROM pools")
         }
+    for pool, known_pool in pools.items():
+        if problem := problem_of(pool, known_pool):
+            raise damaged(db.path, problem)
+    return pools
 
 
 def _holder(db: Database, held_as: str, device: str, created_at: int | None) -> Holder:

@@ -13,8 +13,10 @@ from typing import Final, Self
 from reconciler.model.report import rfc3339
 from reconciler.store.directory import make_directory
 from reconciler.store.errors import StoreError
+from reconciler.store.rows import parse
 
 _NAME: Final = "lock"
+_LONGEST: Final = 400
 
 
 class LockHeld(StoreError):  # noqa: N818  # what it is, not an error of anybody's
@@ -101,14 +103,15 @@ class StateLock:
         # It was signed when it was taken, so the file's time says since when.
         since = os.fstat(fd).st_mtime
         try:
-            signed = json.loads(os.pread(fd, 4096, 0))
-            return LockHeld(self._directory, int(signed["pid"]), str(signed["command"]), since)
-        except (ValueError, LookupError, TypeError):
+            signed = parse(os.pread(fd, 4096, 0).decode())
+            command = " ".join(ascii(str(signed["command"]))[1:-1][:_LONGEST].split())
+            return LockHeld(self._directory, int(signed["pid"]), command, since)
+        except (ValueError, LookupError, TypeError, OverflowError):
             return LockHeld(self._directory, 0, "", since)
 
 
 def _sign(fd: int) -> None:
     """Say who has it, for whoever comes second."""
     os.ftruncate(fd, 0)
-    text = json.dumps({"pid": os.getpid(), "command": " ".join(" ".join(sys.argv).split())[:400]})
+    text = json.dumps({"pid": os.getpid(), "command": " ".join(" ".join(sys.argv).split())[:_LONGEST]})
     os.pwrite(fd, text.encode(), 0)

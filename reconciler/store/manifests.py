@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from reconciler.model.names import Key
 from reconciler.store.database import Database
-from reconciler.store.rows import encode
+from reconciler.store.errors import damaged
+from reconciler.store.rows import encode, parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,4 +60,15 @@ def load(db: Database) -> StoredRecords | None:
     if not meta:
         return None
     saved = db.decoded(_Set, meta[0][0])
-    return StoredRecords(tuple(db.decoded(StoredRecord, body) for (body,) in rows), saved.digest, saved.loaded_at)
+    records = tuple(db.decoded(StoredRecord, body) for (body,) in rows)
+    for record in records:
+        if not _is_record(record):
+            raise damaged(db.path, f"what it holds as the record of {record.key} is none")
+    return StoredRecords(records, saved.digest, saved.loaded_at)
+
+
+def _is_record(stored: StoredRecord) -> bool:
+    try:
+        return stored.kind == stored.key.kind and isinstance(parse(stored.spec_json), dict)
+    except ValueError:
+        return False

@@ -12,7 +12,7 @@ from dataclasses import MISSING, Field, fields
 from enum import Enum
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, ClassVar, NewType, Protocol, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Final, NewType, Protocol, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from reconciler.model.names import Key
 
@@ -23,6 +23,8 @@ class Data(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
 
+_LAST_TIME: Final = 253_402_300_800
+"""The end of the year 9999, in seconds: all numbers that are no whole ones are times here."""
 T = TypeVar("T", bound=Data)
 Reader = Callable[[Any], Any]
 
@@ -33,7 +35,7 @@ def encode(value: Data) -> str:
 
 def decode(kind: type[T], text: str) -> T:
     """Raises ValueError, saying what is wrong, for text that `encode` has not made of a `kind`."""
-    stored = json.loads(text)
+    stored = parse(text)
     readers = _readers(kind)
     if not isinstance(stored, dict) or not stored.keys() <= readers.keys():
         raise ValueError(f"not a {kind.__name__}: {text[:80]}")
@@ -41,6 +43,14 @@ def decode(kind: type[T], text: str) -> T:
     if missing:
         raise ValueError(f"a {kind.__name__} without {', '.join(sorted(missing))}")
     return kind(**{name: readers[name](value) for name, value in stored.items()})
+
+
+def parse(text: str) -> Any:
+    """JSON. Raises ValueError for what is none, or is nested so deep that nobody here wrote it."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"nested too deep: {text[:80]}") from error
 
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
@@ -105,4 +115,6 @@ def _key(value: Any) -> Key:
 def _float(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{value!r} where a number should be")
+    if not -_LAST_TIME < value < _LAST_TIME:
+        raise ValueError(f"{value!r} where a time should be")
     return value

@@ -5,24 +5,35 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
 from reconciler.model.knowledge import FormerThin, Intent, KnownDevice, KnownPool
-from reconciler.model.names import Key
+from reconciler.model.names import Key, is_store_id
 from reconciler.model.report import Event, Status
 from reconciler.model.steps import KnowDevice, StoreStep
 from reconciler.store import database, ledger, manifests, statuses, transitions
+from reconciler.store.aside import recall_id
 from reconciler.store.database import Database
 from reconciler.store.directory import check_directory, make_directory
 from reconciler.store.errors import StoreError, damaged
-from reconciler.store.events import EventLog
+from reconciler.store.events import KEPT, EventLog
 from reconciler.store.manifests import StoredRecord, StoredRecords
 from reconciler.store.transitions import HeldAs, PoolKnowledge
 
 _NOTHING: Final = PoolKnowledge()
+_INSTEAD_OF: Final = "instead_of"
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What is kept in memory of an open store."""
+
+    store_id: str
+    known: dict[str, PoolKnowledge]
+    statuses: dict[Key, Status]
 
 
 class Store:
@@ -43,25 +54,58 @@ class Store:
         self._store_id = store_id
 
     @classmethod
-    def open(cls, directory: Path, *, wall_clock: Callable[[], float]) -> Self:
-        """Open it to write, and make it where it is missing. The caller holds the directory's StateLock."""
+    def open(cls, directory: Path, *, wall_clock: Callable[[], float], instead_of: Path | None = None) -> Self:
+        """Open it to write, and make it where it is missing. The caller holds the directory's StateLock.
+
+        `instead_of` is the damaged one that a new one takes the place of, and has the id of: what carries that is of
+        the same installation.
+        """
         make_directory(directory)
 
         def first_rows(connection: sqlite3.Connection) -> None:
-            rows = [("store_id", secrets.token_hex(16)), ("created_at", repr(wall_clock()))]
+            store_id = (instead_of and recall_id(instead_of)) or secrets.token_hex(16)
+            rows = [("store_id", store_id), ("created_at", repr(wall_clock()))]
+            rows += [(_INSTEAD_OF, instead_of.name)] if instead_of is not None else []
             connection.executemany("INSERT INTO meta (name, value) VALUES (?, ?)", rows)
 
-        return cls._load(database.open_for_writing(directory / database.NAME, first_rows), wall_clock)
+        db, contents = database.open_for_writing(directory / database.NAME, first_rows, _all_contents)
+        return cls._of_contents(db, wall_clock, contents)
 
     @classmethod
     def open_read_only(cls, directory: Path) -> Self:
         """Open it beside the daemon: every question is answered with what the daemon has written by then."""
         check_directory(directory)
-        return cls._load(database.open_for_reading(directory / database.NAME), lambda: 0.0)
+        db = database.open_for_reading(directory / database.NAME)
+        try:
+            return cls._of_contents(db, lambda: 0.0, _contents(db))
+        except BaseException:
+            db.close()
+            raise
+
+    @staticmethod
+    def examine(directory: Path) -> None:
+        """Raises StoreError for a store that `open` would refuse. Changes nothing, and needs no lock."""
+        check_directory(directory)
+        database.examine(directory / database.NAME, _all_contents)
+
+    @property
+    def trouble(self) -> StoreError | None:
+        """Why a try to write failed, until `try_again` finds that one works. Nothing is done to devices meanwhile."""
+        return self._db.trouble
+
+    def try_again(self) -> None:
+        """See whether it can be written to again, where it could not."""
+        self._db.try_again()
 
     @property
     def store_id(self) -> str:
         return self._store_id
+
+    @property
+    def instead_of(self) -> Path | None:
+        """The damaged one whose place this one took: what it says may bear on pools that this one does not know."""
+        rows = self._db.read("SELECT value FROM meta WHERE name = ?", (_INSTEAD_OF,))
+        return self._db.path.with_name(Path(str(rows[0][0])).name) if rows else None
 
     def close(self) -> None:
         self._db.close()
@@ -171,13 +215,9 @@ class Store:
         return self._events.read(after, key, limit)
 
     @classmethod
-    def _load(cls, db: Database, wall_clock: Callable[[], float]) -> Self:
-        try:
-            store = cls(db, wall_clock, _read_id(db))
-            store._known, store._statuses = ledger.load(db), statuses.load(db)
-        except BaseException:
-            db.close()
-            raise
+    def _of_contents(cls, db: Database, wall_clock: Callable[[], float], contents: Contents) -> Self:
+        store = cls(db, wall_clock, contents.store_id)
+        store._known, store._statuses = contents.known, contents.statuses
         return store
 
     def _of(self, pool: str) -> PoolKnowledge:
@@ -193,8 +233,20 @@ class Store:
             return self._known
 
 
+def _contents(db: Database) -> Contents:
+    """Raises StoreDamaged for what cannot be."""
+    return Contents(_read_id(db), ledger.load(db), statuses.load(db))
+
+
+def _all_contents(db: Database) -> Contents:
+    """Also what is read only when it is asked for is seen to be readable: then there is no going back any more."""
+    manifests.load(db)
+    EventLog(db).read(None, None, KEPT)
+    return _contents(db)
+
+
 def _read_id(db: Database) -> str:
     rows = db.read("SELECT value FROM meta WHERE name = 'store_id'")
-    if not rows:
+    if not rows or not is_store_id(str(rows[0][0])):
         raise damaged(db.path, "it has no id")
     return str(rows[0][0])

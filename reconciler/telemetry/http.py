@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 from prometheus_client import CollectorRegistry
 
 from reconciler.telemetry.exposition import expose
-from reconciler.telemetry.listen import Address, ListenError, bind, parse_listen, show
+from reconciler.telemetry.listen import Address, ListenError, bind, is_loopback, is_own_name, parse_listen, show
 from reconciler.telemetry.server import Limits, Request, Response, Server, as_json, failure, text
 
 __all__ = ["Limits", "ListenError", "StatusProvider", "StatusServer", "parse_listen"]
@@ -78,10 +78,19 @@ class StatusServer:
         """Listen. Raises ListenError where that cannot be."""
         if self._server is not None:
             raise RuntimeError("the server is started already")
-        self._server = Server(bind(self._address, _BACKLOG), self._answer, self._limits)
+        listening = bind(self._address, _BACKLOG)
+        # Elsewhere people ask by whatever names they gave this host; on loopback nobody but a stranger's page does.
+        answer = self._only_by_own_name if is_loopback(listening) else self._answer
+        self._server = Server(listening, answer, self._limits)
         self._thread = Thread(target=self._server.serve_forever, args=(_POLL,), name="http", daemon=True)
         self._thread.start()
         _LOG.info("listening on %s", self.url)
+
+    def _only_by_own_name(self, request: Request) -> Response:
+        if is_own_name(request.host, self._address[0]):
+            return self._answer(request)
+        why = "asked for under a name that is not this host's: use 127.0.0.1, localhost, or the name given to --listen"
+        return failure(HTTPStatus.MISDIRECTED_REQUEST, why)
 
     def stop(self) -> None:
         """Stop listening, within a second. Does nothing where nobody listens."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket
 from typing import Final
 
@@ -73,3 +74,24 @@ def _why(error: OSError, port: int) -> str:
             return "not permitted. Take a port from 1024 up, or run as root"
         case _:
             return f"{error.strerror or error}. Give another address with --listen HOST:PORT"
+
+
+def is_loopback(listening: socket.socket) -> bool:
+    return ipaddress.ip_address(listening.getsockname()[0].partition("%")[0]).is_loopback
+
+
+def is_own_name(host: str, own: str) -> bool:
+    """Whether a Host header names this host: by an address, as localhost, or as `own`, the name that it listens on.
+
+    A page from elsewhere can have its own name lead to 127.0.0.1, and then read as if this were its own server (DNS
+    rebinding). It cannot choose under which name the browser asks for it then.
+    """
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+    name = name.removeprefix("[").removesuffix("]").lower()
+    if name in {"", "localhost", own.lower()}:
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

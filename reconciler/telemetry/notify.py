@@ -8,6 +8,8 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 
+from reconciler.model.units import whole_number
+
 _LOG = logging.getLogger(__name__)
 _SEND_TIMEOUT = 1.0
 """Seconds: systemd's queue is full only while systemd itself hangs, and then it must not take us with it."""
@@ -68,7 +70,5 @@ def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:
     """What sd_watchdog_enabled(3) finds. The variables may be inherited from a parent that they are meant for."""
     if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
-    text = environ.get("WATCHDOG_USEC", "")
-    if not text.isascii() or not text.isdecimal() or int(text) == 0:
-        return None
-    return int(text) / 1_000_000
+    microseconds = whole_number(environ.get("WATCHDOG_USEC", ""))
+    return microseconds / 1_000_000 if microseconds else None

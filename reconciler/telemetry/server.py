@@ -25,6 +25,8 @@ _LOG = logging.getLogger(__name__)
 
 HEAD_LIMIT: Final = 16 * 1024
 """Bytes of a request line and headers; Prometheus and browsers send less than 2 KiB."""
+_PATIENCE: Final = 0.25
+"""Seconds that a client may take to ask while others wait for a place."""
 _LAST: Final = 0.1
 """Seconds for threads to see that their connection was cut. One that sits in `answer` does not, and is left behind."""
 _SECURITY: Final = {
@@ -50,6 +52,8 @@ class Limits:
 class Request:
     path: str
     accept: str
+    host: str
+    """Of the Host header, with its port; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +93,17 @@ class Server(ThreadingMixIn, TCPServer):
         self.socket = listening
         self.answer = answer
         self.limits = limits
-        self._open: set[socket.socket] = set()
+        self._open: dict[socket.socket, float | None] = {}
+        """Since when each has been waited for to ask, the longest first; None once it has."""
         self._changed = Condition()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._changed:
+            if len(self._open) >= self.limits.connections:
+                self._end_the_idlest()
             full = len(self._open) >= self.limits.connections
             if not full:
-                self._open.add(request)
+                self._open[request] = time.monotonic()
         if not full:
             super().process_request(request, client_address)
             return
@@ -107,8 +114,26 @@ class Server(ThreadingMixIn, TCPServer):
         """Called by socketserver for every connection, whatever became of it."""
         super().shutdown_request(request)
         with self._changed:
-            self._open.discard(request)
+            self._open.pop(request, None)
             self._changed.notify_all()
+
+    def has_asked(self, request: socket.socket) -> None:
+        """Its head is complete: it is no idle connection any more."""
+        with self._changed:
+            if request in self._open:
+                self._open[request] = None
+
+    def _end_the_idlest(self) -> None:
+        """Who only holds a connection open makes room for who asks something."""
+        idle = next((one for one, since in self._open.items() if since is not None), None)
+        since = None if idle is None else self._open[idle]
+        if idle is None or since is None or time.monotonic() - since < _PATIENCE:
+            return
+        del self._open[idle]
+        try:
+            idle.shutdown(socket.SHUT_RDWR)
+        except OSError as error:
+            _LOG.debug("connection ended by itself: %s", error)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         del request
@@ -159,6 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
         head = self._read_head()
         if head is None:
             return
+        cast(Server, self.server).has_asked(self.connection)
         self.connection.settimeout(self._limits.answer_seconds)  # Python counts it for the whole of one sendall
         self.rfile = BytesIO(head)
         self.raw_requestline = self.rfile.readline()
@@ -198,7 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
         accept = " ".join((self.headers.get("Accept") or "").split())
         path = self.path.partition("?")[0]
         try:
-            response = cast(Server, self.server).answer(Request(path, accept))
+            response = cast(Server, self.server).answer(Request(path, accept, self.headers.get("Host") or ""))
         except Exception:  # noqa: BLE001 - whatever it is, the client gets an answer and the log the rest
             _LOG.exception("%s could not be answered", path)
             response = failure(HTTPStatus.INTERNAL_SERVER_ERROR, "this could not be answered; the log says why")

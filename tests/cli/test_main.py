@@ -118,6 +118,11 @@ def test_wrong_usage_is_one_line_with_the_next_step(
         (SandboxError("no kernel: build one", status=124), 124, "dm-reconciler sandbox: no kernel: build one\n"),
         (ListenError("cannot listen: take another"), 1, "dm-reconciler: cannot listen: take another\n"),
         (HostFault("resume", "tank", 16), 1, "dm-reconciler: resume tank failed (EBUSY): look at the kernel's log"),
+        (
+            HostFault("list", "device-mapper", 13),
+            1,
+            "dm-reconciler: list device-mapper failed (EACCES): run it as root",
+        ),
         (PermissionError(13, "Permission denied", "/x"), 1, "dm-reconciler: /x: Permission denied: "),
         (KeyboardInterrupt(), 130, "\n"),
         (click.Abort(), 130, "\n"),

@@ -11,6 +11,7 @@ from reconciler.kernel.simulated.faults import changes
 from reconciler.model.names import Key
 from reconciler.model.steps import StoreStep
 from reconciler.store.errors import StoreUnusable
+from reconciler.store.store import Store
 from tests.simulation.house import House, device_record, pool_record
 
 HOME = (pool_record(), device_record("a", filesystem={"type": "ext4"}), device_record("c", state="Committed"))
@@ -27,7 +28,7 @@ STEPS = 7
 class Full(House):
     """Its store takes so many steps more, and then no write at all, until there is room again."""
 
-    def _watch_store(self, store) -> None:  # type: ignore[no-untyped-def]
+    def _watch_store(self, store: Store) -> None:
         super()._watch_store(store)
         counted, self.left = store.apply, 10**9
 
@@ -37,7 +38,7 @@ class Full(House):
             self.left -= 1
             counted(step)
 
-        store.apply = apply
+        store.apply = apply  # type: ignore[method-assign]
 
     def work(self) -> None:
         """As the controller's lanes do."""

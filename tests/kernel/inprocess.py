@@ -1,43 +1,25 @@
-"""The controller in this process, on the real kernel, with a device-mapper that can be made to fail or to die."""
+"""The controller in this process, on the real kernel, with a device-mapper that can be made to fail."""
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from prometheus_client import CollectorRegistry
-
-from reconciler.controller.clock import SystemClock
 from reconciler.controller.desired import Desired
-from reconciler.controller.gather import Settings
-from reconciler.controller.pool_pass import PoolReconciler
-from reconciler.controller.queue import WorkQueue
-from reconciler.controller.recorder import Recorder
 from reconciler.kernel.host import host_kernel
 from reconciler.kernel.libdm.device_mapper import LibDm
-from reconciler.kernel.port import InlinePort
 from reconciler.kernel.protocol import Kernel
 from reconciler.model.faults import HostFault
-from reconciler.model.live import Watched
 from reconciler.model.names import Key
 from reconciler.model.records import Record as TypedRecord
 from reconciler.model.records import ThinDevice, ThinPool
 from reconciler.model.recordset import RecordSet
 from reconciler.model.report import Status
-from reconciler.store.store import Store
-from reconciler.telemetry.metrics import Metrics
+from tests.crash.lane import Lane
 from tests.kernel.harness import House, Record, a_house
-
-CHANGING = frozenset({"create", "load", "resume", "suspend", "remove", "message"})
-"""Calls that leave something behind."""
-
-
-class Killed(BaseException):
-    """As SIGKILL: nothing of this process runs any more, no `finally` either."""
 
 
 @dataclass
@@ -63,9 +45,6 @@ class FaultyDm:
     def __init__(self) -> None:
         self._dm = LibDm()
         self.faults: list[Fault] = []
-        self.dies_at: int | None = None
-        """How many instants it lives through: one after each changing call, and one before each message."""
-        self.is_dead = False
 
     def fail(self, call: str, *beginning: str, number: int, times: int = 1_000_000, after: bool = False) -> Fault:
         self.faults.append(Fault(call, beginning, number, times, after))
@@ -81,8 +60,6 @@ class FaultyDm:
         return made
 
     def _call(self, call: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        if self.is_dead:
-            raise Killed
         does: Callable[..., Any] = getattr(self._dm, call)
         fault = next((fault for fault in self.faults if fault.fits(call, arguments)), None)
         if fault is not None:
@@ -90,21 +67,7 @@ class FaultyDm:
             if fault.after:
                 does(*arguments, **named)
             raise HostFault(call, arguments[0], fault.number, "injected by a test")
-        if call not in CHANGING or self.dies_at is None:
-            return does(*arguments, **named)
-        if call == "message":
-            self._instant()
-        result = does(*arguments, **named)
-        self._instant()
-        return result
-
-    def _instant(self) -> None:
-        if self.dies_at is None:
-            return
-        if self.dies_at == 0:
-            self.is_dead = True
-            raise Killed
-        self.dies_at -= 1
+        return does(*arguments, **named)
 
 
 class Bench:
@@ -112,31 +75,14 @@ class Bench:
 
     def __init__(self, house: House, grace: float) -> None:
         self.house = house
-        self._grace = grace
         self.records: dict[str, Record] = {"": house.pool()}
         self.name = house.prefix + "tank"
         house.state.mkdir(mode=0o700)
-        self.begin()
-
-    def begin(self) -> None:
-        """A new process, as it were: nothing is left of the former one but what it had stored."""
         self.dm = FaultyDm()
-        self.store = Store.open(self.house.state, wall_clock=time.time)
         host = host_kernel()
         kernel = Kernel(dm=self.dm, disks=host.disks, tools=host.tools, udev=host.udev)
-        clock, metrics = SystemClock(), Metrics(CollectorRegistry())
-        self._recorder = Recorder(self.store, metrics, clock)
-        self._queue = WorkQueue(clock, random.Random(1), metrics.queue)
-        self._reconciler = PoolReconciler(
-            self.name,
-            port=InlinePort(kernel, Watched(self.name, None, None, frozenset()), self.house.state),
-            store=self.store,
-            recorder=self._recorder,
-            queue=self._queue,
-            clock=clock,
-            rng=random.Random(self.store.store_id + str(time.monotonic())),
-            settings=Settings(grace=self._grace),
-        )
+        self._lane = Lane(self.name, kernel, house.state, grace)
+        self.store = self._lane.store
         self._set()
 
     def end(self) -> None:
@@ -156,17 +102,16 @@ class Bench:
 
     def turn(self) -> None:
         """What the daemon does once in each resync, and what is due by then."""
-        due = self._queue.take(self.name, timeout=0.05)
-        self._reconciler.reconcile(due | {Key(self.name)}, self._desired)
+        self._lane.turn(self._desired)
 
     def until(self, so: Callable[[], Any], what: str, within: float = 20.0) -> None:
         end = time.monotonic() + within
         while not so():
-            assert time.monotonic() < end, f"{what}: {self._recorder.statuses()}"
+            assert time.monotonic() < end, f"{what}: {self._lane.statuses()}"
             self.turn()
 
     def status(self, name: str) -> Status | None:
-        return self._recorder.statuses().get(Key(self.name, name))
+        return self._lane.statuses().get(Key(self.name, name))
 
     def reason(self, name: str) -> str:
         status = self.status(name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+from pathlib import Path
 
 import pytest
 
@@ -44,9 +46,29 @@ def test_programs_speak_one_language_and_get_no_input() -> None:
     assert run(["sh", "-c", "echo $LC_ALL; cat"], "x").output == "C\n"
 
 
-def test_administrators_programs_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/bin")
+def test_administrators_programs_are_found_and_none_where_this_happens_to_stand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", ":.:bin:/bin:")
     assert run(["sh", "-c", "echo $PATH"], "x").output == "/bin:/usr/sbin:/sbin\n"
+
+
+def test_programs_inherit_nothing_that_tells_them_what_to_load_or_where_to_write(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("LD_PRELOAD", "LD_LIBRARY_PATH", "MKE2FS_CONFIG", "BLKID_FILE", "TMPDIR", "LANG", "HOME", "BASH_ENV"):
+        monkeypatch.setenv(name, str(tmp_path / "evil"))
+    told = run(["env"], "x").output.splitlines()
+    assert {line.partition("=")[0] for line in told} <= {"PATH", "LC_ALL", "GLIBC_TUNABLES"}
+
+
+def test_programs_stand_in_no_place_of_ours_and_hold_no_files_of_ours(tmp_path: Path) -> None:
+    with (tmp_path / "secret").open("w", encoding="utf-8") as ours:
+        os.set_inheritable(ours.fileno(), True)
+        said = run(["sh", "-c", "pwd; ls -l /proc/self/fd"], "x").output
+    assert said.startswith("/\n")
+    assert "secret" not in said
+    assert "0 -> /dev/null" in said
 
 
 def test_a_missing_program_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from reconciler.model.table import (
 from reconciler.model.units import Sectors
 
 numbers = st.integers(0, 2**20)
-devnos = st.builds(Devno, numbers, numbers)
+devnos = st.builds(Devno, st.integers(0, 2**12 - 1), st.integers(0, 2**20 - 1))
 lengths = st.integers(1, 2**50).map(Sectors)
 words = st.text(alphabet="0123456789:-abcxyz ", max_size=30)
 

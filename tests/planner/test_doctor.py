@@ -156,7 +156,7 @@ class TestTakeOver:
         found = take_over(view(new_store(), devices=devices))
         assert isinstance(found, Withheld)
         assert "tank/a" in found.message
-        assert "7 (0B)" in found.message
+        assert "7 (0B, of transaction 3)" in found.message
 
     @pytest.mark.parametrize(
         "record",
@@ -179,7 +179,7 @@ class TestTakeOver:
             new_store(a.pool_device(a.pool_table(data=Devno(7, 9)), uuid=OTHERS_POOL)),
             new_store(blockSize="128KiB"),
             a.pool_case(knowing=None, live=a.live_pool(of=a.status(PoolMode.RO))),
-            a.pool_case(knowing=None, live=a.down()),
+            a.pool_case(knowing=None, live=a.down(metadata=a.missing())),
             a.pool_case(knowing=a.known_pool(created=False)),
         ],
     )

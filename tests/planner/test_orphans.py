@@ -24,10 +24,18 @@ ILL = a.pool_case(live=a.live_pool(of=a.status(PoolMode.RO)))
 
 @row("D41", "R01", "R02")
 @pytest.mark.parametrize("verdict", [RETAIN, WAIT])
-@pytest.mark.parametrize("live", [None, thin(), thin(suspended=True), thin(uuid="LVM-x")])
+@pytest.mark.parametrize("live", [None, thin(), thin(uuid="LVM-x"), thin(uuid="LVM-x", suspended=True)])
 def test_a_retained_orphan_is_left_as_it_is(verdict: PruneVerdict, live: LiveDevice | None) -> None:
     found = plan(orphan(verdict, live=live, seen=SUSPENDED))
     assert (found.reason, found.steps, found.condition.good) == (Reason.ORPHANED, (), True)
+
+
+@row("D41", "R01", "R02", "R03")
+@pytest.mark.parametrize("verdict", [RETAIN, WAIT, HELD_BACK])
+def test_an_orphan_that_is_kept_and_hangs_is_let_go_after_its_grace(verdict: PruneVerdict) -> None:
+    live = thin(suspended=True)
+    assert plan(orphan(verdict, live=live)).look_again == pytest.approx(a.GRACE)
+    assert steps(orphan(verdict, live=live, seen=SUSPENDED)) == (Resume(NAME),)
 
 
 @row("R03")

@@ -6,22 +6,18 @@ A story that ends badly is cut down and printed, with the command that tells it 
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import sys
-import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
+from tests.simulation.directories import directories
+
 _CHUNK: Final = 25
-_FASTEST: Final = Path("/dev/shm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +70,7 @@ def live(seeds: range) -> Told:
 
     counts: Counter[str] = Counter()
     failed = []
-    with _directories() as new:
+    with directories() as new:
         for seed in seeds:
             story = Story(seed, new())
             try:
@@ -91,7 +87,7 @@ def live(seeds: range) -> Told:
 def _shrink(seed: int) -> None:
     from tests.simulation.story import cut_down, fails
 
-    with _directories() as new:
+    with directories() as new:
         needed = cut_down(seed, new)
         error = fails(seed, needed, new)
     print(f"\nseed {seed} ends badly:")
@@ -104,22 +100,13 @@ def _shrink(seed: int) -> None:
 def _tell(seed: int, only: list[int] | None) -> int:
     from tests.simulation.story import fails
 
-    with _directories() as new:
+    with directories() as new:
         error = fails(seed, only, new)
     if error is None:
         print(f"seed {seed} ends well")
         return 0
     traceback.print_exception(error)
     return 1
-
-
-@contextmanager
-def _directories() -> Iterator[Callable[[], Path]]:
-    """New ones, in memory where that can be had."""
-    where = _FASTEST if os.access(_FASTEST, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="dm-reconciler-", dir=where) as root:
-        numbers = itertools.count()
-        yield lambda: Path(root) / str(next(numbers))
 
 
 if __name__ == "__main__":

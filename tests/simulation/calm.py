@@ -16,7 +16,7 @@ from reconciler.model.steps import Forget, Step
 from reconciler.planner.doctor_repairs import repairs_of
 from tests.simulation.events import World
 from tests.simulation.oracle import check_all
-from tests.simulation.quiet import check_grace, check_quiet
+from tests.simulation.quiet import ALL_TURNS, check_grace, check_quiet
 
 Guarded = Callable[[Callable[[], None]], None]
 _SOON: Final = 40.0
@@ -27,12 +27,14 @@ def bring_calm(world: World, guarded: Guarded, told: list[str]) -> None:
     village = world.village
     told.append("calm")
     guarded(lambda: _stop_meddling(world))
-    guarded(lambda: village.run(_SOON))
+    guarded(lambda: village.rest(_SOON))
     for _ in range(_REPAIRS):
         _drop_what_cannot_be(world)
         if not _repair(world, told):
             break
-        village.run(_SOON)
+        village.rest(_SOON)
+    village.settle()
+    village.run(ALL_TURNS)
     village.settle()
     check_all(world)
     check_quiet(world)
@@ -46,7 +48,8 @@ def _stop_meddling(world: World) -> None:
     host.nodes.lost, host.nodes.running = 0, True
     for pool in host.devices.pools.values():
         pool.commit_fault = CommitFault.NONE
-    village.run(30)  # whatever holds the writer's device suspended is ended first
+    if host.io.writers:
+        village.run(30)  # whatever holds the writer's device suspended is ended first
     for name in list(host.io.writers):
         if name in host.devices.by_name and host.devices.by_name[name].live is not None:
             _end_writer(world, name)
@@ -133,7 +136,6 @@ def _repair_pool(world: World, pool: str) -> None:
         operator.devices[key]["state"] = "Inactive" if state == "Active" else state
     operator.pools[pool]["state"] = "Inactive"
     operator.apply()
-    village.run(_SOON)
     end = village.clock.now() + 900
     while pool in host.devices.by_name and village.clock.now() < end:
         village.run(5)

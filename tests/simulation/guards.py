@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from reconciler.controller.desired import Desired
 from reconciler.kernel.simulated import Call
+from reconciler.kernel.simulated.device import Loaded
 from reconciler.kernel.simulated.io import is_torn
 from reconciler.model.knowledge import IntentKind, KnownDevice
 from reconciler.model.names import Key
 from reconciler.model.records import DeviceState, PoolState, Prune
-from reconciler.model.steps import Begin, StoreStep
+from reconciler.model.steps import Begin, Resume, StoreStep
 
 if TYPE_CHECKING:
     from tests.simulation.village import Village
     from tests.simulation.worker import Worker
 
 GRACE: Final = 5.0
+PRUNE_DELAY: Final = 60.0
 _ON_DEVICES: Final = frozenset({"load", "resume", "suspend", "remove", "rename", "clear", "message"})
 
 
@@ -38,14 +40,17 @@ class Began:
     foreign: frozenset[str]
     frozen: dict[str, float]
     live: frozenset[str]
+    showed: dict[str, Loaded]
+    """The live tables of devices."""
 
 
 class Guards:
     def __init__(self, village: Village) -> None:
         self._village = village
-        self._began: dict[str, Began] = {}
+        self._began: dict[tuple[str, bool], Began] = {}
+        """By pool, and whether it is of its second worker."""
         self._desired: dict[str, Desired] = {}
-        self._frozen: dict[str, dict[str, float]] = {}
+        self._frozen: dict[tuple[str, bool], dict[str, float]] = {}
         """What others had suspended when the daemon last looked: a plan is made from that."""
 
     def pass_began(self, pool: str) -> None:
@@ -53,25 +58,28 @@ class Guards:
         self._desired[pool] = self._village.desired
         self.began(pool)
 
-    def began(self, pool: str, *, look: bool = False) -> None:
+    def began(self, pool: str, *, look: bool = False, second: bool = False) -> None:
         """A question to the pool's worker."""
-        village = self._village
-        if look or pool not in self._frozen:
-            self._frozen[pool] = dict(village.book.frozen)
-        self._began[pool] = Began(
+        village, asked = self._village, (pool, second)
+        live = {name: device.live for name, device in village.host.devices.by_name.items() if device.live is not None}
+        if look or asked not in self._frozen:
+            self._frozen[asked] = dict(village.book.frozen)
+        self._began[asked] = Began(
             village.clock.now(),
-            self._desired[pool],
+            village.desired if second else self._desired[pool],
             frozenset(village.book.foreign),
-            self._frozen[pool],
-            frozenset(device.name for device in village.host.devices.by_name.values() if device.live is not None),
+            self._frozen[asked],
+            frozenset(live),
+            live,
         )
 
     def before(self, worker: Worker, call: Call) -> None:
-        began = self._began[worker.pool]
+        began = self._began[worker.pool, worker.is_second]
         name = str(call.args[0])
         if call.part == "dm" and call.name in _ON_DEVICES and name in began.foreign:
             raise Violation(f"{call}: {name} is somebody else's")
         checks = {
+            "create": self._create,
             "resume": self._resume,
             "remove": self._remove,
             "message": self._message,
@@ -87,14 +95,26 @@ class Guards:
 
     def after(self, worker: Worker, call: Call, answer: Any) -> None:
         book, host = self._village.book, self._village.host
+        if call.name == "resume" and isinstance(worker.question, Resume):
+            self._not_swapped(worker, call)
         if call.name == "info" and answer is not None and not answer.suspended:
             book.seen_live(answer.name)
         if call.name == "remove" and call.args[0] in host.devices.by_name:
             device = host.devices.by_name[call.args[0]]
-            if device.deferred and call.args[0] in self._began[worker.pool].live:
+            if device.deferred and call.args[0] in self._began[worker.pool, worker.is_second].live:
                 raise Violation(f"{call}: it is to be removed at its last close")
         if call.name == "message":
             self._note_message(*call.args)
+
+    def _not_swapped(self, worker: Worker, call: Call) -> None:
+        """A resume that was to end a suspension has not brought up a table that somebody had left waiting."""
+        name = str(call.args[0])
+        known = self._known(worker.pool, name)
+        device = self._village.host.devices.by_name.get(name)
+        if known is None or device is None or device.live is None or name not in self._began[worker.pool, worker.is_second].showed:
+            return
+        if device.live is not self._began[worker.pool, worker.is_second].showed[name] and device.live.thin is None:
+            raise Violation(f"{call}: a table that somebody had left waiting is live now")
 
     def _note_message(self, pool: str, text: str) -> None:
         words, book, host = text.split(), self._village.book, self._village.host
@@ -120,6 +140,13 @@ class Guards:
         del worker
         if began.time - since < GRACE - 0.01:
             raise Violation(f"{call}: suspended by somebody else, only {began.time - since:.1f} s before")
+
+    def _create(self, worker: Worker, call: Call, began: Began) -> None:
+        """What is only to be there is never published."""
+        name = str(call.args[0])
+        for record in began.desired.devices_of(worker.pool):
+            if record.dm_name == name and record.spec.state is not DeviceState.ACTIVE:
+                raise Violation(f"{call}: it is desired {record.spec.state}")
 
     def _remove(self, worker: Worker, call: Call, began: Began) -> None:
         name = str(call.args[0])
@@ -176,9 +203,18 @@ class Guards:
         """A deletion only goes forward: that it was asked for is looked at where it begins."""
         if not isinstance(step, Begin) or step.intent.kind is not IntentKind.DELETE:
             return
-        desired = self._began[step.key.pool].desired
+        desired = self._desired[step.key.pool]
         if not self._may_go(step.key, desired):
             raise Violation(f"{step.key} is deleted, and nobody asked for it")
+        if desired.device(step.key) is None:
+            self._pruned(step.key, desired)
+
+    def _pruned(self, key: Key, desired: Desired) -> None:
+        since = self._village.gone_since.get(key)
+        if since is None or self._village.clock.now() - since < PRUNE_DELAY - 1:
+            raise Violation(f"{key} is deleted, and its record was there a moment ago")
+        if not desired.devices_of(key.pool):
+            raise Violation(f"{key} is deleted, and all records of its pool have vanished")
 
     def _may_go(self, key: Key, desired: Desired) -> bool:
         """Its record says so, or it has none and its pool prunes."""

@@ -159,6 +159,7 @@ class House:
             clock=self.clock,
             rng=self.rng,
             settings=Settings(),
+            latest=lambda: self._desired,
         )
 
     # Time

@@ -79,6 +79,7 @@ def _check_ids(world: World) -> None:
         ids = set(village.host.image(pool).thins)
         assert known <= ids, f"{pool}: thin ids {sorted(known - ids)} are lost"
         assert strangers <= ids, f"{pool}: somebody else's thin ids {sorted(strangers - ids)} are gone"
+        assert not known & strangers, f"{pool}: thin ids {sorted(known & strangers)} are somebody else's"
         leaked = ids - known - strangers
         assert not leaked, f"{pool}: thin ids {sorted(leaked)} have leaked"
         assert not village.store.intents(pool), f"{pool}: something is still under way"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from reconciler.kernel.pool_lock import PoolLocked
-from reconciler.kernel.port import IDS_DEADLINE, LOOK_DEADLINE
+from reconciler.kernel.port import IDS_DEADLINE, LOOK_DEADLINE, PATIENCE, Helper
 from reconciler.kernel.simulated import Crashed
 from reconciler.kernel.worker import Answer, Forget, Question
 from reconciler.model.faults import HostFault, Unanswered
@@ -29,19 +30,24 @@ class Surroundings(Protocol):
 
     guards: Guards
 
-    def hire(self, watched: Watched) -> Worker:
-        """Raises PoolLocked while a worker that was left behind holds the pool."""
+    state_dir: Path
+
+    def hire(self, watched: Watched, *, second: bool = False) -> Worker:
+        """Raises PoolLocked while a worker that was left behind holds the pool; not of a second one."""
 
     def pass_time(self, seconds: float, until: Callable[[], bool], pool: str) -> None:
         """Everything but this pool goes on for so long, or until that is so."""
 
 
 class SimulatedPort:
-    def __init__(self, around: Surroundings, watched: Watched) -> None:
+    def __init__(self, around: Surroundings, watched: Watched, *, second: bool = False) -> None:
         self._around = around
         self._watched = watched
+        self._second = second
         self._worker: Worker | None = None
         self._late = False
+        self._helper: Helper | None = None
+        self._beside: SimulatedPort | None = None
 
     def look(self, request: LookRequest) -> PoolLook:
         return self._ask(request, PoolLook, IDS_DEADLINE if request.ids else LOOK_DEADLINE)
@@ -60,9 +66,31 @@ class SimulatedPort:
     def close(self, wait: float = 1.0) -> None:
         """The world ends its workers itself."""
 
+    def tell_of_waits(self, helper: Helper) -> None:
+        self._helper = helper
+
+    def _call_for_help(self) -> None:
+        if self._helper is not None:
+            self._beside = self._beside or SimulatedPort(self._around, self._watched, second=True)
+            self._helper.waiting(self._beside)
+
+    def _end_help(self) -> None:
+        beside = self._beside
+        if self._late or beside is None or self._helper is None:
+            return
+        self._helper.answered()
+        worker = beside._worker
+        if worker is None or not worker.is_stopped:
+            self._beside = None
+            if worker is not None:
+                worker.end()
+
     def _ask(self, question: Question, kind: type[T], deadline: float) -> T:
         worker = self._connected()
-        answer = self._talk(worker, question, deadline)
+        try:
+            answer = self._talk(worker, question, deadline)
+        finally:
+            self._end_help()
         if isinstance(answer, HostFault | PoolLocked):
             raise answer
         assert isinstance(answer, kind), answer
@@ -70,13 +98,22 @@ class SimulatedPort:
 
     def _connected(self) -> Worker:
         if self._worker is None:
-            self._worker = self._around.hire(self._watched)
+            self._worker = self._hire()
         elif self._late:
             self._catch_up(self._worker)
         return self._worker
 
+    def _hire(self) -> Worker:
+        try:
+            return self._around.hire(self._watched, second=self._second)
+        except PoolLocked as held:
+            if held.state_dir == str(self._around.state_dir):
+                self._call_for_help()
+            raise
+
     def _catch_up(self, worker: Worker) -> None:
         if worker.is_stopped:
+            self._call_for_help()
             detail = "it still waits for the kernel: something below the pool hangs"
             raise Unanswered("ask the worker of", worker.pool, errno.ETIMEDOUT, detail)
         self._late = False
@@ -84,17 +121,27 @@ class SimulatedPort:
         worker.ask(Forget())
 
     def _talk(self, worker: Worker, question: Question, deadline: float) -> Answer:
-        self._around.guards.began(worker.pool, look=isinstance(question, LookRequest))
+        self._around.guards.began(worker.pool, look=isinstance(question, LookRequest), second=self._second)
         worker.ask(question)
         self._check(worker)
+        self._wait(worker, deadline)
         if worker.is_stopped:
-            self._around.pass_time(deadline, lambda: not worker.is_stopped, worker.pool)
-            self._check(worker)
-        if worker.is_stopped:
-            self._late = True
             detail = f"no answer for {deadline:.0f} s, something below the pool hangs"
             raise Unanswered("ask the worker of", worker.pool, errno.ETIMEDOUT, detail)
+        self._late = False
         return worker.take()
+
+    def _wait(self, worker: Worker, seconds: float) -> None:
+        left, self._late = seconds, True
+        while worker.is_stopped:
+            self._around.pass_time(min(PATIENCE, left), lambda: not worker.is_stopped, worker.pool)
+            self._check(worker)
+            left -= PATIENCE
+            if left <= 0:
+                return
+            if worker.is_stopped:
+                self._call_for_help()
+                self._check(worker)
 
     def _check(self, worker: Worker) -> None:
         if self._around.is_dead or self._around.is_doomed:

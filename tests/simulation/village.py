@@ -25,6 +25,8 @@ from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.simulated import Call, Crashed, simulated_kernel
 from reconciler.kernel.simulated.faults import changes
 from reconciler.model.live import Watched
+from reconciler.model.names import Key
+from reconciler.model.records import Record
 from reconciler.telemetry.metrics import Metrics
 from tests.simulation.book import Book
 from tests.simulation.guards import Guards
@@ -60,6 +62,8 @@ class Village(House):
         """The daemon is killed while its workers end the step at hand."""
         self.power_lost = False
         """With the daemon, the host."""
+        self.gone_since: dict[Key, float] = {}
+        """Devices without a record, with when it vanished."""
         self.effects = 0
         """How many calls have changed something."""
         self.last_effect: Call | None = None
@@ -137,17 +141,27 @@ class Village(House):
         with suppress(Crashed):
             self.kill()
 
+    def declare(self, *records: Record) -> None:
+        named = {record.key for record in records}
+        known = {device.key for pool in self.store.known_pools() for device in self.store.known_devices(pool).values()}
+        before = {record.key for record in self._desired.records}
+        for key in (known | before) - named:
+            self.gone_since.setdefault(key, self.clock.now())
+        for key in named:
+            self.gone_since.pop(key, None)
+        super().declare(*records)
+
     # Workers
 
     def port_of(self, name: str) -> PoolPort:
         return SimulatedPort(self, Watched(name, None, None, frozenset()))
 
-    def hire(self, watched: Watched) -> Worker:
+    def hire(self, watched: Watched, *, second: bool = False) -> Worker:
         self.workers = [worker for worker in self.workers if not worker.is_dead]
         for worker in self.workers:
-            if worker.pool == watched.pool and worker.is_stopped:
+            if worker.pool == watched.pool and worker.is_stopped and not (second or worker.is_second):
                 raise PoolLocked(watched.pool, f"1 {self.state_dir}")
-        worker = Worker(self.host, self, watched, self.state_dir, self.clock.now)
+        worker = Worker(self.host, self, watched, self.state_dir, self.clock.now, is_second=second)
         self.workers.append(worker)
         return worker
 
@@ -202,6 +216,13 @@ class Village(House):
             while name not in self._busy and (keys := self.queue.take(name, timeout=0.0)):
                 self.guards.pass_began(name)
                 lane.reconcile(keys, self._desired)
+
+    def rest(self, seconds: float) -> None:
+        """For so long, or until all is as desired."""
+        end = self.clock.now() + seconds
+        self.run(RESYNC)
+        while self.clock.now() < end and not self.is_settled():
+            self.run(RESYNC)
 
     def settle(self) -> None:
         end = self.clock.now() + PATIENCE

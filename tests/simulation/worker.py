@@ -1,18 +1,17 @@
 """A pool's worker process, as the daemon sees it: it answers, or hangs in a call, or dies.
 
-It is a thread that runs only while somebody waits for it, so that a seed goes the same way again. Where a real call
-would wait, the thread stops in the middle of its step, and goes on when the host lets it: also when the daemon that asked
-has long been killed, as a real one holds its pool's lock until its call returns.
+It is a greenlet: where a real call would wait, it stops in the middle of its step, and goes on when the host lets it,
+also when the daemon that asked has long been killed, as a real one holds its pool's lock until its call returns.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, Protocol
+
+from greenlet import getcurrent, greenlet
 
 from reconciler.kernel.observe import Observer
 from reconciler.kernel.simulated import Call, Calls, Crashed, SimulatedHost, WouldBlock, simulated_kernel
@@ -70,8 +69,12 @@ class Worker:
         watched: Watched,
         state_dir: Path,
         now: Callable[[], float],
+        *,
+        is_second: bool = False,
     ) -> None:
+        """The second of a pool works beside one that hangs, and does not have its lock."""
         self.pool = watched.pool
+        self.is_second = is_second
         self.question: Question | None = None
         self.is_stopped = False
         self.is_dead = False
@@ -80,28 +83,21 @@ class Worker:
         self._calls = Calls(midway=lambda call: weather.midway(self, call), around=self._around)
         self._kernel = simulated_kernel(host, self._calls)
         self._observer = Observer(self._kernel, watched, state_dir)
-        self._in: SimpleQueue[Question | None] = SimpleQueue()
-        self._out: SimpleQueue[_Answered | _Stopped | _Ended] = SimpleQueue()
         self._answer: Answer = None
-        self._thread: threading.Thread | None = None
+        self._process = greenlet(self._serve)
 
     @property
     def is_idle(self) -> bool:
         return self.question is None and not self.is_dead
 
     def ask(self, question: Question) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._serve, daemon=True)
-            self._thread.start()
         self.question = question
         self._calls.made.clear()
-        self._in.put(question)
-        self._hear()
+        self._hear(question)
 
     def go_on(self) -> None:
         """Try the call again that it waits in."""
-        self._in.put(self.question)
-        self._hear()
+        self._hear(self.question)
 
     def take(self) -> Answer:
         """What it said; only once it has."""
@@ -110,13 +106,16 @@ class Worker:
     def end(self) -> None:
         """Nothing of it runs any more, in the middle of whatever it does."""
         self.is_dead = self._calls.dead = True
-        if self._thread is not None:
-            self._in.put(None)
-            self._thread.join()
+        if self._process and self._process is not getcurrent():
+            self._switch(None)
 
-    def _hear(self) -> None:
+    def _switch(self, question: Question | None) -> Any:
+        self._process.parent = getcurrent()
+        return self._process.switch(question)
+
+    def _hear(self, question: Question | None) -> None:
         self.is_stopped = False
-        match self._out.get():
+        match self._switch(question):
             case _Stopped():
                 self.is_stopped = True
             case _Answered(said):
@@ -126,17 +125,24 @@ class Worker:
                 if error is not None:
                     raise error
 
-    # In the thread
+    # In the greenlet
 
-    def _serve(self) -> None:
+    def _serve(self, question: Question | None) -> _Ended:
         try:
-            while (question := self._in.get()) is not None:
-                self._out.put(_Answered(answer(self._kernel, self._observer, question)))
+            while question is not None:
+                question = self._say(_Answered(answer(self._kernel, self._observer, question)))
         except Crashed:
-            self._out.put(_Ended())
-        except BaseException as error:  # noqa: BLE001  # raised again by whoever asked
+            return _Ended()
+        except Exception as error:  # noqa: BLE001  # raised again by whoever asked
             self._calls.dead = True
-            self._out.put(_Ended(error))
+            return _Ended(error)
+        return _Ended()
+
+    def _say(self, what: _Answered | _Stopped) -> Question | None:
+        """To whoever waits; what that one says next."""
+        assert self._process.parent is not None
+        said: Question | None = self._process.parent.switch(what)
+        return said
 
     def _around(self, call: Call, do: Callable[[], Any]) -> Any:
         told = self._weather.before(self, call)
@@ -156,6 +162,5 @@ class Worker:
                 self._stop()
 
     def _stop(self) -> None:
-        self._out.put(_Stopped())
-        if self._in.get() is None or self._calls.dead:
+        if self._say(_Stopped()) is None or self._calls.dead:
             raise Crashed

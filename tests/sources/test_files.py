@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.names import Key
-from reconciler.sources import files
+from reconciler.sources import files, manifests
 from reconciler.sources.manifests import Loaded, load
 
 POOL = """\
@@ -198,6 +198,13 @@ def test_too_much_in_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     )
 
 
+def test_too_many_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifests, "MAX_RECORDS", 2)
+    for name in "abc":
+        (tmp_path / f"{name}.yaml").write_text(f"{POOL}---\n{DEVICE}")
+    assert only(load(tmp_path)) == f"{tmp_path}/b.yaml:1:1: more than 2 records by now: no host has so many"
+
+
 def test_a_file_that_others_may_write(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text(POOL)
@@ -209,6 +216,75 @@ def test_a_file_that_others_may_write(tmp_path: Path) -> None:
 def test_a_directory_that_others_may_write(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     assert only(load(tmp_path)) == f"{tmp_path}:1:1: others may write it (mode 0777): run `chmod go-w {tmp_path}`"
+
+
+def test_a_directory_in_one_that_others_may_write(tmp_path: Path) -> None:
+    above = tmp_path / "above"
+    (above / "manifests").mkdir(parents=True)
+    (above / "manifests/a.yaml").write_text(POOL)
+    above.chmod(0o777)
+    said = f"{above}/manifests:1:1: {above}: others may write it (mode 0777): run `chmod go-w {above}`"
+    assert only(load(above / "manifests")) == said
+    assert only(load(above / "manifests/a.yaml")) == said.replace("manifests:", "manifests/a.yaml:")
+    assert keys(load(above / "manifests", trust=False)) == [Key("tank")]
+
+
+def test_a_link_that_leads_out_of_the_directory_and_back(tmp_path: Path) -> None:
+    """Whoever has the second link chooses which file it is."""
+    folder, elsewhere = tmp_path / "folder", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.mkdir()
+    (folder / "old.yml.kept").write_text(POOL)
+    (elsewhere / "link").symlink_to(folder / "old.yml.kept")
+    (folder / "x.yaml").symlink_to("../elsewhere/link")
+    assert only(load(folder)) == (
+        f"{folder}/x.yaml:1:1: a symbolic link that leads out of the directory: put the file itself here"
+    )
+
+
+def test_an_absolute_link_within_the_directory(tmp_path: Path) -> None:
+    (tmp_path / "real").write_text(POOL)
+    (tmp_path / "x.yaml").symlink_to(tmp_path / "real")
+    assert keys(load(tmp_path)) == [Key("tank")]
+
+
+def test_a_link_that_takes_the_place_of_a_file_between_look_and_opening_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.yaml").write_text(POOL)
+    (tmp_path / "outside").write_text(POOL.replace("tank", "evil"))
+    really = os.open
+
+    def opening(path: str | Path, flags: int, **more: int) -> int:
+        if path == "a.yaml":
+            (folder / "a.yaml").unlink()
+            (folder / "a.yaml").symlink_to("../outside")
+        return really(path, flags, **more)
+
+    monkeypatch.setattr(os, "open", opening)
+    assert only(load(folder)) == (
+        f"{folder}/a.yaml:1:1: a symbolic link that leads out of the directory: put the file itself here"
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_file_of_another_that_takes_the_place_of_ours_is_seen_once_it_is_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.yaml").write_text(POOL)
+    really = os.open
+
+    def opening(path: str | Path, flags: int, **more: int) -> int:
+        if path == "a.yaml":
+            (tmp_path / "theirs").write_text(POOL.replace("tank", "evil"))
+            os.chown(tmp_path / "theirs", 4711, 0)
+            (tmp_path / "theirs").rename(tmp_path / "a.yaml")
+        return really(path, flags, **more)
+
+    monkeypatch.setattr(os, "open", opening)
+    assert "owned by uid 4711, neither root nor the daemon's user" in only(load(tmp_path))
 
 
 def config_map(mount: Path, generation: str, **content: str) -> None:

@@ -109,6 +109,16 @@ def test_a_directory_that_others_may_write_to_is_refused(directory: Path) -> Non
         StateLock(directory).acquire()
 
 
+def test_a_directory_in_one_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(StoreError, match=f"others could put another in its place: `chmod go-w {tmp_path}/open`"):
+        StateLock(tmp_path / "open/state").acquire()
+    (tmp_path / "open").chmod(0o1777)
+    with StateLock(tmp_path / "open/state"):
+        pass
+
+
 def test_a_lock_that_is_a_link_is_not_followed(directory: Path, tmp_path: Path) -> None:
     directory.mkdir(mode=0o700)
     (directory / "lock").symlink_to(tmp_path / "elsewhere")

@@ -36,7 +36,7 @@ KINDS: list[type[Data]] = [
 ]
 # Names of files may hold bytes that are no UTF-8: lone surrogates in Python.
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
-NUMBERS = st.floats(allow_nan=False)
+NUMBERS = st.floats(-1e11, 1e11)  # times
 CHOSEN: dict[object, st.SearchStrategy[object]] = {
     "str": ANY_TEXT,
     "tuple[str, ...]": st.lists(ANY_TEXT).map(tuple),

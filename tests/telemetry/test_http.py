@@ -154,6 +154,46 @@ def test_nothing_but_reading_is_allowed(server: StatusServer, method: str) -> No
     assert (answer.status, answer.headers["Allow"], list(answer.json())) == (405, "GET, HEAD", ["error"])
 
 
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:9810", "127.0.0.1.evil.example", "localhost.evil.example"]
+)
+def test_a_page_whose_name_was_made_to_lead_here_reads_nothing(server: StatusServer, host: str) -> None:
+    answer = Answer(server, "/api/v1/pools", headers={"Host": host})
+    assert (answer.status, list(answer.json())) == (421, ["error"])
+    assert b"evil" not in answer.body
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.0.0.1:9810", "localhost:9810", "LOCALHOST", "[::1]:9810", "[::1]", ""]
+)
+def test_who_asks_by_address_or_as_localhost_is_answered(server: StatusServer, host: str) -> None:
+    assert Answer(server, "/api/v1/pools", headers={"Host": host}).status == 200
+
+
+def test_who_asks_by_the_name_that_it_listens_on_is_answered(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: here)
+    server = StatusServer(("status.example", 0), provider, CollectorRegistry())
+    server.start()
+    monkeypatch.undo()
+    try:
+        assert Answer(server, "/readyz", headers={"Host": "status.example:9810"}).status == 200
+        assert Answer(server, "/readyz", headers={"Host": "other.example:9810"}).status == 421
+    finally:
+        server.stop()
+
+
+def test_beyond_loopback_everybody_has_names_for_this_host(provider: Provider) -> None:
+    server = StatusServer(("0.0.0.0", 0), provider, CollectorRegistry())  # noqa: S104
+    server.start()
+    try:
+        assert Answer(server, "/readyz", headers={"Host": "web-1.example:9810"}).status == 200
+    finally:
+        server.stop()
+
+
 @pytest.mark.parametrize("path", ["/", "/metrics", "/nothing"])
 def test_every_answer_says_what_browsers_must_not_do_with_it(server: StatusServer, path: str) -> None:
     headers = Answer(server, path).headers

@@ -1,0 +1,50 @@
+"""What was done and how long it took, in a form that can be quoted."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from chaos.daemon import Item
+from chaos.stage import Stage
+
+
+def report(stage: Stage, seed: int, minutes: float, took: float) -> str:
+    story, daemon = stage.story, stage.daemon
+    healed = [event for event in daemon.events() if event["type"] == "Healed"]
+    edits = sum(number for kind, number in story.done.items() if kind.startswith("edit: "))
+    lines = [
+        f"seed {seed}, {minutes:g} minutes of adversary, {story.seconds:.0f} s in all",
+        f"done          {story.done.total()} ({edits} edits), and {story.refused.total()} refused by the host",
+        f"daemon        started {daemon.starts} times; none of its processes grew by more than {daemon.grown_most().growth} KiB",
+        f"              {daemon.grown_most()}",
+        f"longest end   {daemon.longest_end:.1f} s after SIGTERM or SIGKILL",
+        f"pools         repaired {stage.repairs} times by the commands that their status printed",
+        f"heals         {sum(event['count'] for event in healed)}",
+        f"longest heal  {_longest(healed)}",
+        f"calm          all as declared {took:.1f} s after the adversary stopped",
+        "",
+        *_counts("done, and refused", story.done, story.refused),
+        "",
+        *_counts("healed", _by_reason(healed)),
+    ]
+    return "\n".join(lines)
+
+
+def _longest(healed: list[Item]) -> str:
+    if not healed:
+        return "none"
+    event = max(healed, key=lambda event: float(event["seconds"] or 0))
+    return f"{event['seconds']:.1f} s, what kept it from healing included: {event['object']['name']}, {event['reason']}"
+
+
+def _by_reason(events: list[Item]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for event in events:
+        counts[event["reason"]] += event["count"]
+    return counts
+
+
+def _counts(title: str, *counters: Counter[str]) -> list[str]:
+    kinds = sorted({kind for counter in counters for kind in counter}, key=lambda kind: (-counters[0][kind], kind))
+    lines = ["  ".join([*(f"{counter[kind]:6}" for counter in counters), kind]) for kind in kinds]
+    return [f"{title}:", *lines]

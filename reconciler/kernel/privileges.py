@@ -1,0 +1,142 @@
+"""What this process may do at all: the capabilities that it needs, and nothing beyond them, however it was started.
+
+Numbers and structures: include/uapi/linux/capability.h and prctl.h. All of it is of one thread, and goes to the threads
+and programs that it starts from then on: it must be done before there are others.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from reconciler.kernel.udev import HostUdev
+from reconciler.model.faults import HostFault
+
+_CAPABILITY_VERSION: Final = 0x20080522
+_SETPCAP: Final = 8
+_MOST: Final = 64
+"""Capabilities that the structures have room for."""
+_PR_CAPBSET_READ: Final = 23
+_PR_CAPBSET_DROP: Final = 24
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_WORD: Final = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    name: str
+    bit: int
+    without: str
+    """What does not work where it is missing."""
+
+
+SYS_ADMIN: Final = Capability("CAP_SYS_ADMIN", 21, "nothing can be done")
+IPC_LOCK: Final = Capability("CAP_IPC_LOCK", 14, "workers may wait for pages that lie on what they have suspended")
+MKNOD: Final = Capability("CAP_MKNOD", 27, "no nodes are made, which takes it where udev does not make them")
+ALWAYS: Final = (
+    SYS_ADMIN,
+    Capability("CAP_DAC_READ_SEARCH", 2, "processes of other users that hold a device are not named"),
+    Capability("CAP_SYS_PTRACE", 19, "processes that hold a device, and mounts in other namespaces, are not seen"),
+    IPC_LOCK,
+    Capability("CAP_SYS_RESOURCE", 24, "a mounted ext4 does not grow"),
+)
+EVERY: Final = (*ALWAYS, MKNOD)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Sets of capabilities, a bit each."""
+
+    effective: int
+    permitted: int
+    inheritable: int
+
+
+def needed() -> tuple[Capability, ...]:
+    """On this host."""
+    return EVERY if _makes_its_own_nodes() else ALWAYS
+
+
+def missing() -> list[Capability]:
+    """What is needed and not held."""
+    effective = held().effective
+    return [capability for capability in needed() if not effective >> capability.bit & 1]
+
+
+def held() -> Held:
+    """By this thread."""
+    words = (ctypes.c_uint32 * 6)()
+    _called("capget", _libc().capget(_header(), words))
+    low, high = words[:3], words[3:]
+    effective, permitted, inheritable = (below | above << 32 for below, above in zip(low, high, strict=True))
+    return Held(effective, permitted, inheritable)
+
+
+def drop_all_others() -> None:
+    """Keep what is needed, of what is held. There is no way back, for this process and for whatever it starts.
+
+    Raises HostFault where the kernel refuses. Threads that run already keep what they have.
+    """
+    keep = sum(1 << capability.bit for capability in needed())
+    _called("prctl", _libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    before = held()
+    # Without CAP_SETPCAP the bounding set stays, and means nothing: no program gains what is not permitted here.
+    if before.effective >> _SETPCAP & 1:
+        for bit in range(_MOST):
+            if not keep >> bit & 1 and _libc().prctl(_PR_CAPBSET_READ, bit, 0, 0, 0) == 1:
+                _called("prctl", _libc().prctl(_PR_CAPBSET_DROP, bit, 0, 0, 0))
+    kept = before.permitted & keep
+    _put(Held(kept, kept, before.inheritable & keep))
+
+
+def require_admin() -> None:
+    """Raises HostFault where nothing could be done anyway."""
+    if SYS_ADMIN in missing():
+        raise HostFault("use", "device-mapper", errno.EPERM, f"user {os.geteuid()} is without {SYS_ADMIN.name}")
+
+
+def _put(wanted: Held) -> None:
+    sets = (wanted.effective, wanted.permitted, wanted.inheritable)
+    words = (ctypes.c_uint32 * 6)(*(word & _WORD for word in sets), *(word >> 32 for word in sets))
+    _called("capset", _libc().capset(_header(), words))
+
+
+def _makes_its_own_nodes() -> bool:
+    """Where no udev is at work, and where /dev is not the kernel's own (a container's): no node comes by itself."""
+    return not _dev_is_the_kernels() or not _udev_runs()
+
+
+def _udev_runs() -> bool:
+    try:
+        return HostUdev().running()
+    except HostFault:  # it may not be asked, but it is there
+        return True
+
+
+def _dev_is_the_kernels() -> bool:
+    """By mountinfo (proc(5)): ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [...] - TYPE SOURCE OPTIONS. The last one counts."""
+    lines = [line.split() for line in Path("/proc/self/mountinfo").read_text("utf-8", "replace").splitlines()]
+    kinds = [words[words.index("-") + 1] for words in lines if words[4] == "/dev"]
+    return kinds[-1:] == ["devtmpfs"]
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
+    return libc
+
+
+def _header() -> ctypes.Array[ctypes.c_uint32]:
+    """For this thread."""
+    return (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+
+
+def _called(call: str, answer: int) -> None:
+    if answer != 0:
+        raise HostFault(call, "capabilities", ctypes.get_errno(), os.strerror(ctypes.get_errno()))

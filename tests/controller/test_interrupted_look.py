@@ -1,0 +1,46 @@
+"""A look that fails half way has told nobody what it saw until then: the next one tells it."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from reconciler.kernel.observe import Observer
+from reconciler.kernel.simulated import Call, Calls, SimulatedHost, simulated_kernel
+from reconciler.model.faults import HostFault
+from reconciler.model.live import LookRequest, Watched
+from reconciler.model.table import Target
+from reconciler.model.units import Sectors
+
+NAME = "tank-a"
+
+
+class Failing:
+    """Fails one call of that name, after all that a look sees of devices was seen."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.armed = False
+
+    def __call__(self, call: Call) -> None:
+        if self.armed and call.name == self.name:
+            self.armed = False
+            raise HostFault(call.name, "", errno.EIO)
+
+
+@pytest.mark.parametrize("before", [0, 2], ids=["the first look", "a later look"])
+def test_what_a_failed_look_saw_is_told_by_the_next(before: int) -> None:
+    failing = Failing("stands_on")
+    kernel = simulated_kernel(SimulatedHost(), Calls(before=failing))
+    observer = Observer(kernel, Watched("tank", None, None, frozenset({NAME})), Path("/var/lib"))
+    for _ in range(before):
+        observer.look(LookRequest())
+    kernel.dm.create(NAME, "DMR-a")
+    kernel.dm.load(NAME, (Target(Sectors(0), Sectors(2048), "error", ""),))
+    kernel.dm.resume(NAME)
+    failing.armed = True
+    with pytest.raises(HostFault):
+        observer.look(LookRequest(thorough=True))
+    assert NAME in observer.look(LookRequest()).devices

@@ -1,0 +1,77 @@
+"""The list of capabilities, and what is said where one is missing. That it is the right one: tests/kernel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reconciler.daemon import doctor_host
+from reconciler.kernel import privileges
+from reconciler.kernel.privileges import ALWAYS, EVERY, IPC_LOCK, MKNOD, SYS_ADMIN, Capability, Held
+from reconciler.model.faults import HostFault
+from reconciler.planner.doctor import Mark
+
+
+@pytest.fixture
+def lacking(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    monkeypatch.setattr(privileges, "needed", lambda: EVERY)
+    return monkeypatch
+
+
+def lack(patch: pytest.MonkeyPatch, *lost: Capability) -> None:
+    effective = sum(1 << capability.bit for capability in EVERY if capability not in lost)
+    patch.setattr(privileges, "held", lambda: Held(effective, effective, 0))
+
+
+def test_what_is_held_is_what_proc_tells() -> None:
+    text = Path("/proc/thread-self/status").read_text(encoding="ascii")
+    told = [int(text.partition(f"Cap{name}:")[2].split()[0], 16) for name in ("Eff", "Prm", "Inh")]
+    held = privileges.held()
+    assert [held.effective, held.permitted, held.inheritable] == told
+
+
+def test_the_list_has_no_capability_twice() -> None:
+    assert len({capability.bit for capability in EVERY}) == len({capability.name for capability in EVERY}) == len(EVERY)
+
+
+@pytest.mark.parametrize(
+    ("udev", "own_dev", "nodes"), [(True, True, False), (False, True, True), (True, False, True), (False, False, True)]
+)
+def test_nodes_are_made_only_where_neither_udev_nor_the_kernel_makes_them(
+    monkeypatch: pytest.MonkeyPatch, udev: bool, own_dev: bool, nodes: bool
+) -> None:
+    monkeypatch.setattr(privileges, "_udev_runs", lambda: udev)
+    monkeypatch.setattr(privileges, "_dev_is_the_kernels", lambda: own_dev)
+    assert privileges.needed() == (EVERY if nodes else ALWAYS)
+
+
+def test_without_the_first_nothing_can_begin(lacking: pytest.MonkeyPatch) -> None:
+    lack(lacking, MKNOD)
+    privileges.require_admin()
+    lack(lacking, SYS_ADMIN)
+    with pytest.raises(HostFault, match=r"use device-mapper failed \(EPERM\): user \d+ is without CAP_SYS_ADMIN"):
+        privileges.require_admin()
+
+
+def test_the_doctor_names_what_is_missing_and_what_does_not_work_without_it(lacking: pytest.MonkeyPatch) -> None:
+    lack(lacking)
+    assert [check.mark for check in doctor_host.check_permissions()] == [Mark.OK]
+    for capability in EVERY:
+        lack(lacking, capability)
+        (check,) = doctor_host.check_permissions()
+        assert check.mark is Mark.WRONG
+        assert capability.name in check.message
+        if capability is not SYS_ADMIN:
+            assert capability.without in check.message
+            assert check.todo == f"give the daemon {capability.name}"
+
+
+def test_the_doctor_tells_a_lock_on_memory_by_either_way_to_it(lacking: pytest.MonkeyPatch) -> None:
+    lacking.setattr("resource.getrlimit", lambda _: (65536, 65536))
+    lack(lacking)
+    assert doctor_host.check_memory().mark is Mark.OK
+    lack(lacking, IPC_LOCK)
+    assert doctor_host.check_memory().mark is Mark.WRONG
+    lacking.setattr("resource.getrlimit", lambda _: (-1, -1))
+    assert doctor_host.check_memory().mark is Mark.OK

@@ -1,0 +1,282 @@
+"""Bugs that could have been made, planted one at a time: the simulation has to find each.
+
+`python -m tests.simulation.bugs` tells after how many seeds each was found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any, Final
+from unittest import mock
+
+from reconciler.kernel import perform, perform_pool
+from reconciler.kernel.protocol import Kernel
+from reconciler.model.faults import HostFault
+from reconciler.model.steps import (
+    Abandon,
+    Activate,
+    Begin,
+    Clear,
+    CreateSnapshot,
+    CreateThin,
+    DeleteThin,
+    Finish,
+    GrowFile,
+    HostStep,
+    Step,
+)
+from reconciler.planner.cases import PruneVerdict
+from reconciler.planner.device_words import thin_target
+from reconciler.planner.prune import prune_verdict
+from tests.simulation.directories import directories
+from tests.simulation.story import fails
+
+MOST: Final = 400
+"""Seeds that a bug may take to be found."""
+Planting = Callable[[], AbstractContextManager[Any]]
+
+
+class Without:
+    """A part of the kernel some of whose calls are never made."""
+
+    def __init__(self, inner: Any, *calls: str) -> None:
+        self._inner = inner
+        self._calls = calls
+
+    def __getattr__(self, name: str) -> Any:
+        return (lambda *_, **__: None) if name in self._calls else getattr(self._inner, name)
+
+
+def _step(kind: type[HostStep], does: Callable[[Kernel, Any], str]) -> Planting:
+    return lambda: mock.patch.dict(perform._STEPS, {kind: does})
+
+
+def _planner(where: str, does: Any) -> Planting:
+    return lambda: mock.patch(f"reconciler.planner.{where}", does)
+
+
+def _everywhere(name: str, change: Callable[[Any], Any]) -> Planting:
+    """A function of the planner's, in each file that uses it."""
+
+    @contextmanager
+    def plant() -> Iterator[None]:
+        with ExitStack() as stack:
+            for module in [each for path, each in sys.modules.items() if path.startswith("reconciler.planner.")]:
+                if hasattr(module, name):
+                    stack.enter_context(mock.patch.object(module, name, change(getattr(module, name))))
+            yield
+
+    return plant
+
+
+def _reordered(where: str, change: Callable[[tuple[Step, ...]], tuple[Step, ...]]) -> Planting:
+    """What a planner's function gives, otherwise."""
+
+    @contextmanager
+    def plant() -> Iterator[None]:
+        module, _, name = f"reconciler.planner.{where}".rpartition(".")
+        inner = getattr(sys.modules[module], name)
+        with mock.patch(f"{module}.{name}", lambda *given: change(inner(*given))):
+            yield
+
+    return plant
+
+
+def _without_step(*kinds: type[Step]) -> Callable[[tuple[Step, ...]], tuple[Step, ...]]:
+    return lambda steps: tuple(step for step in steps if not isinstance(step, kinds))
+
+
+def _intent_last(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Written down once the message has been sent."""
+    if len(steps) < 2 or not isinstance(steps[0], Begin):
+        return steps
+    return (steps[1], steps[0], *steps[2:])
+
+
+def _outcome_first(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """The id is free before the thin is gone."""
+    return tuple(sorted(steps, key=lambda step: not isinstance(step, Finish)))
+
+
+def _adopts_what_is_there(kernel: Kernel, step: Any) -> str:
+    try:
+        return perform_pool.POOL_STEPS[type(step)](kernel, step)
+    except HostFault as fault:
+        if fault.errno == errno.EEXIST:
+            return ""
+        raise
+
+
+def _insists(kernel: Kernel, step: Any) -> str:
+    said = perform_pool._delete_thin(kernel, step)
+    if said == "gone already":
+        raise HostFault("delete", step.subject, errno.ENODATA)
+    return said
+
+
+def _believes_the_suspension(kernel: Kernel, step: CreateSnapshot) -> str:
+    if step.suspend:
+        kernel.dm.suspend(step.suspend)
+    try:
+        perform_pool._message(kernel, step.subject, f"create_snap {step.thin_id} {step.origin_id}")
+    finally:
+        if step.suspend:
+            kernel.dm.resume(step.suspend)
+    return ""
+
+
+def _never_resumes(kernel: Kernel, step: CreateSnapshot) -> str:
+    return perform_pool._create_snapshot(replace(kernel, dm=Without(kernel.dm, "resume")), step)  # type: ignore[arg-type]
+
+
+def _leaves_private(kernel: Kernel, name: str, uuid: str, table: Any, work: Callable[[str], None]) -> None:
+    perform.activate(kernel, name, uuid, table, read_only=False, hidden=True)
+    work(f"/dev/mapper/{name}")
+
+
+def _removes_deferred() -> AbstractContextManager[Any]:
+    def remove(self: Any, name: str) -> None:
+        devices = self._host.devices
+        devices.remove(devices.get("remove", name), deferred=True)
+
+    return mock.patch("reconciler.kernel.simulated.dm.SimulatedDm.remove", remove)
+
+
+def _grows_no_loop(kernel: Kernel, step: GrowFile) -> str:
+    return perform.DISK_STEPS[GrowFile](replace(kernel, disks=Without(kernel.disks, "resize_loop")), step)  # type: ignore[arg-type]
+
+
+def _lists_once(self: Any) -> None:
+    """A LIST that failed is not made again."""
+    if not self._dm.has_changed() and self._listed:
+        return
+    self.listing = {listed.name: listed for listed in self._dm.list_all()}
+    self._listed = True
+    self.names = {listed.devno: name for name, listed in self.listing.items()}
+    self._lies_on.clear()
+    self._relevant = None
+
+
+def _as_if_unknown(where: str) -> Planting:
+    """A pool that is missing is taken for one that never was."""
+
+    @contextmanager
+    def plant() -> Iterator[None]:
+        from reconciler.planner import pool
+
+        inner = pool.plan_missing
+        with mock.patch(where, lambda case, record: inner(replace(case, known=None), record)):
+            yield
+
+    return plant
+
+
+def _prunes_at_once(gone_since: float | None, **given: Any) -> PruneVerdict:
+    now = given["now"]
+    return prune_verdict(None if gone_since is None else now - 1e6, **{**given, "settled_for": 1e6})
+
+
+def _published(inner: Callable[..., tuple[Step, ...]], case: Any, record: Any, intent: Any, origin: Any) -> Any:
+    steps = inner(case, record, intent, origin)
+    if any(isinstance(step, Activate) for step in steps):
+        return steps
+    return (*steps, Activate(intent.dm_name, intent.uuid, thin_target(case, intent.thin_id, intent.size)))
+
+
+def _finishes_anything(case: Any, intent: Any, record: Any, ids: Mapping[int, Any]) -> bool:
+    del case, record
+    return intent.thin_id in ids
+
+
+BUGS: Final[dict[str, Planting]] = {
+    "the origin of a snapshot is not resumed": _step(CreateSnapshot, _never_resumes),
+    "the origin of a snapshot is not suspended": _planner("making._to_suspend", lambda *_: ""),
+    "a suspension that did not happen is believed": _step(CreateSnapshot, _believes_the_suspension),
+    "devices are removed deferred": _removes_deferred,
+    "ENODATA on a deletion is an error": _step(DeleteThin, _insists),
+    "the intent of a creation comes after its message": _reordered("making._steps", _intent_last),
+    "no intent of a creation is written": _reordered("making._steps", _without_step(Begin)),
+    "the outcome of a deletion comes before its message": _reordered("device_absent.forward", _outcome_first),
+    "a thin that exists already is adopted": lambda: mock.patch.dict(
+        perform._STEPS, {CreateThin: _adopts_what_is_there, CreateSnapshot: _adopts_what_is_there}
+    ),
+    "no suspension has a grace": _planner("cases.Grace.left", lambda *_: 0.0),
+    "a suspension is never ended": _everywhere("let_go", lambda _: lambda *_: ()),
+    "half of a creation is taken for all of it": _planner("intents._is_complete", _finishes_anything),
+    "an undo forgets the thin": _reordered("intents._undo", _without_step(DeleteThin)),
+    "an undo deletes whatever has the id": _planner(
+        "intents._undo",
+        lambda case, intent, _: (
+            DeleteThin(case.key.pool, intent.thin_id, case.pool.status.transaction_id),
+            Abandon(case.key, case.pool.status.transaction_id),
+        ),
+    ),
+    "a pool that is missing is made anew": _as_if_unknown("reconciler.planner.pool.plan_missing"),
+    "a vanished record is a request to delete": lambda: mock.patch(
+        "reconciler.controller.gather.prune_verdict", lambda *_, **__: PruneVerdict.DELETE
+    ),
+    "vanished records are pruned at once": lambda: mock.patch(
+        "reconciler.controller.gather.prune_verdict", _prunes_at_once
+    ),
+    "any number of vanished records is pruned": _planner("prune._is_mass", lambda *_: False),
+    "whatever carries the name is ours": _everywhere("is_foreign", lambda _: lambda _: False),
+    "a wrong table is left": _planner("device_active._table", lambda *_: None),
+    "a read-only flag is left": _planner("device_active._read_only", lambda *_: None),
+    "a filesystem does not follow its device": _planner("device_active._grow", lambda *_: ()),
+    "a loop does not follow its file": _step(GrowFile, _grows_no_loop),
+    "a private device is left behind": lambda: mock.patch("reconciler.kernel.perform._in_private", _leaves_private),
+    "a private device of a crash is not looked for": _everywhere("plan_private", lambda _: lambda _: None),
+    "a LIST that failed is not made again": lambda: mock.patch(
+        "reconciler.kernel.roster.Roster.refresh", _lists_once
+    ),
+    "a table that waits is swapped in by a resume": _everywhere(
+        "let_go", lambda inner: lambda *given: _without_step(Clear)(inner(*given))
+    ),
+    "the ids of somebody else's pool are read": lambda: mock.patch(
+        "reconciler.controller.viewer.Viewer._is_somebody_elses", lambda _: False
+    ),
+    "a device that is only to be there is published": _everywhere(
+        "_steps", lambda inner: lambda *given: _published(inner, *given)
+    ),
+}
+
+
+def found_after(name: str) -> int | None:
+    """How many seeds it takes; None: it was not found."""
+    logging.disable(logging.CRITICAL)
+    with directories() as new:
+        for seed in range(MOST):
+            with BUGS[name]():
+                if fails(seed, None, new) is not None:
+                    return seed + 1
+    return None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.bugs", description=__doc__)
+    parser.add_argument("names", nargs="*", help="these alone, by a part of what they are called")
+    given = parser.parse_args()
+    if os.environ.get("PYTHONHASHSEED") != "0":
+        again = [sys.executable, "-m", "tests.simulation.bugs", *sys.argv[1:]]
+        os.execve(sys.executable, again, os.environ | {"PYTHONHASHSEED": "0"})
+    names = [name for name in BUGS if not given.names or any(part in name for part in given.names)]
+    begun, missed = time.monotonic(), 0
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for name, seeds in zip(names, pool.map(found_after, names), strict=True):
+            missed += seeds is None
+            print(f"{'NOT FOUND' if seeds is None else f'{seeds:5} seeds'}  {name}", flush=True)
+    print(f"{len(names) - missed} of {len(names)} bugs found in {time.monotonic() - begun:.0f} s")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
