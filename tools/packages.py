@@ -41,7 +41,9 @@ PACKAGES: Final = (
     Package("mount", ("mount", "umount"), "to mount file systems"),
     Package("kmod", ("modprobe",), "kernel modules"),
     Package("lvm2", ("pvcreate",), "tests: LVM's disks are left alone"),
+    Package("chromium", ("chromium",), "tests: the status page in a real browser"),
     Package("fdisk", ("fdisk",), "demo: it is what hangs on a suspended device"),
+    Package("prometheus", ("prometheus", "promtool"), "tests: metrics and alert rules, as Prometheus sees them"),
 )
 COMPILER: Final = Package("gcc", ("cc",), "the sandbox on a processor with AMX needs a shim compiled", sandbox=True)
 VENV: Final = Package("python3-venv", (), "to make .venv")

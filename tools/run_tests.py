@@ -21,6 +21,9 @@ from tools.runs import Finished, Run, run_all
 
 TREE: Final = Path(__file__).resolve().parent.parent
 KERNEL_TESTS: Final = "tests/kernel"
+STORIES: Final = "tests/simulation/test_stories.py"
+POWER_CUTS: Final = "tests/crash"
+"""These boot kernels of their own, one after the other."""
 PYTEST: Final = (sys.executable, "-m", "pytest")
 SANDBOX: Final = (sys.executable, "-m", "reconciler.sandbox")
 MEMORY: Final = 2 << 30
@@ -43,7 +46,9 @@ def main(arguments: Sequence[str]) -> int:
     runs: list[Run] = []
     obstacle = ""
     if what in ("all", "unit"):
-        runs.append(Run("without a kernel", (*PYTEST, "tests", f"--ignore={KERNEL_TESTS}", *extra)))
+        apart = (KERNEL_TESTS, STORIES, POWER_CUTS)
+        runs.append(Run("without a kernel", (*PYTEST, "tests", *(f"--ignore={path}" for path in apart), *extra)))
+        runs.append(Run("of simulated lives", (*PYTEST, STORIES, *extra)))
     if what in ("all", "kernel"):
         obstacle = _obstacle(kernel)
         if obstacle:
@@ -52,6 +57,7 @@ def main(arguments: Sequence[str]) -> int:
         elif kernel == "host":
             runs.append(Run("on this host's kernel", (*PYTEST, KERNEL_TESTS, *extra)))
         else:
+            runs.append(Run("of power cuts", (*PYTEST, POWER_CUTS, *extra)))
             runs += _sandboxed(PARTS * workers, extra)
     finished = run_all(runs, workers, TREE)
     return _conclude(finished, obstacle, selected=bool(extra))

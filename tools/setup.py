@@ -18,7 +18,7 @@ TREE: Final = Path(__file__).resolve().parent.parent
 ENVIRONMENT: Final = TREE / ".venv"
 PYTHON: Final = ENVIRONMENT / "bin" / "python"
 STAMP: Final = ENVIRONMENT / "setup-stamp"
-PACKAGES: Final = ("reconciler", "demo", "tests", "benchmarks", "tools")
+PACKAGES: Final = ("reconciler", "demo", "chaos", "tests", "benchmarks", "tools")
 LEAST: Final = (3, 11)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from reconciler.model.condition import DRIFT, Condition, Reason
-from reconciler.model.faults import HostFault, Unanswered
+from reconciler.model.faults import HostFault, NotBegun, Unanswered
 from reconciler.model.live import LiveState
 from reconciler.model.steps import Activate, CheckMetadata, CreateSnapshot, Load, Step
 
@@ -17,7 +17,7 @@ def condition_of(found: Condition, step: Step, fault: HostFault) -> Condition:
     beneath = found.reason if found.reason in DRIFT else found.beneath
     if isinstance(fault, Unanswered):
         return Condition(Reason.STUCK, str(fault), LiveState.UNKNOWN, beneath=beneath)
-    if isinstance(step, CreateSnapshot) and fault.errno == errno.EAGAIN:
+    if isinstance(step, CreateSnapshot) and isinstance(fault, NotBegun):
         return Condition(Reason.WAITING_FOR_ORIGIN, str(fault), found.live, beneath=beneath)
     if isinstance(step, CheckMetadata) and fault.errno == errno.EUCLEAN:
         return Condition(Reason.POOL_UNHEALTHY, str(fault), found.live, beneath=beneath)

@@ -23,7 +23,7 @@ from reconciler.controller.statuses import device_status, pool_status
 from reconciler.controller.viewer import Viewer
 from reconciler.kernel.port import PoolPort
 from reconciler.model.condition import Condition, Reason
-from reconciler.model.faults import HostFault
+from reconciler.model.faults import HostFault, NotBegun
 from reconciler.model.knowledge import Intent
 from reconciler.model.names import Key
 from reconciler.model.steps import Abandon, CreateSnapshot, CreateThin, HostStep, NoteTaken, Step
@@ -228,8 +228,8 @@ class PoolReconciler:
         if fault.errno == errno.EEXIST and isinstance(step, CreateThin | CreateSnapshot):
             self._note_taken(key, step)
             return True
-        if fault.errno == errno.EAGAIN and isinstance(step, CreateSnapshot):
-            # Nothing was begun, as somebody else suspended the origin: the intent must not pass for our own freeze.
+        if isinstance(fault, NotBegun) and isinstance(step, CreateSnapshot):
+            # Somebody else suspended the origin: the intent must not pass for our own freeze.
             self._abandon(key)
             return False
         if fault.errno == errno.ENODATA and errno.ENODATA not in learned:

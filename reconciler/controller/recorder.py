@@ -64,6 +64,8 @@ class Recorder:
         self._late: deque[Event] = deque(maxlen=_LATE)
         self._episodes: dict[Key, Episode] = {}
         self._desired: dict[Key, str] = {}
+        self.revision = 0
+        """Another one whenever what `statuses` tells has changed."""
         self.changed: Callable[[], None] = lambda: None
         """Called after a pass, and when records were forgotten."""
 
@@ -82,6 +84,7 @@ class Recorder:
                 return
             self._say(before if known_before else None, status)
             self._statuses[status.key] = status
+            self.revision += 1
             self._desired[status.key] = desired
             self._metrics.status(status, desired)
             self._pending[status.key] = status
@@ -97,6 +100,7 @@ class Recorder:
                 self._episodes.pop(key, None)
                 self._metrics.forget(key)
             self._dropped |= gone
+            self.revision += 1
         self.flush()
         self.changed()
 

@@ -10,8 +10,7 @@ from reconciler.model.status import PoolFailure, PoolMode, PoolStatus, ThinStatu
 from reconciler.model.table import PoolTable, read_table
 from reconciler.model.units import SECTOR, Bytes, Sectors, in_bytes
 from reconciler.planner.cases import DeviceCase, PoolCase
-
-_METADATA_BLOCK = 4096
+from reconciler.planner.pool_size import METADATA_BLOCK, METADATA_MOST
 
 
 def device_status(case: DeviceCase, condition: Condition, wall: float) -> DeviceStatus:
@@ -61,6 +60,9 @@ def pool_status(case: PoolCase, condition: Condition, wall: float, named: frozen
     numbers = status if isinstance(status, PoolStatus) else None
     block = block_bytes(live)
     leaked = leaked_ids(case.ids, named)
+    data_size = None if numbers is None else Bytes(numbers.data_total * block)
+    metadata_size = None if numbers is None else Bytes(numbers.metadata_total * METADATA_BLOCK)
+    extend = case.record.spec.extend if case.record is not None else None
     return PoolStatusReport(
         key=Key(case.name),
         live=condition.live,
@@ -73,13 +75,20 @@ def pool_status(case: PoolCase, condition: Condition, wall: float, named: frozen
         beneath=condition.beneath,
         mode=_mode(status),
         data_used=None if numbers is None else Bytes(numbers.data_used * block),
-        data_size=None if numbers is None else Bytes(numbers.data_total * block),
-        metadata_used=None if numbers is None else Bytes(numbers.metadata_used * _METADATA_BLOCK),
-        metadata_size=None if numbers is None else Bytes(numbers.metadata_total * _METADATA_BLOCK),
+        data_size=data_size,
+        data_limit=_limit(data_size, extend.max if extend is not None else None),
+        metadata_used=None if numbers is None else Bytes(numbers.metadata_used * METADATA_BLOCK),
+        metadata_size=metadata_size,
+        metadata_limit=_limit(metadata_size, METADATA_MOST if extend is not None else None),
         transaction_id=None if numbers is None else numbers.transaction_id,
         leaked_ids=tuple(sorted(leaked)),
         leaked=Bytes(sum(entry.mapped_blocks for entry in leaked.values()) * block),
     )
+
+
+def _limit(size: Bytes | None, most: Bytes | None) -> Bytes | None:
+    """To which it may grow by itself: what the record lets it be, or what it is."""
+    return size if size is None or most is None else max(size, most)
 
 
 def _mode(status: PoolStatus | PoolFailure | None) -> PoolMode:

@@ -13,7 +13,7 @@ from reconciler.kernel.pool_lock import PoolLocked
 from reconciler.kernel.port import PoolPort
 from reconciler.model.condition import Reason
 from reconciler.model.faults import HostFault
-from reconciler.model.live import DeviceInfo, LookRequest, PoolLook, ThinEntry
+from reconciler.model.live import DeviceInfo, LookRequest, PoolLook, ThinEntry, Watched
 from reconciler.model.names import Key
 from reconciler.model.status import PoolStatus
 from reconciler.model.steps import CreateSnapshot, CreateThin, DeleteThin, KnowDevice, Step
@@ -43,6 +43,8 @@ class Viewer:
         self._clock = clock
         self._settings = settings
         self._scope: Scope | None = None
+        self._watched: Watched | None = None
+        """What the port was told, and took."""
         self._changed: set[Key] = set()
         self._pool_changed = False
         self._held_until = 0.0
@@ -173,8 +175,10 @@ class Viewer:
         scope = self._gatherer.scope(desired)
         if scope is self._scope:
             return
-        if self._scope is None or scope.watched != self._scope.watched:
+        if self._watched != scope.watched:
+            self._watched = None  # until it has answered nobody can tell what it looks at
             self._port.watch(scope.watched)
+            self._watched = scope.watched
         self._scope = scope
 
     def _names_of(self, keys: Iterable[Key]) -> list[str]:

@@ -14,7 +14,7 @@ from reconciler.kernel.basics import activate, read_ids, remove, require
 from reconciler.kernel.perform_disks import resolve
 from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.superblock import SIZE, read_superblock
-from reconciler.model.faults import HostFault, Unconfirmed
+from reconciler.model.faults import HostFault, NotBegun, Unconfirmed
 from reconciler.model.live import Superblock
 from reconciler.model.status import PoolMode, PoolStatus, read_pool_status
 from reconciler.model.steps import (
@@ -68,7 +68,7 @@ def _create_snapshot(kernel: Kernel, step: CreateSnapshot) -> str:
     info = kernel.dm.info(step.suspend)
     if info is None or info.suspended:
         # Suspending again would succeed, and the resume would then end somebody else's freeze.
-        raise HostFault("suspend", step.suspend, errno.EAGAIN, "it is gone, or was suspended by somebody else")
+        raise NotBegun("suspend", step.suspend, errno.EAGAIN, "it is gone, or was suspended by somebody else")
     kernel.dm.suspend(step.suspend)
     try:
         if not require(kernel, "suspend", step.suspend).suspended:

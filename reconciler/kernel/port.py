@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from socket import SHUT_RDWR, socket, socketpair
@@ -29,6 +30,8 @@ IDS_DEADLINE: Final = 60.0
 """Seconds for a look that also reads the thin ids: thin_ls takes its time on a large pool."""
 START_DEADLINE: Final = 20.0
 """Seconds for a new process to have read its modules, on a busy host."""
+PATIENCE: Final = 5.0
+"""Seconds that a question waits before anybody asks why, and again each time."""
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -49,6 +52,19 @@ class PoolPort(Protocol):
 
     def close(self, wait: float = 1.0) -> None:
         """The worker ends after the step at hand, and is waited for; one that hangs is left behind, with its lock."""
+
+    def tell_of_waits(self, helper: Helper) -> None:
+        """From now on this helper is told, by the thread that asks, while a question has no answer."""
+
+
+class Helper(Protocol):
+    """Who may be able to help while a pool's worker hangs."""
+
+    def waiting(self, beside: PoolPort) -> None:
+        """Again and again. `beside` leads to a second worker, without the pool's lock, started when first asked."""
+
+    def answered(self) -> None:
+        """After waits: the worker is there again, or gone. The second one ends."""
 
 
 class InlinePort:
@@ -73,9 +89,12 @@ class InlinePort:
     def close(self, wait: float = 1.0) -> None:
         """Nothing to end."""
 
+    def tell_of_waits(self, helper: Helper) -> None:
+        """Nothing waits."""
+
 
 class ProcessPort:
-    """A worker process, started with the first question, and again if it died."""
+    """A worker process, started with the first question, and again if it died; and a second one while that hangs."""
 
     def __init__(self, watched: Watched, state_dir: Path, *, lock: bool) -> None:
         self._hello = Hello(watched, str(state_dir), lock)
@@ -84,6 +103,8 @@ class ProcessPort:
         self._connection: Connection | None = None
         self._late = False
         """A question is still unanswered: its answer is thrown away when it comes."""
+        self._helper: Helper | None = None
+        self._beside: ProcessPort | None = None
 
     def look(self, request: LookRequest) -> PoolLook:
         return self._ask(request, PoolLook, IDS_DEADLINE if request.ids else LOOK_DEADLINE)
@@ -96,13 +117,27 @@ class ProcessPort:
         if self._connection is not None:
             self._ask(watched, type(None), LOOK_DEADLINE)
 
+    def tell_of_waits(self, helper: Helper) -> None:
+        self._helper = helper
+
     def abandon(self) -> None:
-        ours = self._socket
+        ours, beside = self._socket, self._beside
         if ours is not None:
             with contextlib.suppress(OSError):  # closed in the same moment by its own thread
                 ours.shutdown(SHUT_RDWR)
+        if beside is not None:
+            beside.abandon()
 
     def close(self, wait: float = 1.0) -> None:
+        end = time.monotonic() + wait
+        beside, self._beside = self._beside, None
+        if beside is not None:
+            beside.abandon()  # both begin to end at once
+        self._end(wait)
+        if beside is not None:
+            beside.close(max(0.0, end - time.monotonic()))
+
+    def _end(self, wait: float = 1.0) -> None:
         if self._connection is not None and self._socket is not None:
             self._connection.close()
             self._socket.close()
@@ -130,23 +165,31 @@ class ProcessPort:
         connection = self._connected()
         try:
             connection.send(question)
-            answer = self._receive(connection, deadline)
+            answer = self._receive(connection, deadline, self._call_for_help)
         except (EOFError, ConnectionError) as error:
-            self.close()
+            self._end()
             raise HostFault(
                 "ask the worker of", self._pool, errno.EPIPE, "it died; the next look starts another"
             ) from error
+        finally:
+            self._end_help()
         if isinstance(answer, HostFault | PoolLocked):
             raise answer
         assert isinstance(answer, kind), answer  # noqa: S101  # the worker's protocol
         return answer
 
-    def _receive(self, connection: Connection, deadline: float) -> Answer:
-        if not connection.poll(deadline):
-            self._late = True
-            detail = f"no answer for {deadline:.0f} s, something below the pool hangs"
-            raise Unanswered("ask the worker of", self._pool, errno.ETIMEDOUT, detail)
+    def _receive(self, connection: Connection, deadline: float, at_times: Callable[[], None] | None = None) -> Answer:
+        """Within the deadline; meanwhile `at_times` is called whenever the patience has run out."""
+        end = time.monotonic() + deadline
+        self._late = True  # whatever ends this wait, until the answer is here
+        while not connection.poll(max(0.0, min(PATIENCE, end - time.monotonic()))):
+            if time.monotonic() >= end:
+                detail = f"no answer for {deadline:.0f} s, something below the pool hangs"
+                raise Unanswered("ask the worker of", self._pool, errno.ETIMEDOUT, detail)
+            if at_times is not None:
+                at_times()
         answer: Answer = connection.recv()
+        self._late = False
         return answer
 
     def _connected(self) -> Connection:
@@ -160,15 +203,15 @@ class ProcessPort:
         """Throw the late answer away if it has come, and have the next look tell everything."""
         try:
             if not connection.poll(0):
+                self._call_for_help()
                 detail = "it still waits for the kernel: something below the pool hangs"
                 raise Unanswered("ask the worker of", self._pool, errno.ETIMEDOUT, detail)
             connection.recv()
             connection.send(Forget())
             self._receive(connection, LOOK_DEADLINE)
         except (EOFError, ConnectionError):
-            self.close()
+            self._end()
             self._start()
-        self._late = False
 
     def _start(self) -> Connection:
         ours, theirs = socketpair()
@@ -185,12 +228,40 @@ class ProcessPort:
         try:
             answer = self._receive(connection, START_DEADLINE)
         except (EOFError, ConnectionError) as error:
-            self.close()
+            self._end()
             raise HostFault(
                 "start the worker of", self._pool, errno.EPIPE, "it ended at once: see its error"
             ) from error
         if isinstance(answer, PoolLocked | HostFault):
-            self.close()
+            self._end()
+            self._help_former(answer)
             raise answer
         _log.debug("worker of pool %s (pid %d) started in %.2f s", self._pool, self._pid, time.monotonic() - begun)
         return connection
+
+    # While it hangs
+
+    def _call_for_help(self) -> None:
+        if self._helper is None:
+            return
+        if self._beside is None:
+            self._beside = ProcessPort(self._hello.watched, Path(self._hello.state_dir), lock=False)
+        self._helper.waiting(self._beside)
+
+    def _help_former(self, trouble: PoolLocked | HostFault) -> None:
+        """A worker of the same store, left behind by a daemon that is gone, hangs no less than one of our own."""
+        if isinstance(trouble, PoolLocked) and trouble.state_dir == self._hello.state_dir:
+            self._call_for_help()
+
+    def _end_help(self) -> None:
+        """Unless it still waits: the second worker has done its part."""
+        if self._late or self._beside is None or self._helper is None:
+            return
+        self._helper.answered()
+        if not self._beside.hangs():  # as long as it does, no third is started
+            self._beside.close()
+            self._beside = None
+
+    def hangs(self) -> bool:
+        """Whether a question is still unanswered."""
+        return self._late and self._connection is not None and not self._connection.poll(0)

@@ -120,9 +120,9 @@ def _udev_runs() -> bool:
 
 def _dev_is_the_kernels() -> bool:
     """By mountinfo (proc(5)): ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [...] - TYPE SOURCE OPTIONS. The last one counts."""
-    lines = [line.split() for line in Path("/proc/self/mountinfo").read_text("utf-8", "replace").splitlines()]
-    kinds = [words[words.index("-") + 1] for words in lines if words[4] == "/dev"]
-    return kinds[-1:] == ["devtmpfs"]
+    lines = [line.partition(b" - ") for line in Path("/proc/self/mountinfo").read_bytes().split(b"\n")]
+    kinds = [after.split(b" ")[0] for before, _, after in lines if before.split(b" ")[4:5] == [b"/dev"]]
+    return kinds[-1:] == [b"devtmpfs"]
 
 
 @cache

@@ -37,7 +37,7 @@ class Hello:
     watched: Watched
     state_dir: str
     lock: bool
-    """False for commands that only look: they work beside the daemon."""
+    """False for commands that only look, beside the daemon; and for a second worker, beside one that hangs."""
     udev: bool = True
 
 

@@ -32,3 +32,7 @@ class Unconfirmed(HostFault):
 
 class Unanswered(HostFault):
     """No answer within the deadline: the call may still be going on."""
+
+
+class NotBegun(HostFault):
+    """The last look before it showed that the step must not be begun: nothing was done."""

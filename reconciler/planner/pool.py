@@ -138,9 +138,12 @@ def _plan_inactive(case: PoolCase, record: ThinPool) -> Plan:
         waiting = after_grace(case, Sign.SUSPENDED, find(case, Reason.POOL_SUSPENDED, f"pool {case.name} is suspended"))
         if waiting.look_again is not None:
             return waiting
+    unknown = plan_knowledge(case, record)
+    if unknown is not None and unknown.reason is Reason.POOL_UNHEALTHY:
+        unknown = None
     return (
         plan_contradiction(case, record)
-        or plan_knowledge(case, record)
+        or unknown
         or (_never_seen(case) if case.known is None else None)
         or plan_inactive(case, record)
     )

@@ -22,6 +22,8 @@ from reconciler.kernel.simulated.io import is_torn
 from reconciler.kernel.simulated.pool import CommitFault
 from reconciler.model.faults import HostFault
 from reconciler.model.records import Record
+from reconciler.model.table import PoolTable, ThinTable
+from reconciler.model.units import Bytes, Sectors
 from tests.simulation.house import POOL, House, device_record, pool_record
 
 EXT4 = {"type": "ext4"}
@@ -95,6 +97,51 @@ def _pool_grown(house: House) -> None:
     assert house.host.image(POOL).data_blocks == 512
 
 
+def _extended(house: House) -> None:
+    _keeps_both(house)
+    status = house.host.pool(POOL)
+    assert len(status.image.used_blocks()) * 100 < status.image.data_blocks, "it has grown beyond its threshold"
+
+
+def _guest(house: House) -> None:
+    """A stranger's thin, live under a name of its own, with something in it."""
+    dm = house.outside.dm
+    dm.message(POOL, "create_thin 77")
+    dm.create("guest", "")
+    dm.load("guest", (ThinTable(Sectors(2048), house.host.devices.by_name[POOL].devno, 77).target(),))
+    dm.resume("guest")
+    house.host.io.write("guest", 1, "of-the-guest")
+    house.host.io.flush("guest")
+
+
+def _adopted(house: House) -> None:
+    _keeps_both(house)
+    assert house.content("guest") == {1: "of-the-guest"}
+    assert house.info("guest") is not None
+    assert len(house.ids()) == 3
+
+
+def _pool_by_hand(house: House) -> None:
+    kernel = house.outside
+    devnos = []
+    for name, size in (("meta", 4), ("data", 16)):
+        kernel.disks.make_file(f"/srv/tank.{name}", Bytes(size << 20), allocate=True)
+        devnos.append(kernel.disks.attach(f"/srv/tank.{name}").devno)
+    table = PoolTable(Sectors(32768), devnos[0], devnos[1], Sectors(128), 25)
+    kernel.dm.create(POOL, "")
+    kernel.dm.load(POOL, (table.target(),))
+    kernel.dm.resume(POOL)
+    kernel.dm.message(POOL, "set_transaction_id 0 5")
+    _guest(house)
+
+
+def _taken_over(house: House) -> None:
+    assert house.content("guest") == {1: "of-the-guest"}
+    assert house.info("guest") is not None
+    assert house.content("c")[0] == "ext4 2048"
+    assert house.ids() == {77, house.known("c").thin_id}
+
+
 def _begun(house: House) -> None:
     assert house.content("a")[0] == "ext4 2048"
     assert house.content("c") == house.content("a")
@@ -119,6 +166,22 @@ STORIES = {
     "grow": Story((HOME[0], device_record("a", filesystem=EXT4, size="4MiB"), HOME[2]), _grown),
     "delete": Story((HOME[0], device_record("a", state="Absent", discardOnDelete=True), HOME[2]), _deleted),
     "pool grow": Story((pool_record(data={"file": "/srv/tank.data", "size": "32MiB"}), *HOME[1:]), _pool_grown),
+    "pool extend": Story(
+        (pool_record(extend={"threshold": "1%", "step": "50%", "max": "64MiB"}), *HOME[1:]), _extended
+    ),
+    "adopt": Story(
+        (*HOME, device_record("guest", adopt={"deviceId": 77, "dmName": "guest"})), _adopted, meanwhile=_guest
+    ),
+    "adopt a pool": Story(
+        (
+            pool_record(adopt=True),
+            device_record("guest", adopt={"deviceId": 77, "dmName": "guest"}),
+            device_record("c", filesystem=EXT4),
+        ),
+        _taken_over,
+        from_nothing=True,
+        meanwhile=_pool_by_hand,
+    ),
     "pool delete": Story(
         (pool_record(state="Absent"), device_record("a", state="Absent"), device_record("b", state="Absent")), _all_gone
     ),
@@ -276,7 +339,16 @@ def test_an_origin_that_a_killed_daemon_left_suspended_is_resumed_at_once(tmp_pa
 
 
 @pytest.mark.parametrize("name", STORIES)
-@pytest.mark.parametrize("number", [errno.EIO, errno.EBUSY, errno.ENOSPC, errno.EINVAL], ids=errno.errorcode.get)
+@pytest.mark.parametrize(
+    "number",
+    [
+        errno.EIO,
+        pytest.param(errno.EBUSY, marks=pytest.mark.soak),
+        pytest.param(errno.ENOSPC, marks=pytest.mark.soak),
+        errno.EINVAL,
+    ],
+    ids=errno.errorcode.get,
+)
 def test_every_call_fails_once(tmp_path: Path, name: str, number: int) -> None:
     """Before it did anything, or after all."""
     story = STORIES[name]

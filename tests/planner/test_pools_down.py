@@ -300,6 +300,29 @@ def test_a_pool_from_which_a_device_is_to_be_deleted_is_brought_up(record: ThinP
     assert (found.reason, found.condition.good, found.steps) == (reason, False, ())
 
 
+@row("P29")
+@pytest.mark.parametrize("mode", [PoolMode.RO, PoolMode.NEEDS_CHECK, PoolMode.FAIL])
+def test_a_pool_that_cannot_delete_goes_down_for_its_repair_though_a_device_waits(mode: PoolMode) -> None:
+    of = PoolFailure(mode, "Fail") if mode is PoolMode.FAIL else status(mode)
+    found = plan(pool_case(recorded=INACTIVE, live=live_pool(of=of), needed=True))
+    assert "RemovePool" in [type(step).__name__ for step in found.steps]
+
+
+@row("P29")
+def test_a_pool_whose_superblock_says_needs_check_stays_down_though_a_device_waits() -> None:
+    ill = down(metadata=replace(at_rest(), needs_check=True))
+    found = plan(pool_case(recorded=INACTIVE, live=ill, needed=True))
+    assert "ActivatePool" not in [type(step).__name__ for step in found.steps]
+
+
+@row("P37")
+def test_a_pool_that_fell_ill_while_it_was_made_says_how_it_is_repaired() -> None:
+    """Its thin ids cannot be read any more."""
+    found = plan(pool_case(knowing=BEGUN, live=live_pool(of=status(PoolMode.NEEDS_CHECK))))
+    assert (found.reason, found.needs_ids) == (Reason.POOL_UNHEALTHY, False)
+    assert "thin_check" in found.condition.message
+
+
 @row("P30")
 @pytest.mark.parametrize(
     "rest",

@@ -15,7 +15,8 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from tests.simulation.directories import directories
+from tests.simulation.directories import directories, in_the_same_order
+from tests.simulation.story import Story, cut_down, fails
 
 _CHUNK: Final = 25
 
@@ -31,14 +32,15 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1000, help="how many (default: 1000)")
     parser.add_argument("--first", type=int, default=0, help="the first of them (default: 0)")
     parser.add_argument("--seed", type=int, help="this one alone, told in full")
+    parser.add_argument("--aloud", action="store_true", help="tell it also if it ends well")
     parser.add_argument("--only", help="of that one, these events alone: 0,3,7")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes side by side")
     parser.add_argument("--most", type=int, default=3, help="stop after so many that end badly (default: 3)")
     given = parser.parse_args()
-    if os.environ.get("PYTHONHASHSEED") != "0":  # the order of a set must be the same again
-        os.execve(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]], os.environ | {"PYTHONHASHSEED": "0"})
+    in_the_same_order("tests.simulation")
     if given.seed is not None:
-        return _tell(given.seed, [int(number) for number in given.only.split(",")] if given.only else None)
+        only = [int(number) for number in given.only.split(",")] if given.only else None
+        return _tell(given.seed, only, aloud=given.aloud)
     return _run(range(given.first, given.first + given.seeds), given.jobs, given.most)
 
 
@@ -66,42 +68,36 @@ def _run(seeds: range, jobs: int, most: int) -> int:
 
 
 def live(seeds: range) -> Told:
-    from tests.simulation.story import Story
-
     counts: Counter[str] = Counter()
     failed = []
     with directories() as new:
         for seed in seeds:
             story = Story(seed, new())
-            try:
-                story.live()
-            except Exception:  # noqa: BLE001  # told again, and in full, by whoever asked
+            if story.ending() is not None:  # told again, and in full, by whoever asked
                 failed.append(seed)
-            finally:
-                story.end()
+            story.end()
             counts.update(story.village.counts)
             counts["edits of manifests"] += story.world.operator.edits
     return Told(counts, tuple(failed))
 
 
 def _shrink(seed: int) -> None:
-    from tests.simulation.story import cut_down, fails
-
     with directories() as new:
         needed = cut_down(seed, new)
         error = fails(seed, needed, new)
     print(f"\nseed {seed} ends badly:")
     if error is not None:
-        print("\n".join(getattr(error, "__notes__", [])))
-        print(f"{type(error).__name__}: {error}")
+        print("".join(traceback.format_exception_only(error)))
     print(f"Again: python -m tests.simulation --seed {seed} --only {','.join(map(str, needed))}")
 
 
-def _tell(seed: int, only: list[int] | None) -> int:
-    from tests.simulation.story import fails
-
+def _tell(seed: int, only: list[int] | None, *, aloud: bool) -> int:
     with directories() as new:
-        error = fails(seed, only, new)
+        story = Story(seed, new(), only)
+        error = story.ending()
+        story.end()
+    if aloud or error is not None:
+        print("\n".join(story.told))
     if error is None:
         print(f"seed {seed} ends well")
         return 0

@@ -65,7 +65,7 @@ class Book:
         self.frozen.pop(name, None)
 
     def power_cut(self) -> None:
-        """dm devices are gone, with who owned them and who suspended them."""
+        """Devices are gone, with who owned them and who suspended them."""
         self.foreign.clear()
         self.frozen.clear()
 

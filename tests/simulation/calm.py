@@ -27,12 +27,11 @@ def bring_calm(world: World, guarded: Guarded, told: list[str]) -> None:
     village = world.village
     told.append("calm")
     guarded(lambda: _stop_meddling(world))
-    guarded(lambda: village.rest(_SOON))
     for _ in range(_REPAIRS):
+        guarded(lambda: village.rest(_SOON))
         _drop_what_cannot_be(world)
-        if not _repair(world, told):
+        if not _repair(world, told) and village.is_settled():
             break
-        village.rest(_SOON)
     village.settle()
     village.run(ALL_TURNS)
     village.settle()
@@ -162,7 +161,7 @@ def _ask_doctor(world: World, pool: str, told: list[str]) -> bool:
     village.start()
     port = village.port_of(pool)
     village.guards.pass_began(pool)
-    with mock.patch("reconciler.daemon.doctor_pools.HostTools", lambda: village.host_kernel.tools):
+    with mock.patch("reconciler.daemon.doctor_pools.HostTools", return_value=village.outside.tools):
         offers = repairs_of(PoolEyes(pool, port, village.store, alone=True).look(village.desired))
     for repair in offers:
         told.append(f"doctor: {repair.what}")

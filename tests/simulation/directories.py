@@ -1,9 +1,11 @@
-"""Where the daemons of stories keep their state."""
+"""What the commands of the simulation share: where daemons keep their state, and that sets have the same order again."""
 
 from __future__ import annotations
 
 import itertools
+import logging
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,3 +22,11 @@ def directories() -> Iterator[Callable[[], Path]]:
     with tempfile.TemporaryDirectory(prefix="dm-reconciler-", dir=where) as root:
         numbers = itertools.count()
         yield lambda: Path(root) / str(next(numbers))
+
+
+def in_the_same_order(module: str) -> None:
+    """Start anew with fixed hashes, unless they are: else a seed would tell another story each time."""
+    logging.disable(logging.CRITICAL)  # what the daemon logs is in no story
+    if os.environ.get("PYTHONHASHSEED") != "0":
+        again = [sys.executable, "-m", module, *sys.argv[1:]]
+        os.execve(sys.executable, again, os.environ | {"PYTHONHASHSEED": "0"})  # noqa: S606

@@ -172,7 +172,7 @@ def change_features(world: World, rng: random.Random) -> str:
     return f"{pool} {change}"
 
 
-@happens(1)
+@happens(3)
 def adopt(world: World, rng: random.Random) -> str:
     """A record takes over a thin of the runtime's."""
     runtime, operator = world.runtime, world.operator
@@ -196,5 +196,3 @@ def extend(world: World, rng: random.Random) -> str:
     world.operator.pools[TANK]["extend"] = {"threshold": "70%", "step": "50%", "max": "64MiB"}
     world.operator.apply()
     return TANK
-
-

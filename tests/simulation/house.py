@@ -208,9 +208,14 @@ class House:
     def status(self, name: str, pool: str = POOL) -> Status:
         return self.recorder.statuses()[Key(pool, name)]
 
+    @property
+    def outside(self) -> Kernel:
+        """The host as whoever is no part of the daemon has it."""
+        return simulated_kernel(self.host)
+
     def info(self, name: str) -> DeviceInfo | None:
         """By dm name, asked past the daemon."""
-        return simulated_kernel(self.host).dm.info(name)
+        return self.outside.dm.info(name)
 
     def known(self, name: str, pool: str = POOL) -> KnownDevice:
         return self.store.known_devices(pool)[name]

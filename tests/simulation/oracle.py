@@ -63,7 +63,9 @@ def _check_active(world: World, key: Key, spec: dict[str, Any]) -> None:
     assert (thin.pool.device.name, thin.thin_id) == (key.pool, known.thin_id), f"{key} shows another thin"
     assert device.live.length * 512 >= spec.get("size", MIB), f"{key} is too small"
     assert device.read_only == spec.get("readOnly", False), f"{key}: read-only is {device.read_only}"
-    missing = village.host_kernel.udev.missing(village.dm.info(known.dm_name))
+    info = village.dm.info(known.dm_name)
+    assert info is not None
+    missing = village.outside.udev.missing(info)
     assert not missing, f"{key}: {missing} is missing"
     filesystem = spec.get("filesystem")
     if filesystem is not None and not device.read_only:

@@ -134,11 +134,12 @@ def swap_in_another_thin(world: World, rng: random.Random) -> str:
     return ""
 
 
-@happens(2)
+@happens(3, midway=True)
 def make_thin(world: World, rng: random.Random) -> str:
     """A stranger's thin in a pool of the operator's, with something in it."""
     pool, village = rng.choice(world.operator.own_pools()), world.village
-    number = STRANGER + rng.randrange(5) if rng.random() < 0.6 else rng.randrange(8)
+    likely = village.store.free_thin_id(pool, ())
+    number = STRANGER + rng.randrange(5) if rng.random() < 0.4 else likely + rng.randrange(2)
     with suppress(HostFault):
         if pool not in village.host.devices.by_name or number in village.host.image(pool).thins:
             return ""
@@ -147,8 +148,11 @@ def make_thin(world: World, rng: random.Random) -> str:
         if reserved or known:
             return ""  # it would take an id that is being made: nobody could tell whose it is
         village.dm.message(pool, f"create_thin {number}")
-        if number in village.host.image(pool).thins:
+        durable = village.host.pool(pool).metadata.image
+        if durable is not None and number in durable.thins:
             village.book.strangers[(pool, number)] = {}
+            village.host.pool(pool).write(number, 0, "a stranger's")
+            village.host.pool(pool).commit()
             return f"{number} in {pool}"
     return ""
 
@@ -189,7 +193,9 @@ def write(world: World, rng: random.Random) -> str:
     with suppress(HostFault):
         if village.host.io.write(name, number, token):
             village.host.io.flush(name)
-            if thin.pool.metadata.image is not None and thin.pool.metadata.image.thins.get(thin.thin_id) is not None:
+            durable = thin.pool.metadata.image
+            kept = durable.thins.get(thin.thin_id) if durable is not None else None
+            if kept is not None and kept.content.get(number) == token:
                 village.book.wrote((thin.pool.device.name, thin.thin_id), number, token)
             return f"{name} block {number}"
     return ""

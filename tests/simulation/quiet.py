@@ -23,7 +23,7 @@ def check_quiet(world: World) -> None:
     village.run(ALL_TURNS)
     assert village.effects == begun, f"it is as desired, and something was done: {village.last_effect}"
     for pool in world.operator.pools:
-        port = InlinePort(village.host_kernel, Watched(pool, None, None, frozenset()), village.state_dir)
+        port = InlinePort(village.outside, Watched(pool, None, None, frozenset()), village.state_dir)
         previews = preview_pool(
             pool, port=port, store=village.store, desired=village.desired, clock=village.clock, rng=random.Random(1)
         )
@@ -45,5 +45,3 @@ def check_grace(world: World) -> None:
     late = [name for name in names if village.host.devices.by_name[name].suspended]
     assert not late, f"{late} are still suspended, {_LATE - GRACE:.1f} s after their grace"
     village.settle()
-
-

@@ -39,6 +39,14 @@ LIES: Final = frozenset(
 SOON: Final = 14
 
 
+CALLS: Final = (
+    *("list_all", "info", "table", "status", "create", "load", "resume", "suspend", "remove", "clear", "message"),
+    *("kind", "loops_on", "attach", "detach", "resize_loop", "make_file", "grow_file", "delete_file", "zero"),
+    *("mkfs", "grow_filesystem", "discard", "thin_check", "thin_ls", "look_again", "mknodes"),
+)
+"""Of which one is chosen now and then: what is seldom called is else seldom met."""
+
+
 def _fault(call: Call, number: int) -> HostFault:
     return HostFault(call.name, str(call.args[0]) if call.args else "", number, "for this once")
 
@@ -47,16 +55,20 @@ def _fault(call: Call, number: int) -> HostFault:
 def fail(world: World, rng: random.Random) -> str:
     """One call, before it did anything or after all."""
     village, number, when = world.village, rng.choice(ERRNOS), rng.choice([BEFORE, AFTER])
+    only = rng.choice(CALLS) if rng.random() < 0.5 else ""
 
     def act(call: Call) -> None:
+        if only and call.name != only:
+            village.at_call(1, when, act, changing=False)
+            return
         if call.part == "store" or (call.name == "message" and number in _TELLING):
             return
         village.count(f"failed calls ({when})")
         raise _fault(call, number)
 
     calls, changing = rng.randrange(1, SOON), rng.random() < 0.8
-    village.at_call(calls, when, act, changing=changing)
-    return f"{errno.errorcode[number]} {when} call {calls}{'' if changing else ' of any kind'}"
+    village.at_call(1 if only else calls, when, act, changing=changing and not only)
+    return f"{errno.errorcode[number]} {when} {f'the next {only}' if only else f'call {calls}'}"
 
 
 @happens(2)
@@ -80,17 +92,18 @@ def fail_for_long(world: World, rng: random.Random) -> str:
 @happens(4)
 def lie(world: World, rng: random.Random) -> str:
     village, calls = world.village, rng.randrange(1, SOON)
+    names = LIES if rng.random() < 0.4 else frozenset([rng.choice(sorted(LIES))])
 
     def act(call: Call) -> Lie | None:
         there = call.name == "create" and call.args[0] in village.host.devices.by_name
-        if call.name not in LIES or there:
+        if call.name not in names or there:
             village.at_call(1, BEFORE, act)
             return None
         village.count("false successes")
         return Lie()
 
-    village.at_call(calls, BEFORE, act)
-    return f"call {calls}"
+    village.at_call(calls if names is LIES else 1, BEFORE, act)
+    return f"call {calls}" if names is LIES else f"the next {', '.join(names)}"
 
 
 @happens(5)

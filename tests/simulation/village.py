@@ -21,8 +21,8 @@ from reconciler.controller.desired import Desired
 from reconciler.controller.outcome import ERROR_MOST
 from reconciler.kernel.pool_lock import PoolLocked
 from reconciler.kernel.port import PoolPort
-from reconciler.kernel.protocol import Kernel
-from reconciler.kernel.simulated import Call, Crashed, simulated_kernel
+from reconciler.kernel.protocol import DeviceMapper
+from reconciler.kernel.simulated import Call, Crashed
 from reconciler.kernel.simulated.faults import changes
 from reconciler.model.live import Watched
 from reconciler.model.names import Key
@@ -98,13 +98,9 @@ class Village(House):
         return self._desired
 
     @property
-    def dm(self) -> Any:
+    def dm(self) -> DeviceMapper:
         """Of whoever is no part of the daemon."""
-        return simulated_kernel(self.host).dm
-
-    @property
-    def host_kernel(self) -> Kernel:
-        return simulated_kernel(self.host)
+        return self.outside.dm
 
     def kill(self) -> None:
         """With its workers, as a service manager kills."""

@@ -10,6 +10,7 @@ from reconciler.kernel.simulated.device import Device
 from reconciler.kernel.simulated.devices import Devices
 from reconciler.kernel.simulated.faults import fault
 from reconciler.kernel.simulated.metadata import MetadataError
+from reconciler.kernel.simulated.pool import CommitFault
 from reconciler.kernel.simulated.targets import ThinTarget
 
 HEAD: Final = 4
@@ -47,8 +48,11 @@ class Io:
         return thin.pool.image.of(thin.thin_id).content.get(number, "")
 
     def flush(self, name: str) -> None:
-        """What was written is durable when this returns."""
-        self._thin(self._devices.get("flush", name)).pool.commit()
+        """What was written is durable when this returns. Unlike a message, it tells when the commit failed."""
+        pool = self._thin(self._devices.get("flush", name)).pool
+        pool.commit()
+        if pool.commit_fault is not CommitFault.NONE:
+            raise fault("flush", name, errno.EIO)
 
     def retry(self, device: Device) -> None:
         """The device, or the pool, goes on: so do the writes that waited."""
