@@ -18,6 +18,7 @@ import yaml
 ROOT = Path("/run/bench")
 PROGRAM = str(Path(sys.executable).parent / "dm-reconciler")
 URL = "http://127.0.0.1:9810/readyz"
+METRICS = "http://127.0.0.1:9810/metrics"
 
 
 def run(*words: str) -> str:
@@ -46,6 +47,12 @@ def cpu_seconds(*pids: int) -> float:
 
 def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+
+
+def workers(pid: int) -> list[int]:
+    """Each is the child of its pool's thread."""
+    lists = (file.read_text(encoding="ascii") for file in Path(f"/proc/{pid}/task").glob("*/children"))
+    return [int(child) for listed in lists for child in listed.split()]
 
 
 def manifest(pool: str, devices: list[str], size: str = "4MiB") -> str:
@@ -89,6 +96,17 @@ def is_ready() -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return False
+
+
+def scrape() -> str:
+    with urllib.request.urlopen(METRICS, timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+def passes() -> int:
+    """Over all records, since the daemon's start."""
+    name = 'dm_reconciler_resync_duration_seconds_count{kind="ThinPool"} '
+    return int(float(scrape().partition(name)[2].split("\n")[0]))
 
 
 @contextmanager

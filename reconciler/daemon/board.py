@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
+from reconciler import __version__
 from reconciler.controller.clock import Clock
 from reconciler.controller.controller import Controller
 from reconciler.controller.recorder import Recorder
 from reconciler.daemon.intake import spec_of
 from reconciler.model.names import Key
-from reconciler.model.report import item
+from reconciler.model.recordset import Problem
+from reconciler.model.report import item, rfc3339
 from reconciler.store.store import Store
 from reconciler.telemetry.events import event_item
+
+_PROBLEMS: Final = 20
+"""Of the manifests, that are told: who has more begins with the first."""
 
 
 class Board:
@@ -25,6 +32,14 @@ class Board:
         self._clock = clock
         self._patience = max(30.0, 3 * resync)
         self._turned = clock.now()
+        self._start = secrets.token_hex(4)  # what a former daemon called by a number is not this one's
+        self._lock = threading.Lock()
+        self._desired = controller.desired
+        self._sets = 0
+        self.node = ""
+        """The name of this host."""
+        self.problems: Callable[[], Sequence[Problem]] = lambda: ()
+        """What is wrong with the manifests as they are now."""
         self.obstacle: Callable[[], str] = lambda: ""
         """Why the manifests are not in force; empty while they are."""
 
@@ -51,10 +66,38 @@ class Board:
         trouble = self._store.trouble
         return f"{trouble}; nothing is done to any device until then" if trouble is not None else ""
 
+    def daemon(self) -> list[dict[str, Any]]:
+        (healthy, unhealthy), (ready, unready) = self.healthy(), self.ready()
+        problems = self.problems()
+        told = [str(problem) for problem in problems[:_PROBLEMS]]
+        if len(problems) > _PROBLEMS:
+            told.append(f"and {len(problems) - _PROBLEMS} more: see `dm-reconciler validate`")
+        status = {
+            "version": __version__,
+            "time": rfc3339(self._clock.wall()),
+            "healthy": healthy,
+            "ready": ready,
+            "message": "" if healthy and ready else unready if healthy else unhealthy,
+            "manifestProblems": told,
+        }
+        return [{"kind": "Daemon", "metadata": {"name": self.node}, "spec": None, "status": status}]
+
+    def items_revision(self) -> str:
+        desired = self._controller.desired
+        with self._lock:
+            if desired is not self._desired:
+                self._desired = desired
+                self._sets += 1
+            return f"{self._start}-{self._sets}-{self._recorder.revision}"
+
     def items(self, kind: str) -> list[dict[str, Any]]:
         desired, statuses = self._controller.desired, self._recorder.statuses()
         keys = {key for key in statuses if key.kind == kind} | {r.key for r in desired.records if r.kind == kind}
         return [self._item(key, statuses) for key in sorted(keys)]
+
+    def events_revision(self) -> str:
+        last = self._store.events(limit=1)
+        return f"{self._start}-{last[0][0] if last else 0}"
 
     def events(self) -> list[dict[str, Any]]:
         return [event_item(event) for _, event in self._store.events()]

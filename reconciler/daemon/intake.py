@@ -48,8 +48,8 @@ class Intake:
         """
         loaded = load(self._directory)
         self.problems = loaded.problems
+        self._metrics.manifest_errors(len(loaded.problems))
         if loaded.records is None:
-            self._metrics.manifests(len(loaded.problems), {}, None)
             self._tell(loaded.problems)
             self._digest = ""
             return None
@@ -82,7 +82,7 @@ class Intake:
     def _desired(self, records: RecordSet) -> Desired:
         mine = records.for_node(self._node)
         counts = {"ThinPool": len(mine.pools), "ThinDevice": len(mine.devices)}
-        self._metrics.manifests(len(self.problems), counts, self._clock.wall())
+        self._metrics.in_force(counts, self._clock.wall())
         return Desired(mine, loaded_at=self._clock.wall())
 
     def _tell(self, problems: tuple[Problem, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import selectors
 import signal
@@ -74,6 +75,8 @@ class Daemon:
         self._notifier = Notifier(os.environ)
         self._board = Board(store, self._house.recorder, self._house.controller, self._house.clock, options.resync)
         self._board.obstacle = self._obstacle
+        self._board.node = options.node
+        self._board.problems = lambda: self._intake.problems
         self._http = StatusServer(options.listen, self._board, self._house.registry)
         self._selector = selectors.DefaultSelector()
         self._reading, self._writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -146,25 +149,33 @@ class Daemon:
 
     def _loop(self) -> None:
         clock, resync = self._house.clock, self._options.resync
-        next_turn = clock.now() + resync
+        # systemd's patience has nothing to do with the resync: it hears of us three times within it.
+        beat = min(resync, (self._notifier.watchdog_interval or math.inf) / 3)
+        next_turn, next_beat = clock.now() + resync, clock.now() + beat
         while not self._stopping:
-            for ready, _ in self._selector.select(max(0.0, next_turn - clock.now())):
+            for ready, _ in self._selector.select(max(0.0, min(next_turn, next_beat) - clock.now())):
                 self._take(ready.data())
+            # Counted from now: after a pause of the whole host, turns are not made up for.
             if clock.now() >= next_turn:
                 self._turn()
-                # Counted from now: after a pause of the whole host, turns are not made up for.
                 next_turn = clock.now() + resync
+            if clock.now() >= next_beat:
+                self._tell_alive()
+                next_beat = clock.now() + beat
             self._board.turned()
 
     def _turn(self) -> None:
-        """Once a resync: look at everything, and tell that this still goes round."""
+        """Once a resync: look at everything."""
         self._watch.poll()
         self._store.try_again()
         if self._must_reload:
             self._reload()
         self._tell_trouble()
         self._house.controller.resync()
+        self._house.metrics.turned()
         self._house.metrics.queue.longest_running(self._house.controller.longest_running())
+
+    def _tell_alive(self) -> None:
         self._notifier.watchdog()
         if not self._told_ready and self._board.ready()[0]:
             self._told_ready = True
@@ -174,6 +185,7 @@ class Daemon:
     def _tell_trouble(self) -> None:
         """Of a store that cannot be written to: nothing is done to devices until it can."""
         trouble = self._board.store_trouble()
+        self._house.metrics.store_writable(not trouble)
         if trouble and trouble != self._told_trouble:
             _log.error("%s", trouble)
         if self._told_trouble and not trouble:
@@ -202,12 +214,19 @@ class Daemon:
         if b"t" in told or b"f" in told:
             self._stopping = True
         elif b"h" in told:
-            self._notifier.reloading()
-            self._reload()
-            self._notifier.ready()
+            self._reload_as_told()
         elif b"m" in told:
             self._reload()
         return Heard()
+
+    def _reload_as_told(self) -> None:
+        """At SIGHUP. The end of a reload is told as READY too, which must not come before the first one."""
+        if not self._told_ready:
+            self._reload()
+            return
+        self._notifier.reloading()
+        self._reload()
+        self._notifier.ready()
 
     def _end(self) -> None:
         self._notifier.stopping()

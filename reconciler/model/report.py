@@ -50,8 +50,11 @@ class PoolStatusReport(Status):
     mode: PoolMode = PoolMode.MISSING
     data_used: Bytes | None = None
     data_size: Bytes | None = None
+    data_limit: Bytes | None = None
+    """To which it may grow by itself; its size where it may not."""
     metadata_used: Bytes | None = None
     metadata_size: Bytes | None = None
+    metadata_limit: Bytes | None = None
     transaction_id: int | None = None
     leaked_ids: tuple[int, ...] = ()
     leaked: Bytes = Bytes(0)
@@ -104,6 +107,7 @@ def _status(status: Status) -> dict[str, Any]:
     common: dict[str, Any] = {
         "live": status.live.value,
         "ready": status.ready,
+        "good": status.good,
         "reason": status.reason.value,
         "message": status.message,
         "since": rfc3339(status.since),

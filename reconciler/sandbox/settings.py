@@ -61,7 +61,9 @@ def memory_bytes(text: str) -> int:
         raise SandboxError(f"memory {text!r} is no size: write it as 512M or 1G")
     size = int(match[1]) << _UNITS[match[2].upper()]
     if size < _LEAST_MEMORY:
-        raise SandboxError(f"memory {text!r} is too little for the kernel and udev: give at least {_LEAST_MEMORY >> 20}M")
+        raise SandboxError(
+            f"memory {text!r} is too little for the kernel and udev: give at least {_LEAST_MEMORY >> 20}M"
+        )
     return size
 
 

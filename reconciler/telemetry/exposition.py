@@ -3,37 +3,88 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.samples import Sample
 
 from reconciler.telemetry.series import RecordMetric
 
+TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+_KIND: Final = "application/openmetrics-text"
+_TEXTS: Final = ("text/plain", "text/*", "*/*")
 _END: Final = b"# EOF\n"
 """With which OpenMetrics ends."""
 
 
-def expose(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
-    """Body and content type of the answer to a scrape that sends this Accept header."""
-    try:
-        encode, content_type = choose_encoder(accept)
-    except (TypeError, ValueError):
-        # A version that is no version. Whoever sends it gets what everybody can read.
-        encode, content_type = choose_encoder("")
-    parts = []
-    for metric in registry.collect():
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """A metric's lines, and the samples that they were made of."""
+
+    samples: list[Sample]
+    lines: bytes
+
+
+class Exposition:
+    """For any number of threads.
+
+    Most metrics are as they were at the last scrape, and making their lines is what a scrape costs most: lines are made
+    anew only where samples have changed.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self._last: dict[tuple[bool, str], _Encoded] = {}
+
+    def answer(self, accept: str) -> tuple[bytes, str]:
+        """Body and content type of the answer to a scrape that sends this Accept header."""
+        as_openmetrics = wants_openmetrics(accept)
+        parts = [self._lines(metric, as_openmetrics=as_openmetrics) for metric in self._registry.collect()]
+        if not as_openmetrics:
+            return b"".join(parts), TEXT
+        return b"".join((*parts, _END)), OPENMETRICS
+
+    def _lines(self, metric: Metric, *, as_openmetrics: bool) -> bytes:
+        if isinstance(metric, RecordMetric):
+            head = Metric(metric.name, metric.documentation, metric.type, metric.unit)
+            return self._encode(head, as_openmetrics=as_openmetrics) + metric.lines.encode()
         # When each series was made is of use to nobody here, and would double the counters.
         metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
-        lines = ""
-        if isinstance(metric, RecordMetric):
-            lines = "".join(metric.lines)
-            metric.samples = []
-        parts.append(encode(_Only(metric)).removesuffix(_END) + lines.encode())
-    if content_type.startswith("application/openmetrics-text"):
-        parts.append(_END)
-    return b"".join(parts), content_type
+        return self._encode(metric, as_openmetrics=as_openmetrics)
+
+    def _encode(self, metric: Metric, *, as_openmetrics: bool) -> bytes:
+        last = self._last.get((as_openmetrics, metric.name))
+        if last is not None and last.samples == metric.samples:
+            return last.lines
+        encode = generate_openmetrics if as_openmetrics else generate_latest
+        lines = encode(_Only(metric)).removesuffix(_END)
+        self._last[as_openmetrics, metric.name] = _Encoded(metric.samples, lines)
+        return lines
+
+
+def wants_openmetrics(accept: str) -> bool:
+    """Whether the Accept header prefers OpenMetrics 1; the text format is for everybody else, whatever they ask for."""
+    openmetrics = text = 0.0
+    for offer in accept.lower().split(","):
+        kind, *words = (word.strip() for word in offer.split(";"))
+        values = dict(word.split("=", 1) for word in words if "=" in word)
+        weight = _weight(values.get("q", "1"))
+        if kind == _KIND and values.get("version", "1").strip('"').split(".")[0] == "1":
+            openmetrics = max(openmetrics, weight)
+        elif kind in _TEXTS:
+            text = max(text, weight)
+    return openmetrics > 0 and openmetrics >= text
+
+
+def _weight(value: str) -> float:
+    """0 for what is no weight."""
+    digits = value.replace(".", "", 1)
+    return min(float(value), 1.0) if digits.isascii() and digits.isdecimal() else 0.0
 
 
 class _Only:

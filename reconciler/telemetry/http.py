@@ -6,12 +6,13 @@ import logging
 from collections.abc import Callable
 from http import HTTPStatus
 from threading import Thread
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry
 
-from reconciler.telemetry.exposition import expose
+from reconciler.telemetry.exposition import Exposition
 from reconciler.telemetry.listen import Address, ListenError, bind, is_loopback, is_own_name, parse_listen, show
+from reconciler.telemetry.page import POLICY, PageFile, page_files
 from reconciler.telemetry.server import Limits, Request, Response, Server, as_json, failure, text
 
 __all__ = ["Limits", "ListenError", "StatusProvider", "StatusServer", "parse_listen"]
@@ -23,17 +24,6 @@ _GRACE = 0.4
 """Seconds that answers under way are given when the server stops: with all else it stays within a second."""
 _BACKLOG = 64
 
-_INDEX: Final = """\
-dm-reconciler keeps device-mapper thin devices in the state that records declare.
-
-/metrics         for Prometheus
-/healthz         200 while the reconciler turns, else 503
-/readyz          200 once the first full pass is done, else 503
-/api/v1/pools    pools: declared and found
-/api/v1/devices  devices: declared and found
-/api/v1/events   what was found and what was done about it
-"""
-
 
 class StatusProvider(Protocol):
     """Where the answers come from. Called by several threads at a time; must neither wait nor look at the kernel."""
@@ -43,6 +33,15 @@ class StatusProvider(Protocol):
 
     def ready(self) -> tuple[bool, str]:
         """Whether what is told here is the whole of it, and a line that says so or why not."""
+
+    def daemon(self) -> list[dict[str, Any]]:
+        """The reconciler itself: one item, of the kind Daemon."""
+
+    def items_revision(self) -> str:
+        """Another one whenever `items` tells something else. Cheap: open pages ask for it all the time."""
+
+    def events_revision(self) -> str:
+        """The same of `events`."""
 
     def items(self, kind: str) -> list[dict[str, Any]]:
         """Every record of the kind (ThinPool or ThinDevice), in the shape of `model.report.item`."""
@@ -109,16 +108,18 @@ class Routes:
 
     def __init__(self, provider: StatusProvider, registry: CollectorRegistry) -> None:
         self._provider = provider
-        self._registry = registry
+        self._exposition = Exposition(registry)
         self._paths: dict[str, Callable[[Request], Response]] = {
-            "/": lambda _: text(HTTPStatus.OK, _INDEX),
             "/metrics": self._metrics,
             "/healthz": lambda _: _verdict(provider.healthy()),
             "/readyz": lambda _: _verdict(provider.ready()),
-            "/api/v1/pools": lambda _: _items(provider.items("ThinPool")),
-            "/api/v1/devices": lambda _: _items(provider.items("ThinDevice")),
-            "/api/v1/events": lambda _: _items(provider.events()),
+            "/api/v1/daemon": lambda _: _items(provider.daemon()),
+            "/api/v1/pools": lambda request: self._records(request, "ThinPool"),
+            "/api/v1/devices": lambda request: self._records(request, "ThinDevice"),
+            "/api/v1/events": lambda request: _unless_known(request, provider.events_revision(), provider.events),
         }
+        for path, file in page_files().items():
+            self._paths[path] = _serving(file)
 
     def __call__(self, request: Request) -> Response:
         route = self._paths.get(request.path)
@@ -126,14 +127,32 @@ class Routes:
             return failure(HTTPStatus.NOT_FOUND, "there is no such path; / lists those that there are")
         return route(request)
 
+    def _records(self, request: Request, kind: str) -> Response:
+        return _unless_known(request, self._provider.items_revision(), lambda: self._provider.items(kind))
+
     def _metrics(self, request: Request) -> Response:
-        body, content_type = expose(self._registry, request.accept)
+        body, content_type = self._exposition.answer(request.accept)
         return Response(HTTPStatus.OK, content_type, body)
 
 
 def _verdict(verdict: tuple[bool, str]) -> Response:
     good, line = verdict
     return text(HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE, " ".join(line.split()))
+
+
+def _serving(file: PageFile) -> Callable[[Request], Response]:
+    answer = Response(HTTPStatus.OK, file.type, file.content, {"Content-Security-Policy": POLICY})
+    return lambda _: answer
+
+
+def _unless_known(request: Request, revision: str, items: Callable[[], list[dict[str, Any]]]) -> Response:
+    """The items, unless the client has them: the revision was read before them, so that they are as new as it says."""
+    tag = f'"{revision}"'
+    if tag in (known.strip() for known in request.known.split(",")):
+        return Response(HTTPStatus.NOT_MODIFIED, "application/json", b"", {"ETag": tag})
+    answer = _items(items())
+    answer.headers["ETag"] = tag
+    return answer
 
 
 def _items(items: list[dict[str, Any]]) -> Response:

@@ -1,20 +1,21 @@
-"""Every metric, declared together. docs/reference/metrics.md is for those who read them."""
+"""Metrics of the reconciler's own work; those of each record are in record_metrics.py.
+
+docs/reference/metrics.md is for those who read them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from reconciler.model.condition import DRIFT, Reason
-from reconciler.model.live import LiveState
 from reconciler.model.names import Key
-from reconciler.model.records import DeviceState, PoolState
 from reconciler.model.report import DeviceStatus, PoolStatusReport, Status
-from reconciler.model.status import PoolMode
 from reconciler.model.steps import HostStep
-from reconciler.telemetry.series import Family, Point, Points, RecordSeries
+from reconciler.telemetry.record_metrics import DEVICE_HEALS, POOL_HEALS, RECORD_FAMILIES, of_device, of_heals, of_pool
+from reconciler.telemetry.series import RecordSeries, unit_of
 
 Result = Literal["success", "error"]
 
@@ -28,35 +29,6 @@ HEAL_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 """Seconds: from a resume that an event started to a device that others kept busy for minutes."""
 WORK_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 """Seconds: from one ioctl to mkfs on a slow disk."""
-
-# Of each record: made when its status changes, gone when the record is.
-DEVICE_READY = Family("dm_reconciler_device_ready", "1 while the device is as its record declares it.")
-DEVICE_REASON = Family("dm_reconciler_device_reason", "1 for the present reason of the device; it has no other series.")
-DEVICE_DESIRED = Family("dm_reconciler_device_desired_state", "1 for the state that the device's record declares.")
-DEVICE_LIVE = Family("dm_reconciler_device_live_state", "1 for the state in which the device was last seen.")
-DEVICE_SIZE = Family("dm_reconciler_device_size_bytes", "Size of the device. No series while nobody can tell.")
-DEVICE_MAPPED = Family(
-    "dm_reconciler_device_mapped_bytes", "Bytes of the pool that the device maps. No series while nobody can tell."
-)
-DEVICE_HEALS = Family("dm_reconciler_device_heals_total", "Drifts of the device that were healed.", "counter")
-POOL_READY = Family("dm_reconciler_pool_ready", "1 while the pool is as its record declares it.")
-POOL_REASON = Family("dm_reconciler_pool_reason", "1 for the present reason of the pool; it has no other series.")
-POOL_DESIRED = Family("dm_reconciler_pool_desired_state", "1 for the state that the pool's record declares.")
-POOL_LIVE = Family("dm_reconciler_pool_live_state", "1 for the state in which the pool was last seen.")
-POOL_MODE = Family("dm_reconciler_pool_mode", "1 for the mode that the pool reports.")
-POOL_DATA_USED = Family("dm_reconciler_pool_data_used_bytes", "Bytes of the data device in use.")
-POOL_DATA_SIZE = Family("dm_reconciler_pool_data_size_bytes", "Size of the data device, as the pool uses it.")
-POOL_METADATA_USED = Family("dm_reconciler_pool_metadata_used_bytes", "Bytes of the metadata device in use.")
-POOL_METADATA_SIZE = Family(
-    "dm_reconciler_pool_metadata_size_bytes", "Size of the metadata device, as the pool uses it."
-)
-POOL_LEAKED_IDS = Family(
-    "dm_reconciler_pool_leaked_thin_ids", "Thin ids in the pool that nobody's record accounts for."
-)
-POOL_LEAKED_BYTES = Family("dm_reconciler_pool_leaked_bytes", "Bytes that the leaked thin ids map.")
-
-RECORD_FAMILIES: Final = tuple(declared for declared in [*globals().values()] if isinstance(declared, Family))
-"""All of the above: a family that is not served would be declared for nothing."""
 
 
 class Metrics:
@@ -90,6 +62,7 @@ class Metrics:
             "dm_reconciler_heal_duration_seconds",
             "From the detection of a drift to the look that found it healed.",
             ("reason",),
+            unit="seconds",
             buckets=HEAL_BUCKETS,
             registry=registry,
         )
@@ -103,6 +76,7 @@ class Metrics:
             "dm_reconciler_action_duration_seconds",
             "Time that a step on the host took, whatever its result.",
             ("action",),
+            unit="seconds",
             buckets=WORK_BUCKETS,
             registry=registry,
         )
@@ -114,15 +88,27 @@ class Metrics:
         self._manifest_loaded = Gauge(
             "dm_reconciler_manifest_last_load_timestamp_seconds",
             "When the set in force was loaded, in seconds since 1970; 0 before the first.",
+            unit="seconds",
             registry=registry,
         )
         self._record_count = Gauge(
             "dm_reconciler_records", "Records in the set in force.", ("kind",), registry=registry
         )
+        self._turns = Counter(
+            "dm_reconciler_turns_total",
+            "Turns of the dispatcher, one a resync: while it stands still, nothing is looked at.",
+            registry=registry,
+        )
+        self._store_writable = Gauge(
+            "dm_reconciler_store_writable",
+            "1 while the store can be written to; while it cannot, nothing is done to any device.",
+            registry=registry,
+        )
         self._reconcile_seconds = Histogram(
             "dm_reconciler_reconcile_duration_seconds",
             "Time that one turn for one record took: look, plan, steps.",
             ("kind",),
+            unit="seconds",
             buckets=WORK_BUCKETS,
             registry=registry,
         )
@@ -130,6 +116,7 @@ class Metrics:
             "dm_reconciler_resync_duration_seconds",
             "Time that a pass over all records took.",
             ("kind",),
+            unit="seconds",
             buckets=WORK_BUCKETS,
             registry=registry,
         )
@@ -137,12 +124,14 @@ class Metrics:
             "dm_reconciler_resync_interval_seconds",
             "Time between the starts of two passes over all records, as configured.",
             ("kind",),
+            unit="seconds",
             registry=registry,
         )
         self._start_at_zero()
 
     def _start_at_zero(self) -> None:
         """Make every series of a closed set, as `rate()` misses the first increase of one that appears with it."""
+        self._store_writable.set(1)
         for kind in KINDS:
             for reason in DRIFTS:
                 self._drifts.labels(kind, reason)
@@ -166,9 +155,9 @@ class Metrics:
     def status(self, status: Status, desired: str) -> None:
         """Tell what was last seen of a record, in place of all that was told of it. `desired` is its record's state."""
         if isinstance(status, DeviceStatus):
-            self._records.put(status.key, _of_device(status, desired, self._heals_of.get(status.key, 0)))
+            self._records.put(status.key, of_device(status, desired, self._heals_of.get(status.key, 0)))
         elif isinstance(status, PoolStatusReport):
-            self._records.put(status.key, _of_pool(status, desired))
+            self._records.put(status.key, of_pool(status, desired, self._heals_of.get(status.key, 0)))
 
     def forget(self, key: Key) -> None:
         """Drop every series of a record that is gone."""
@@ -185,22 +174,30 @@ class Metrics:
         if result != "success":
             return
         self._heal_seconds.labels(reason).observe(seconds)
-        if key.device:
-            self._heals_of[key] = self._heals_of.get(key, 0) + 1
-            self._records.update(key, _heals(key, self._heals_of[key]))
+        count = self._heals_of[key] = self._heals_of.get(key, 0) + 1
+        self._records.update(key, DEVICE_HEALS if key.device else POOL_HEALS, of_heals(key, count))
 
     def action(self, action: str, result: Result, seconds: float) -> None:
         """Count a step on the host. `action` is its class's word for itself."""
         self._actions.labels(action, result).inc()
         self._action_seconds.labels(action).observe(seconds)
 
-    def manifests(self, errors: int, records_by_kind: Mapping[str, int], loaded_at: float | None) -> None:
-        """Tell of a read of the manifests. `loaded_at` (wall clock) is None where the last good set stays in force."""
-        self._manifest_errors.set(errors)
+    def manifest_errors(self, count: int) -> None:
+        """Tell what is wrong with the manifests as last read."""
+        self._manifest_errors.set(count)
+
+    def in_force(self, records_by_kind: Mapping[str, int], loaded_at: float) -> None:
+        """Tell of a set that is in force from now on, `loaded_at` by the wall clock."""
         for kind in KINDS:
             self._record_count.labels(kind).set(records_by_kind.get(kind, 0))
-        if loaded_at is not None:
-            self._manifest_loaded.set(loaded_at)
+        self._manifest_loaded.set(loaded_at)
+
+    def store_writable(self, writable: bool) -> None:
+        self._store_writable.set(writable)
+
+    def turned(self) -> None:
+        """The dispatcher went round once more, and has everything looked at again."""
+        self._turns.inc()
 
     def reconcile(self, kind: str, seconds: float) -> None:
         self._reconcile_seconds.labels(kind).observe(seconds)
@@ -220,14 +217,20 @@ class QueueMetrics:
 
     def __init__(self, registry: CollectorRegistry, name: str = QUEUE) -> None:
         def gauge(suffix: str, text: str) -> Gauge:
-            return Gauge(f"dm_reconciler_workqueue_{suffix}", text, ("name",), registry=registry).labels(name)
+            full = f"dm_reconciler_workqueue_{suffix}"
+            return Gauge(full, text, ("name",), unit=unit_of(full), registry=registry).labels(name)
 
         def counter(suffix: str, text: str) -> Counter:
             return Counter(f"dm_reconciler_workqueue_{suffix}", text, ("name",), registry=registry).labels(name)
 
         def histogram(suffix: str, text: str) -> Histogram:
             return Histogram(
-                f"dm_reconciler_workqueue_{suffix}", text, ("name",), buckets=WORK_BUCKETS, registry=registry
+                f"dm_reconciler_workqueue_{suffix}",
+                text,
+                ("name",),
+                unit="seconds",
+                buckets=WORK_BUCKETS,
+                registry=registry,
             ).labels(name)
 
         self._depth = gauge("depth", "Keys that are due and wait for their turn.")
@@ -254,47 +257,3 @@ class QueueMetrics:
 
     def longest_running(self, seconds: float) -> None:
         self._longest.set(seconds)
-
-
-def _of_device(status: DeviceStatus, desired: str, heals: int) -> Points:
-    labels = {"pool": status.key.pool, "device": status.key.device}
-    return {
-        DEVICE_READY: (DEVICE_READY.point(labels, status.ready),),
-        DEVICE_REASON: (DEVICE_REASON.point({**labels, "reason": status.reason.value}, 1),),
-        DEVICE_DESIRED: _one_of(DEVICE_DESIRED, labels, "state", DeviceState, desired),
-        DEVICE_LIVE: _one_of(DEVICE_LIVE, labels, "state", LiveState, status.live),
-        DEVICE_SIZE: _known(DEVICE_SIZE, labels, status.size),
-        DEVICE_MAPPED: _known(DEVICE_MAPPED, labels, status.mapped),
-        **_heals(status.key, heals),
-    }
-
-
-def _of_pool(status: PoolStatusReport, desired: str) -> Points:
-    labels = {"pool": status.key.pool}
-    return {
-        POOL_READY: (POOL_READY.point(labels, status.ready),),
-        POOL_REASON: (POOL_REASON.point({**labels, "reason": status.reason.value}, 1),),
-        POOL_DESIRED: _one_of(POOL_DESIRED, labels, "state", PoolState, desired),
-        POOL_LIVE: _one_of(POOL_LIVE, labels, "state", LiveState, status.live),
-        POOL_MODE: _one_of(POOL_MODE, labels, "mode", PoolMode, status.mode),
-        POOL_DATA_USED: _known(POOL_DATA_USED, labels, status.data_used),
-        POOL_DATA_SIZE: _known(POOL_DATA_SIZE, labels, status.data_size),
-        POOL_METADATA_USED: _known(POOL_METADATA_USED, labels, status.metadata_used),
-        POOL_METADATA_SIZE: _known(POOL_METADATA_SIZE, labels, status.metadata_size),
-        POOL_LEAKED_IDS: _known(POOL_LEAKED_IDS, labels, len(status.leaked_ids)),
-        POOL_LEAKED_BYTES: _known(POOL_LEAKED_BYTES, labels, status.leaked),
-    }
-
-
-def _heals(key: Key, count: int) -> Points:
-    return {DEVICE_HEALS: (DEVICE_HEALS.point({"pool": key.pool, "device": key.device}, count),)}
-
-
-def _one_of(
-    family: Family, labels: dict[str, str], label: str, values: Iterable[str], present: str
-) -> tuple[Point, ...]:
-    return tuple(family.point({**labels, label: str(value)}, value == present) for value in values)
-
-
-def _known(family: Family, labels: dict[str, str], value: int | None) -> tuple[Point, ...]:
-    return () if value is None else (family.point(labels, value),)

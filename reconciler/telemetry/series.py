@@ -7,25 +7,28 @@ held. So a record's lines are made once, when its status changes, and a scrape s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from threading import Lock
+from typing import Final
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 
 from reconciler.model.names import Key
 
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One sample, and the line that tells it: the same in the text format and in OpenMetrics."""
-
-    sample: Sample
-    line: str
+_UNITS: Final = ("bytes", "seconds")
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What one record tells in one family: samples, and their lines, which are the same in both formats."""
+
+    samples: tuple[Sample, ...]
+    lines: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Family:
     """A metric whose series belong to records. A counter's name is written with its `_total`."""
 
@@ -33,68 +36,88 @@ class Family:
     help: str
     type: str = "gauge"
 
-    def point(self, labels: dict[str, str], value: float) -> Point:
-        words = ",".join(f'{name}="{_escape(labels[name])}"' for name in sorted(labels))
-        number = float(value)
-        return Point(Sample(self.name, labels, number), f"{self.name}{{{words}}} {number!r}\n")
+    def tell(self, *points: tuple[Mapping[str, str], float]) -> Told:
+        """Labels and value of each series."""
+        samples = tuple(Sample(self.name, dict(labels), float(value)) for labels, value in points)
+        return Told(samples, "".join(map(_line, samples)))
 
-    def metric(self) -> RecordMetric:
-        # prometheus_client keeps a counter's family under the name without `_total`.
-        return RecordMetric(self.name.removesuffix("_total"), self.help, self.type)
+    def metric(self, told: Iterable[Told] = ()) -> RecordMetric:
+        return RecordMetric(self, tuple(told))
 
 
 class RecordMetric(Metric):
-    """A family as a scrape collects it: with samples for whoever wants those, and with lines for the exposition."""
+    """A family as a scrape collects it: with lines for the exposition, and with samples for whoever wants those."""
 
-    def __init__(self, name: str, documentation: str, typ: str) -> None:
-        super().__init__(name, documentation, typ)
-        self.lines: list[str] = []
+    def __init__(self, family: Family, told: tuple[Told, ...]) -> None:
+        self._told = told
+        # prometheus_client keeps a counter's family under the name without `_total`.
+        super().__init__(family.name.removesuffix("_total"), family.help, family.type, unit_of(family.name))
 
-    def add(self, points: Iterable[Point]) -> None:
-        for point in points:
-            self.samples.append(point.sample)
-            self.lines.append(point.line)
+    @property
+    def lines(self) -> str:
+        return "".join([told.lines for told in self._told])
 
+    @property
+    def samples(self) -> list[Sample]:
+        """Put together when asked for: a scrape does not need them."""
+        return [sample for told in self._told for sample in told.samples]
 
-Points = dict[Family, tuple[Point, ...]]
+    @samples.setter
+    def samples(self, samples: list[Sample]) -> None:
+        """prometheus_client begins with an empty list. It is made of what is told, and of nothing else."""
 
 
 class RecordSeries:
-    """The present points of every record. A collector of prometheus_client; written by one thread, read by any."""
+    """What is told of every record at present. A collector of prometheus_client; written by one thread, read by any."""
 
     def __init__(self, families: Iterable[Family]) -> None:
-        self._families = tuple(families)
         self._lock = Lock()
-        self._points: dict[Key, Points] = {}
+        self._told: dict[Family, dict[Key, Told]] = {family: {} for family in families}
+        self._keys: set[Key] = set()
 
-    def put(self, key: Key, points: Points) -> None:
+    def put(self, key: Key, told: Mapping[Family, Told]) -> None:
         """Replace all that is told of the record, so that what is no longer true is no longer told."""
         with self._lock:
-            self._points[key] = points
+            self._keys.add(key)
+            for family, of_records in self._told.items():
+                if family in told:
+                    of_records[key] = told[family]
+                else:
+                    of_records.pop(key, None)
 
-    def update(self, key: Key, points: Points) -> None:
+    def update(self, key: Key, family: Family, told: Told) -> None:
         """Replace a part of what is told of the record; nothing, where nothing is told of it yet."""
         with self._lock:
-            if key in self._points:
-                self._points[key] = {**self._points[key], **points}
+            if key in self._keys:
+                self._told[family][key] = told
 
     def drop(self, key: Key) -> None:
         with self._lock:
-            self._points.pop(key, None)
+            self._keys.discard(key)
+            for of_records in self._told.values():
+                of_records.pop(key, None)
 
     def describe(self) -> list[Metric]:
         """What the registry asks when this is registered: names only, so that doubles are found."""
-        return [family.metric() for family in self._families]
+        return [family.metric() for family in self._told]
 
     def collect(self) -> Iterator[Metric]:
-        # What was put is never changed afterwards, so the lock is held for one copy of a list of references.
+        # All of one moment, and the lock is held for a copy of lists of references alone.
         with self._lock:
-            records = list(self._points.values())
-        for family in self._families:
-            metric = family.metric()
-            for points in records:
-                metric.add(points.get(family, ()))
-            yield metric
+            present = [(family, list(of_records.values())) for family, of_records in self._told.items()]
+        for family, told in present:
+            yield family.metric(told)
+
+
+def unit_of(name: str) -> str:
+    """As OpenMetrics tells it: the last word of the name, where that is one; else nothing."""
+    unit = name.removesuffix("_total").rpartition("_")[2]
+    return unit if unit in _UNITS else ""
+
+
+def _line(sample: Sample) -> str:
+    words = ",".join(f'{name}="{_escape(sample.labels[name])}"' for name in sorted(sample.labels))
+    return f"{sample.name}{{{words}}} {sample.value!r}\n"
 
 
 def _escape(value: str) -> str:

@@ -54,6 +54,8 @@ class Request:
     accept: str
     host: str
     """Of the Host header, with its port; empty where there is none."""
+    known: str = ""
+    """The tags of the If-None-Match header: answers that the client has already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +226,8 @@ class _Handler(BaseHTTPRequestHandler):
         accept = " ".join((self.headers.get("Accept") or "").split())
         path = self.path.partition("?")[0]
         try:
-            response = cast(Server, self.server).answer(Request(path, accept, self.headers.get("Host") or ""))
+            host, known = self.headers.get("Host") or "", self.headers.get("If-None-Match") or ""
+            response = cast(Server, self.server).answer(Request(path, accept, host, known))
         except Exception:  # noqa: BLE001 - whatever it is, the client gets an answer and the log the rest
             _LOG.exception("%s could not be answered", path)
             response = failure(HTTPStatus.INTERNAL_SERVER_ERROR, "this could not be answered; the log says why")
@@ -245,10 +248,12 @@ class _Handler(BaseHTTPRequestHandler):
             "Connection": "close",
             **response.headers,
         }
+        if response.status is HTTPStatus.NOT_MODIFIED:  # a length here would be that of what is not sent
+            del headers["Content-Length"]
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command != "HEAD":
+        if self.command != "HEAD" and response.status is not HTTPStatus.NOT_MODIFIED:
             self.wfile.write(response.body)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:

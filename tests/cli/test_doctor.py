@@ -88,7 +88,7 @@ class Caller:
         answers: str = "",
     ) -> Result:
         @contextmanager
-        def surgery(asked: Asked, agreed: object) -> Iterator[Patient]:
+        def surgery(asked: Asked, agreed: object) -> Iterator[Patient]:  # noqa: ARG001
             assert asked.state_dir == self._folder
             assert patient is not None
             yield patient
@@ -183,7 +183,7 @@ def test_a_repair_that_fails_is_told_and_not_tried_for_ever(call: Caller) -> Non
 
 def test_while_the_daemon_runs_it_says_how_to_stop_it(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
-    def held(asked: Asked, agreed: object) -> Iterator[Patient]:
+    def held(asked: Asked, agreed: object) -> Iterator[Patient]:  # noqa: ARG001
         raise LockHeld(asked.state_dir, 4711, "dm-reconciler run", 0.0)
         yield
 

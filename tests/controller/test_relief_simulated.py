@@ -51,6 +51,12 @@ def at(village: Village, name: str, what: Callable[[], Any]) -> list[float]:
     return happened
 
 
+def is_suspended(village: Village, name: str) -> bool:
+    info = village.dm.info(name)
+    assert info is not None
+    return info.suspended
+
+
 def suspends(village: Village, name: str) -> Callable[[], None]:
     def suspend() -> None:
         village.dm.suspend(name)
@@ -100,8 +106,8 @@ def test_nothing_is_let_go_within_the_grace_of_its_first_look(village: Village) 
 
     def suspend() -> None:
         suspends(village, POOL)()
-        village.after(9.9, lambda: seen.append(village.dm.info(POOL).suspended))
-        village.after(13.0, lambda: seen.append(village.dm.info(POOL).suspended))
+        village.after(9.9, lambda: seen.append(is_suspended(village, POOL)))
+        village.after(13.0, lambda: seen.append(is_suspended(village, POOL)))
 
     at(village, "mkfs", suspend)
     also(village, device_record("a", filesystem=EXT4))
@@ -127,7 +133,7 @@ def test_what_a_snapshot_under_way_has_suspended_is_left_to_it(village: Village)
         if call.name != "message" or "create_snap" not in str(call.args[1]):
             village.at_call(1, BEFORE, slow)
             return None
-        village.after(25.0, lambda: origin.append(village.dm.info("tank-base").suspended))
+        village.after(25.0, lambda: origin.append(is_suspended(village, "tank-base")))
         return Waits(village.clock.now() + 26.0)
 
     village.at_call(1, BEFORE, slow)
@@ -228,7 +234,7 @@ def test_nothing_is_done_while_the_store_cannot_be_written(village: Village, mon
 def test_only_what_was_asked_for_is_let_go(village: Village, only: Key, suspended: bool) -> None:
     village.dm.suspend(POOL)
     wait_long(village, relief_of(village, frozenset({only})), Watchful(village))
-    assert village.dm.info(POOL).suspended is suspended
+    assert is_suspended(village, POOL) is suspended
 
 
 def test_each_wait_has_a_grace_of_its_own(village: Village) -> None:
@@ -241,10 +247,10 @@ def test_each_wait_has_a_grace_of_its_own(village: Village) -> None:
     relief.waiting(beside)
     village.clock.time += 4.0
     relief.waiting(beside)
-    assert village.dm.info(POOL).suspended
+    assert is_suspended(village, POOL)
     village.clock.time += 1.0
     relief.waiting(beside)
-    assert not village.dm.info(POOL).suspended
+    assert not is_suspended(village, POOL)
 
 
 def test_the_records_in_force_count_not_those_of_the_step(village: Village) -> None:
@@ -256,4 +262,4 @@ def test_the_records_in_force_count_not_those_of_the_step(village: Village) -> N
     also(village, pool_record(paused=True))
     assert village.desired is not kept
     relief.waiting(beside)
-    assert village.dm.info(POOL).suspended
+    assert is_suspended(village, POOL)

@@ -73,6 +73,20 @@ def test_a_broken_set_puts_nothing_in_force_and_is_counted(directory: Path, stor
     assert registry.get_sample_value("dm_reconciler_manifest_errors") == len(intake.problems) > 0
 
 
+def test_while_a_set_is_broken_the_records_of_the_last_good_one_are_counted(directory: Path, store: Store) -> None:
+    write(directory, GOOD)
+    intake, registry = an_intake(directory, store)
+    intake.load()
+    loaded = registry.get_sample_value("dm_reconciler_manifest_last_load_timestamp_seconds")
+    write(directory, "kind: [")
+    assert intake.load() is None
+    assert registry.get_sample_value("dm_reconciler_records", {"kind": "ThinDevice"}) == 1
+    assert registry.get_sample_value("dm_reconciler_manifest_last_load_timestamp_seconds") == loaded
+    write(directory, GOOD)
+    intake.load()
+    assert registry.get_sample_value("dm_reconciler_manifest_errors") == 0
+
+
 def test_the_last_good_set_comes_back_from_the_store_as_it_was(directory: Path, store: Store) -> None:
     write(directory, GOOD)
     first = an_intake(directory, store)[0].load()

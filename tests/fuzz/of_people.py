@@ -132,6 +132,15 @@ class Provider:
     def ready(self) -> tuple[bool, str]:
         return True, "ok"
 
+    def daemon(self) -> list[dict[str, Any]]:
+        return [{"kind": "Daemon", "metadata": {"name": "web-1"}, "spec": None, "status": {}}]
+
+    def items_revision(self) -> str:
+        return "1"
+
+    def events_revision(self) -> str:
+        return "1"
+
     def items(self, kind: str) -> list[dict[str, Any]]:
         return [{"kind": kind, "metadata": {"name": "tank"}, "spec": None, "status": None}]
 

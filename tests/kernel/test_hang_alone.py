@@ -102,6 +102,7 @@ def _others_heal(house: House) -> None:
 def _answers(house: House) -> None:
     begun = time.monotonic()
     assert house.get("/healthz")
+    assert "dm_reconciler_pool_data_used_bytes{" in house.get("/metrics")
     assert time.monotonic() - begun < ENDING
 
 

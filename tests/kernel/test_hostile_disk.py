@@ -60,12 +60,14 @@ def test_a_full_disk_stops_all_work_and_room_lets_it_go_on(house: House) -> None
         house.look_again(3)
         assert house.get("/healthz").startswith("ok")
         assert is_suspended(house, house.dm_name("app")), house.tail()
+        assert "\ndm_reconciler_store_writable 0.0\n" in house.get("/metrics")
         assert house.info("late") is None
         assert transaction(house.prefix + "tank") == before
         assert "free some space" in house.tail()
     house.wait("late")
     house.wait("app")
     assert readiness(house).startswith("ok")
+    eventually(lambda: house.metric("dm_reconciler_store_writable") == 1, "it can be written to again")
     assert transaction(house.prefix + "tank") == before + 1
     assert "going on" in house.tail()
     assert "Traceback" not in house.log.read_text(encoding="utf-8")

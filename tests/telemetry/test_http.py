@@ -3,10 +3,12 @@ from __future__ import annotations
 import http.client
 import json
 import logging
+import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,15 +17,18 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+import reconciler.telemetry.page as page_module
 from reconciler.telemetry.http import Limits, ListenError, StatusServer
 from reconciler.telemetry.metrics import Metrics
 
-PATHS = ["/", "/metrics", "/healthz", "/readyz", "/api/v1/pools", "/api/v1/devices", "/api/v1/events"]
+API = ["/api/v1/daemon", "/api/v1/pools", "/api/v1/devices", "/api/v1/events"]
+PATHS = ["/", "/metrics", "/healthz", "/readyz", *API]
 
 
 class Provider:
     def __init__(self) -> None:
         self.is_ready = True
+        self.revision = 1
         self.failing = False
         self.hold = threading.Event()
         self.entered = threading.Event()
@@ -36,6 +41,15 @@ class Provider:
 
     def ready(self) -> tuple[bool, str]:
         return self.is_ready, "ready" if self.is_ready else "the first pass\nis not done"
+
+    def daemon(self) -> list[dict[str, Any]]:
+        return [{"kind": "Daemon"}]
+
+    def items_revision(self) -> str:
+        return f"items-{self.revision}"
+
+    def events_revision(self) -> str:
+        return f"events-{self.revision}"
 
     def items(self, kind: str) -> list[dict[str, Any]]:
         if self.failing:
@@ -131,6 +145,39 @@ def test_records_and_events_have_the_one_shape(server: StatusServer) -> None:
 def test_the_first_page_names_every_path(server: StatusServer) -> None:
     page = Answer(server, "/").body.decode()
     assert [path for path in PATHS if path not in page] == []
+
+
+def test_the_page_is_whole_and_may_load_nothing_but_itself(server: StatusServer) -> None:
+    page = Answer(server, "/")
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    parts = re.findall(r'(?:src|href)="(page/[^"]+)"', page.body.decode())
+    assert len(parts) > 3
+    parts += [f"page/{path.name}" for path in Path(page_module.__file__).parent.glob("*.js")]
+    for part in parts:
+        answer = Answer(server, f"/{part}")
+        assert (answer.status, bool(answer.body)) == (200, True), part
+        assert "://" not in answer.body.decode().replace("http://www.w3.org/2000/svg", ""), part
+        policy = answer.headers["Content-Security-Policy"]
+        assert "script-src 'self'" in policy
+        assert "unsafe" not in policy
+    assert Answer(server, "/page/__init__.py").status == 404
+    assert Answer(server, "/page/../http.py").status == 404
+
+
+@pytest.mark.parametrize("path", ["/api/v1/pools", "/api/v1/devices", "/api/v1/events"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_what_a_client_has_already_is_not_sent_again(
+    server: StatusServer, provider: Provider, path: str, method: str
+) -> None:
+    tag = Answer(server, path, method).headers["ETag"]
+    for known in (tag, f'"other", {tag}'):
+        again = Answer(server, path, method, {"If-None-Match": known})
+        assert (again.status, again.body, again.headers["ETag"]) == (304, b"", tag)
+        assert again.headers["Content-Length"] is None
+    assert Answer(server, path, method, {"If-None-Match": '"other"'}).status == 200
+    provider.revision = 2
+    changed = Answer(server, path, method, {"If-None-Match": tag})
+    assert (changed.status, changed.headers["ETag"] != tag) == (200, True)
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -15,8 +15,9 @@ from reconciler.model.report import DeviceStatus, PoolStatusReport
 from reconciler.model.status import PoolMode
 from reconciler.model.steps import Resume
 from reconciler.model.units import Bytes
-from reconciler.telemetry.exposition import expose
-from reconciler.telemetry.metrics import ACTIONS, KINDS, RECORD_FAMILIES, RESULTS, Metrics
+from reconciler.telemetry.exposition import Exposition
+from reconciler.telemetry.metrics import ACTIONS, KINDS, RESULTS, Metrics
+from reconciler.telemetry.record_metrics import RECORD_FAMILIES
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 
@@ -40,8 +41,10 @@ TANK = PoolStatusReport(
     mode=PoolMode.RW,
     data_used=Bytes(1024),
     data_size=Bytes(4096),
+    data_limit=Bytes(16384),
     metadata_used=Bytes(512),
     metadata_size=Bytes(2048),
+    metadata_limit=Bytes(8192),
     leaked_ids=(3, 9),
     leaked=Bytes(8192),
 )
@@ -58,7 +61,7 @@ def metrics(registry: CollectorRegistry) -> Metrics:
 
 
 def text(registry: CollectorRegistry) -> str:
-    return expose(registry, "")[0].decode()
+    return Exposition(registry).answer("")[0].decode()
 
 
 def series(registry: CollectorRegistry, name: str, /, **labels: str) -> dict[tuple[str, ...], float]:
@@ -133,13 +136,16 @@ def test_a_size_that_nobody_can_tell_has_no_series(registry: CollectorRegistry, 
 
 def test_a_pool_is_told_with_its_figures_mode_and_leaks(registry: CollectorRegistry, metrics: Metrics) -> None:
     metrics.status(TANK, "Active")
-    figures = ("data_used_bytes", "data_size_bytes", "metadata_used_bytes", "metadata_size_bytes")
-    assert [series(registry, f"dm_reconciler_pool_{name}", pool="tank")[()] for name in figures] == [
-        1024.0,
-        4096.0,
-        512.0,
-        2048.0,
-    ]
+    figures = {
+        "data_used": 1024.0,
+        "data_size": 4096.0,
+        "data_limit": 16384.0,
+        "metadata_used": 512.0,
+        "metadata_size": 2048.0,
+        "metadata_limit": 8192.0,
+    }
+    told = {name: series(registry, f"dm_reconciler_pool_{name}_bytes", pool="tank")[()] for name in figures}
+    assert told == figures
     mode = series(registry, "dm_reconciler_pool_mode", pool="tank")
     assert mode == {(mode.value,): float(mode is PoolMode.RW) for mode in PoolMode}
     assert series(registry, "dm_reconciler_pool_leaked_thin_ids") == {("tank",): 2.0}
@@ -183,9 +189,11 @@ def test_heals_are_counted_by_reason_and_by_device(registry: CollectorRegistry, 
     assert list(series(registry, "dm_reconciler_device_heals_total").values()) == [1.0]
 
 
-def test_a_pools_heal_has_no_series_of_a_device(registry: CollectorRegistry, metrics: Metrics) -> None:
+def test_a_pools_heals_are_its_own_and_no_devices(registry: CollectorRegistry, metrics: Metrics) -> None:
     metrics.status(TANK, "Active")
+    assert series(registry, "dm_reconciler_pool_heals_total") == {("tank",): 0.0}
     metrics.healed("ThinPool", Reason.POOL_SUSPENDED, "success", 3.0, TANK.key)
+    assert series(registry, "dm_reconciler_pool_heals_total") == {("tank",): 1.0}
     assert series(registry, "dm_reconciler_device_heals_total") == {}
 
 
@@ -201,14 +209,26 @@ def test_actions_passes_and_turns_are_counted(registry: CollectorRegistry, metri
     assert set(series(registry, "dm_reconciler_resync_interval_seconds").values()) == {1.0}
 
 
-def test_a_failed_load_keeps_the_time_of_the_last_good_one(registry: CollectorRegistry, metrics: Metrics) -> None:
-    metrics.manifests(0, {"ThinPool": 1, "ThinDevice": 3}, 1000.0)
-    metrics.manifests(2, {"ThinPool": 1, "ThinDevice": 3}, None)
+def test_errors_in_the_manifests_leave_what_is_told_of_the_set_in_force(
+    registry: CollectorRegistry, metrics: Metrics
+) -> None:
+    metrics.in_force({"ThinPool": 1, "ThinDevice": 3}, 1000.0)
+    metrics.manifest_errors(2)
     assert series(registry, "dm_reconciler_manifest_errors") == {(): 2.0}
     assert series(registry, "dm_reconciler_manifest_last_load_timestamp_seconds") == {(): 1000.0}
     assert series(registry, "dm_reconciler_records") == {("ThinPool",): 1.0, ("ThinDevice",): 3.0}
-    metrics.manifests(0, {}, 2000.0)
+    metrics.in_force({}, 2000.0)
     assert set(series(registry, "dm_reconciler_records").values()) == {0.0}
+
+
+def test_turns_are_counted_and_the_store_is_writable_until_told_otherwise(
+    registry: CollectorRegistry, metrics: Metrics
+) -> None:
+    assert series(registry, "dm_reconciler_store_writable") == {(): 1.0}
+    metrics.store_writable(False)
+    metrics.turned()
+    assert series(registry, "dm_reconciler_store_writable") == {(): 0.0}
+    assert series(registry, "dm_reconciler_turns_total") == {(): 1.0}
 
 
 def test_the_queue_tells_of_itself(registry: CollectorRegistry, metrics: Metrics) -> None:
@@ -240,6 +260,14 @@ def test_a_second_set_of_metrics_needs_its_own_registry(registry: CollectorRegis
     with pytest.raises(ValueError, match="Duplicated timeseries"):
         Metrics(registry)
     Metrics(CollectorRegistry())
+
+
+@pytest.mark.usefixtures("metrics")
+def test_every_metric_has_help_and_those_of_bytes_and_seconds_say_their_unit(registry: CollectorRegistry) -> None:
+    for family in registry.collect():
+        assert family.documentation.endswith((".", ".)")), family.name
+        word = family.name.rpartition("_")[2]
+        assert family.unit == (word if word in {"bytes", "seconds"} else ""), family.name
 
 
 @pytest.mark.usefixtures("metrics")

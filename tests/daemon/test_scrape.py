@@ -1,0 +1,112 @@
+"""A scrape tells what the last look found: it makes no kernel call, and waits for none, also while a pool hangs."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from reconciler.controller.clock import SystemClock
+from reconciler.controller.controller import Controller, Parts
+from reconciler.controller.desired import Desired
+from reconciler.controller.gather import Settings
+from reconciler.controller.recorder import Recorder
+from reconciler.daemon.board import Board
+from reconciler.kernel.port import InlinePort
+from reconciler.kernel.protocol import Kernel
+from reconciler.kernel.simulated import Calls, SimulatedHost, simulated_kernel
+from reconciler.model.live import LookRequest, PoolLook, Watched
+from reconciler.model.names import Key
+from reconciler.model.recordset import RecordSet
+from reconciler.store.store import Store
+from reconciler.telemetry.http import StatusServer
+from reconciler.telemetry.metrics import Metrics
+from tests.simulation.house import device_record, pool_record
+
+PATIENCE = 30.0
+AT_ONCE = 2.0
+"""Seconds: far less than a look that hangs is given, far more than a scrape takes."""
+
+
+class HangingPort(InlinePort):
+    """Whose looks do not return, once told so."""
+
+    def __init__(self, kernel: Kernel, state_dir: Path) -> None:
+        super().__init__(kernel, Watched("tank", None, None, frozenset()), state_dir)
+        self.may_return = threading.Event()
+        self.may_return.set()
+        self.hangs = threading.Event()
+
+    def look(self, request: LookRequest) -> PoolLook:
+        if not self.may_return.is_set():
+            self.hangs.set()
+            assert self.may_return.wait(PATIENCE)
+        return super().look(request)
+
+
+class Stage:
+    """The controller with its threads and HTTP, on a simulated host with one pool and one device."""
+
+    def __init__(self, store: Store, state_dir: Path) -> None:
+        self.calls = Calls()
+        kernel = simulated_kernel(SimulatedHost(), self.calls)
+        registry, clock = CollectorRegistry(), SystemClock()
+        metrics = Metrics(registry)
+        recorder = Recorder(store, metrics, clock)
+        self.port = HangingPort(kernel, state_dir)
+        parts = Parts(store, recorder, metrics, clock, random.Random(1), Settings(), lambda _: self.port)
+        self.controller = Controller(parts)
+        board = Board(store, recorder, self.controller, clock, resync=1.0)
+        self.http = StatusServer(("127.0.0.1", 0), board, registry)
+        self.http.start()
+        self.controller.set_desired(Desired(RecordSet.of([pool_record(), device_record("app")]), clock.wall()))
+        until(lambda: recorder.is_converged(Key("tank")) and recorder.is_converged(Key("tank", "app")))
+        until(lambda: self.controller.all_passed() and not self.controller.longest_running())
+
+    def scrape(self) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http.port}/metrics", timeout=PATIENCE) as answer:
+            return str(answer.read().decode())
+
+
+def until(ask: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not ask():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with Store.open(tmp_path / "state", wall_clock=time.time) as store:
+        stage = Stage(store, tmp_path / "state")
+        yield stage
+        stage.port.may_return.set()
+        stage.controller.stop()
+        stage.http.stop()
+
+
+def test_a_scrape_makes_no_kernel_call(stage: Stage) -> None:
+    before = len(stage.calls.made)
+    for _ in range(3):
+        assert 'dm_reconciler_device_ready{device="app",pool="tank"} 1.0' in stage.scrape()
+    assert len(stage.calls.made) == before > 0
+
+
+def test_a_scrape_does_not_wait_for_a_pool_that_hangs_and_tells_what_was_last_seen(stage: Stage) -> None:
+    calm = stage.scrape()
+    stage.port.may_return.clear()
+    stage.controller.resync()
+    assert stage.port.hangs.wait(PATIENCE)
+    begun = time.monotonic()
+    told = stage.scrape()
+    assert time.monotonic() - begun < AT_ONCE
+    assert not stage.port.may_return.is_set(), "it hung all the while"
+    figures = [line for line in calm.splitlines() if line.startswith("dm_reconciler_pool_data_")]
+    assert len(figures) == 3
+    assert set(figures) <= set(told.splitlines())

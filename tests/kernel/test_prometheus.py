@@ -1,0 +1,166 @@
+"""A real Prometheus scrapes the daemon: what is broken and healed is asked of Prometheus, not of the daemon."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.kernel.conftest import MIB
+from tests.kernel.harness import House, a_house, eventually
+from tests.kernel.pools import dmsetup, exists, is_suspended, pool_status, write
+
+RULES = Path(__file__).parents[2] / "grafana" / "alerts" / "dm-reconciler.rules.yml"
+GRACE = 1.0
+
+
+class Prometheus:
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/{path}", timeout=10) as answer:
+            said = json.loads(answer.read())
+        assert said["status"] == "success"
+        return said["data"]
+
+    def ask(self, query: str) -> list[tuple[dict[str, str], float]]:
+        """Labels and value of each series of the answer."""
+        result = self.get(f"query?{urllib.parse.urlencode({'query': query})}")["result"]
+        return [(one["metric"], float(one["value"][1])) for one in result]
+
+    def value(self, query: str) -> float | None:
+        """Of the one series of the answer; None while there is none."""
+        found = self.ask(query)
+        assert len(found) <= 1, f"{query} has several: {found}"
+        return found[0][1] if found else None
+
+    def until(self, query: str, wanted: float = 1.0) -> None:
+        eventually(lambda: self.value(query) == wanted, f"{query} is {wanted}")
+
+
+@contextmanager
+def scraping(port: int, folder: Path) -> Iterator[Prometheus]:
+    """A Prometheus with the tree's rules that scrapes this port each second, until the block ends."""
+    program = shutil.which("prometheus")
+    if program is None:
+        pytest.skip("PROMETHEUS IS NOT INSTALLED: it did not scrape the daemon")
+    own = _free_port()
+    config = {
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(RULES)],
+        "scrape_configs": [{"job_name": "dm-reconciler", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}],
+    }
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    places = [f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}"]
+    command = [program, *places, f"--web.listen-address=127.0.0.1:{own}"]
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as process,
+    ):
+        try:
+            yield Prometheus(own)
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def house() -> Iterator[House]:
+    with a_house() as house:
+        house.declare(
+            house.pool(), house.device("gone"), house.device("frozen"), house.device("done", state="Committed")
+        )
+        house.start("--suspend-grace", f"{GRACE}s")
+        yield house
+
+
+@pytest.fixture(scope="module")
+def prometheus(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    with scraping(house.port, tmp_path_factory.mktemp("prometheus")) as prometheus:
+        for name in ("gone", "frozen", "done"):
+            house.wait(name)
+        prometheus.until('up{job="dm-reconciler"}')
+        prometheus.until("sum(dm_reconciler_device_ready)", 3)
+        yield prometheus
+
+
+def test_faults_and_their_healing_are_seen_by_prometheus(house: House, prometheus: Prometheus) -> None:
+    gone, frozen, done = (house.dm_name(name) for name in ("gone", "frozen", "done"))
+    table = house.thin_table("done")
+    dmsetup("remove", "--retry", gone)
+    dmsetup("suspend", frozen)
+    dmsetup("create", done, "--table", table)
+    reasons = {"InactiveButDesiredActive", "Suspended", "CommittedButActive"}
+    for reason in sorted(reasons):
+        of = f'kind="ThinDevice", reason="{reason}"'
+        prometheus.until(f"dm_reconciler_drift_detected_total{{{of}}}")
+        prometheus.until(f'dm_reconciler_heals_total{{{of}, result="success"}}')
+        prometheus.until(f'dm_reconciler_heal_duration_seconds_count{{reason="{reason}"}}')
+    for name in ("gone", "frozen", "done"):
+        seen = f'pool="{house.prefix}tank", device="{name}"'
+        prometheus.until(f"dm_reconciler_device_ready{{{seen}}}")
+        prometheus.until(f'dm_reconciler_device_reason{{{seen}, reason="Converged"}}')
+    assert exists(house, gone)
+    assert not is_suspended(house, frozen)
+    assert not exists(house, done)
+
+
+def test_the_time_that_healing_takes_is_a_quantile_of_its_histogram(prometheus: Prometheus) -> None:
+    """As `increase` starts from a series that was there at 0, the very first heal counts."""
+    query = 'histogram_quantile(0.5, sum by (le) (increase(dm_reconciler_heal_duration_seconds_bucket{reason="Suspended"}[1m])))'
+    prometheus.until('dm_reconciler_heal_duration_seconds_count{reason="Suspended"}')
+    took = eventually(lambda: prometheus.value(query), "there is a quantile")
+    assert GRACE / 2 < took < 30
+    exact = prometheus.value('dm_reconciler_heal_duration_seconds_sum{reason="Suspended"}')
+    assert exact is not None
+    assert GRACE - 0.1 < exact < 30
+
+
+def test_the_use_of_the_pool_is_the_kernels_own_figure(house: House, prometheus: Prometheus) -> None:
+    write(house.dm_name("gone"), 8)
+    used = int(pool_status(house.prefix + "tank")[2].split("/")[0]) * 65536
+    assert used >= 8 * MIB
+    prometheus.until("dm_reconciler_pool_data_used_bytes", used)
+    prometheus.until("dm_reconciler_pool_data_size_bytes", 256 * MIB)
+    prometheus.until("dm_reconciler_pool_data_limit_bytes", 256 * MIB)
+    prometheus.until('dm_reconciler_pool_mode{mode="rw"}')
+    prometheus.until('dm_reconciler_device_mapped_bytes{device="gone"} >= bool 8388608')
+
+
+def test_the_rules_of_the_tree_are_evaluated_and_none_fires_on_a_healthy_host(prometheus: Prometheus) -> None:
+    def rules() -> list[dict[str, Any]]:
+        return [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
+
+    eventually(lambda: all(rule["health"] == "ok" for rule in rules()), "each rule was evaluated")
+    assert len(rules()) > 20
+    assert [rule["name"] for rule in rules() if rule["state"] == "firing"] == []
+
+
+def test_units_and_help_arrive(prometheus: Prometheus) -> None:
+    told = prometheus.get("metadata?metric=dm_reconciler_pool_data_used_bytes")["dm_reconciler_pool_data_used_bytes"]
+    assert [(one["type"], one["unit"]) for one in told] == [("gauge", "bytes")]
+    assert told[0]["help"]
+
+
+def test_a_daemon_that_is_down_is_down_for_prometheus_too(house: House, prometheus: Prometheus) -> None:
+    assert house.stop() == 0
+    prometheus.until('up{job="dm-reconciler"}', 0.0)
+    pending = 'ALERTS{alertname="DmReconcilerDown", alertstate="pending"}'
+    prometheus.until(pending)

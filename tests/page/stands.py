@@ -1,0 +1,153 @@
+"""What the page is shown from: the real HTTP server, board and recorder, over a host in memory or over what a test says."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from reconciler.controller.desired import Desired
+from reconciler.controller.gather import Settings
+from reconciler.daemon.board import Board
+from reconciler.daemon.simulated import host_for, simulated_port
+from reconciler.daemon.wiring import House
+from reconciler.kernel.protocol import DeviceMapper
+from reconciler.kernel.simulated import simulated_kernel
+from reconciler.model.condition import GOOD, Condition, Reason
+from reconciler.model.live import LiveState
+from reconciler.model.names import Key
+from reconciler.model.records import Record
+from reconciler.model.recordset import RecordSet
+from reconciler.model.report import DeviceStatus, PoolStatusReport, Status
+from reconciler.model.status import PoolMode
+from reconciler.model.units import Bytes
+from reconciler.store.store import Store
+from reconciler.telemetry.http import StatusServer
+
+GIB = 1 << 30
+UUID = "DMR-6d0c4d2be4d14b5a9a4d7b8f20a3c1e5-"
+TURN = 0.1
+
+
+class Stand:
+    """The daemon's side of HTTP, with nobody at work: a test says what was found."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.store = Store.open(state_dir, wall_clock=time.time)
+        self.house = self._wired(state_dir)
+        self.recorder = self.house.recorder
+        self.board = Board(self.store, self.recorder, self.house.controller, self.house.clock, resync=1.0)
+        self.board.node = "web-1"
+        self.server = self._serve(0)
+
+    def _wired(self, state_dir: Path) -> House:
+        house = House(self.store, Settings(), simulated_port(host_for(RecordSet.of([])), state_dir))
+        house.controller.limit_to(frozenset())  # no pool is worked on
+        return house
+
+    def _serve(self, port: int) -> StatusServer:
+        server = StatusServer(("127.0.0.1", port), self.board, self.house.registry)
+        server.start()
+        return server
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def go_silent(self) -> int:
+        """As when the daemon ends; gives the port."""
+        port = self.server.port
+        self.server.stop()
+        return port
+
+    def come_back(self, port: int) -> None:
+        self.server = self._serve(port)
+
+    def close(self) -> None:
+        self.server.stop()
+        self.house.controller.stop()
+        self.store.close()
+
+    # What a test says
+
+    def declare(self, *records: Record) -> None:
+        self.house.controller.set_desired(Desired(RecordSet.of(records), time.time()))
+
+    def found(self, record: Record | None, status: Status, *, retained: bool = False) -> None:
+        """This, of a record or of what was one, at a look."""
+        desired = "" if record is None else record.spec.state.value
+        condition = Condition(status.reason, status.message, status.live, retained=retained)
+        self.recorder.record(status, condition, desired)
+
+    def devices_are(self, records: Iterable[Record], **fields: Any) -> None:
+        """All of them alike: as desired, where nothing else is said."""
+        for number, record in enumerate(records):
+            self.found(record, device_status(record.key, **{"device_id": number, **fields}))
+
+
+def device_status(
+    key: Key, reason: Reason = Reason.CONVERGED, message: str = "as desired", **fields: Any
+) -> DeviceStatus:
+    common = {
+        "live": LiveState.ACTIVE,
+        "since": time.time() - 7500,
+        "good": reason in GOOD,
+        "dm_name": f"{key.pool}-{key.device}",
+        "uuid": UUID + "0" * 32,
+        "size": Bytes(10 * GIB),
+        "mapped": Bytes(3 * GIB),
+    }
+    return DeviceStatus(key=key, reason=reason, message=message, **{**common, **fields})
+
+
+def pool_status(
+    name: str, reason: Reason = Reason.CONVERGED, message: str = "as desired", **fields: Any
+) -> PoolStatusReport:
+    common = {
+        "live": LiveState.ACTIVE,
+        "since": time.time() - 90000,
+        "good": reason in GOOD,
+        "dm_name": name,
+        "uuid": UUID + "f" * 32,
+        "mode": PoolMode.RW,
+        "data_used": Bytes(7 * GIB),
+        "data_size": Bytes(20 * GIB),
+        "metadata_used": Bytes(9 << 20),
+        "metadata_size": Bytes(64 << 20),
+    }
+    return PoolStatusReport(key=Key(name), reason=reason, message=message, **{**common, **fields})
+
+
+class LiveStand(Stand):
+    """The whole of it: lanes at work on a host in memory, which a test breaks."""
+
+    def __init__(self, state_dir: Path, *records: Record) -> None:
+        self._host = host_for(RecordSet.of(records))
+        self._stopping = threading.Event()
+        super().__init__(state_dir)
+        self.declare(*records)
+        self._turning = threading.Thread(target=self._turn)
+        self._turning.start()
+
+    def _wired(self, state_dir: Path) -> House:
+        port_of = simulated_port(self._host, state_dir)
+        # The host in memory is not made for several threads: who breaks it takes its turn among the lanes.
+        self.in_turn = port_of("")._lock  # type: ignore[attr-defined]
+        return House(self.store, Settings(grace=1.0), port_of)
+
+    @property
+    def dm(self) -> DeviceMapper:
+        """As `dmsetup` would: past the daemon, and within `in_turn`."""
+        return simulated_kernel(self._host).dm
+
+    def _turn(self) -> None:
+        while not self._stopping.wait(TURN):
+            self.house.controller.resync()
+            self.board.turned()
+
+    def close(self) -> None:
+        self._stopping.set()
+        self._turning.join()
+        super().close()
