@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from reconciler.model.units import Sectors, whole_number
@@ -105,6 +106,7 @@ class OtherTable:
 TypedTable = ThinTable | PoolTable | ErrorTable | OtherTable
 
 
+@lru_cache(maxsize=4096)  # each look asks about the same few tables, several times
 def read_table(table: Table) -> TypedTable:
     """What a table is. Total: what is not understood is an OtherTable, never a guess."""
     length = Sectors(sum(target.length for target in table))

@@ -37,6 +37,7 @@ from reconciler.model.steps import (
     HostStep,
     Step,
 )
+from reconciler.planner import making
 from reconciler.planner.cases import PruneVerdict
 from reconciler.planner.device_words import thin_target
 from reconciler.planner.pool_missing import plan_missing
@@ -161,15 +162,16 @@ def _grows_no_loop(kernel: Kernel, step: GrowFile) -> str:
     return DISK_STEPS[GrowFile](replace(kernel, disks=Without(kernel.disks, "resize_loop")), step)
 
 
-def _lists_once(self: Any) -> None:
-    """A LIST that failed is not made again."""
-    if not self._dm.has_changed() and self._listed:
-        return
-    self.listing = {listed.name: listed for listed in self._dm.list_all()}
-    self._listed = True
-    self.names = {listed.devno: name for name, listed in self.listing.items()}
-    self._lies_on.clear()
-    self._relevant = None
+@contextmanager
+def _reads_anybodys_ids() -> Iterator[None]:
+    adopt = making._adopt
+    with (
+        mock.patch("reconciler.controller.viewer.Viewer._is_somebody_elses", return_value=False),
+        mock.patch(
+            "reconciler.planner.making._adopt", lambda case, *rest: adopt(replace(case, pool_record=None), *rest)
+        ),
+    ):
+        yield
 
 
 def _as_if_unknown(where: str) -> Planting:
@@ -242,13 +244,10 @@ BUGS: Final[dict[str, Planting]] = {
     "a loop does not follow its file": _step(GrowFile, _grows_no_loop),
     "a private device is left behind": lambda: mock.patch("reconciler.kernel.perform._in_private", _leaves_private),
     "a private device of a crash is not looked for": _everywhere("plan_private", lambda _: lambda _: None),
-    "a LIST that failed is not made again": lambda: mock.patch("reconciler.kernel.roster.Roster.refresh", _lists_once),
     "a table that waits is swapped in by a resume": _everywhere(
         "let_go", lambda inner: lambda *given: _without_step(Clear)(inner(*given))
     ),
-    "the ids of somebody else's pool are read": lambda: mock.patch(
-        "reconciler.controller.viewer.Viewer._is_somebody_elses", return_value=False
-    ),
+    "the ids of somebody else's pool are read": _reads_anybodys_ids,
     "a device that is only to be there is published": _everywhere(
         "_steps", lambda inner: lambda *given: _published(inner, *given)
     ),
@@ -265,6 +264,7 @@ FOUND_BY: Final = {
     "a read-only flag is left": 37,
     "a private device is left behind": 124,
     "a private device of a crash is not looked for": 68,
+    "the ids of somebody else's pool are read": 198,
 }
 """Seeds that found them, for those that are not found within the first few."""
 
