@@ -31,7 +31,7 @@ MEMORY: Final = 2 << 30
 SECONDS: Final = 1200
 """After which a sandbox is ended, whatever hangs in it."""
 MOST: Final = 4
-PARTS: Final = 2
+PARTS: Final = 3
 """For each worker: who is done early takes the next one, at the price of another boot."""
 NO_KERNEL: Final = 3
 NOTHING_COLLECTED: Final = 5
@@ -64,9 +64,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _workers() -> int:
-    """As many as the machine has processors and memory for: two for each processor, as half of the time they wait."""
+    """As many as the machine has processors and memory for."""
     available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(MOST, 2 * len(os.sched_getaffinity(0)), available // MEMORY))
+    return max(1, min(MOST, len(os.sched_getaffinity(0)), available // MEMORY))
 
 
 def _obstacle(kernel: str) -> str:

@@ -10,6 +10,8 @@ import pytest
 from tests.kernel.conftest import MIB, Run, run
 from tests.kernel.harness import House, a_house
 
+pytestmark = pytest.mark.soak
+
 INVALID, NOT_AS_DESIRED = 3, 4
 POOL = "apiVersion: dm-reconciler/v1\nkind: ThinPool\nmetadata: {name: NAME}\nspec: {data: {file: /srv/d, size: 1GiB}, metadata: {file: /srv/m, size: 4MiB}}\n"
 DEVICE = "apiVersion: dm-reconciler/v1\nkind: ThinDevice\nmetadata: {name: NAME}\nspec: {pool: p, size: SIZE}\n"

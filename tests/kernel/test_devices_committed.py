@@ -12,6 +12,8 @@ import pytest
 from tests.kernel.conftest import run
 from tests.kernel.harness import House, a_house, eventually
 
+pytestmark = pytest.mark.soak
+
 REASONS = {"Committed": "CommittedButActive", "Inactive": "ActiveButDesiredInactive"}
 
 

@@ -9,6 +9,8 @@ import pytest
 from tests.kernel.conftest import run
 from tests.kernel.harness import House, a_house, eventually
 
+pytestmark = pytest.mark.soak
+
 
 @pytest.fixture(scope="module")
 def house() -> Iterator[House]:

@@ -9,6 +9,8 @@ import pytest
 from tests.kernel.conftest import run
 from tests.kernel.harness import House, Record, a_house, eventually
 
+pytestmark = pytest.mark.soak
+
 POOLS = {"keep": "Retain", "rest": "Deactivate", "drop": "Delete", "mass": "Delete", "all": "Delete"}
 NAMES = ("one", "two", "three")
 STRANGER = 4000

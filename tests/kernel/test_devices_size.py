@@ -12,6 +12,8 @@ import pytest
 from tests.kernel.conftest import run
 from tests.kernel.harness import House, a_house, eventually
 
+pytestmark = pytest.mark.soak
+
 MIB = 1024 * 1024
 SIZES = {"ext4": (16, 48), "xfs": (304, 400)}
 """MiB before and after. mkfs.xfs refuses less than 300."""

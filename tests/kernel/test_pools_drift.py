@@ -23,6 +23,8 @@ from tests.kernel.pools import (
     table,
 )
 
+pytestmark = pytest.mark.soak
+
 GRACE = 1.0
 
 

@@ -21,6 +21,8 @@ from tests.kernel.pools import (
     write,
 )
 
+pytestmark = pytest.mark.soak
+
 
 @pytest.fixture(scope="module")
 def house() -> Iterator[House]:

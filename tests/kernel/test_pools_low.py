@@ -24,6 +24,8 @@ from tests.kernel.pools import (
     write,
 )
 
+pytestmark = pytest.mark.soak
+
 SMALL = 32
 """MiB of data in each pool here."""
 

@@ -25,6 +25,8 @@ from tests.kernel.pools import (
     write,
 )
 
+pytestmark = pytest.mark.soak
+
 
 @pytest.fixture(scope="module")
 def house() -> Iterator[House]:

@@ -10,6 +10,8 @@ import pytest
 from tests.kernel.conftest import run
 from tests.kernel.inprocess import Bench, a_bench
 
+pytestmark = pytest.mark.soak
+
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Bench]:
