@@ -32,7 +32,7 @@ PORT = 9813
 LOCKS = Path("/run/dm-reconciler")
 STATE = Path("/var/lib/dm-reconciler")
 
-pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
+pytestmark = [pytest.mark.soak, pytest.mark.skipif(bool(why_not()), reason=why_not())]
 
 SETTINGS = """\
 DM_RECONCILER_RUN_MANIFESTS={manifests}
