@@ -20,6 +20,8 @@ from tests.kernel.conftest import MIB
 from tests.kernel.harness import House, a_house, eventually
 from tests.kernel.pools import dmsetup, exists, is_suspended, pool_status, write
 
+pytestmark = pytest.mark.soak
+
 RULES = Path(__file__).parents[2] / "grafana" / "alerts" / "dm-reconciler.rules.yml"
 GRACE = 1.0
 
