@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from reconciler.controller.clock import Clock
@@ -16,6 +16,7 @@ from reconciler.controller.outcome import BUSY_MOST, ERROR_MOST, Retry
 from reconciler.controller.pool_pass import PoolReconciler
 from reconciler.controller.queue import WorkQueue
 from reconciler.controller.recorder import Recorder
+from reconciler.controller.repeats import Repeats, times
 from reconciler.kernel.port import PoolPort
 from reconciler.model.names import Key
 from reconciler.model.report import Status
@@ -42,6 +43,7 @@ class Lane:
     busy_since: float | None = None
     passed: Desired | None = None
     """The records that its last whole pass was for."""
+    bugs: Repeats = field(default_factory=Repeats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +185,12 @@ class Controller:
             self._stopping = True
             self.failed()
             return
-        except Exception:  # noqa: BLE001  # logged in full, with its trace
-            # A bug shows itself in one pool, and must not take the others with it.
-            _log.exception("the pass over pool %s failed; this is a bug", name, extra=about(Key(name)))
+        except Exception as error:  # noqa: BLE001  # logged in full, with its trace
+            # A bug shows itself in one pool, and must not take the others with it. It may do so every second.
+            count = lane.bugs.again(Key(name), repr(error))
+            if count:
+                bug = f"the pass over pool {name} failed; this is a bug{times(count)}"
+                _log.exception("%s", bug, extra=about(Key(name), reason=type(error).__name__))
             lane.reconciler.start_over()
             self._queue.finish(Key(name), Retry(ERROR_MOST))
         seconds = self._parts.clock.now() - begun

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 from collections import deque
@@ -10,8 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from reconciler.controller.clock import Clock
+from reconciler.controller.repeats import Repeats, times
 from reconciler.model.condition import DRIFT, Condition, Reason
-from reconciler.model.faults import HostFault
+from reconciler.model.faults import HostFault, NotBegun
 from reconciler.model.names import Key
 from reconciler.model.report import Event, EventType, PoolStatusReport, Status
 from reconciler.model.steps import LONG, HostStep, Step
@@ -22,6 +24,10 @@ from reconciler.telemetry.metrics import Metrics
 
 _LATE: Final = 1000
 """Events that are kept while the store cannot be written to."""
+_SHOWN: Final = 6
+"""Steps that an event names, of those that an episode took."""
+_GRAVE: Final = frozenset({Reason.POOL_UNHEALTHY, Reason.METADATA_MISMATCH, Reason.KERNEL_ERROR, Reason.STUCK})
+_WAITING: Final = frozenset({Reason.WAITING_FOR_POOL, Reason.WAITING_FOR_ORIGIN})
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +38,14 @@ class Episode:
 
     reason: Reason
     since: float
+    done: tuple[str, ...] = ()
+    """The steps that worked meanwhile, each once."""
+
+    @property
+    def how(self) -> str:
+        """What was done about it, for people."""
+        shown = ", ".join(self.done[:_SHOWN]) + (", ..." if len(self.done) > _SHOWN else "")
+        return shown or "by itself"
 
 
 class Progress(Protocol):
@@ -63,6 +77,7 @@ class Recorder:
         self._dropped: set[Key] = set()
         self._late: deque[Event] = deque(maxlen=_LATE)
         self._episodes: dict[Key, Episode] = {}
+        self._repeats = Repeats()
         self._desired: dict[Key, str] = {}
         self.revision = 0
         """Another one whenever what `statuses` tells has changed."""
@@ -98,6 +113,7 @@ class Recorder:
                 self._pending.pop(key, None)
                 self._current.discard(key)
                 self._episodes.pop(key, None)
+                self._repeats.over(key)
                 self._metrics.forget(key)
             self._dropped |= gone
             self.revision += 1
@@ -174,19 +190,32 @@ class Recorder:
     def ended(self, key: Key, step: Step, seconds: float, fault: HostFault | None) -> None:
         if not isinstance(step, HostStep):
             return
+        what = f"{step.action} {step.subject}"
         with self._lock:
             self._metrics.action(step.action, "success" if fault is None else "error", seconds)
+            episode = self._episodes.get(key)
+            if episode is not None and fault is None and what not in episode.done:
+                self._episodes[key] = replace(episode, done=(*episode.done, what))
+        reason = "" if episode is None else episode.reason
         if fault is None:
-            _log.info("%s %s", step.action, step.subject, extra=about(key, action=step.action, seconds=seconds))
+            _log.info("%s", what, extra=about(key, reason=reason, action=step.action, seconds=seconds))
             return
-        _log.warning("%s", fault, extra=about(key, action=step.action, seconds=seconds))
+        self._failed(key, step, seconds, fault, reason or fault.code)
+        if episode is not None:
+            with self._lock:
+                self._metrics.healed(key.kind, episode.reason, "error", seconds, key)
+
+    def _failed(self, key: Key, step: HostStep, seconds: float, fault: HostFault, reason: str) -> None:
+        with self._lock:
+            count = self._repeats.again(key, (step.action, step.subject, fault.code))
+        if count:
+            # Somebody who has it in use is no fault of the host's.
+            level = logging.WARNING if fault.errno == errno.EBUSY or isinstance(fault, NotBegun) else logging.ERROR
+            extra = about(key, reason=reason, action=step.action, seconds=seconds)
+            _log.log(level, "%s%s", fault, times(count), extra=extra)
         self.event(key, EventType.FAILED, fault.code or step.action, str(fault))
         if self._progress is not None:
             self._progress.failed(key, step, fault)
-        with self._lock:
-            episode = self._episodes.get(key)
-            if episode is not None:
-                self._metrics.healed(key.kind, episode.reason, "error", seconds, key)
 
     # Episodes.
 
@@ -224,12 +253,19 @@ class Recorder:
         self._metrics.healed(key.kind, episode.reason, "success", seconds, key)
         if self._progress is not None:
             self._progress.healed(key, episode.reason, seconds)
-        _log.info("healed", extra=about(key, reason=episode.reason, seconds=seconds))
-        self.event(key, EventType.HEALED, episode.reason, f"{key} is no longer {episode.reason}", seconds)
+        _log.info("healed: %s", episode.how, extra=about(key, reason=episode.reason, seconds=seconds))
+        message = f"{key} is no longer {episode.reason}: {episode.how}"
+        self.event(key, EventType.HEALED, episode.reason, message, seconds)
 
     def _say(self, before: Status | None, status: Status) -> None:
-        """Tell what nothing can be done about, once."""
+        """Tell what nothing can be done about, once; and with its count where every try ends in it again."""
+        if status.ready:
+            self._repeats.over(status.key)
         if status.good or status.reason in DRIFT or (before is not None and before.reason == status.reason):
             return
-        _log.warning("%s", status.message, extra=about(status.key, reason=status.reason))
+        count = self._repeats.again(status.key, status.reason)
+        if count:
+            level = logging.ERROR if status.reason in _GRAVE else logging.WARNING
+            level = logging.INFO if status.reason in _WAITING else level
+            _log.log(level, "%s%s", status.message, times(count), extra=about(status.key, reason=status.reason))
         self.event(status.key, EventType.BLOCKED, status.reason, status.message)

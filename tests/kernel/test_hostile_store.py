@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import closing, redirect_stderr, redirect_stdout
 from io import StringIO
@@ -89,7 +90,9 @@ def everything(house: House) -> dict[str, bytes]:
 
 
 def say(house: House, *words: str) -> Run:
-    """In this process: starting one takes its time inside the sandbox."""
+    """In this process, as starting one takes its time inside the sandbox; but the daemon drops what tests still need."""
+    if words[0] == "run":
+        return run(sys.executable, "-m", "reconciler", *words, "--state-dir", str(house.state), check=False)
     out, err = StringIO(), StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         try:
