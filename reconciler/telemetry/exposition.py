@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.samples import Sample
 
-from reconciler.telemetry.series import RecordMetric
+from reconciler.telemetry.series import RecordMetric, Told
 
 TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -24,9 +24,9 @@ _END: Final = b"# EOF\n"
 
 @dataclass(frozen=True, slots=True)
 class _Encoded:
-    """A metric's lines, and the samples that they were made of."""
+    """A metric's lines, and what they were made of."""
 
-    samples: list[Sample]
+    source: list[Sample] | tuple[Told, ...]
     lines: bytes
 
 
@@ -50,21 +50,25 @@ class Exposition:
         return b"".join((*parts, _END)), OPENMETRICS
 
     def _lines(self, metric: Metric, *, as_openmetrics: bool) -> bytes:
-        if isinstance(metric, RecordMetric):
-            head = Metric(metric.name, metric.documentation, metric.type, metric.unit)
-            return self._encode(head, as_openmetrics=as_openmetrics) + metric.lines.encode()
-        # When each series was made is of use to nobody here, and would double the counters.
-        metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
-        return self._encode(metric, as_openmetrics=as_openmetrics)
-
-    def _encode(self, metric: Metric, *, as_openmetrics: bool) -> bytes:
         last = self._last.get((as_openmetrics, metric.name))
-        if last is not None and last.samples == metric.samples:
-            return last.lines
-        encode = generate_openmetrics if as_openmetrics else generate_latest
-        lines = encode(_Only(metric)).removesuffix(_END)
-        self._last[as_openmetrics, metric.name] = _Encoded(metric.samples, lines)
-        return lines
+        if isinstance(metric, RecordMetric):
+            if last is not None and last.source is metric.told:
+                return last.lines
+            head = Metric(metric.name, metric.documentation, metric.type, metric.unit)
+            encoded = _Encoded(metric.told, _encode(head, as_openmetrics=as_openmetrics) + metric.lines.encode())
+        else:
+            # When each series was made is of use to nobody here, and would double the counters.
+            samples = metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            if last is not None and last.source == samples:
+                return last.lines
+            encoded = _Encoded(samples, _encode(metric, as_openmetrics=as_openmetrics))
+        self._last[as_openmetrics, metric.name] = encoded
+        return encoded.lines
+
+
+def _encode(metric: Metric, *, as_openmetrics: bool) -> bytes:
+    encode = generate_openmetrics if as_openmetrics else generate_latest
+    return encode(_Only(metric)).removesuffix(_END)
 
 
 def wants_openmetrics(accept: str) -> bool:

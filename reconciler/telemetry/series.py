@@ -41,26 +41,27 @@ class Family:
         samples = tuple(Sample(self.name, dict(labels), float(value)) for labels, value in points)
         return Told(samples, "".join(map(_line, samples)))
 
-    def metric(self, told: Iterable[Told] = ()) -> RecordMetric:
-        return RecordMetric(self, tuple(told))
+    def metric(self, told: tuple[Told, ...] = ()) -> RecordMetric:
+        return RecordMetric(self, told)
 
 
 class RecordMetric(Metric):
     """A family as a scrape collects it: with lines for the exposition, and with samples for whoever wants those."""
 
     def __init__(self, family: Family, told: tuple[Told, ...]) -> None:
-        self._told = told
+        self.told: Final = told
+        """The very same tuple as at the scrape before, where nothing of it has changed."""
         # prometheus_client keeps a counter's family under the name without `_total`.
         super().__init__(family.name.removesuffix("_total"), family.help, family.type, unit_of(family.name))
 
     @property
     def lines(self) -> str:
-        return "".join([told.lines for told in self._told])
+        return "".join([told.lines for told in self.told])
 
     @property
     def samples(self) -> list[Sample]:
         """Put together when asked for: a scrape does not need them."""
-        return [sample for told in self._told for sample in told.samples]
+        return [sample for told in self.told for sample in told.samples]
 
     @samples.setter
     def samples(self, samples: list[Sample]) -> None:
@@ -73,29 +74,38 @@ class RecordSeries:
     def __init__(self, families: Iterable[Family]) -> None:
         self._lock = Lock()
         self._told: dict[Family, dict[Key, Told]] = {family: {} for family in families}
+        self._scraped: dict[Family, tuple[Told, ...]] = {}
+        """What a scrape got, as long as nothing of the family changes."""
         self._keys: set[Key] = set()
 
     def put(self, key: Key, told: Mapping[Family, Told]) -> None:
         """Replace all that is told of the record, so that what is no longer true is no longer told."""
         with self._lock:
             self._keys.add(key)
-            for family, of_records in self._told.items():
-                if family in told:
-                    of_records[key] = told[family]
-                else:
-                    of_records.pop(key, None)
+            for family in self._told:
+                self._set(key, family, told.get(family))
 
     def update(self, key: Key, family: Family, told: Told) -> None:
         """Replace a part of what is told of the record; nothing, where nothing is told of it yet."""
         with self._lock:
             if key in self._keys:
-                self._told[family][key] = told
+                self._set(key, family, told)
 
     def drop(self, key: Key) -> None:
         with self._lock:
             self._keys.discard(key)
-            for of_records in self._told.values():
-                of_records.pop(key, None)
+            for family in self._told:
+                self._set(key, family, None)
+
+    def _set(self, key: Key, family: Family, told: Told | None) -> None:
+        of_records = self._told[family]
+        if of_records.get(key) == told:
+            return
+        self._scraped.pop(family, None)
+        if told is None:
+            del of_records[key]
+        else:
+            of_records[key] = told
 
     def describe(self) -> list[Metric]:
         """What the registry asks when this is registered: names only, so that doubles are found."""
@@ -104,9 +114,12 @@ class RecordSeries:
     def collect(self) -> Iterator[Metric]:
         # All of one moment, and the lock is held for a copy of lists of references alone.
         with self._lock:
-            present = [(family, list(of_records.values())) for family, of_records in self._told.items()]
-        for family, told in present:
-            yield family.metric(told)
+            for family, of_records in self._told.items():
+                if family not in self._scraped:
+                    self._scraped[family] = tuple(of_records.values())
+            scraped = dict(self._scraped)
+        for family in self._told:
+            yield family.metric(scraped[family])
 
 
 def unit_of(name: str) -> str:
