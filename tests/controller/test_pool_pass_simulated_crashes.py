@@ -345,7 +345,7 @@ def test_an_origin_that_a_killed_daemon_left_suspended_is_resumed_at_once(tmp_pa
         errno.EIO,
         pytest.param(errno.EBUSY, marks=pytest.mark.soak),
         pytest.param(errno.ENOSPC, marks=pytest.mark.soak),
-        errno.EINVAL,
+        pytest.param(errno.EINVAL, marks=pytest.mark.soak),
     ],
     ids=errno.errorcode.get,
 )

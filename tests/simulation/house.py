@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,18 @@ def _document(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
     return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
+@cache
+def _metrics() -> Metrics:
+    """One for all daemons, as making its series is most of a start: who asks what is counted makes an own one."""
+    return Metrics(CollectorRegistry())
+
+
 class House:
     """One daemon on one host. The host, the state directory and the clock outlive the daemon."""
 
-    def __init__(self, state_dir: Path, host: SimulatedHost | None = None) -> None:
+    def __init__(self, state_dir: Path, host: SimulatedHost | None = None, settings: Settings | None = None) -> None:
         self.state_dir = state_dir
+        self._settings = settings or Settings()
         self.host = host or SimulatedHost()
         self.clock = HandClock()
         self.calls = Calls()
@@ -98,7 +106,7 @@ class House:
         self.declare(*self._desired.records)
 
     def _new_metrics(self) -> Metrics:
-        return Metrics(CollectorRegistry())
+        return _metrics()
 
     def _watch_store(self, store: Store) -> None:
         """The store's steps are calls too: a crash may come before and after each."""
@@ -158,7 +166,7 @@ class House:
             queue=self.queue,
             clock=self.clock,
             rng=self.rng,
-            settings=Settings(),
+            settings=self._settings,
             latest=lambda: self._desired,
         )
 

@@ -11,11 +11,8 @@ import itertools
 import random
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
-
-from prometheus_client import CollectorRegistry
 
 from reconciler.controller.desired import Desired
 from reconciler.controller.outcome import ERROR_MOST
@@ -27,7 +24,6 @@ from reconciler.kernel.simulated.faults import changes
 from reconciler.model.live import Watched
 from reconciler.model.names import Key
 from reconciler.model.records import Record
-from reconciler.telemetry.metrics import Metrics
 from tests.simulation.book import Book
 from tests.simulation.guards import Guards
 from tests.simulation.house import RESYNC, House
@@ -89,9 +85,6 @@ class Village(House):
         super().start(calls)
         self.calls.before = lambda call: self._at_store(BEFORE, call)
         self.calls.after = lambda call: self._at_store(AFTER, call)
-
-    def _new_metrics(self) -> Metrics:
-        return _metrics()
 
     @property
     def desired(self) -> Desired:
@@ -278,9 +271,3 @@ class Village(House):
 def _only_reads(call: Call) -> bool:
     """Thin ids are read through a metadata snapshot, which is a message to take and one to give back."""
     return call.name == "message" and str(call.args[1]).endswith("_metadata_snap")
-
-
-@cache
-def _metrics() -> Metrics:
-    """One for all daemons: nobody asks here what it counts."""
-    return Metrics(CollectorRegistry())
