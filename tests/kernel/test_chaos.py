@@ -18,7 +18,7 @@ from chaos.records import Name, Records
 TREE = Path(__file__).parents[2]
 SEED = 2541
 """One whose first deeds have most of what is worst in them."""
-MINUTES = 0.65
+MINUTES = 0.5
 INSIDE = "User Mode Linux" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
 
 

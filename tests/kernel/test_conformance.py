@@ -161,7 +161,7 @@ def test_random_sequences(workdir: Path) -> None:
     run_state_machine_as_test(
         Sequences,
         settings=settings(
-            max_examples=int(EXPLORE or 10),
+            max_examples=int(EXPLORE or 6),
             derandomize=EXPLORE is None,
             stateful_step_count=25,
             deadline=None,

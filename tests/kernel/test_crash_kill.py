@@ -28,13 +28,11 @@ from tests.kernel.harness import eventually
 SAMPLE = (
     ("create", Instant(AFTER, "dm.create")),  # a private device without a table
     ("create", Instant(MIDWAY, "tools.mkfs")),  # mkfs lives on
-    ("commit", Instant(AFTER, "dm.remove")),
     ("grow", Instant(AFTER, "dm.load")),  # a table waits
-    ("grow", Instant(MIDWAY, "tools.grow_filesystem")),  # e2fsck lives on
     ("delete with a discard", Instant(AFTER, "dm.resume")),  # a private device is live
     ("pool create", Instant(AFTER, "dm.create")),  # the pool has no table
-    ("adopt", Instant(AFTER, "store.KnowPool")),
 )
+"""Of all instants, which are for `make soak`."""
 
 
 class Trials:

@@ -197,6 +197,7 @@ def test_a_killed_worker_is_started_again(running: House) -> None:
     assert _workers(running) not in ([], [worker])
 
 
+@pytest.mark.soak
 def test_killed_while_it_makes_devices_it_leaks_no_id(running: House) -> None:
     """Killed several times, each time after a few more."""
     names = [f"n{number}" for number in range(24)]

@@ -44,7 +44,9 @@ def fill(house: House, name: str, mib: int) -> None:
     run("dd", "if=/dev/urandom", f"of={house.node(name)}", "bs=1M", f"count={mib}", "oflag=direct", "status=none")
 
 
-@pytest.mark.parametrize("state", ["Active", "Inactive", "Committed"])
+@pytest.mark.parametrize(
+    "state", ["Active", *(pytest.param(state, marks=pytest.mark.soak) for state in ("Inactive", "Committed"))]
+)
 def test_an_absent_device_leaves_nothing(house: House, state: str) -> None:
     name = f"goes-{state.lower()}"
     house.have(name, state=state)
@@ -56,6 +58,7 @@ def test_an_absent_device_leaves_nothing(house: House, state: str) -> None:
     assert house.told(name, "Healed", "PresentButDesiredAbsent")
 
 
+@pytest.mark.soak
 def test_a_suspended_one_is_resumed_first(house: House) -> None:
     house.have("frozen")
     thin_id = house.status("frozen")["deviceId"]
@@ -91,6 +94,7 @@ def test_its_blocks_are_given_back_where_that_is_asked_for(house: House) -> None
     assert not [d.name for d in house.dm.list_all() if d.name.endswith(".private") and d.name.startswith(house.prefix)]
 
 
+@pytest.mark.soak
 def test_what_somebody_else_has_deleted_is_gone(house: House) -> None:
     house.have("stolen")
     house.have("neighbour")
@@ -129,6 +133,7 @@ def test_a_lost_device_that_is_forgotten_is_made_anew(house: House) -> None:
     house.wait("forgotten", live="Active")
 
 
+@pytest.mark.soak
 def test_what_is_made_again_is_empty(house: House) -> None:
     house.have("again")
     thin_id = house.status("again")["deviceId"]
@@ -149,6 +154,7 @@ def test_an_origin_can_go_before_its_snapshot(house: House) -> None:
     assert run("e2fsck", "-fn", str(house.node("copy"))).code == 0
 
 
+@pytest.mark.soak
 def test_a_deletion_that_was_killed_goes_on_though_the_record_came_back(house: House) -> None:
     house.have("killed", size="200MiB")
     fill(house, "killed", 64)

@@ -90,6 +90,7 @@ def test_somebody_who_takes_snapshots_is_not_disturbed(house: House) -> None:
     assert house.metric("dm_reconciler_actions_total", action="resume", result="success") == resumes
 
 
+@pytest.mark.soak
 def test_somebody_between_load_and_resume_is_not_disturbed(house: House) -> None:
     house.have("reloaded")
     longer = house.table("reloaded").replace(f"0 {SECTORS} ", f"0 {SECTORS * 2} ")
@@ -101,6 +102,7 @@ def test_somebody_between_load_and_resume_is_not_disturbed(house: House) -> None
     assert house.table("reloaded") == longer
 
 
+@pytest.mark.soak
 def test_a_shell_without_a_table_gets_its_table(house: House) -> None:
     house.have("shell")
     uuid = house.status("shell")["uuid"]
@@ -127,6 +129,7 @@ def test_a_foreign_table_that_waits_in_a_suspended_device_is_dropped_before_the_
     assert not info.inactive_table
 
 
+@pytest.mark.soak
 def test_a_table_left_in_the_inactive_slot_is_cleared(house: House) -> None:
     house.have("waiting")
     table = house.table("waiting")
@@ -205,6 +208,7 @@ def test_the_read_only_flag_follows_the_record_and_not_the_hand(house: House) ->
     assert house.told("flag", "Found", "WrongTable")
 
 
+@pytest.mark.soak
 def test_an_open_device_becomes_read_only_after_its_close(house: House) -> None:
     house.have("writer")
     with held_open(house.node("writer")):

@@ -63,6 +63,7 @@ def test_a_new_device_is_made_with_its_filesystem(house: House) -> None:
     assert status["deviceId"] in house.thin_ids()
 
 
+@pytest.mark.soak
 def test_a_chain_of_snapshots_is_made_in_order(house: House) -> None:
     house.have("z-first", filesystem={"type": "ext4"})
     with house.mounted("z-first") as point:
@@ -89,6 +90,7 @@ def test_a_snapshot_of_a_filesystem_that_is_written_to_is_whole(house: House) ->
         assert not origin.suspended
 
 
+@pytest.mark.soak
 def test_a_snapshot_waits_for_an_origin_that_somebody_has_suspended(house: House) -> None:
     house.have("held")
     house.have("held", "Paused", paused=True)
@@ -105,6 +107,7 @@ def test_a_snapshot_waits_for_an_origin_that_somebody_has_suspended(house: House
     house.wait("of-held", live="Active")
 
 
+@pytest.mark.soak
 def test_a_snapshot_waits_for_an_origin_that_is_yet_to_come(house: House) -> None:
     house.have("early", "WaitingForOrigin", snapshotOf="late")
     house.have("late")
@@ -150,6 +153,7 @@ def test_an_existing_thin_is_adopted_as_it_is(house: House) -> None:
     assert run("dd", f"if=/dev/mapper/{foreign}", "bs=4096", "count=1", "status=none").out.startswith("already there")
 
 
+@pytest.mark.soak
 def test_killed_while_it_makes_a_filesystem_it_begins_again(house: House) -> None:
     house.have("calm")
     before = set(house.thin_ids())

@@ -32,7 +32,7 @@ def _below(house: House, what: str) -> str:
     return f"{house.prefix}{what}disk"
 
 
-@pytest.mark.parametrize("what", ["metadata", "data"])
+@pytest.mark.parametrize("what", ["metadata", pytest.param("data", marks=pytest.mark.soak)])
 def test_the_pool_is_stuck_until_it_is_resumed_and_another_heals_meanwhile(house: House, what: str) -> None:
     below, thin = _below(house, what), house.dm_name("a", "below")
     before = checksum(f"/dev/mapper/{thin}")

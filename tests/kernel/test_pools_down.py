@@ -60,6 +60,7 @@ def test_an_inactive_pool_waits_for_its_devices_and_then_goes_with_its_loops(hou
     assert checksum(f"/dev/mapper/{house.dm_name('a', 'rest')}") == before
 
 
+@pytest.mark.soak
 def test_discards_may_change_while_the_pool_is_down(house: House) -> None:
     _declare(house, "discards", "Active", ("a", "Active"))
     house.wait("a", pool="discards")
@@ -71,6 +72,7 @@ def test_discards_may_change_while_the_pool_is_down(house: House) -> None:
     house.wait_pool(pool="discards")
 
 
+@pytest.mark.soak
 def test_a_device_that_is_to_go_is_deleted_though_its_pool_is_inactive(house: House) -> None:
     _declare(house, "sweep", "Active", ("a", "Active"), ("b", "Active"))
     house.wait("a", pool="sweep")
@@ -98,6 +100,7 @@ def test_an_absent_pool_with_devices_is_busy_and_lists_them(house: House) -> Non
     assert exists(house, house.dm_name("a", "full"))
 
 
+@pytest.mark.soak
 def test_an_absent_pool_with_somebodys_thin_id_is_busy_and_lists_it(house: House) -> None:
     name = house.prefix + "left"
     _declare(house, "left", "Active")
@@ -141,6 +144,7 @@ def test_an_absent_pool_on_block_devices_leaves_them_with_a_zeroed_superblock(ho
     house.wait("a", pool="disk", live="Active")
 
 
+@pytest.mark.soak
 def test_a_pool_that_is_down_is_brought_up_to_see_that_it_is_empty(house: House) -> None:
     """Somebody's thin in it keeps it."""
     name = house.prefix + "dark"

@@ -88,6 +88,7 @@ def test_detached_loops_are_attached_again(house: House) -> None:
     assert any(event["reason"] == "LoopDetached" for event in house.events(house.prefix + "tank"))
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("data")
 def test_a_file_on_two_loops_is_a_conflict_until_one_is_gone(house: House) -> None:
     with _down(house):
@@ -108,6 +109,7 @@ def test_a_missing_file_is_not_made_anew(house: House, kind: str) -> None:
     away.rename(file)
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("data")
 def test_a_file_that_was_cut_short_is_not_used(house: House) -> None:
     file = house.root / "tank.data"
@@ -131,6 +133,7 @@ def test_a_zeroed_superblock_is_not_formatted_over(house: House) -> None:
     _put_back(house, before)
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("data")
 def test_something_else_where_the_superblock_was_is_not_used(house: House) -> None:
     before = house.root / "before"
@@ -142,6 +145,7 @@ def test_something_else_where_the_superblock_was_is_not_used(house: House) -> No
     _put_back(house, before)
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("data")
 def test_an_older_copy_of_the_metadata_is_not_used(house: House) -> None:
     """A device was made since: its thin id is not in the copy."""
@@ -164,6 +168,7 @@ def test_an_older_copy_of_the_metadata_is_not_used(house: House) -> None:
     house.wait("since", live="Absent")
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("data")
 def test_damaged_metadata_stops_with_the_words_that_repair_it(house: House) -> None:
     before = house.root / "before"
@@ -180,6 +185,7 @@ def test_damaged_metadata_stops_with_the_words_that_repair_it(house: House) -> N
     _put_back(house, before)
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("data")
 def test_a_data_file_that_another_device_lies_on_is_a_conflict(house: House) -> None:
     above = house.prefix + "above"
@@ -190,6 +196,7 @@ def test_a_data_file_that_another_device_lies_on_is_a_conflict(house: House) -> 
     dmsetup("remove", above)
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("data")
 def test_a_file_that_grew_beside_is_used_whole(house: House) -> None:
     with _down(house):

@@ -92,6 +92,7 @@ def test_files_are_made_the_metadata_allocated_and_the_data_sparse(house: House)
     assert dmsetup("info", "--columns", "--noheadings", "--options", "uuid", house.prefix + name).startswith("DMR-")
 
 
+@pytest.mark.soak
 def test_a_data_file_is_allocated_in_full_where_the_record_asks(house: House) -> None:
     data = {"file": str(house.root / "full.data"), "size": "32MiB", "preallocate": True}
     house.wait("a", pool=_declare(house, house.pool("full", data=data)))
@@ -111,6 +112,7 @@ def test_a_filesystem_on_the_data_device_is_left_alone(house: House, on_disks: R
     assert checksum(_data(on_disks)) == before
 
 
+@pytest.mark.soak
 def test_a_mounted_data_device_is_left_alone(house: House, on_disks: Record) -> None:
     run("mkfs.ext4", "-q", _data(on_disks))
     place = house.root / "mounted"
@@ -122,6 +124,7 @@ def test_a_mounted_data_device_is_left_alone(house: House, on_disks: Record) -> 
         run("umount", str(place))
 
 
+@pytest.mark.soak
 def test_a_data_device_that_another_device_lies_on_is_left_alone(house: House, on_disks: Record) -> None:
     above = house.prefix + "above"
     dmsetup("create", above, "--table", f"0 2048 linear {_data(on_disks)} 0")
@@ -138,6 +141,7 @@ def test_a_metadata_device_that_does_not_begin_with_zeros_is_left_alone(house: H
     assert checksum(metadata) == before
 
 
+@pytest.mark.soak
 def test_a_file_with_something_in_it_is_left_alone(house: House) -> None:
     file = house.root / "letters.data"
     file.write_text("letters " * 1000, encoding="ascii")
@@ -148,6 +152,7 @@ def test_a_file_with_something_in_it_is_left_alone(house: House) -> None:
     house.wait("a", pool="letters")
 
 
+@pytest.mark.soak
 def test_a_folder_that_is_not_there_is_not_made(house: House) -> None:
     """It is where a filesystem would be mounted: a pool beside it would fill the root filesystem."""
     folder = house.root / "srv"
@@ -158,12 +163,14 @@ def test_a_folder_that_is_not_there_is_not_made(house: House) -> None:
     house.wait("a", pool="srv")
 
 
+@pytest.mark.soak
 def test_metadata_that_does_not_fit_is_not_begun(house: House) -> None:
     metadata = {"file": str(house.root / "large.meta"), "size": "15GiB"}
     _refused(house, house.pool("large", metadata=metadata), "do not fit")
     assert not (house.root / "large.data").exists()
 
 
+@pytest.mark.soak
 def test_a_disk_that_comes_late_is_waited_for(house: House) -> None:
     link = house.root / "late-disk"
     pool = house.pool("late", data={"device": str(link)})
@@ -207,6 +214,7 @@ def put_down_by_hand(*names: str) -> None:
         dmsetup("remove", "--retry", name)
 
 
+@pytest.mark.soak
 def test_a_file_that_was_made_beside_is_used_and_never_deleted(house: House) -> None:
     """Sparse and empty, as somebody prepares one."""
     file = house.root / "own.data"

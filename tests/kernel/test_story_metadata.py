@@ -56,6 +56,12 @@ def _sum(house: House, name: str = "a") -> str:
     return checksum(f"/dev/mapper/{house.dm_name(name)}")
 
 
+def _held(house: House) -> tuple[str, str]:
+    """Transaction and data in use. Metadata in use is not in it: some of it becomes free a commit later."""
+    transaction, _, data, *_ = pool_status(house.prefix + "tank")
+    return transaction, data
+
+
 def _power_off(house: House) -> None:
     """The daemon, every device and every loop are gone."""
     if house.process is not None:
@@ -120,7 +126,7 @@ def test_a_store_from_last_week_freezes_the_pool_until_the_right_one_is_back(hou
     house.declare(house.device("b"), file="b.yaml")
     house.wait("b")
     write(house.dm_name("b"), 1)
-    before, status = (_sum(house), _sum(house, "b")), pool_status(house.prefix + "tank")
+    before, held = (_sum(house), _sum(house, "b")), _held(house)
     assert house.stop() == 0
     today = house.state.rename(house.root / "today")
     week.rename(house.state)
@@ -134,7 +140,7 @@ def test_a_store_from_last_week_freezes_the_pool_until_the_right_one_is_back(hou
     house.wait("c", "MetadataMismatch")
     passes(house)
     assert (_sum(house), _sum(house, "b")) == before
-    assert pool_status(house.prefix + "tank") == status
+    assert _held(house) == held
 
     assert house.stop() == 0
     shutil.rmtree(house.state)
