@@ -2,85 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import socket
-import subprocess
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.kernel.conftest import MIB
 from tests.kernel.harness import House, a_house, eventually
 from tests.kernel.pools import dmsetup, exists, is_suspended, pool_status, write
+from tests.prometheus import Prometheus, scraping
 
 pytestmark = pytest.mark.soak
 
-RULES = Path(__file__).parents[2] / "grafana" / "alerts" / "dm-reconciler.rules.yml"
 GRACE = 1.0
-
-
-class Prometheus:
-    def __init__(self, port: int) -> None:
-        self.port = port
-
-    def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/{path}", timeout=10) as answer:
-            said = json.loads(answer.read())
-        assert said["status"] == "success"
-        return said["data"]
-
-    def ask(self, query: str) -> list[tuple[dict[str, str], float]]:
-        """Labels and value of each series of the answer."""
-        result = self.get(f"query?{urllib.parse.urlencode({'query': query})}")["result"]
-        return [(one["metric"], float(one["value"][1])) for one in result]
-
-    def value(self, query: str) -> float | None:
-        """Of the one series of the answer; None while there is none."""
-        found = self.ask(query)
-        assert len(found) <= 1, f"{query} has several: {found}"
-        return found[0][1] if found else None
-
-    def until(self, query: str, wanted: float = 1.0) -> None:
-        eventually(lambda: self.value(query) == wanted, f"{query} is {wanted}")
-
-
-@contextmanager
-def scraping(port: int, folder: Path) -> Iterator[Prometheus]:
-    """A Prometheus with the tree's rules that scrapes this port each second, until the block ends."""
-    program = shutil.which("prometheus")
-    if program is None:
-        pytest.skip("PROMETHEUS IS NOT INSTALLED: it did not scrape the daemon")
-    own = _free_port()
-    config = {
-        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
-        "rule_files": [str(RULES)],
-        "scrape_configs": [{"job_name": "dm-reconciler", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}],
-    }
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    places = [f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}"]
-    command = [program, *places, f"--web.listen-address=127.0.0.1:{own}"]
-    with (
-        (folder / "log").open("wb") as log,
-        subprocess.Popen(command, stdout=log, stderr=log) as process,
-    ):
-        try:
-            yield Prometheus(own)
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +29,7 @@ def house() -> Iterator[House]:
 
 @pytest.fixture(scope="module")
 def prometheus(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    with scraping(house.port, tmp_path_factory.mktemp("prometheus")) as prometheus:
+    with scraping([house.port], tmp_path_factory.mktemp("prometheus")) as prometheus:
         for name in ("gone", "frozen", "done"):
             house.wait(name)
         prometheus.until('up{job="dm-reconciler"}')
@@ -156,7 +90,7 @@ def test_the_rules_of_the_tree_are_evaluated_and_none_fires_on_a_healthy_host(pr
 
 
 def test_units_and_help_arrive(prometheus: Prometheus) -> None:
-    told = prometheus.get("metadata?metric=dm_reconciler_pool_data_used_bytes")["dm_reconciler_pool_data_used_bytes"]
+    told = prometheus.get("metadata", metric="dm_reconciler_pool_data_used_bytes")["dm_reconciler_pool_data_used_bytes"]
     assert [(one["type"], one["unit"]) for one in told] == [("gauge", "bytes")]
     assert told[0]["help"]
 
