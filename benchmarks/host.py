@@ -45,10 +45,6 @@ def cpu_seconds(*pids: int) -> float:
     return total / ticks
 
 
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
-
-
 def workers(pid: int) -> list[int]:
     """Each is the child of its pool's thread."""
     lists = (file.read_text(encoding="ascii") for file in Path(f"/proc/{pid}/task").glob("*/children"))

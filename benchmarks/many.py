@@ -8,7 +8,6 @@ from pathlib import Path
 
 from benchmarks.host import (
     await_true,
-    children,
     cpu_seconds,
     daemon,
     is_ready,
@@ -60,18 +59,14 @@ def main() -> None:
         begun = time.monotonic()
         await_true(is_ready, 900, pause=0.5)
         print(f"making {DEVICES} devices, each with its own transaction: {time.monotonic() - begun:.1f} s", flush=True)
-        ours = [process.pid, *children(process.pid)]
         everybody = [process.pid, *workers(process.pid)]
-        passed, all_before = passes(), cpu_seconds(*everybody)
-        before, begun = cpu_seconds(*ours), time.monotonic()
+        passed, before, begun = passes(), cpu_seconds(*everybody), time.monotonic()
         time.sleep(IDLE_SECONDS)  # what is measured is that nothing happens
-        share = (cpu_seconds(*ours) - before) / (time.monotonic() - begun)
-        used, lasted = cpu_seconds(*everybody) - all_before, time.monotonic() - begun
+        used, lasted = cpu_seconds(*everybody) - before, time.monotonic() - begun
         one_pass = used / (passes() - passed)
         scraped = scrape_cost(everybody, used / lasted)
-    print(f"an idle daemon with {DEVICES} records uses {share:.1%} of a core", flush=True)
-    # No limit: a page fault costs a hundred times more in the sandbox than on a host, and a scrape is made of those.
-    print(f"CPU time with workers: an idle pass {one_pass * 1000:.0f} ms, a scrape {scraped * 1000:.0f} ms", flush=True)
+    print(f"an idle daemon with {DEVICES} records and its worker use {used / lasted:.1%} of a core", flush=True)
+    print(f"CPU time: an idle pass {one_pass * 1000:.0f} ms, a scrape {scraped * 1000:.1f} ms", flush=True)
     dm_names = [f"many-{name}" for name in names]
     theirs = median(look_with_dmsetup, 5)
     mine = median(lambda: look_with_the_library(dm_names), 5)
@@ -80,7 +75,13 @@ def main() -> None:
     first = seconds(lambda: observer.look(LookRequest()))
     idle = median(lambda: observer.look(LookRequest()), 20)
     print(f"the reconciler's first look {first * 1000:.0f} ms, an idle one {idle * 1000:.0f} ms")
-    failed = [text for text, bad in (("look", mine > theirs), ("idle", share >= 0.05)) if bad]
+    limits = (
+        ("look", mine > theirs),
+        # Of a core it is a few times more here than on a host, where a system call costs a fiftieth.
+        ("idle", one_pass > theirs / 3),
+        ("scrape", scraped > one_pass / 10),
+    )
+    failed = [text for text, bad in limits if bad]
     if failed:
         sys.exit(f"too slow: {', '.join(failed)}")
 

@@ -14,6 +14,7 @@ from reconciler.model.condition import DRIFT, Reason
 from reconciler.model.names import Key
 from reconciler.model.report import DeviceStatus, PoolStatusReport, Status
 from reconciler.model.steps import HostStep
+from reconciler.telemetry.kept import KeptCounter, KeptHistogram
 from reconciler.telemetry.record_metrics import DEVICE_HEALS, POOL_HEALS, RECORD_FAMILIES, of_device, of_heals, of_pool
 from reconciler.telemetry.series import RecordSeries, unit_of
 
@@ -46,37 +47,35 @@ class Metrics:
             ("version", "kernel", "libdevmapper"),
             registry=registry,
         )
-        self._drifts = Counter(
+        self._drifts = KeptCounter(
             "dm_reconciler_drift_detected_total",
             "Episodes of drift: counted when found, not again on each pass that still finds it.",
             ("kind", "reason"),
             registry=registry,
         )
-        self._heals = Counter(
+        self._heals = KeptCounter(
             "dm_reconciler_heals_total",
             "Attempts to heal a drift.",
             ("kind", "reason", "result"),
             registry=registry,
         )
-        self._heal_seconds = Histogram(
+        self._heal_seconds = KeptHistogram(
             "dm_reconciler_heal_duration_seconds",
             "From the detection of a drift to the look that found it healed.",
             ("reason",),
-            unit="seconds",
             buckets=HEAL_BUCKETS,
             registry=registry,
         )
-        self._actions = Counter(
+        self._actions = KeptCounter(
             "dm_reconciler_actions_total",
             "Steps carried out on the host.",
             ("action", "result"),
             registry=registry,
         )
-        self._action_seconds = Histogram(
+        self._action_seconds = KeptHistogram(
             "dm_reconciler_action_duration_seconds",
             "Time that a step on the host took, whatever its result.",
             ("action",),
-            unit="seconds",
             buckets=WORK_BUCKETS,
             registry=registry,
         )
@@ -134,19 +133,19 @@ class Metrics:
         self._store_writable.set(1)
         for kind in KINDS:
             for reason in DRIFTS:
-                self._drifts.labels(kind, reason)
+                self._drifts.start_at_zero(kind, reason)
                 for result in RESULTS:
-                    self._heals.labels(kind, reason, result)
+                    self._heals.start_at_zero(kind, reason, result)
             self._record_count.labels(kind)
             self._reconcile_seconds.labels(kind)
             self._resync_seconds.labels(kind)
             self._resync_interval.labels(kind)
         for reason in DRIFTS:
-            self._heal_seconds.labels(reason)
+            self._heal_seconds.start_at_zero(reason)
         for action in ACTIONS:
-            self._action_seconds.labels(action)
+            self._action_seconds.start_at_zero(action)
             for result in RESULTS:
-                self._actions.labels(action, result)
+                self._actions.start_at_zero(action, result)
 
     def build_info(self, version: str, kernel: str, libdevmapper: str) -> None:
         self._build.clear()
@@ -166,21 +165,21 @@ class Metrics:
 
     def drift(self, kind: str, reason: Reason) -> None:
         """Count an episode, at its first look."""
-        self._drifts.labels(kind, reason).inc()
+        self._drifts.inc(kind, reason)
 
     def healed(self, kind: str, reason: Reason, result: Result, seconds: float, key: Key) -> None:
         """Count the end of an episode, or a failed attempt at it; `seconds` since detection count for a success only."""
-        self._heals.labels(kind, reason, result).inc()
+        self._heals.inc(kind, reason, result)
         if result != "success":
             return
-        self._heal_seconds.labels(reason).observe(seconds)
+        self._heal_seconds.observe(seconds, reason)
         count = self._heals_of[key] = self._heals_of.get(key, 0) + 1
         self._records.update(key, DEVICE_HEALS if key.device else POOL_HEALS, of_heals(key, count))
 
     def action(self, action: str, result: Result, seconds: float) -> None:
         """Count a step on the host. `action` is its class's word for itself."""
-        self._actions.labels(action, result).inc()
-        self._action_seconds.labels(action).observe(seconds)
+        self._actions.inc(action, result)
+        self._action_seconds.observe(seconds, action)
 
     def manifest_errors(self, count: int) -> None:
         """Tell what is wrong with the manifests as last read."""
