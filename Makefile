@@ -13,7 +13,7 @@ MINUTES ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-kernel lint format bench soak shell clean
+.PHONY: help setup demo test test-unit test-kernel lint format dashboards man bench soak shell clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -43,8 +43,14 @@ format: setup ## let ruff write the files as it wants them
 	$(PY) -m ruff check --fix
 	$(PY) -m ruff format
 
+dashboards: setup ## write grafana/dashboards anew, as tools/dashboard has them
+	@$(PY) -m tools.dashboard
+
+man: setup ## write the manual page and the shells' completions under share/ anew, from the commands
+	@$(PY) -m tools.manual
+
 bench: setup ## measure it, in the sandbox
-	@$(SANDBOX) --mem 2G -- $(PY) -m benchmarks.run $(ARGS)
+	@$(PY) -m benchmarks.run $(ARGS)
 
 soak: setup ## what takes long: SEEDS=20000 simulated lives, MINUTES=30 of chaos on a real kernel; all, if neither is given
 	@SEEDS=$(SEEDS) MINUTES=$(MINUTES) $(PY) -m tools.soak $(ARGS)

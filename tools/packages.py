@@ -9,13 +9,16 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 # An ordinary user's PATH leaves these out on Debian, and most of the programs are there.
 SBIN: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+SYSTEMD: Final = Path("/run/systemd/system")
+"""There where systemd is at work (sd_booted(3))."""
 LISTS: Final = "/var/lib/apt/lists/*_Packages*"
 
 
@@ -27,6 +30,8 @@ class Package:
     why: str
     sandbox: bool = False
     """Only the sandbox needs it."""
+    service: str = ""
+    """Debian starts it once it is installed, and at every boot; here only its programs are wanted."""
 
 
 PACKAGES: Final = (
@@ -43,7 +48,12 @@ PACKAGES: Final = (
     Package("lvm2", ("pvcreate",), "tests: LVM's disks are left alone"),
     Package("chromium", ("chromium",), "tests: the status page in a real browser"),
     Package("fdisk", ("fdisk",), "demo: it is what hangs on a suspended device"),
-    Package("prometheus", ("prometheus", "promtool"), "tests: metrics and alert rules, as Prometheus sees them"),
+    Package(
+        "prometheus",
+        ("prometheus", "promtool"),
+        "tests: metrics and alert rules, as Prometheus sees them",
+        service="prometheus.service",
+    ),
 )
 COMPILER: Final = Package("gcc", ("cc",), "the sandbox on a processor with AMX needs a shim compiled", sandbox=True)
 VENV: Final = Package("python3-venv", (), "to make .venv")
@@ -79,8 +89,9 @@ def install(packages: Iterable[Package]) -> bool:
     if not glob.glob(LISTS) and not _apt(become_root, "update", "-qq"):
         return False
     arguments = ("install", "-qq", "--yes", "--no-install-recommends", *names)
-    # Lists may be older than the archive: what they name is gone from it then.
-    return _apt(become_root, *arguments) or (_apt(become_root, "update", "-qq") and _apt(become_root, *arguments))
+    with _not_started(become_root, [package.service for package in packages if package.service]):
+        # Lists may be older than the archive: what they name is gone from it then.
+        return _apt(become_root, *arguments) or (_apt(become_root, "update", "-qq") and _apt(become_root, *arguments))
 
 
 def say(line: str) -> None:
@@ -106,6 +117,21 @@ def _become_root() -> list[str] | None:
         return None
     # Nobody can be asked for a password where there is no terminal.
     return ["sudo"] if sys.stdin.isatty() else ["sudo", "--non-interactive"]
+
+
+@contextmanager
+def _not_started(become_root: list[str], services: list[str]) -> Iterator[None]:
+    """What is installed meanwhile does not start, now or at the next boot; somebody may still start it by hand."""
+    if not services or not SYSTEMD.exists():
+        yield
+        return
+    systemctl = [*become_root, "systemctl", "--quiet"]
+    subprocess.run([*systemctl, "mask", "--runtime", *services], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*systemctl, "unmask", "--runtime", *services], check=True)
+    subprocess.run([*systemctl, "disable", *services], check=False)  # it is not there where apt-get did not work
 
 
 def _apt(become_root: list[str], *arguments: str) -> bool:

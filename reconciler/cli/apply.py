@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from pathlib import Path
 from typing import Final
@@ -12,7 +11,16 @@ from click.core import ParameterSource
 
 from reconciler.cli.errors import ExitCode, Failure
 from reconciler.cli.output import note, say
-from reconciler.cli.params import Duration, manifests_option, node_option, pace_options, state_dir_option
+from reconciler.cli.params import (
+    Duration,
+    complete_names,
+    manifests_option,
+    node_option,
+    pace_options,
+    state_dir_option,
+)
+from reconciler.cli.progress import Progress
+from reconciler.cli.quiet import warnings_only
 from reconciler.controller.gather import Settings
 from reconciler.daemon.intake import ManifestsInvalid
 from reconciler.daemon.once import Once, Result, UnknownName, apply_once, apply_simulated
@@ -20,9 +28,12 @@ from reconciler.kernel.commands import commands_of
 from reconciler.model.condition import Condition, Reason
 from reconciler.model.faults import HostFault
 from reconciler.model.names import Key
+from reconciler.model.report import Status
 from reconciler.model.steps import Step
 from reconciler.planner.prune import PruneRules
 
+_NAMED: Final = 3
+"""Records that a line names while they are waited for."""
 _MORE: Final = ": `dm-reconciler describe device NAME` tells more"
 
 
@@ -51,7 +62,7 @@ Ends at once when only a person can go on (Conflict, InvalidChange, MetadataMism
 )
 @node_option
 @state_dir_option
-@click.argument("names", nargs=-1, metavar="[POOL[/NAME]]...")
+@click.argument("names", nargs=-1, metavar="[POOL[/NAME]]...", shell_complete=complete_names)
 def command(  # one for each option
     *,
     manifests: Path,
@@ -68,12 +79,14 @@ def command(  # one for each option
     """
     prune = PruneRules(delay=rest["prune_delay"], allow_mass=bool(rest["allow_mass_prune"]))
     settings = Settings(grace=rest["suspend_grace"], prune=prune)
-    logging.getLogger("reconciler").addHandler(logging.NullHandler())  # what it would log is shown as it happens
+    warnings_only()
     once = Once(manifests, state_dir, node, names, timeout, settings)
     if kernel == "simulated":
         _refuse_state_dir()
     try:
-        result = apply_simulated(once, Shown(), _begin) if kernel == "simulated" else apply_once(once, Shown())
+        with Progress() as progress:
+            shown = Shown(progress)
+            result = apply_simulated(once, shown, _begin) if kernel == "simulated" else apply_once(once, shown)
     except ManifestsInvalid as invalid:
         raise Failure(str(invalid), ExitCode.INVALID) from None
     except UnknownName as unknown:
@@ -93,10 +106,18 @@ def _begin(disks: list[str]) -> None:
 
 
 class Shown:
-    """Shows what happens, as it happens."""
+    """Shows what happens, as it happens; and while nothing does, what is waited for."""
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
         self._lock = threading.Lock()
+
+    def waiting(self, left: list[Status], seconds: float) -> None:
+        named = [f"{status.key} is {status.reason}" for status in left]
+        more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+        what = ", ".join(named[:_NAMED]) + more or "the first look is not done"
+        with self._lock:
+            self._progress.say(f"waiting: {what}", f"; {seconds:.0f} s left")
 
     def found(self, key: Key, condition: Condition) -> None:
         self._say(f"{key}: {condition.reason}: {condition.message}")
@@ -118,6 +139,7 @@ class Shown:
 
     def _say(self, line: str) -> None:
         with self._lock:
+            self._progress.pause()
             say(line)
 
 

@@ -12,7 +12,6 @@ from reconciler.cli.output import Cell, print_json, print_styled, print_table, s
 from reconciler.cli.params import Kind, complete_names, output_option, state_dir_option
 from reconciler.cli.portrait import Portrait, Section, as_json, sections
 from reconciler.cli.view import find, look, reading
-from reconciler.store.events import KEPT
 from reconciler.store.store import Store
 
 _EPILOG: Final = """\b
@@ -53,7 +52,7 @@ def _portrait(store: Store, kind: str, name: str) -> Portrait:
     one = seen[find(seen, kind, name)]
     key = one.key
     intents = [intent for intent in store.intents(key.pool) if not key.device or intent.key == key]
-    events = [event for _, event in store.events(key=key, limit=KEPT)][-_EVENTS:]
+    events = [event for _, event in store.events(key=key, limit=_EVENTS)]
     devices = (
         [] if key.device else [other for other in seen.values() if other.key.device and other.key.pool == key.pool]
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 import sys
 from pathlib import Path
@@ -13,7 +12,9 @@ import click
 from reconciler.cli.asking import require_answer, yes_option
 from reconciler.cli.errors import ExitCode, Failure
 from reconciler.cli.output import BAD, CARE, GOOD, clean, console, note, on_terminal, print_json, say
-from reconciler.cli.params import output_option, state_dir_option
+from reconciler.cli.params import Folder, output_option, state_dir_option
+from reconciler.cli.progress import Progress
+from reconciler.cli.quiet import warnings_only
 from reconciler.daemon.doctor import Asked, Report, examine
 from reconciler.daemon.doctor_fix import Surgery, surgery
 from reconciler.planner.doctor import Check, Mark, Repair
@@ -46,8 +47,14 @@ Exit codes: 0 fit, 4 something is [!!] or [??], 1 devices could not be looked at
 
 
 @click.command(epilog=_EPILOG)
-@click.option("--manifests", metavar="DIR", type=click.Path(path_type=Path), help="Records to go by.")
-@click.option("--node", default=socket.gethostname, show_default="the host's name", help="For records with `nodes`.")
+@click.option("--manifests", metavar="DIR", type=Folder(path_type=Path), help="Records to go by.")
+@click.option(
+    "--node",
+    metavar="NAME",
+    default=socket.gethostname,
+    show_default="the host's name",
+    help="For records with `nodes`.",
+)
 @click.option("--fix", is_flag=True, help="Show each repair, and do it if agreed.")
 @yes_option
 @output_option("text", "json")
@@ -58,11 +65,12 @@ def command(*, manifests: Path | None, node: str, state_dir: Path, output: str, 
         raise click.UsageError("--fix asks and tells as it goes: leave out -o json")
     if yes and not fix:
         raise click.UsageError("--yes is for --fix: add that, or leave it out")
-    logging.getLogger("reconciler").addHandler(logging.NullHandler())  # what it would log is among the checks
+    warnings_only()
     asked = Asked(state_dir, manifests, node)
     if fix:
         _fix(asked, yes=yes)
-    report = examine(asked)
+    with Progress(terminal_only=True) as progress:
+        report = examine(asked, progress.say)
     if output == "json":
         print_json({"items": [_item(check) for check in report.checks], "todo": report.todo})
     else:
@@ -96,6 +104,7 @@ def _print(report: Report) -> None:
             say(f"{number:3}. {clean(line)}")
     elif all(check.mark in {Mark.OK, Mark.LEFT} for check in report.checks):
         say("nothing to do: this host is fit")
+        say(f"next: {clean(report.next_step)}")
     else:
         say("what is marked [??] could not be looked at; of the rest, there is nothing to do")
 
@@ -130,7 +139,9 @@ def _mend(at_work: Surgery, pool: str, *, yes: bool) -> int:
     answered: set[str] = set()
     done = 0
     while True:
-        offers = [repair for repair in at_work.offers(pool) if repair.what not in answered]
+        with Progress(terminal_only=True) as progress:
+            progress.say(f"looking at pool {pool}")
+            offers = [repair for repair in at_work.offers(pool) if repair.what not in answered]
         if not offers:
             return done
         repair = offers[0]
@@ -158,7 +169,9 @@ def _show(repair: Repair) -> None:
 
 
 def _carry_out(at_work: Surgery, pool: str, repair: Repair) -> bool:
-    fault = at_work.carry_out(pool, repair)
+    with Progress(terminal_only=True) as progress:
+        progress.say(f"{repair.what} ...")
+        fault = at_work.carry_out(pool, repair)
     if fault is not None:
         note(f"  {fault}")
         return False

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import sleep
 from typing import Final
 
 import click
 
 from reconciler.cli.chronicle import COLUMNS, row, table
+from reconciler.cli.eyes import Eyes
 from reconciler.cli.output import Row, note, plain_lines, print_json, print_table
 from reconciler.cli.params import complete_names, output_option, state_dir_option
 from reconciler.cli.view import find, look, reading
@@ -29,7 +29,6 @@ Examples:
   dm-reconciler events tank/base --follow
   dm-reconciler events -f -o json | jq -r 'select(.type == "Failed") | .message'
 """
-_EVERY: Final = 0.5
 Wanted = Callable[[Event], bool]
 
 
@@ -39,6 +38,7 @@ Wanted = Callable[[Event], bool]
 @click.option(
     "-n",
     "--limit",
+    metavar="COUNT",
     type=click.IntRange(min=0),
     default=1000,
     show_default=True,
@@ -51,19 +51,26 @@ def command(name: str | None, follow: bool, limit: int, output: str, state_dir: 
 
     With --follow, JSON is one object a line, else `{"items": [...]}`. Times are local in tables and UTC in JSON.
     """
+    if follow:
+        with Eyes(state_dir) as eyes:
+            _print_each(_follow(eyes, name, limit), output)
+        return
     with reading(state_dir) as store:
-        found = store.events(limit=KEPT)
-        wanted = _chosen(store, name, [event for _, event in found])
-        chosen = [event for _, event in found if wanted(event)]
-        last = chosen[len(chosen) - limit if limit < len(chosen) else 0 :]
-        if follow:
-            _follow(store, found[-1][0] if found else -1, last, wanted, output)
-        elif output == "json":
-            print_json({"items": [event_item(event) for event in last]})
-        elif last:
-            print_table(table(last))
-        else:
-            note("no events yet")
+        last, _, _ = _last(store, name, limit)
+    if output == "json":
+        print_json({"items": [event_item(event) for event in last]})
+    elif last:
+        print_table(table(last))
+    else:
+        note("no events yet")
+
+
+def _last(store: Store, name: str | None, limit: int) -> tuple[list[Event], Wanted, int]:
+    """The last so many of those that are asked for, which those are, and the revision that they are of."""
+    found = store.events(limit=KEPT)
+    wanted = _chosen(store, name, [event for _, event in found])
+    chosen = [event for _, event in found if wanted(event)]
+    return chosen[len(chosen) - limit if limit < len(chosen) else 0 :], wanted, found[-1][0] if found else -1
 
 
 def _chosen(store: Store, name: str | None, events: list[Event]) -> Wanted:
@@ -77,28 +84,30 @@ def _chosen(store: Store, name: str | None, events: list[Event]) -> Wanted:
     return lambda event: event.key == wanted
 
 
-def _follow(store: Store, revision: int, last: list[Event], wanted: Wanted, output: str) -> None:
+def _follow(eyes: Eyes, name: str | None, limit: int) -> Iterator[list[Event]]:
+    """The last ones, and then what comes."""
+    stores, revision = 0, -1
+    wanted: Wanted
+    for store in eyes.looks():
+        if eyes.stores != stores:  # the first, or another one, which counts its revisions anew
+            stores = eyes.stores
+            last, wanted, revision = _last(store, name, limit)
+            yield last
+            continue
+        new = store.events(after=revision)
+        revision = new[-1][0] if new else revision
+        yield [event for _, event in new if wanted(event)]
+
+
+def _print_each(batches: Iterator[list[Event]], output: str) -> None:
+    head: list[Row] = [COLUMNS]
     widths = [0] * len(COLUMNS)
-    if output == "table":
-        _print_lines([COLUMNS, *(row(event) for event in last)], widths)
-    else:
-        _print_objects(last)
-    for new in _new(store, revision):
-        chosen = [event for event in new if wanted(event)]
+    for events in batches:
         if output == "table":
-            _print_lines([row(event) for event in chosen], widths)
+            _print_lines([*head, *(row(event) for event in events)], widths)
         else:
-            _print_objects(chosen)
-
-
-def _new(store: Store, revision: int) -> Iterator[list[Event]]:
-    while True:
-        found = store.events(after=revision)
-        if found:
-            revision = found[-1][0]
-            yield [event for _, event in found]
-        else:
-            sleep(_EVERY)
+            _print_objects(events)
+        head = []
 
 
 def _print_lines(rows: list[Row], widths: list[int]) -> None:

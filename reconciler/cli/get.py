@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from time import sleep
 from typing import Final
 
 import click
 
+from reconciler.cli.eyes import Eyes
 from reconciler.cli.listing import FORMATS, print_listing
-from reconciler.cli.output import console, note, on_terminal
+from reconciler.cli.output import note
 from reconciler.cli.params import Kind, complete_names, output_option, state_dir_option
-from reconciler.cli.view import Seen, find, look, of_kind, reading, watching
+from reconciler.cli.view import Seen, find, look, of_kind, reading
+from reconciler.cli.watch import follow
 from reconciler.model.names import Key
 
 _EPILOG: Final = """\b
@@ -20,15 +21,13 @@ Examples:
   dm-reconciler get                                  pools and devices
   dm-reconciler get devices -o wide                  with dm names, ids and messages
   dm-reconciler get devices tank/base -o json
-  dm-reconciler get --watch                          again whenever something changes
+  dm-reconciler get --watch                          whenever something changes
 
 \b
 MAPPED is what a device (or all of a pool) takes of the pool's data. A "-" is what nobody
 knows: how much is mapped, while a device is not there; what is desired, once a record is gone.
 The exit code is 0 whatever the state is: `dm-reconciler wait` and `plan` are for scripts that ask.
 """
-_EVERY: Final = 0.5
-"""Seconds between two looks at the store of `--watch`."""
 
 
 @click.command("get", epilog=_EPILOG)
@@ -43,8 +42,8 @@ def command(kind: str | None, name: str | None, output: str, watch: bool, state_
     A device's NAME is POOL/NAME, or the bare name where it is unique.
     """
     if watch:
-        with watching(state_dir) as latest:
-            _watch(_looks(latest, kind or "", name), output)
+        with Eyes(state_dir) as eyes:
+            follow(eyes, kind or "", name, output)
         return
     with reading(state_dir) as store:
         seen = _selected(look(store), kind or "", name)
@@ -59,28 +58,3 @@ def _selected(seen: Mapping[Key, Seen], kind: str, name: str | None) -> dict[Key
         return of_kind(seen, kind)
     key = find(seen, kind, name)
     return {key: seen[key]}
-
-
-def _watch(looks: Iterator[dict[Key, Seen]], output: str) -> None:
-    """On a terminal the whole listing anew, elsewhere what has changed."""
-    redraw = on_terminal() and output in {"table", "wide"}
-    before: dict[Key, Seen] = {}
-    for now in looks:
-        changed = [one for key, one in now.items() if before.get(key) != one]
-        if redraw:
-            console().clear()
-            print_listing(list(now.values()), output)
-        elif changed:
-            print_listing(changed, output, stream=True)
-        before = now
-
-
-def _looks(latest: Callable[[], Mapping[Key, Seen]], kind: str, name: str | None) -> Iterator[dict[Key, Seen]]:
-    """Each that is not as the one before."""
-    before: dict[Key, Seen] | None = None
-    while True:
-        now = _selected(latest(), kind, name)
-        if now != before:
-            yield now
-        before = now
-        sleep(_EVERY)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PROGRAM: Final = "dm-reconciler"
 ENVIRONMENT: Final = "DM_RECONCILER"
-_COMPLETE: Final = "_DM_RECONCILER_COMPLETE"
+COMPLETE: Final = "_DM_RECONCILER_COMPLETE"
 _INTERRUPTED: Final = 130
 _NOBODY_READS: Final = 141
 """What a shell reports of a program that SIGPIPE ended, as it does those in the middle of `... | head`."""
@@ -126,11 +126,11 @@ def cli() -> None:
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command line. Returns the exit code; raises only what is a mistake of the program's."""
     _let_every_text_through()
-    instruction = os.environ.get(_COMPLETE)
+    instruction = os.environ.get(COMPLETE)
     if instruction:
         from click.shell_completion import shell_complete  # noqa: PLC0415  # only while a shell asks
 
-        return shell_complete(cli, {}, PROGRAM, _COMPLETE, instruction)
+        return shell_complete(cli, {}, PROGRAM, COMPLETE, instruction)
     try:
         return _run(list(sys.argv[1:] if args is None else args))
     except BrokenPipeError:

@@ -67,6 +67,16 @@ class Listen(click.ParamType):  # type: ignore[type-arg]  # not generic before c
             self.fail(str(error), param, ctx)
 
 
+class Folder(click.Path):
+    """A directory, for shells that complete it. Whether it is one is for its reader to say, with what would be right."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem  # noqa: PLC0415  # only while a shell asks
+
+        del ctx, param
+        return [CompletionItem(incomplete, type="dir")]
+
+
 class Kind(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.5
     """Gives "pool" or "device", of one or of many."""
 
@@ -98,7 +108,7 @@ def state_dir_option(function: F) -> F:
     return click.option(
         "--state-dir",
         metavar="DIR",
-        type=click.Path(path_type=Path, resolve_path=True),
+        type=Folder(path_type=Path, resolve_path=True),
         default=STATE_DIR,
         show_default=True,
         help="Where the daemon keeps its state.",
@@ -108,7 +118,7 @@ def state_dir_option(function: F) -> F:
 def manifests_option(function: F) -> F:
     """`--manifests DIR`, given as `manifests: Path`."""
     return click.option(
-        "--manifests", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Where the records are."
+        "--manifests", required=True, metavar="DIR", type=Folder(path_type=Path), help="Where the records are."
     )(function)
 
 
@@ -116,6 +126,7 @@ def node_option(function: F) -> F:
     """`--node NAME`, given as `node: str`."""
     return click.option(
         "--node",
+        metavar="NAME",
         default=socket.gethostname,
         show_default="the host's name",
         help="Who this host is, for records with `nodes`.",

@@ -9,7 +9,9 @@ import click
 
 from reconciler.cli.errors import ExitCode, Failure
 from reconciler.cli.output import print_json, say
-from reconciler.cli.params import manifests_option, node_option, output_option, state_dir_option
+from reconciler.cli.params import complete_names, manifests_option, node_option, output_option, state_dir_option
+from reconciler.cli.progress import Progress
+from reconciler.cli.quiet import warnings_only
 from reconciler.controller.preview import Preview, is_pending
 from reconciler.daemon.intake import ManifestsInvalid
 from reconciler.daemon.once import Once, UnknownName, plan_once
@@ -31,14 +33,16 @@ Exit codes: 0 nothing to do, 4 changes pending or something not as desired, 3 ma
 @node_option
 @output_option("text", "json")
 @state_dir_option
-@click.argument("names", nargs=-1, metavar="[POOL[/NAME]]...")
+@click.argument("names", nargs=-1, metavar="[POOL[/NAME]]...", shell_complete=complete_names)
 def command(*, manifests: Path, node: str, output: str, state_dir: Path, names: tuple[str, ...]) -> None:
     """Show what `apply` would do and why, and change nothing.
 
     Each step is shown as the command line that does the same. Works beside a running daemon.
     """
+    warnings_only()
     try:
-        previews = plan_once(Once(manifests, state_dir, node, names))
+        with Progress(terminal_only=True) as progress:
+            previews = plan_once(Once(manifests, state_dir, node, names), progress.say)
     except ManifestsInvalid as invalid:
         raise Failure(str(invalid), ExitCode.INVALID) from None
     except UnknownName as unknown:

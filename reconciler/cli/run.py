@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
 import click
 
+from reconciler.cli.errors import tell
 from reconciler.cli.params import Duration, Listen, manifests_option, node_option, pace_options, state_dir_option
 from reconciler.controller.gather import Settings
 from reconciler.daemon.run import Options, run
 from reconciler.planner.prune import PruneRules
-from reconciler.telemetry.logs import setup
+from reconciler.telemetry.logs import catch_strays, setup
+
+_log = logging.getLogger(__name__)
 
 
 @click.command(
@@ -26,10 +30,16 @@ Examples:
 @click.option("--listen", type=Listen(), default="127.0.0.1:9810", show_default=True, help="For metrics and status.")
 @click.option("--resync", type=Duration(), default="1s", show_default=True, help="Between two looks at everything.")
 @pace_options
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="For people, or for machines: one object a line.",
+)
 @click.option("--source", type=click.Choice(["manifests"]), default="manifests", show_default=True, help="Of records.")
 @node_option
-@click.option("--observe", is_flag=True, help="Find and report; touch nothing.")
+@click.option("--observe", is_flag=True, help="Find and report, with what would be done; touch nothing.")
 @state_dir_option
 def command(  # noqa: PLR0913  # one for each option
     *,
@@ -50,8 +60,21 @@ def command(  # noqa: PLR0913  # one for each option
     """
     del source  # there is one so far
     setup("json" if log_format == "json" else "text", sys.stderr)
+    catch_strays()
     settings = Settings(grace=suspend_grace, prune=PruneRules(delay=prune_delay), observe_only=observe)
     options = Options(
         manifests=manifests, state_dir=state_dir, listen=listen, node=node, resync=resync, settings=settings
     )
-    click.get_current_context().exit(run(options))
+    click.get_current_context().exit(_run(options))
+
+
+def _run(options: Options) -> int:
+    """Why it cannot begin, or go on, is a line of the log like all others: the journal and machines read that."""
+    try:
+        return run(options)
+    except Exception as error:
+        told = tell(error)
+        if told is None:
+            raise
+        _log.critical("%s", told.line)
+        return told.exit_code

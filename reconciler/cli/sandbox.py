@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from reconciler.cli.params import Duration
+from reconciler.cli.params import Duration, Folder
 
 _EPILOG: Final = """\b
 Inside you are root of a real kernel with device-mapper and udev, and nothing that you do there
@@ -30,7 +30,7 @@ The exit code is the command's own, 128 + N where signal N ended it, 124 after t
     "--share",
     metavar="DIR",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=Folder(path_type=Path),
     help="A directory that can be written inside, at the same path. Any number of times.",
 )
 @click.option("--mem", metavar="SIZE", default="1G", show_default=True, help="Memory of the kernel, as 512M or 1G.")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,7 +15,7 @@ from reconciler.cli.output import clean
 from reconciler.model.knowledge import KnownDevice, KnownPool
 from reconciler.model.names import Key
 from reconciler.model.report import DeviceStatus, Status, item
-from reconciler.store.database import NAME, open_for_reading
+from reconciler.store.database import NAME
 from reconciler.store.manifests import StoredRecord
 from reconciler.store.store import Store
 
@@ -79,25 +79,6 @@ def reading(state_dir: Path) -> Iterator[Store]:
         pass  # the store says it better
     with Store.open_read_only(state_dir) as store:
         yield store
-
-
-@contextmanager
-def watching(state_dir: Path) -> Iterator[Callable[[], dict[Key, Seen]]]:
-    """Gives what tells everything as of now, and is cheap to ask often: it reads only what somebody has written since.
-
-    At boot a hundred services may wait for their devices, each with its own eyes on the store.
-    """
-    with reading(state_dir) as store, closing(open_for_reading(state_dir / NAME)) as database:
-        version, seen = -1, dict[Key, Seen]()
-
-        def latest() -> dict[Key, Seen]:
-            nonlocal version, seen
-            now = database.version()
-            if now != version:
-                version, seen = now, look(store)
-            return seen
-
-        yield latest
 
 
 def look(store: Store) -> dict[Key, Seen]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Final
@@ -11,9 +10,10 @@ from typing import Final
 import click
 
 from reconciler.cli.errors import ExitCode, Failure
+from reconciler.cli.eyes import Eyes
 from reconciler.cli.params import Duration, Kind, complete_names, state_dir_option
 from reconciler.cli.progress import Progress
-from reconciler.cli.view import NoStore, Seen, find, watching
+from reconciler.cli.view import NoStore, Seen, find
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 
@@ -67,13 +67,11 @@ def command(kind: str, name: str, timeout: float, until: str, state_dir: Path) -
 def _missing(kind: str, name: str, timeout: float, state_dir: Path) -> Iterator[str]:
     """At each look what it still lacks, empty at the end. Raises NoStore where there is none in time."""
     deadline = monotonic() + timeout
-    with ExitStack() as opened:
-        latest: Callable[[], Mapping[Key, Seen]] | None = None
+    with Eyes(state_dir) as eyes:
         while True:
             late = monotonic() >= deadline
             try:
-                latest = latest or opened.enter_context(watching(state_dir))
-                yield _lacks(latest(), kind, name)
+                yield _lacks(eyes.latest(), kind, name)
             except NoStore as error:
                 if late:
                     raise

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from reconciler.model.condition import Condition, Reason
+from reconciler.planner.plan import Plan
+
 
 @dataclass(frozen=True, slots=True)
 class Done:
@@ -30,3 +33,15 @@ BUSY_MOST = 30.0
 """Seconds between two tries on something that is only busy."""
 ERROR_MOST = 300.0
 """Seconds between two tries after any other error."""
+
+
+def after(plan: Plan) -> Outcome:
+    """Of a plan that was carried out, or has nothing to carry out."""
+    if plan.reason is Reason.KERNEL_ERROR:
+        return Retry(ERROR_MOST)
+    return Done() if plan.look_again is None else LookAgain(plan.look_again)
+
+
+def after_fault(condition: Condition) -> Outcome:
+    """Of a step that did not work."""
+    return Retry(BUSY_MOST if condition.reason is Reason.BUSY else ERROR_MOST)

@@ -15,7 +15,8 @@ from reconciler.controller.desired import Desired
 from reconciler.controller.execute import Executor, Ran
 from reconciler.controller.failures import condition_of
 from reconciler.controller.gather import Gatherer, Settings
-from reconciler.controller.outcome import BUSY_MOST, ERROR_MOST, Done, LookAgain, Outcome, Retry
+from reconciler.controller.left import left_alone
+from reconciler.controller.outcome import Done, Outcome, after, after_fault
 from reconciler.controller.queue import WorkQueue
 from reconciler.controller.recorder import Recorder
 from reconciler.controller.relief import Relief
@@ -156,10 +157,10 @@ class PoolReconciler:
                     case = self._pool = self._pool_case()
                     continue
                 plan = self._without_ids(plan)
-            outcome = self._after(plan)
+            outcome = after(plan)
             if plan.steps and plan.steps == self._failed_steps and self._queue.hold(self._key):
                 return case  # what is said of it stands until its next try
-            self._record_pool(case, plan.condition)
+            self._record_pool(case, left_alone(plan, self._why_not(self._key)))
             if not self._may_act(self._key, plan):
                 break
             ran = self._act(self._key, plan)
@@ -168,7 +169,7 @@ class PoolReconciler:
                 condition = condition_of(plan.condition, ran.failed, ran.fault)
                 self._record_pool(case, condition)
                 self._failed_steps = tuple(plan.steps)
-                outcome = _retry(condition)
+                outcome = after_fault(condition)
                 break
         self._queue.finish(self._key, outcome)
         return case
@@ -181,7 +182,8 @@ class PoolReconciler:
             self._recorder.forget([self._key])
             return
         desired = case.record.spec.state.value if case.record is not None else ""
-        status = pool_status(case, condition, self._clock.wall(), self._gatherer.named_ids())
+        named = self._gatherer.named_ids() if self._viewer.ids_are_told else None
+        status = pool_status(case, condition, self._clock.wall(), named)
         self._recorder.record(status, condition, desired)
 
     # A device
@@ -199,8 +201,8 @@ class PoolReconciler:
                 plan = self._without_ids(plan)
             if self._viewer.wants_holders(case, plan) and self._viewer.look_at_holders(case):
                 continue
-            outcome = self._after(plan)
-            self._record_device(case, fault or plan.condition)
+            outcome = after(plan)
+            self._record_device(case, fault or left_alone(plan, self._why_not(key)))
             # After a fault only what it left half done is gone on with: it is undone, and the rest is tried later.
             if not self._may_act(key, plan) or (fault is not None and case.intent is None):
                 break
@@ -211,7 +213,7 @@ class PoolReconciler:
                 break
             fault = condition_of(plan.condition, ran.failed, ran.fault)
         self._settle(key)
-        return outcome if fault is None else _retry(fault)
+        return outcome if fault is None else after_fault(fault)
 
     def _device_case(self, key: Key) -> DeviceCase:
         return self._gatherer.device_case(key, self._desired, self._viewer.world, self._pool)
@@ -270,21 +272,22 @@ class PoolReconciler:
     # Both
 
     def _may_act(self, key: Key, plan: Plan) -> bool:
-        asked_for = self._only is None or key in self._only
-        # What is done must be noted first, so that a crash can be undone: while that cannot be, nothing is done.
-        can_note = self._store.trouble is None
-        return bool(plan.steps) and asked_for and can_note and not self._settings.observe_only
+        return bool(plan.steps) and not self._why_not(key)
+
+    def _why_not(self, key: Key) -> str:
+        """Why nothing may be done about this key, whatever is found; empty if it may."""
+        if self._settings.observe_only:
+            return "--observe"
+        if self._only is not None and key not in self._only:
+            return "it was not asked for"
+        # What is done must be noted first, so that a crash can be undone.
+        return "" if self._store.trouble is None else "the store cannot be written to"
 
     def _without_ids(self, plan: Plan) -> Plan:
         """It cannot be decided: say why."""
         why = self._viewer.ids_trouble or self._viewer.trouble or "the pool is in no state to tell them"
         message = f"{plan.condition.message}; but the thin ids of pool {self._key} cannot be read: {why}"
         return plan.under(Reason.KERNEL_ERROR, message)
-
-    def _after(self, plan: Plan) -> Outcome:
-        if plan.reason is Reason.KERNEL_ERROR:
-            return Retry(ERROR_MOST)
-        return Done() if plan.look_again is None else LookAgain(plan.look_again)
 
     def _act(self, key: Key, plan: Plan) -> Ran:
         ran = self._executor.run(key, plan.steps)
@@ -295,7 +298,3 @@ class PoolReconciler:
             self._viewer.rewatch(self._desired)
         self._pool = self._pool_case()
         return ran
-
-
-def _retry(condition: Condition) -> Outcome:
-    return Retry(BUSY_MOST if condition.reason is Reason.BUSY else ERROR_MOST)

@@ -78,9 +78,12 @@ class Recorder:
         self._late: deque[Event] = deque(maxlen=_LATE)
         self._episodes: dict[Key, Episode] = {}
         self._repeats = Repeats()
+        self._leaked = {key: _leaked_of(status) for key, status in self._statuses.items()}
         self._desired: dict[Key, str] = {}
         self.revision = 0
         """Another one whenever what `statuses` tells has changed."""
+        self.shown: frozenset[Key] | None = None
+        """What `progress` hears of; None: everything."""
         self.changed: Callable[[], None] = lambda: None
         """Called after a pass, and when records were forgotten."""
 
@@ -93,7 +96,7 @@ class Recorder:
                 status = replace(status, since=before.since)
             self._episode(status, condition)
             if isinstance(status, PoolStatusReport):
-                self._leaks(before, status)
+                self._leaks(status)
             self._current.add(status.key)
             if status == before and known_before and self._desired.get(status.key) == desired:
                 return
@@ -114,6 +117,7 @@ class Recorder:
                 self._current.discard(key)
                 self._episodes.pop(key, None)
                 self._repeats.over(key)
+                self._leaked.pop(key, None)
                 self._metrics.forget(key)
             self._dropped |= gone
             self.revision += 1
@@ -228,16 +232,21 @@ class Recorder:
         if drift is not None and episode is None:
             self._episodes[status.key] = Episode(drift, self._clock.now())
             self._metrics.drift(status.key.kind, drift)
-            if self._progress is not None:
+            if self._progress is not None and self._is_shown(status.key):
                 self._progress.found(status.key, condition)
             # What has yet to be made is no surprise; all else is somebody's doing, or a fault.
             level = logging.INFO if drift is Reason.NOT_CREATED else logging.WARNING
             _log.log(level, "%s", condition.message, extra=about(status.key, reason=drift))
             self.event(status.key, EventType.FOUND, drift, condition.message)
 
-    def _leaks(self, before: Status | None, status: PoolStatusReport) -> None:
+    def _is_shown(self, key: Key) -> bool:
+        return self.shown is None or key in self.shown
+
+    def _leaks(self, status: PoolStatusReport) -> None:
         """Counted and reported; only a person can say whose they are."""
-        known = set(before.leaked_ids) if isinstance(before, PoolStatusReport) else set()
+        if status.leaked_ids is None:
+            return
+        known, self._leaked[status.key] = self._leaked.get(status.key, frozenset()), frozenset(status.leaked_ids)
         new = [number for number in status.leaked_ids if number not in known]
         if not new:
             return
@@ -251,7 +260,7 @@ class Recorder:
         del self._episodes[key]
         seconds = self._clock.now() - episode.since
         self._metrics.healed(key.kind, episode.reason, "success", seconds, key)
-        if self._progress is not None:
+        if self._progress is not None and self._is_shown(key):
             self._progress.healed(key, episode.reason, seconds)
         _log.info("healed: %s", episode.how, extra=about(key, reason=episode.reason, seconds=seconds))
         message = f"{key} is no longer {episode.reason}: {episode.how}"
@@ -269,3 +278,7 @@ class Recorder:
             level = logging.INFO if status.reason in _WAITING else level
             _log.log(level, "%s%s", status.message, times(count), extra=about(status.key, reason=status.reason))
         self.event(status.key, EventType.BLOCKED, status.reason, status.message)
+
+
+def _leaked_of(status: Status) -> frozenset[int]:
+    return frozenset(status.leaked_ids or ()) if isinstance(status, PoolStatusReport) else frozenset()

@@ -49,17 +49,17 @@ def block_bytes(pool: LivePool) -> int:
     return table.block * SECTOR if isinstance(table, PoolTable) else 0
 
 
-def leaked_ids(ids: ThinIds | None, named: frozenset[int]) -> dict[int, ThinEntry]:
+def leaked_ids(ids: ThinIds, named: frozenset[int]) -> dict[int, ThinEntry]:
     """Thin ids in the pool that nothing here names."""
-    return {number: entry for number, entry in (ids or {}).items() if number not in named}
+    return {number: entry for number, entry in ids.items() if number not in named}
 
 
-def pool_status(case: PoolCase, condition: Condition, wall: float, named: frozenset[int]) -> PoolStatusReport:
-    """`named` are the thin ids of devices, intents and adoptions."""
+def pool_status(case: PoolCase, condition: Condition, wall: float, named: frozenset[int] | None) -> PoolStatusReport:
+    """`named` are the thin ids of devices, intents and adoptions. None: the case's ids are those, and not the pool's."""
     live, status = case.live, case.live.status
     numbers = status if isinstance(status, PoolStatus) else None
     block = block_bytes(live)
-    leaked = leaked_ids(case.ids, named)
+    leaked = None if case.ids is None or named is None else leaked_ids(case.ids, named)
     data_size = None if numbers is None else Bytes(numbers.data_total * block)
     metadata_size = None if numbers is None else Bytes(numbers.metadata_total * METADATA_BLOCK)
     extend = case.record.spec.extend if case.record is not None else None
@@ -81,8 +81,8 @@ def pool_status(case: PoolCase, condition: Condition, wall: float, named: frozen
         metadata_size=metadata_size,
         metadata_limit=_limit(metadata_size, METADATA_MOST if extend is not None else None),
         transaction_id=None if numbers is None else numbers.transaction_id,
-        leaked_ids=tuple(sorted(leaked)),
-        leaked=Bytes(sum(entry.mapped_blocks for entry in leaked.values()) * block),
+        leaked_ids=None if leaked is None else tuple(sorted(leaked)),
+        leaked=None if leaked is None else Bytes(sum(entry.mapped_blocks for entry in leaked.values()) * block),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +69,20 @@ class Asked:
     def fix(self) -> str:
         """The command line that repairs what this one finds."""
         manifests = f" --manifests {self.manifests}" if self.manifests is not None else ""
-        state = "" if self.state_dir == _USUAL else f" --state-dir {self.state_dir}"
-        return f"dm-reconciler doctor --fix{manifests}{state}"
+        return f"dm-reconciler doctor --fix{manifests}{self._state}"
+
+    def next_step(self, *, daemon_runs: bool, pools: bool) -> str:
+        """What to do on a host that is fit."""
+        if daemon_runs:
+            return f"`dm-reconciler get{self._state}` shows what the daemon makes of it"
+        plan = f"`dm-reconciler plan --manifests {self.manifests or 'DIR'}{self._state}` shows what would be done"
+        if not pools:
+            return f"write manifests; {plan}"
+        return f"{plan}, and `systemctl start dm-reconciler` has it done"
+
+    @property
+    def _state(self) -> str:
+        return "" if self.state_dir == _USUAL else f" --state-dir {self.state_dir}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +90,8 @@ class Report:
     checks: tuple[Check, ...]
     looked: bool
     """Whether devices could be looked at."""
+    next_step: str = ""
+    """For when there is nothing to do."""
 
     @property
     def todo(self) -> list[str]:
@@ -85,8 +99,9 @@ class Report:
         return list(dict.fromkeys(check.todo for check in self.checks if check.todo))
 
 
-def examine(asked: Asked) -> Report:
-    """Never raises for what it finds: what cannot be looked at is a check that says so."""
+def examine(asked: Asked, tell: Callable[[str], None]) -> Report:
+    """`tell` hears what it is at. Never raises for what it finds: what cannot be looked at is a check that says so."""
+    tell("looking at this host")
     kernel, looked = check_kernel()
     state = check_state(asked.state_dir)
     with store_to_read(asked.state_dir) as store:
@@ -102,6 +117,7 @@ def examine(asked: Asked) -> Report:
             if not looked:
                 checks.append(Check(f"pool {name}", Mark.UNKNOWN, "cannot be looked at: see device-mapper above"))
                 continue
+            tell(f"looking at pool {name}")
             eyes = PoolEyes(
                 name,
                 host_port(asked.state_dir, lock=not daemon_runs)(name),
@@ -114,7 +130,7 @@ def examine(asked: Asked) -> Report:
             checks += checks_of(view, asked.fix, daemon_runs=daemon_runs)
         if not names:
             checks.append(Check("pools", Mark.LEFT, "neither store nor manifests name one (see --manifests)"))
-    return Report(tuple(checks), looked)
+    return Report(tuple(checks), looked, asked.next_step(daemon_runs=daemon_runs, pools=bool(names)))
 
 
 def checks_of(view: PoolView, fix: str, *, daemon_runs: bool) -> list[Check]:

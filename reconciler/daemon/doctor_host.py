@@ -26,6 +26,7 @@ _NAMESPACES: Final = {
 _RULES: Final = ("55-dm.rules", "10-dm.rules")
 """Debian's name, and upstream's."""
 _RULES_IN: Final = ("/etc/udev/rules.d", "/run/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d")
+_AS_ROOT: Final = "run it as root: `sudo dm-reconciler doctor`"
 _COOKIE: Final = 0x0D4D
 """The upper half of the key of device-mapper's semaphores (libdevmapper: DM_COOKIE_MAGIC)."""
 _MANY_COOKIES: Final = 16
@@ -85,7 +86,7 @@ def check_kernel() -> tuple[list[Check], bool]:
 
 def _no_driver(fault: HostFault) -> Check:
     if fault.errno in {errno.EACCES, errno.EPERM}:
-        return Check("device-mapper", Mark.UNKNOWN, f"not permitted ({fault.code})", "run this again as root")
+        return Check("device-mapper", Mark.UNKNOWN, f"not permitted ({fault.code})", _AS_ROOT)
     todo = (
         "`modprobe dm_mod dm_thin_pool`; in a container, give it the host's /dev/mapper/control, or use a host's kernel"
     )
@@ -98,10 +99,10 @@ def check_permissions() -> list[Check]:
         return [Check("permissions", Mark.OK, f"user {os.geteuid()}, with all capabilities that are needed")]
     if SYS_ADMIN in lost:
         text = f"user {os.geteuid()}, without {SYS_ADMIN.name}: devices cannot be looked at"
-        return [Check("permissions", Mark.WRONG, text, "run this again as root")]
+        return [Check("permissions", Mark.WRONG, text, _AS_ROOT)]
     words = "; ".join(f"without {capability.name} {capability.without}" for capability in lost)
     names = ", ".join(capability.name for capability in lost)
-    return [Check("permissions", Mark.WRONG, words, f"give the daemon {names}")]
+    return [Check("permissions", Mark.WRONG, words, f"give the daemon {names}: `systemctl edit dm-reconciler`")]
 
 
 def check_memory() -> Check:
@@ -111,7 +112,10 @@ def check_memory() -> Check:
         return Check("memory lock", Mark.OK, "workers can lock themselves in memory")
     text = f"workers cannot lock themselves in memory (limit {limit // 1024} KiB)"
     return Check(
-        "memory lock", Mark.WRONG, text, "give the daemon CAP_IPC_LOCK, or `LimitMEMLOCK=infinity` in its unit"
+        "memory lock",
+        Mark.WRONG,
+        text,
+        "give the daemon CAP_IPC_LOCK, or `LimitMEMLOCK=infinity`: `systemctl edit dm-reconciler`",
     )
 
 

@@ -113,4 +113,4 @@ def _metadata_path(case: PoolCase) -> str:
 
 def _told_leaked(store: Store, name: str) -> tuple[int, ...]:
     status = store.statuses().get(Key(name))
-    return status.leaked_ids if isinstance(status, PoolStatusReport) else ()
+    return (status.leaked_ids or ()) if isinstance(status, PoolStatusReport) else ()

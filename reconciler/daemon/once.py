@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from reconciler.controller.clock import SystemClock, system_random
 from reconciler.controller.desired import Desired
@@ -57,11 +57,20 @@ class Result:
         return all(status.good for status in self.statuses.values())
 
 
+class Shown(Progress, Protocol):
+    """A command that also shows what is waited for."""
+
+    def waiting(self, left: list[Status], seconds: float) -> None:
+        """Nothing has happened for a second: these are not as desired yet (none: the first look goes on), and there
+        is so much time left.
+        """
+
+
 class UnknownName(Exception):  # noqa: N818  # says what is
     """Somebody asked for what no record names."""
 
 
-def apply_once(once: Once, progress: Progress) -> Result:
+def apply_once(once: Once, shown: Shown) -> Result:
     """Converge; ends when all is as desired, when only a person can go on, or at the timeout.
 
     Raises ManifestsInvalid, UnknownName, StoreError (the lock, the store) and HostFault (no kernel).
@@ -69,10 +78,10 @@ def apply_once(once: Once, progress: Progress) -> Result:
     _check_host()
     with _locked(once.state_dir) as store:
         records, digest = _load(once.manifests)
-        house = House(store, once.settings, host_port(once.state_dir, lock=True), progress)
+        house = House(store, once.settings, host_port(once.state_dir, lock=True), shown)
         house.intake(once.manifests, once.node).keep(records, digest)
         with _begun(house, once, records) as desired:
-            return _converge(house, desired, once.timeout)
+            return _converge(house, desired, once.timeout, shown)
 
 
 def apply_simulated(once: Once, progress: Progress, begin: Callable[[list[str]], None]) -> Result:
@@ -100,7 +109,9 @@ def _check_host() -> None:
 @contextmanager
 def _begun(house: House, once: Once, records: RecordSet) -> Iterator[Desired]:
     desired = Desired(records.for_node(once.node), house.clock.wall())
-    house.controller.limit_to(_selected(once.names, desired, house.store))
+    selected = _selected(once.names, desired, house.store)
+    house.controller.limit_to(selected)
+    house.recorder.shown = selected
     try:
         yield desired
     finally:
@@ -114,7 +125,7 @@ def _locked(state_dir: Path) -> Iterator[Store]:
         yield store
 
 
-def _converge(house: House, desired: Desired, timeout: float) -> Result:
+def _converge(house: House, desired: Desired, timeout: float, shown: Shown) -> Result:
     something = _when_something_happens(house)
     house.controller.set_desired(desired)
     end = house.clock.now() + timeout
@@ -128,6 +139,8 @@ def _converge(house: House, desired: Desired, timeout: float) -> Result:
         if left <= 0:
             return Result(statuses, timed_out=True)
         if not something.wait(min(left, _RESYNC)):
+            statuses = house.controller.statuses()
+            shown.waiting([status for status in statuses.values() if not status.good], left)
             house.controller.resync()
 
 
@@ -167,8 +180,8 @@ def _is_over(statuses: dict[Key, Status]) -> bool:
     return all(status.good or status.reason in FINAL for status in statuses.values())
 
 
-def plan_once(once: Once) -> list[Preview]:
-    """What `apply` would do. Raises as `apply_once` does, but for the lock, which it does not take."""
+def plan_once(once: Once, tell: Callable[[str], None]) -> list[Preview]:
+    """What `apply` would do. `tell` hears what it is at. Raises as `apply_once` does, but for the lock, which it does not take."""
     _check_host()
     records, _ = _load(once.manifests)
     desired, clock = Desired(records.for_node(once.node), loaded_at=0.0), SystemClock()
@@ -179,6 +192,7 @@ def plan_once(once: Once) -> list[Preview]:
         for pool in pools:
             if selected is not None and all(key.pool != pool for key in selected):
                 continue
+            tell(f"looking at pool {pool}")
             port = host_port(once.state_dir, lock=False)(pool)
             try:
                 found = preview_pool(pool, port=port, store=store, desired=desired, clock=clock, rng=system_random())

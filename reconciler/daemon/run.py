@@ -96,6 +96,8 @@ class Daemon:
         try:
             self._http.start()
             _log.info("manifests in %s, state in %s", self._options.manifests, self._options.state_dir)
+            if self._options.settings.observe_only:
+                _log.warning("--observe: what is found is told, and what would be done about it; no device is touched")
             self._watch.start()
             self._begin()
             self._loop()

@@ -19,7 +19,7 @@ from reconciler.kernel.observe import Observer
 from reconciler.kernel.perform import perform
 from reconciler.kernel.pool_lock import PoolLocked
 from reconciler.kernel.protocol import Kernel
-from reconciler.kernel.worker import Answer, Forget, Hello, Question
+from reconciler.kernel.worker import Answer, Forget, Hello, Question, Said
 from reconciler.model.faults import HostFault, Unanswered
 from reconciler.model.live import LookRequest, PoolLook, Watched
 from reconciler.model.steps import HostStep, StepResult
@@ -147,9 +147,8 @@ class ProcessPort:
         try:
             self._process.wait(wait)
         except subprocess.TimeoutExpired:
-            _log.warning(
-                "the worker of pool %s (pid %d) still waits for the kernel: left behind", self._pool, self._pid
-            )
+            left = f"the worker of pool {self._pool} (pid {self._pid}) still waits for the kernel: left behind"
+            _log.warning("%s", left, extra={"pool": self._pool, "reason": "Stuck"})
             self._process.returncode = 0  # it is not ours to wait for any more: no warning that it still runs
         self._process, self._late = None, False
 
@@ -182,15 +181,31 @@ class ProcessPort:
         """Within the deadline; meanwhile `at_times` is called whenever the patience has run out."""
         end = time.monotonic() + deadline
         self._late = True  # whatever ends this wait, until the answer is here
-        while not connection.poll(max(0.0, min(PATIENCE, end - time.monotonic()))):
-            if time.monotonic() >= end:
+        while True:
+            if connection.poll(max(0.0, min(PATIENCE, end - time.monotonic()))):
+                answer = self._heard(connection)
+                if not isinstance(answer, Said):
+                    self._late = False
+                    return answer
+            elif time.monotonic() >= end:
                 detail = f"no answer for {deadline:.0f} s, something below the pool hangs"
                 raise Unanswered("ask the worker of", self._pool, errno.ETIMEDOUT, detail)
-            if at_times is not None:
+            elif at_times is not None:
                 at_times()
-        answer: Answer = connection.recv()
-        self._late = False
-        return answer
+
+    def _heard(self, connection: Connection) -> Answer | Said:
+        """What it says next. A line for the log is written there."""
+        told: Answer | Said = connection.recv()
+        if isinstance(told, Said):
+            logging.getLogger(told.logger).log(told.level, "%s", told.text, extra={"pool": self._pool})
+        return told
+
+    def _has_answered(self, connection: Connection) -> bool:
+        """Whether the late answer has come, which nobody needs any more."""
+        while connection.poll(0):
+            if not isinstance(self._heard(connection), Said):
+                return True
+        return False
 
     def _connected(self) -> Connection:
         if self._connection is None:
@@ -202,11 +217,10 @@ class ProcessPort:
     def _catch_up(self, connection: Connection) -> None:
         """Throw the late answer away if it has come, and have the next look tell everything."""
         try:
-            if not connection.poll(0):
+            if not self._has_answered(connection):
                 self._call_for_help()
                 detail = "it still waits for the kernel: something below the pool hangs"
                 raise Unanswered("ask the worker of", self._pool, errno.ETIMEDOUT, detail)
-            connection.recv()
             connection.send(Forget())
             self._receive(connection, LOOK_DEADLINE)
         except (EOFError, ConnectionError):

@@ -29,6 +29,8 @@ from reconciler.model.faults import HostFault
 from reconciler.model.live import LookRequest, PoolLook, Watched
 from reconciler.model.steps import HostStep, StepResult
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Hello:
@@ -44,6 +46,25 @@ class Hello:
 @dataclass(frozen=True, slots=True)
 class Forget:
     """Tell everything at the next look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A line for the log, before an answer: the daemon writes it, in its own format and with the pool's name."""
+
+    logger: str
+    level: int
+    text: str
+
+
+class _ToDaemon(logging.Handler):
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self._connection = connection
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):  # nobody listens any more: the worker is about to end
+            self._connection.send(Said(record.name, record.levelno, self.format(record)))
 
 
 Question = LookRequest | HostStep | Watched | Forget
@@ -90,9 +111,19 @@ def main() -> None:
     # The terminal's Ctrl-C is for the daemon: it ends its workers by closing their sockets, after the step at hand.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     drop_all_others()  # commands start workers too, with all that their shell may do
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     with contextlib.suppress(EOFError, ConnectionError), Connection(int(sys.argv[1])) as connection:
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_ToDaemon(connection)])
+        _serve_or_say(connection)
+
+
+def _serve_or_say(connection: Connection) -> None:
+    try:
         serve(connection)
+    except (EOFError, ConnectionError):
+        raise
+    except Exception:  # noqa: BLE001  # logged in full, with its trace
+        _log.exception("the worker failed; this is a bug")
+        sys.exit(1)
 
 
 if __name__ == "__main__":

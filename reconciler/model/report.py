@@ -56,8 +56,9 @@ class PoolStatusReport(Status):
     metadata_size: Bytes | None = None
     metadata_limit: Bytes | None = None
     transaction_id: int | None = None
-    leaked_ids: tuple[int, ...] = ()
-    leaked: Bytes = Bytes(0)
+    leaked_ids: tuple[int, ...] | None = None
+    """Thin ids that nothing names. None while the pool's own ids were not read."""
+    leaked: Bytes | None = None
 
 
 class EventType(StrEnum):
@@ -130,7 +131,7 @@ def _status(status: Status) -> dict[str, Any]:
             "metadataUsedBytes": status.metadata_used,
             "metadataSizeBytes": status.metadata_size,
             "transactionId": status.transaction_id,
-            "leakedThinIds": list(status.leaked_ids),
+            "leakedThinIds": None if status.leaked_ids is None else list(status.leaked_ids),
             "leakedBytes": status.leaked,
         }
     return common

@@ -5,6 +5,8 @@ The rows that hold for every desired state are here; those of one desired state 
 
 from __future__ import annotations
 
+from math import ceil
+
 from reconciler.model.condition import Condition, Reason
 from reconciler.model.records import DeviceState, PoolState, ThinDevice, ThinPool
 from reconciler.model.units import sectors
@@ -128,7 +130,8 @@ def _plan_grace(case: DeviceCase) -> Plan | None:
     left = case.grace.left(Sign.SUSPENDED)
     if left <= 0 or (case.known is not None and case.known.frozen):
         return None
-    message = f"{live.info.name} is suspended; it is resumed in {left:.1f} s unless whoever did it does"
+    name = live.info.name
+    message = f"{name} is suspended: whoever opens it hangs; it is resumed in {ceil(left)} s unless whoever did it does"
     return Plan(Condition(Reason.SUSPENDED, message, live_state(live, exists=True)), look_again=left)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import ceil
 
 from reconciler.model.condition import Condition, Reason
 from reconciler.model.live import LiveDevice
@@ -63,7 +64,7 @@ def after_grace(case: DeviceCase, sign: Sign, plan: Plan, length: float | None =
     left = case.grace.left(sign, length)
     if left <= 0:
         return plan
-    message = f"{plan.condition.message}; it is left for {left:.1f} s more, as somebody may be at work"
+    message = f"{plan.condition.message}; it is left for {ceil(left)} s more, as somebody may be at work"
     return Plan(Condition(plan.reason, message, plan.condition.live), look_again=left)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Final
 
 from reconciler.model.condition import Condition, Reason
@@ -55,7 +56,7 @@ def after_grace(case: PoolCase, sign: Sign, plan: Plan) -> Plan:
     left = case.grace.left(sign)
     if left <= 0:
         return plan
-    message = f"{plan.condition.message}; it is left for {left:.1f} s more, as somebody may be at work"
+    message = f"{plan.condition.message}; it is left for {ceil(left)} s more, as somebody may be at work"
     return Plan(Condition(plan.reason, message, plan.condition.live), look_again=left)
 
 

@@ -106,6 +106,10 @@ class Database:
         """Changes whenever another process has written."""
         return int(self.read("PRAGMA data_version")[0][0])
 
+    def is_replaced(self) -> bool:
+        """Whether its file is gone, or another one is in its place: what is read then is history."""
+        return _identity(self.path) != self._identities[0]
+
     def close(self) -> None:
         with self.lock, translated(self.path):
             self._connection.close()

@@ -36,9 +36,18 @@ def _host(text: str, host: str) -> str:
     name = host[1:-1] if bracketed else host
     if bracketed != (":" in name):
         raise ValueError(f"{text!r}: an IPv6 address, and only that, is put in brackets: {_FORM}")
-    if not name or any(char.isspace() or char in "[]/@" for char in name):
+    if not name or any(char.isspace() or char in "[]/@" for char in name) or not _can_be_asked_for(name):
         raise ValueError(f"{text!r}: {host!r} is no host: {_FORM}")
     return name
+
+
+def _can_be_asked_for(name: str) -> bool:
+    """Whether it may be put to a resolver: one of its labels may be empty, or too long."""
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def show(address: Address) -> str:

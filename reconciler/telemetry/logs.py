@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from types import TracebackType
 from typing import Any, Final, Literal, TextIO
 
 from reconciler.model.names import Key
@@ -13,6 +16,7 @@ from reconciler.model.report import rfc3339
 
 Format = Literal["text", "json"]
 
+_LOG: Final = logging.getLogger(__name__)
 FIELDS: Final = ("pool", "device", "reason", "action", "seconds")
 """What `extra` may carry into a line."""
 _CONTROL: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
@@ -42,14 +46,29 @@ def about(key: Key, *, reason: str = "", action: str = "", seconds: float | None
     return {"pool": key.pool, "device": key.device, "reason": str(reason), "action": action, "seconds": seconds}
 
 
+def catch_strays() -> None:
+    """For the daemon: what nobody caught, in any thread, and what Python warns of, become lines like all others."""
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _tell_stray
+    threading.excepthook = lambda stray: _tell_stray(stray.exc_type, stray.exc_value, stray.exc_traceback)
+
+
+def _tell_stray(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    if error is None:
+        error = kind()
+    text = f"{kind.__name__} that nobody caught; this is a bug"
+    _LOG.critical("%s", text, exc_info=(kind, error, trace), extra={"reason": kind.__name__})
+
+
 class _Handler(logging.StreamHandler[TextIO]):
     """A type of its own, so that a second call finds the first one's and leaves everybody else's alone."""
 
 
 def _formatter(format: Format, stream: TextIO, environ: Mapping[str, str]) -> logging.Formatter:  # noqa: A002
+    is_journal = _is_journal(stream, environ)
     if format == "json":
-        return JsonFormatter()
-    return JournalFormatter() if _is_journal(stream, environ) else TextFormatter()
+        return JournalFormatter(_json) if is_journal else JsonFormatter()
+    return JournalFormatter(_text) if is_journal else TextFormatter()
 
 
 class TextFormatter(logging.Formatter):
@@ -60,34 +79,44 @@ class TextFormatter(logging.Formatter):
 
 
 class JournalFormatter(logging.Formatter):
-    """A priority in place of time and level: the journal has its own clock, and `journalctl -p` reads the priority."""
+    """A priority before each line, which the journal takes off (sd-daemon(3)): `journalctl -p` reads it. Text has it in
+    place of time and level: the journal has its own clock.
+    """
+
+    def __init__(self, said: Callable[[logging.LogRecord], str]) -> None:
+        super().__init__()
+        self._said = said
 
     def format(self, record: logging.LogRecord) -> str:
         # The journal makes an entry of each line, so each has to say how grave it is.
-        return "\n".join(f"<{_priority(record.levelno)}>{line}" for line in _text(record).split("\n"))
+        return "\n".join(f"<{_priority(record.levelno)}>{line}" for line in self._said(record).split("\n"))
 
 
 class JsonFormatter(logging.Formatter):
     """One object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": rfc3339(record.created),
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-            **_fields(record),
-        }
-        trace = _trace(record)
-        if trace:
-            line["trace"] = trace
-        return json.dumps(line, default=str)
+        return _json(record)
+
+
+def _json(record: logging.LogRecord) -> str:
+    line = {
+        "time": rfc3339(record.created),
+        "level": record.levelname.lower(),
+        "message": record.getMessage(),
+        **_fields(record),
+    }
+    trace = _trace(record)
+    if trace:
+        line["trace"] = trace
+    return json.dumps(line, default=str)
 
 
 def _text(record: logging.LogRecord) -> str:
-    words = [record.getMessage(), *(f"{name}={_word(value)}" for name, value in _fields(record).items())]
-    trace = _trace(record)
-    text = " ".join(words) + (f"\n{trace}" if trace else "")
-    return text.translate(_CONTROL)
+    first, _, more = record.getMessage().partition("\n")
+    words = [first, *(f"{name}={_word(value)}" for name, value in _fields(record).items())]
+    lines = [" ".join(words), more, _trace(record)]
+    return "\n".join(filter(None, lines)).translate(_CONTROL)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

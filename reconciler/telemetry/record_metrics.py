@@ -71,7 +71,7 @@ def of_pool(status: PoolStatusReport, desired: str, heals: int) -> dict[Family, 
         POOL_METADATA_USED: status.metadata_used,
         POOL_METADATA_SIZE: status.metadata_size,
         POOL_METADATA_LIMIT: status.metadata_limit,
-        POOL_LEAKED_IDS: len(status.leaked_ids),
+        POOL_LEAKED_IDS: None if status.leaked_ids is None else len(status.leaked_ids),
         POOL_LEAKED_BYTES: status.leaked,
     }
     return {

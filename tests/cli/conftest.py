@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -43,6 +44,16 @@ class Said(NamedTuple):
 
 
 Dm = Callable[..., Said]
+
+
+@pytest.fixture(autouse=True)
+def _loggers_as_before() -> Iterator[None]:
+    """What commands make of them lasts as long as the process, which is not the command's own here."""
+    loggers = [logging.getLogger(name) for name in ("reconciler", "reconciler.kernel")]
+    before = [logger.handlers[:] for logger in loggers]
+    yield
+    for logger, handlers in zip(loggers, before, strict=True):
+        logger.handlers[:] = handlers
 
 
 @pytest.fixture

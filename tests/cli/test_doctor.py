@@ -93,7 +93,7 @@ class Caller:
             assert patient is not None
             yield patient
 
-        self._monkeypatch.setattr(doctor, "examine", lambda _: Report(checks, looked))
+        self._monkeypatch.setattr(doctor, "examine", lambda *_: Report(checks, looked, "`look`"))
         if patient is not None:
             self._monkeypatch.setattr(doctor, "surgery", surgery)
         if answers:
@@ -104,7 +104,7 @@ class Caller:
 @pytest.mark.parametrize(
     ("checks", "looked", "code", "last"),
     [
-        ((FINE, LEFT), True, 0, "nothing to do: this host is fit"),
+        ((FINE, LEFT), True, 0, "next: `look`"),
         ((FINE, BAD, BAD), True, 4, "  1. `apt-get install thin-provisioning-tools`"),
         ((FINE, DARK), True, 4, "what is marked [??] could not be looked at; of the rest, there is nothing to do"),
         ((FINE, BAD), False, 1, "  1. `apt-get install thin-provisioning-tools`"),
@@ -206,15 +206,30 @@ def test_everything_that_can_be_told_without_device_mapper_is_told(
     (tmp_path / "bad.yaml").write_text("kind: Nothing\n")
     state = tmp_path / "state"
     Store.open(state, wall_clock=lambda: 0.0).close()
+    said: list[str] = []
     with StateLock(state):
-        report = really_examine(Asked(state, tmp_path, "here"))
+        report = really_examine(Asked(state, tmp_path, "here"), said.append)
+    assert said == ["looking at this host"]
     marks = {check.subject: check.mark for check in report.checks}
     assert not report.looked
     assert marks["device-mapper"] is Mark.UNKNOWN
     assert marks["store"] is marks["state directory"] is marks["daemon"] is Mark.OK
     assert marks["manifests"] is Mark.WRONG
     assert any(f"dm-reconciler validate {tmp_path}" in todo for todo in report.todo)
-    assert "run this again as root" in report.todo
+    assert "run it as root: `sudo dm-reconciler doctor`" in report.todo
+    assert report.next_step == f"`dm-reconciler get --state-dir {state}` shows what the daemon makes of it"
+
+
+def test_on_a_fit_host_it_says_so_and_what_comes_next(call: Caller) -> None:
+    assert call(checks=(FINE, LEFT)).stdout.splitlines()[-2:] == ["nothing to do: this host is fit", "next: `look`"]
+
+
+def test_what_comes_next_is_what_was_not_done_yet(tmp_path: Path) -> None:
+    asked = Asked(Path("/var/lib/dm-reconciler"), tmp_path, "here")
+    assert "systemctl start" in asked.next_step(daemon_runs=False, pools=True)
+    assert f"`dm-reconciler plan --manifests {tmp_path}`" in asked.next_step(daemon_runs=False, pools=True)
+    assert asked.next_step(daemon_runs=False, pools=False).startswith("write manifests; `dm-reconciler plan")
+    assert asked.next_step(daemon_runs=True, pools=True).startswith("`dm-reconciler get` ")
 
 
 def test_a_state_directory_that_others_may_write_is_wrong(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_an_older_runs_status_is_not_taken_for_a_look(house: House) -> None:
 
 
 def test_a_leak_is_told_once_and_again_when_it_grows(house: House) -> None:
-    for ids in ((7,), (7,), (7, 8)):
+    for ids in ((7,), (7,), None, (7,), (7, 8)):
         condition = Condition(Reason.CONVERGED, "as desired", LiveState.ACTIVE)
         status = PoolStatusReport(
             TANK, LiveState.ACTIVE, Reason.CONVERGED, "as desired", house.clock.wall(), good=True, leaked_ids=ids

@@ -161,7 +161,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_has_every_file_of_the_program_and_no_other(wheel: Path) -> None:
-    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    every = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
+    names = {name for name in every if ".data/" not in name}
+    shared = {name.partition(".data/data/")[2] for name in every if ".data/" in name}
+    assert shared == {str(path.relative_to(TREE)) for path in (TREE / "share").rglob("*") if path.is_file()}
     files = {path for path in (TREE / "reconciler").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert names == {str(path.relative_to(TREE)) for path in files}
     assert {"reconciler/py.typed", "reconciler/sandbox/xstate_shim.c"} <= names
@@ -183,3 +186,4 @@ def test_the_wheel_installs_and_says_its_version(wheel: Path, tmp_path: Path) ->
     told = subprocess.run(where, check=True, capture_output=True, text=True, cwd=tmp_path).stdout
     assert told.startswith(str(tmp_path))
     subprocess.run([program, "validate", TREE / "manifests"], check=True, capture_output=True)
+    assert (tmp_path / "share/man/man8/dm-reconciler.8").exists()

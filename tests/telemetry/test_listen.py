@@ -40,6 +40,10 @@ def test_an_address_is_read_and_shown_again(text: str, address: tuple[str, int])
         ("http://localhost:9810", "put in brackets"),
         ("local host:9810", "is no host"),
         ("me@host:9810", "is no host"),
+        ("a..b:9810", "is no host"),
+        (".:9810", "is no host"),
+        (f"{'a' * 64}:9810", "is no host"),
+        ("\udcff:9810", "is no host"),
     ],
 )
 def test_what_is_no_address_is_refused_with_what_would_be_right(text: str, why: str) -> None:

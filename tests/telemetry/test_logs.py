@@ -5,13 +5,16 @@ import json
 import logging
 import os
 import re
+import sys
+import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from reconciler.model.names import Key
-from reconciler.telemetry.logs import about, setup
+from reconciler.telemetry.logs import about, catch_strays, setup
 
 LOG = logging.getLogger("reconciler.test")
 BASE = Key("tank", "base")
@@ -93,6 +96,51 @@ def test_each_machine_readable_line_is_one_object() -> None:
     assert "ValueError: broken" in second["trace"]
 
 
+@pytest.mark.parametrize(
+    "said", ["two\nlines", "\r\n\t\x00\x1b[2J\x7f\x85\u2028", "\udcff of a file's name", 'a "quote" \\', "%s %d", "🦄"]
+)
+def test_a_machine_readable_line_is_one_line_whatever_is_said(said: str) -> None:
+    stream = io.StringIO()
+    setup("json", stream, environ={})
+    LOG.warning("%s", said, extra=about(BASE, reason=said))
+    (line,) = stream.getvalue().splitlines()
+    assert line.isascii()
+    assert (json.loads(line)["message"], json.loads(line)["reason"]) == (said, said)
+
+
+def test_of_several_lines_for_people_the_first_says_what_they_are_about() -> None:
+    stream = io.StringIO()
+    setup("text", stream, environ={})
+    LOG.error("mkfs failed\nno room", extra=about(BASE, reason="NotCreated"))
+    first, second = stream.getvalue().splitlines()
+    assert first.endswith("ERROR   mkfs failed pool=tank device=base reason=NotCreated")
+    assert second == "no room"
+
+
+def test_what_nobody_caught_is_a_line_like_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.excepthook", sys.excepthook)
+    monkeypatch.setattr("threading.excepthook", threading.excepthook)
+    stream = io.StringIO()
+    setup("json", stream, environ={})
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        catch_strays()
+        warnings.warn("take care", stacklevel=1)
+        logging.captureWarnings(capture=False)
+    stray = threading.Thread(target=fail)
+    stray.start()
+    stray.join()
+    try:
+        fail()
+    except ValueError as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    warned, *caught = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert [(line["level"], line["reason"], "ValueError: broken" in line["trace"]) for line in caught] == [
+        ("critical", "ValueError", True)
+    ] * 2
+    assert (warned["level"], "take care" in warned["message"]) == ("warning", True)
+
+
 def in_the_journal(tmp_path: Path, format_: str = "text", identity: str = "") -> list[str]:
     """Lines as they go to a stream that is the journal's, by JOURNAL_STREAM."""
     path = tmp_path / "journal"
@@ -119,8 +167,10 @@ def test_an_inherited_journal_stream_that_is_not_ours_is_not_believed(tmp_path: 
     assert in_the_journal(tmp_path, identity="1:1")[1].endswith("INFO    i")
 
 
-def test_json_is_json_in_the_journal_too(tmp_path: Path) -> None:
-    assert [json.loads(line)["message"] for line in in_the_journal(tmp_path, "json")][:2] == ["d", "i"]
+def test_json_is_json_in_the_journal_too_with_the_priority_that_it_takes_off(tmp_path: Path) -> None:
+    lines = in_the_journal(tmp_path, "json")
+    assert [line[:3] for line in lines] == ["<7>", "<6>", "<4>", "<2>", "<3>"]
+    assert [json.loads(line[3:])["message"] for line in lines] == ["d", "i", "w", "c", "it failed"]
 
 
 def test_a_second_setup_takes_the_place_of_the_first_and_leaves_others_alone() -> None:

@@ -1,0 +1,79 @@
+"""`get --watch`: the listing drawn anew on a terminal, and elsewhere what has changed."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from time import monotonic
+from typing import Final
+
+from reconciler.cli.eyes import Eyes
+from reconciler.cli.listing import print_listing
+from reconciler.cli.output import console, on_terminal, say
+from reconciler.cli.view import Seen, find, of_kind
+from reconciler.model.names import Key
+
+_AGES: Final = 10.0
+"""Seconds after which a terminal is drawn anew though nothing has changed: how long ago something was has."""
+_CLEAR, _HOME, _END_OF_LINE, _BELOW = "\x1b[2J", "\x1b[H", "\x1b[K", "\x1b[J"
+_Listing = dict[Key, Seen]
+
+
+def follow(eyes: Eyes, kind: str, name: str | None, output: str) -> None:
+    """Until Ctrl-C. Raises Failure for a name that nothing has at first."""
+    if on_terminal() and output in {"table", "wide"} and not console().is_dumb_terminal:
+        _draw_each(eyes, kind, name, output)
+    else:
+        _print_changes(eyes, kind, name, output)
+
+
+def _print_changes(eyes: Eyes, kind: str, name: str | None, output: str) -> None:
+    before: _Listing = {}
+    for now in _looks(eyes, kind, name):
+        gone = [Seen(key) for key in before if key not in now]
+        changed = gone + [one for key, one in now.items() if before.get(key) != one]
+        if changed:
+            print_listing(changed, output, stream=True)
+        before = now
+
+
+def _draw_each(eyes: Eyes, kind: str, name: str | None, output: str) -> None:
+    before: object = None
+    drawn = -_AGES
+    sys.stdout.write(_CLEAR)
+    for now in _looks(eyes, kind, name):
+        shown = now, console().size
+        if shown != before or monotonic() - drawn >= _AGES:
+            _draw(list(now.values()), output)
+            before, drawn = shown, monotonic()
+
+
+def _draw(listing: list[Seen], output: str) -> None:
+    """Over what is there, in one go: a screen that is cleared first flickers."""
+    with redirect_stdout(_Frame()) as frame:
+        print_listing(listing, output)
+        if not listing:
+            say("no records yet: the daemon has found none in its manifests")
+    sys.stdout.write(_HOME + frame.getvalue().replace("\n", f"{_END_OF_LINE}\n") + _BELOW)
+    sys.stdout.flush()
+
+
+class _Frame(io.StringIO):
+    """Text for the terminal, kept until all of it is there."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def _looks(eyes: Eyes, kind: str, name: str | None) -> Iterator[_Listing]:
+    """What is asked for, as it is, again and again."""
+    key: Key | None = None
+    for _ in eyes.looks():
+        seen = eyes.seen()
+        if name is None:
+            yield of_kind(seen, kind)
+            continue
+        key = key or find(seen, kind, name)
+        yield {key: seen[key]} if key in seen else {}

@@ -1,0 +1,67 @@
+"""What a worker would log is the daemon's to write: with the pool's name, and as one line in its own format."""
+
+from __future__ import annotations
+
+import logging
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from reconciler.kernel import port as ports
+from reconciler.kernel.port import ProcessPort
+from reconciler.model.faults import HostFault
+from reconciler.model.live import LookRequest, Watched
+
+WORKER = """#!{python} -P
+import logging, sys
+sys.path.insert(0, {tree!r})
+import reconciler.kernel.worker as worker
+from reconciler.kernel.simulated import SimulatedHost, simulated_kernel
+
+class Odd(worker.Observer):
+    def look(self, request):
+        if request.ids:
+            raise LookupError("a bug\\nof the worker's")
+        for number in range(3):
+            logging.getLogger("reconciler.odd").warning("udev is %s", number)
+        return super().look(request)
+
+worker.host_kernel = lambda: simulated_kernel(SimulatedHost())
+worker.drop_all_others = worker.lock_memory = lambda: None
+worker.Observer = Odd
+sys.argv[1:] = sys.argv[-1:]
+worker.main()
+"""
+
+
+@pytest.fixture
+def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessPort]:
+    program = tmp_path / "python"
+    program.write_text(WORKER.format(python=sys.executable, tree=str(Path(__file__).parents[2])), encoding="utf-8")
+    program.chmod(stat.S_IRWXU)
+    monkeypatch.setattr(ports, "sys", SimpleNamespace(executable=str(program)))
+    port = ProcessPort(Watched("tank", None, None, frozenset()), tmp_path / "state", lock=False)
+    yield port
+    port.close()
+
+
+def test_its_lines_are_in_the_daemons_log(port: ProcessPort, caplog: pytest.LogCaptureFixture) -> None:
+    port.look(LookRequest())
+    told = [(r.name, r.levelno, r.getMessage(), r.__dict__["pool"]) for r in caplog.records]
+    assert told == [("reconciler.odd", logging.WARNING, f"udev is {number}", "tank") for number in range(3)]
+
+
+def test_a_bug_of_its_own_is_one_line_of_the_daemons_log(
+    port: ProcessPort, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(HostFault, match="it died"):
+        port.look(LookRequest(ids=True))
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert record.getMessage().startswith("the worker failed; this is a bug\nTraceback")
+    assert "a bug\nof the worker's" in record.getMessage()
+    assert "Traceback" not in capfd.readouterr().err
+    port.look(LookRequest())
