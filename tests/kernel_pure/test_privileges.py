@@ -64,7 +64,7 @@ def test_the_doctor_names_what_is_missing_and_what_does_not_work_without_it(lack
         assert capability.name in check.message
         if capability is not SYS_ADMIN:
             assert capability.without in check.message
-            assert check.todo == f"give the daemon {capability.name}"
+            assert check.todo == f"give the daemon {capability.name}: `systemctl edit dm-reconciler`"
 
 
 def test_the_doctor_tells_a_lock_on_memory_by_either_way_to_it(lacking: pytest.MonkeyPatch) -> None:
