@@ -21,6 +21,7 @@ from reconciler.controller.queue import WorkQueue
 from reconciler.controller.recorder import Recorder
 from reconciler.controller.relief import Relief
 from reconciler.controller.statuses import device_status, pool_status
+from reconciler.controller.tries import Tries, circumstances_of
 from reconciler.controller.viewer import Viewer
 from reconciler.kernel.port import PoolPort
 from reconciler.model.condition import Condition, Reason
@@ -70,8 +71,7 @@ class PoolReconciler:
         self._desired = Desired()
         self._access: PoolAccess | None = None
         self._unsettled: set[Key] = set()
-        self._failed_steps: tuple[Step, ...] = ()
-        """The pool's, when one of them did not work: not tried again before their time, however often it is looked at."""
+        self._tries = Tries(queue)
         self._pool = self._pool_case()
         relief = Relief(
             name,
@@ -109,7 +109,9 @@ class PoolReconciler:
         self._access = access
         todo = self._todo(due, access, whole=whole, everything=everything)
         for key in desired.in_order(todo):
-            self._queue.finish(key, self._reconcile_device(key))
+            outcome = self._reconcile_device(key)
+            if outcome is not None:
+                self._queue.finish(key, outcome)
         self._recorder.flush()
 
     def _take_over(self, desired: Desired) -> None:
@@ -123,7 +125,7 @@ class PoolReconciler:
         self._recorder.forget(stale)
         self._unsettled &= present
         self._desired, self._access = desired, None
-        self._failed_steps = ()
+        self._tries.forget()
 
     def start_over(self) -> None:
         """A pass did not come to its end: the next one looks at every device."""
@@ -158,7 +160,7 @@ class PoolReconciler:
                     continue
                 plan = self._without_ids(plan)
             outcome = after(plan)
-            if plan.steps and plan.steps == self._failed_steps and self._queue.hold(self._key):
+            if plan.steps and self._tries.is_too_early(self._key, plan.steps):
                 return case  # what is said of it stands until its next try
             self._record_pool(case, left_alone(plan, self._why_not(self._key)))
             if not self._may_act(self._key, plan):
@@ -168,7 +170,7 @@ class PoolReconciler:
             if ran.failed is not None and ran.fault is not None:
                 condition = condition_of(plan.condition, ran.failed, ran.fault)
                 self._record_pool(case, condition)
-                self._failed_steps = tuple(plan.steps)
+                self._tries.failed(self._key, plan.steps)
                 outcome = after_fault(condition)
                 break
         self._queue.finish(self._key, outcome)
@@ -188,7 +190,8 @@ class PoolReconciler:
 
     # A device
 
-    def _reconcile_device(self, key: Key) -> Outcome:
+    def _reconcile_device(self, key: Key) -> Outcome | None:
+        """None: it waits for its next try."""
         fault: Condition | None = None
         learned: set[int] = set()
         outcome: Outcome = Done()
@@ -202,6 +205,9 @@ class PoolReconciler:
             if self._viewer.wants_holders(case, plan) and self._viewer.look_at_holders(case):
                 continue
             outcome = after(plan)
+            circumstances = circumstances_of(case, plan)
+            if plan.steps and fault is None and self._tries.is_too_early(key, circumstances):
+                return None  # what is said of it stands until then
             self._record_device(case, fault or left_alone(plan, self._why_not(key)))
             # After a fault only what it left half done is gone on with: it is undone, and the rest is tried later.
             if not self._may_act(key, plan) or (fault is not None and case.intent is None):
@@ -212,6 +218,7 @@ class PoolReconciler:
             if fault is not None:
                 break
             fault = condition_of(plan.condition, ran.failed, ran.fault)
+            self._tries.failed(key, circumstances)
         self._settle(key)
         return outcome if fault is None else after_fault(fault)
 

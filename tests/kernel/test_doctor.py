@@ -108,7 +108,6 @@ def test_everything_that_it_can_repair_in_a_pool(house: House, tank: str) -> Non
         dmsetup("message", tank, "0", f"delete {number}")
 
 
-@pytest.mark.soak
 def test_a_store_that_was_lost_takes_the_pool_and_its_devices_over(house: House, tank: str) -> None:
     """A committed device is not live: nobody can tell which thin is its, and an empty one is not put in its place."""
     house.have("c", state="Committed")

@@ -1,0 +1,93 @@
+"""What fails again and again is tried at growing intervals, though udev tells of every device that a try makes."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.kernel.protocol import Mkfs
+from reconciler.kernel.simulated.tools import SimulatedTools
+from reconciler.model.condition import Reason
+from reconciler.model.faults import HostFault
+from reconciler.model.names import Key
+from tests.simulation.house import POOL, House, a_house, device_record, pool_record
+
+XFS = {"type": "xfs"}
+
+
+class Mkfses:
+    """Fail, as mkfs.xfs does for a device that is too small for it."""
+
+    def __init__(self) -> None:
+        self.tries: list[str] = []
+
+    def __call__(self, node: str, wanted: Mkfs) -> None:
+        self.tries.append(node)
+        raise HostFault(f"mkfs.{wanted.type}", node, errno.EINVAL)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    with a_house(tmp_path / "state") as house:
+        yield house
+
+
+@pytest.fixture
+def mkfs(monkeypatch: pytest.MonkeyPatch) -> Mkfses:
+    failing = Mkfses()
+    monkeypatch.setattr(SimulatedTools, "mkfs", failing)
+    return failing
+
+
+def hear(house: House, name: str) -> None:
+    """An event of the device, as those that come and go with each try."""
+    house.queue.add(Key(POOL, name))
+    house.work()
+
+
+def test_events_of_its_own_making_do_not_hurry_it(house: House, mkfs: Mkfses) -> None:
+    house.declare(pool_record(), device_record("a", filesystem=XFS))
+    house.work()
+    before = len(mkfs.tries)
+    assert before == 1
+    for _ in range(20):
+        hear(house, "a")
+    assert len(mkfs.tries) == before
+    assert house.status("a").reason is Reason.KERNEL_ERROR, "what has failed is still told"
+    house.run(600)
+    assert before + 5 < len(mkfs.tries) < before + 20, "again and again, at growing intervals"
+    house.check()
+
+
+def test_another_record_is_tried_at_once(house: House, mkfs: Mkfses) -> None:
+    house.declare(pool_record(), device_record("a", filesystem=XFS))
+    house.run(300)
+    before = len(mkfs.tries)
+    house.declare(pool_record(), device_record("a", size="8MiB", filesystem=XFS))
+    house.work()
+    assert len(mkfs.tries) == before + 1
+
+
+def test_so_it_is_when_the_pool_has_become_larger(house: House, mkfs: Mkfses) -> None:
+    """It may have been too full."""
+    house.declare(pool_record(), device_record("a", filesystem=XFS))
+    house.run(300)
+    before = len(mkfs.tries)
+    # The record of the pool alone: the device's stays as it was.
+    house.declare(pool_record(data={"file": "/srv/tank.data", "size": "64MiB"}), device_record("a", filesystem=XFS))
+    house.work()
+    assert len(mkfs.tries) > before
+
+
+def test_a_device_that_others_have_taken_down_meanwhile_is_another_matter(house: House, mkfs: Mkfses) -> None:
+    """Its own circumstances have changed: it is activated at once, though a filesystem could not be made before."""
+    house.declare(pool_record(), device_record("a"), device_record("b", filesystem=XFS))
+    house.run(300)
+    house.outside.dm.remove("tank-a")
+    hear(house, "a")
+    assert house.info("tank-a") is not None
+    assert house.status("b").reason is Reason.KERNEL_ERROR
+    assert mkfs.tries
