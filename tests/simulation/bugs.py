@@ -248,6 +248,9 @@ BUGS: Final[dict[str, Planting]] = {
         "let_go", lambda inner: lambda *given: _without_step(Clear)(inner(*given))
     ),
     "the ids of somebody else's pool are read": _reads_anybodys_ids,
+    "what failed is tried again with each event": lambda: mock.patch(
+        "reconciler.controller.tries.Tries.is_too_early", return_value=False
+    ),
     "a device that is only to be there is published": _everywhere(
         "_steps", lambda inner: lambda *given: _published(inner, *given)
     ),

@@ -177,6 +177,13 @@ class House:
         for name in self.lanes:
             self.queue.add(Key(name))
 
+    def hear(self, dm_name: str) -> None:
+        """Of an event of the device, as udev tells it."""
+        for name, lane in self.lanes.items():
+            key = Key(name) if dm_name == name else lane.key_of(dm_name)
+            if key is not None:
+                self.queue.add(key)
+
     def work(self) -> None:
         """All that is due now."""
         for name, lane in self.lanes.items():

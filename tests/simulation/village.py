@@ -37,6 +37,9 @@ AFTER: Final = "after"
 PATIENCE: Final = 6 * ERROR_MOST
 """Seconds of the simulated clock: several tries, each after the longest wait between two."""
 
+PASSES: Final = 200
+"""Of one pool at one moment: more is work that makes itself."""
+
 
 class Trigger:
     """Something that happens at a call to come."""
@@ -200,9 +203,11 @@ class Village(House):
         self.work()
 
     def work(self) -> None:
-        """All that is due now, but for pools whose lanes wait for their workers."""
+        """All that is due now, but for pools whose lanes wait for their workers. Time does not pass: it must end."""
         for name, lane in list(self.lanes.items()):
+            passes = itertools.count(1)
             while name not in self._busy and (keys := self.queue.take(name, timeout=0.0)):
+                assert next(passes) < PASSES, f"{name} is worked on without end: {keys}"
                 self.guards.pass_began(name)
                 lane.reconcile(keys, self._desired)
 
@@ -241,6 +246,8 @@ class Village(House):
 
     def after_call(self, worker: Worker, call: Call, answer: Any) -> None:
         self.guards.after(worker, call, answer)
+        if call.part == "dm" and call.name in _ANNOUNCED:
+            self.hear(call.args[0])
         self._at(AFTER, call)
 
     def _at_store(self, when: str, call: Call) -> None:
@@ -266,6 +273,10 @@ class Village(House):
 
     def count(self, what: str) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1
+
+
+_ANNOUNCED: Final = frozenset({"resume", "remove"})
+"""What a worker does and udev tells of at once. What others do is found by the resync, as where an event is lost."""
 
 
 def _only_reads(call: Call) -> bool:
