@@ -185,6 +185,14 @@ class Recorder:
         if self._progress is not None:
             self._progress.warned(key, text)
 
+    def relieved(self, key: Key, reason: Reason, seconds: float) -> None:
+        """What kept a worker waiting was found and is healed, `seconds` later: no look of that worker tells of it."""
+        with self._lock:
+            self._metrics.drift(key.kind, reason)
+            self._metrics.healed(key.kind, reason, "success", seconds, key)
+        _log.info("healed by a second worker", extra=about(key, reason=reason, seconds=seconds))
+        self.event(key, EventType.HEALED, reason, f"{key} is no longer {reason}: resumed by a second worker", seconds)
+
     def begun(self, key: Key, step: Step) -> None:
         if isinstance(step, HostStep) and step.deadline >= LONG:
             self.flush()  # so that it can be seen what takes so long

@@ -54,12 +54,16 @@ class Relief:
         self._gatherer = Gatherer(name, store, clock, rng, settings)
         self._viewer: Viewer | None = None
         """Of this wait alone: what is suspended must have been so without a break."""
+        self._since = 0.0
+        """When it first looked in this wait."""
         self._not_before = 0.0
 
     def waiting(self, beside: PoolPort) -> None:
         if self._settings.observe_only or self._store.trouble is not None or self._clock.now() < self._not_before:
             return
         desired = self._latest()
+        if self._viewer is None:
+            self._since = self._clock.now()
         viewer = self._viewer = self._viewer or self._new_viewer(beside)
         if viewer.look(desired, (), whole=True):
             return  # it hangs too
@@ -69,6 +73,7 @@ class Relief:
             if executor.run(key, steps).failed is not None:
                 self._not_before = self._clock.now() + _PAUSE
                 return
+            self._recorder.relieved(key, _reason(key), self._clock.now() - self._since)
 
     def answered(self) -> None:
         self._viewer = None
@@ -99,8 +104,11 @@ class Relief:
         return self._only is None or key in self._only
 
     def _say(self, key: Key, steps: tuple[HostStep, ...]) -> None:
-        reason = Reason.SUSPENDED if key.device else Reason.POOL_SUSPENDED
         name = steps[-1].subject
         message = f"the worker of pool {key.pool} does not answer, and {name} is suspended: a second worker resumes it"
-        self._recorder.warn(key, reason, message)
-        self._recorder.event(key, EventType.INFO, reason, message)
+        self._recorder.warn(key, _reason(key), message)
+        self._recorder.event(key, EventType.FOUND, _reason(key), message)
+
+
+def _reason(key: Key) -> Reason:
+    return Reason.SUSPENDED if key.device else Reason.POOL_SUSPENDED

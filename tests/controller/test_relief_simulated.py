@@ -17,6 +17,7 @@ from reconciler.model.condition import Reason
 from reconciler.model.live import LookRequest, PoolLook, Watched
 from reconciler.model.names import Key
 from reconciler.model.records import Record
+from reconciler.model.report import EventType
 from reconciler.store.errors import StoreError
 from tests.simulation.house import POOL, device_record, pool_record
 from tests.simulation.village import BEFORE, Village
@@ -72,7 +73,7 @@ def also(village: Village, *records: Record) -> None:
 
 def told(village: Village) -> list[tuple[str, str]]:
     events = (event for _, event in village.store.events())
-    return [(str(event.key), event.message) for event in events if "a second worker" in event.message]
+    return [(str(event.key), event.message) for event in events if "a second worker resumes it" in event.message]
 
 
 def seconds_of(village: Village) -> list[str]:
@@ -90,6 +91,11 @@ def test_a_pool_that_is_suspended_in_the_midst_of_a_step_is_resumed_beyond_the_g
     assert village.clock.now() - happened[0] < HEALED + 3
     assert village.status("a").reason is Reason.CONVERGED
     assert [key for key, _ in told(village)] == [POOL]
+    healed = [event for _, event in village.store.events() if event.type is EventType.HEALED]
+    (relief,) = (event for event in healed if event.reason == Reason.POOL_SUSPENDED)
+    assert relief.message == f"{POOL} is no longer PoolSuspended: resumed by a second worker"
+    assert relief.seconds is not None
+    assert Settings().grace <= relief.seconds < HEALED
     assert seconds_of(village) == [], "the second worker ends when the first one answers"
 
 

@@ -52,12 +52,12 @@ def happen(house: House, port: int, prometheus: Prometheus) -> None:
     house.wait("app")
     of = f'instance="127.0.0.1:{port}"'
     prometheus.until(f'dm_reconciler_device_ready{{{of}, device="app"}}')
+    dmsetup("suspend", f"{house.prefix}tank")
+    prometheus.until(f'dm_reconciler_heals_total{{{of}, kind="ThinPool", reason="PoolSuspended", result="success"}}')
     house.declare(*first, house.device("unmade", size="4MiB", filesystem={"type": "xfs"}))
     prometheus.until(
         f'dm_reconciler_heals_total{{{of}, kind="ThinDevice", reason="NotCreated", result="error"}} > bool 0'
     )
-    dmsetup("suspend", f"{house.prefix}tank")
-    prometheus.until(f'dm_reconciler_heals_total{{{of}, kind="ThinPool", reason="PoolSuspended", result="success"}}')
     house.wait("app")
     write(house.dm_name("app"), 8)
     prometheus.until(f"dm_reconciler_pool_data_used_bytes{{{of}}} >= bool {8 << 20}")
