@@ -185,7 +185,8 @@ class Gatherer:
             dm_name=dm_name,
             known=known,
             live=live,
-            elsewhere=world.elsewhere(known.thin_id, dm_name) if known is not None else (),
+            # Also where a crash, or a removal that did not happen, has left a private one: it would not be suspended.
+            elsewhere=world.elsewhere(known.thin_id, dm_name, private=True) if known is not None else (),
             protected=live is not None and live.info.devno in world.protected,
             paused=own_record is not None and own_record.spec.paused,
         )

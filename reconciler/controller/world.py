@@ -57,13 +57,13 @@ class World:
             return ()
         return tuple(sorted(name for name, (devno, _) in self._shows.items() if devno == pool.info.devno))
 
-    def elsewhere(self, thin_id: int, own: str) -> tuple[str, ...]:
-        """Dm names of other devices than `own` that show this thin. Private ones of ours do not count."""
+    def elsewhere(self, thin_id: int, own: str, *, private: bool = False) -> tuple[str, ...]:
+        """Dm names of other devices than `own` that show this thin; with private ones of ours only if asked for."""
         pool = self.pool.device
         if pool is None:
             return ()
         names = self._shown_by.get((pool.info.devno, thin_id), set()) - {own}
-        return tuple(sorted(name for name in names if not is_private(self.devices[name].info.uuid)))
+        return tuple(sorted(name for name in names if private or not is_private(self.devices[name].info.uuid)))
 
     def signs_of(self, name: str) -> Mapping[Sign, float]:
         return self._since.get(name, {})
