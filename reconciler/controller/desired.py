@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import inf
 
 from reconciler.model.names import Key
 from reconciler.model.records import DeviceState, ThinDevice, ThinPool
@@ -15,8 +16,10 @@ class Desired:
     """Immutable: a new set of records is a new Desired."""
 
     records: RecordSet = field(default_factory=RecordSet)
-    loaded_at: float = 0.0
-    """Wall-clock seconds of the last change of the directory's content: pruning waits for it to settle."""
+    loaded_at: float = -inf
+    """When the directory's content last changed, by the monotonic clock, so that a host whose time of day is put right
+    does not pass for one that has waited: pruning waits for it to settle. Long ago, where nothing is said.
+    """
 
     def pool(self, name: str) -> ThinPool | None:
         record = self.records.get(Key(name))

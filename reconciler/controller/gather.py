@@ -203,7 +203,7 @@ class Gatherer:
             pool=desired.pool(self._name),
             all_gone=[since for since in gone if since is not None],
             recorded=len(desired.devices_of(self._name)),
-            settled_for=self._clock.wall() - desired.loaded_at,
+            settled_for=self._clock.now() - desired.loaded_at,
             now=self._clock.wall(),
             rules=self._settings.prune,
         )

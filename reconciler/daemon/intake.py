@@ -83,7 +83,7 @@ class Intake:
         mine = records.for_node(self._node)
         counts = {"ThinPool": len(mine.pools), "ThinDevice": len(mine.devices)}
         self._metrics.in_force(counts, self._clock.wall())
-        return Desired(mine, loaded_at=self._clock.wall())
+        return Desired(mine, loaded_at=self._clock.now())
 
     def _tell(self, problems: tuple[Problem, ...]) -> None:
         if problems == self._told:

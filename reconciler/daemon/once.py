@@ -108,7 +108,7 @@ def _check_host() -> None:
 
 @contextmanager
 def _begun(house: House, once: Once, records: RecordSet) -> Iterator[Desired]:
-    desired = Desired(records.for_node(once.node), house.clock.wall())
+    desired = Desired(records.for_node(once.node), house.clock.now())
     selected = _selected(once.names, desired, house.store)
     house.controller.limit_to(selected)
     house.recorder.shown = selected
@@ -184,7 +184,7 @@ def plan_once(once: Once, tell: Callable[[str], None]) -> list[Preview]:
     """What `apply` would do. `tell` hears what it is at. Raises as `apply_once` does, but for the lock, which it does not take."""
     _check_host()
     records, _ = _load(once.manifests)
-    desired, clock = Desired(records.for_node(once.node), loaded_at=0.0), SystemClock()
+    desired, clock = Desired(records.for_node(once.node)), SystemClock()
     with _looked_up(once.state_dir) as store:
         selected = _selected(once.names, desired, store)
         pools = sorted({key.pool for key in desired.records.pools} | set(store.known_pools()))

@@ -53,7 +53,7 @@ class Lane:
 
     def settle(self, records: Iterable[Record], within: float) -> None:
         """Until everything is as the records say."""
-        desired = Desired(RecordSet.of(records), time.time())
+        desired = Desired(RecordSet.of(records), time.monotonic())
         end = time.monotonic() + within
         self.turn(desired)
         while not self._is_settled(desired):

@@ -65,7 +65,7 @@ class Stage:
         board = Board(store, recorder, self.controller, clock, resync=1.0)
         self.http = StatusServer(("127.0.0.1", 0), board, registry)
         self.http.start()
-        self.controller.set_desired(Desired(RecordSet.of([pool_record(), device_record("app")]), clock.wall()))
+        self.controller.set_desired(Desired(RecordSet.of([pool_record(), device_record("app")]), clock.now()))
         until(lambda: recorder.is_converged(Key("tank")) and recorder.is_converged(Key("tank", "app")))
         until(lambda: self.controller.all_passed() and not self.controller.longest_running())
 

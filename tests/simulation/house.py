@@ -140,7 +140,7 @@ class House:
 
     def declare(self, *records: Record) -> None:
         """These, and no others, from now on."""
-        self._desired = Desired(RecordSet.of(records), self.clock.wall())
+        self._desired = Desired(RecordSet.of(records), self.clock.now())
         pools = {record.key.pool for record in records} | set(self.store.known_pools())
         for name in sorted(pools - self.lanes.keys()):
             self.lanes[name] = self._lane(name)
