@@ -20,7 +20,6 @@ from typing import Any, Final
 from unittest import mock
 
 from reconciler.kernel import perform, perform_pool
-from reconciler.kernel.basics import activate
 from reconciler.kernel.perform_disks import DISK_STEPS
 from reconciler.kernel.protocol import Kernel
 from reconciler.model.faults import HostFault
@@ -145,11 +144,6 @@ def _never_resumes(kernel: Kernel, step: CreateSnapshot) -> str:
     return perform_pool._create_snapshot(replace(kernel, dm=Without(kernel.dm, "resume")), step)
 
 
-def _leaves_private(kernel: Kernel, name: str, uuid: str, table: Any, work: Callable[[str], None]) -> None:
-    activate(kernel, name, uuid, table, read_only=False, hidden=True)
-    work(f"/dev/mapper/{name}")
-
-
 def _removes_deferred() -> AbstractContextManager[Any]:
     def remove(self: Any, name: str) -> None:
         devices = self._host.devices
@@ -242,7 +236,6 @@ BUGS: Final[dict[str, Planting]] = {
     "a read-only flag is left": _planner("device_active._read_only", lambda *_: None),
     "a filesystem does not follow its device": _planner("device_active._grow", lambda *_: ()),
     "a loop does not follow its file": _step(GrowFile, _grows_no_loop),
-    "a private device is left behind": lambda: mock.patch("reconciler.kernel.perform._in_private", _leaves_private),
     "a private device of a crash is not looked for": _everywhere("plan_private", lambda _: lambda _: None),
     "a table that waits is swapped in by a resume": _everywhere(
         "let_go", lambda inner: lambda *given: _without_step(Clear)(inner(*given))
@@ -265,7 +258,6 @@ FOUND_BY: Final = {
     "an undo deletes whatever has the id": 460,
     "any number of vanished records is pruned": 13,
     "a read-only flag is left": 37,
-    "a private device is left behind": 124,
     "a private device of a crash is not looked for": 68,
     "the ids of somebody else's pool are read": 198,
 }
