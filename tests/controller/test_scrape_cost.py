@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -11,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from reconciler.telemetry.exposition import Exposition
 from reconciler.telemetry.metrics import Metrics
 from tests.simulation.house import POOL, House, device_record, pool_record
+from tests.thread_time import best_of
 
 DEVICES = 200
 
@@ -21,17 +20,6 @@ class Scraped(House):
     def _new_metrics(self) -> Metrics:
         self.registry = CollectorRegistry()
         return Metrics(self.registry)
-
-
-def best_of(times: int, work: Callable[[], object]) -> float:
-    """Seconds of thread time, so that a busy machine does not count."""
-
-    def once() -> float:
-        start = time.thread_time()
-        work()
-        return time.thread_time() - start
-
-    return min(once() for _ in range(times))
 
 
 def test_a_scrape_costs_less_than_a_tenth_of_a_pass(tmp_path: Path) -> None:

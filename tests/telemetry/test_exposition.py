@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -23,6 +22,7 @@ from reconciler.model.status import PoolMode
 from reconciler.model.units import Bytes
 from reconciler.telemetry.exposition import OPENMETRICS, TEXT, Exposition
 from reconciler.telemetry.metrics import Metrics
+from tests.thread_time import best_of
 
 ASKS_OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 PROMETHEUS = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
@@ -164,17 +164,6 @@ def test_a_scrape_of_a_thousand_devices_costs_a_fraction_of_the_librarys_own(reg
     ours = best_of(5, lambda: exposition.answer(ASKS_OPENMETRICS))
     theirs = best_of(5, lambda: encode(registry))
     assert ours < theirs / 5
-
-
-def best_of(times: int, work: Callable[[], object]) -> float:
-    """Seconds of thread time, so that a busy machine does not count."""
-
-    def once() -> float:
-        start = time.thread_time()
-        work()
-        return time.thread_time() - start
-
-    return min(once() for _ in range(times))
 
 
 def test_promtool_finds_nothing_to_say(registry: CollectorRegistry) -> None:
