@@ -7,6 +7,7 @@ from functools import partial
 from random import Random
 from typing import Final
 
+from chaos import udevd
 from chaos.faults import Fault
 from chaos.host import Failed, dmsetup, is_there, node, run
 from chaos.place import FILES, KEPT, OWN
@@ -78,13 +79,9 @@ def _release(pool: str) -> None:
 
 def stop_udev(stage: Stage, rng: Random) -> str:
     seconds = rng.uniform(0.5, 5)
-    run("udevadm", "control", "--stop-exec-queue")
-    stage.later(seconds, "udev goes on", _start_udev)
+    udevd.stop()
+    stage.later(seconds, "udev goes on", udevd.go_on)
     return f"for {seconds:.1f} s"
-
-
-def _start_udev() -> None:
-    run("udevadm", "control", "--start-exec-queue")
 
 
 def image(stage: Stage, rng: Random) -> str:

@@ -68,18 +68,19 @@ class HostUdev:
     def look_again(self, devno: Devno) -> None:
         """Have udev run its rules for the device, and wait until it has.
 
-        Raises HostFault: ENOENT no such device, ECONNREFUSED no udev. Raises Unanswered after 10 seconds.
+        Raises HostFault: ENOENT no such device, ECONNREFUSED no udev, ENOBUFS too many events at once. Raises Unanswered
+        after 10 seconds.
         """
         if not self.running():
             raise HostFault("look again at", str(devno), errno.ECONNREFUSED, "udev is not running")
-        monitor = pyudev.Monitor.from_netlink(self._context, source="udev")
-        monitor.filter_by("block")
-        monitor.start()
         # The kernel hands this on as SYNTH_UUID: Documentation/ABI/testing/sysfs-uevent, Linux 4.13 and later.
         mark = str(uuid.uuid4())
         with told_as("look again at", str(devno)):
+            monitor = pyudev.Monitor.from_netlink(self._context, source="udev")
+            monitor.filter_by("block")
+            monitor.start()
             (sysfs(devno) / "uevent").write_text(f"change {mark}", encoding="ascii")
-        _wait_for(monitor, mark, devno)
+            _wait_for(monitor, mark, devno)
 
     def _is_right(self, link: str, devno: Devno) -> bool:
         there = _leads_to(link)

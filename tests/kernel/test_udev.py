@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from chaos import udevd
 from reconciler.kernel import udev as udev_module
 from reconciler.kernel.udev import HostUdev
 from reconciler.model.faults import HostFault, Unanswered
@@ -165,10 +166,10 @@ def test_udev_that_does_not_answer_is_not_waited_for(
     udev: HostUdev, device: DeviceInfo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(udev_module, "_DEADLINE", 1.0)
-    sh("udevadm", "control", "--stop-exec-queue")
+    udevd.stop()
     try:
         with pytest.raises(Unanswered):
             udev.look_again(device.devno)
     finally:
-        sh("udevadm", "control", "--start-exec-queue")
+        udevd.go_on()
         settle()
