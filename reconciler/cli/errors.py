@@ -84,6 +84,8 @@ def _of_the_layers(error: Exception) -> Told | None:
 def _next_step(number: int) -> str:
     if number in {errno.EPERM, errno.EACCES}:
         return "run it as root (`dm-reconciler doctor` says what is missing)"
+    if number == errno.ENODEV:
+        return "`dm-reconciler doctor` says what this host lacks"
     return "look at the kernel's log (`dmesg | tail`) and try again"
 
 

@@ -117,6 +117,11 @@ def test_wrong_usage_is_one_line_with_the_next_step(
         (StoreError("store x is damaged: restore it"), 1, "dm-reconciler: store x is damaged: restore it\n"),
         (SandboxError("no kernel: build one", status=124), 124, "dm-reconciler sandbox: no kernel: build one\n"),
         (ListenError("cannot listen: take another"), 1, "dm-reconciler: cannot listen: take another\n"),
+        (
+            HostFault("reach", "device-mapper", 19),
+            1,
+            "dm-reconciler: reach device-mapper failed (ENODEV): `dm-reconciler doctor` says what this host lacks",
+        ),
         (HostFault("resume", "tank", 16), 1, "dm-reconciler: resume tank failed (EBUSY): look at the kernel's log"),
         (
             HostFault("list", "device-mapper", 13),

@@ -61,7 +61,7 @@ class LibDm:
         _show(dmsetup.versions)
         library, driver = create_string_buffer(_VERSION_LENGTH), create_string_buffer(_VERSION_LENGTH)
         self._functions.dm_get_library_version(library, _VERSION_LENGTH)
-        with Task(self._library, TaskType.LIST_VERSIONS, "version") as task:  # says why, where there is no driver
+        with Task(self._library, TaskType.LIST_VERSIONS, "reach") as task:  # says why, where there is no driver
             task.set(self._functions.dm_driver_version(driver, _VERSION_LENGTH))
         return library.value.decode(), driver.value.decode()
 
