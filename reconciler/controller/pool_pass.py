@@ -160,9 +160,10 @@ class PoolReconciler:
                     continue
                 plan = self._without_ids(plan)
             outcome = after(plan)
-            if plan.steps and self._tries.is_too_early(self._key, plan.steps):
-                return case  # what is said of it stands until its next try
-            self._record_pool(case, left_alone(plan, self._why_not(self._key)))
+            standing = self._standing(self._key, plan, plan.steps)
+            self._record_pool(case, standing or left_alone(plan, self._why_not(self._key)))
+            if standing is not None and self._tries.is_too_early(self._key):
+                return case
             if not self._may_act(self._key, plan):
                 break
             ran = self._act(self._key, plan)
@@ -170,7 +171,7 @@ class PoolReconciler:
             if ran.failed is not None and ran.fault is not None:
                 condition = condition_of(plan.condition, ran.failed, ran.fault)
                 self._record_pool(case, condition)
-                self._tries.failed(self._key, plan.steps)
+                self._tries.failed(self._key, plan.steps, condition)
                 outcome = after_fault(condition)
                 break
         self._queue.finish(self._key, outcome)
@@ -206,9 +207,10 @@ class PoolReconciler:
                 continue
             outcome = after(plan)
             circumstances = circumstances_of(case, plan)
-            if plan.steps and fault is None and self._tries.is_too_early(key, circumstances):
-                return None  # what is said of it stands until then
-            self._record_device(case, fault or left_alone(plan, self._why_not(key)))
+            standing = self._standing(key, plan, circumstances) if fault is None else fault
+            self._record_device(case, standing or left_alone(plan, self._why_not(key)))
+            if standing is not None and fault is None and self._tries.is_too_early(key):
+                return None
             # After a fault only what it left half done is gone on with: it is undone, and the rest is tried later.
             if not self._may_act(key, plan) or (fault is not None and case.intent is None):
                 break
@@ -218,7 +220,7 @@ class PoolReconciler:
             if fault is not None:
                 break
             fault = condition_of(plan.condition, ran.failed, ran.fault)
-            self._tries.failed(key, circumstances)
+            self._tries.failed(key, circumstances, fault)
         self._settle(key)
         return outcome if fault is None else after_fault(fault)
 
@@ -277,6 +279,10 @@ class PoolReconciler:
         self._recorder.record(device_status(case, condition, self._clock.wall()), condition, desired)
 
     # Both
+
+    def _standing(self, key: Key, plan: Plan, circumstances: object) -> Condition | None:
+        """What is said of a plan that has failed before; None: its own words, as it is new, or may not be tried."""
+        return self._tries.standing(key, circumstances) if self._may_act(key, plan) else None
 
     def _may_act(self, key: Key, plan: Plan) -> bool:
         return bool(plan.steps) and not self._why_not(key)

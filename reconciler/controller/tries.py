@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from reconciler.controller.queue import WorkQueue
+from reconciler.model.condition import Condition
 from reconciler.model.names import Key
 from reconciler.model.status import PoolStatus
 from reconciler.planner.cases import DeviceCase
@@ -14,18 +15,24 @@ class Tries:
 
     def __init__(self, queue: WorkQueue) -> None:
         self._queue = queue
-        self._failed: dict[Key, object] = {}
+        self._failed: dict[Key, tuple[object, Condition]] = {}
 
-    def failed(self, key: Key, circumstances: object) -> None:
-        self._failed[key] = circumstances
+    def failed(self, key: Key, circumstances: object, condition: Condition) -> None:
+        """With what is said of it."""
+        self._failed[key] = circumstances, condition
 
     def forget(self) -> None:
         """New records: all of it may work now."""
         self._failed.clear()
 
-    def is_too_early(self, key: Key, circumstances: object) -> bool:
-        """Whether the same has failed before, and its next try is still to come: the queue has it then."""
-        return key in self._failed and self._failed[key] == circumstances and self._queue.hold(key)
+    def standing(self, key: Key, circumstances: object) -> Condition | None:
+        """What was said when the same failed the last time. It stands until a try works, also while one is made."""
+        before, condition = self._failed.get(key, (None, None))
+        return condition if before == circumstances else None
+
+    def is_too_early(self, key: Key) -> bool:
+        """Whether its next try is still to come: the queue has it then."""
+        return self._queue.hold(key)
 
 
 def circumstances_of(case: DeviceCase, plan: Plan) -> object:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from reconciler.kernel.protocol import Mkfs
+from reconciler.kernel.simulated import Call, Calls
 from reconciler.kernel.simulated.tools import SimulatedTools
 from reconciler.model.condition import Reason
 from reconciler.model.faults import HostFault
 from reconciler.model.names import Key
+from reconciler.model.report import PoolStatusReport, Status
 from tests.simulation.house import POOL, House, a_house, device_record, pool_record
 
 XFS = {"type": "xfs"}
@@ -23,9 +25,12 @@ class Mkfses:
 
     def __init__(self) -> None:
         self.tries: list[str] = []
+        self.during: Callable[[], object] = lambda: None
+        """Called in the midst of each."""
 
     def __call__(self, node: str, wanted: Mkfs) -> None:
         self.tries.append(node)
+        self.during()
         raise HostFault(f"mkfs.{wanted.type}", node, errno.EINVAL)
 
 
@@ -48,6 +53,12 @@ def hear(house: House, name: str) -> None:
     house.work()
 
 
+def pool_status(house: House) -> PoolStatusReport:
+    status = house.recorder.statuses()[Key(POOL)]
+    assert isinstance(status, PoolStatusReport)
+    return status
+
+
 def test_events_of_its_own_making_do_not_hurry_it(house: House, mkfs: Mkfses) -> None:
     house.declare(pool_record(), device_record("a", filesystem=XFS))
     house.work()
@@ -60,6 +71,51 @@ def test_events_of_its_own_making_do_not_hurry_it(house: House, mkfs: Mkfses) ->
     house.run(600)
     assert before + 5 < len(mkfs.tries) < before + 20, "again and again, at growing intervals"
     house.check()
+
+
+def test_what_has_failed_is_told_since_then_also_while_it_is_tried(house: House, mkfs: Mkfses) -> None:
+    house.declare(pool_record(), device_record("a", filesystem=XFS))
+    house.work()
+    first = house.status("a")
+    seen: list[Status] = []
+    mkfs.during = lambda: seen.append(house.status("a"))
+    house.run(600)
+    assert len(seen) > 5
+    assert {(one.reason, one.message, one.since) for one in seen} == {(first.reason, first.message, first.since)}
+
+
+def test_its_figures_are_those_of_today(house: House) -> None:
+    """Also between the tries: how full a pool is matters most when it cannot be made larger."""
+
+    def no_load(call: Call) -> None:
+        if call.name == "load":
+            raise HostFault("load", POOL, errno.EIO)
+
+    house.declare(pool_record(), device_record("a"))
+    house.settle()
+    house.kill()
+    house.start(Calls(before=no_load))
+    house.declare(pool_record(data={"file": "/srv/tank.data", "size": "64MiB"}), device_record("a"))
+    house.run(300)
+    before = pool_status(house)
+    assert before.reason is Reason.KERNEL_ERROR
+    house.host.io.write("tank-a", 3, "new")
+    house.resync()
+    house.work()
+    after = pool_status(house)
+    assert (after.reason, after.since) == (before.reason, before.since)
+    assert before.data_used is not None
+    assert after.data_used is not None
+    assert after.data_used > before.data_used
+
+
+@pytest.mark.usefixtures("mkfs")
+def test_a_try_that_works_ends_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.declare(pool_record(), device_record("a", filesystem=XFS))
+    house.run(300)
+    monkeypatch.undo()
+    house.run(600)
+    assert house.status("a").reason is Reason.CONVERGED
 
 
 def test_another_record_is_tried_at_once(house: House, mkfs: Mkfses) -> None:
