@@ -84,9 +84,9 @@ class Intent:
     origin: str = ""
     """The device whose snapshot is taken."""
     suspended: str = ""
-    """The dm name that this operation suspends: after a crash it is resumed at once."""
+    """The dm name that this operation suspends: after a crash it is resumed at once, unless `made`."""
     made: bool = False
-    """Its own create was seen to have succeeded (flushed before mkfs begins)."""
+    """Its own create was seen to have succeeded, and what it suspended to run again (flushed before the next step)."""
     filesystem: str = ""
     """The type that its record asks for. Only a new thin gets one made: a snapshot brings its origin's."""
 

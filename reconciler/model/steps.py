@@ -283,7 +283,7 @@ class Begin(StoreStep):
 
 @dataclass(frozen=True, slots=True)
 class NoteMade(StoreStep):
-    """The intent's create was seen to have succeeded."""
+    """The intent's create was seen to have succeeded, and what was suspended for it to run again."""
 
 
 @dataclass(frozen=True, slots=True)

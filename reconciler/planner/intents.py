@@ -88,11 +88,15 @@ def _undo(case: DeviceCase, intent: Intent, ids: ThinIds) -> tuple[Step, ...]:
 def _let_origin_go(case: DeviceCase, intent: Intent) -> tuple[Step, ...]:
     """Resume at once what the intent says that it suspended, whatever its own record says (it may be paused).
 
+    Not if the snapshot was seen to have ended, and the origin to run again: then it is somebody else's freeze.
+
     The intent goes, and with it the memory of who suspended the origin: that is handed to what is known of the origin
     first. If the resume fails, the origin's own row goes on with it, and this intent is not in its way.
     """
     origin = case.origin
-    if not intent.suspended or origin is None or origin.known is None or origin.live is None or origin.known.frozen:
+    if not intent.suspended or intent.made or origin is None:
+        return ()
+    if origin.known is None or origin.live is None or origin.known.frozen:
         return ()
     live, known = origin.live, origin.known
     if not hangs(live) or not owns_device(live, known, pool_devno(case)):

@@ -113,6 +113,8 @@ def _steps(case: DeviceCase, record: ThinDevice, intent: Intent, origin: Origin 
     steps: list[Step] = [Begin(case.key, intent)]
     if origin is not None and origin.known is not None:
         steps.append(CreateSnapshot(pool, intent.thin_id, origin.known.thin_id, intent.suspended))
+        if intent.suspended:
+            steps.append(NoteMade(case.key))  # the origin runs again: who suspends it from now on is somebody else
     else:
         steps.append(CreateThin(pool, intent.thin_id))
     steps.append(SetTransactionId(pool, intent.transaction_id))

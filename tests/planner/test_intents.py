@@ -147,6 +147,12 @@ def test_nothing_else_is_resumed(live: LiveDevice | None) -> None:
 
 
 @row("C10")
+def test_an_origin_that_was_seen_to_run_again_is_somebody_elses_to_resume() -> None:
+    this = half_made(replace(FROZEN, made=True), ids={}, origin=a.origin(a.golden(suspended=True, opened=1)))
+    assert steps(this) == (ABANDON,)
+
+
+@row("C10")
 def test_an_origin_that_could_not_be_resumed_does_not_keep_the_intent_open() -> None:
     origin = a.origin(a.golden(suspended=True), a.known_golden(frozen=True))
     assert steps(half_made(FROZEN, ids={}, origin=origin)) == (ABANDON,)

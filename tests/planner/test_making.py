@@ -77,15 +77,17 @@ def test_a_snapshot_gets_no_filesystem_made() -> None:
 
 @row("M04")
 def test_a_live_origin_is_suspended_around_the_snapshot_and_the_intent_says_so() -> None:
-    begin, create, *_ = steps(snapshot(a.origin(a.golden(opened=1))))
+    begin, create, note, *_ = steps(snapshot(a.origin(a.golden(opened=1))))
     assert begin == Begin(KEY, a.intent(IntentKind.SNAPSHOT, origin="golden", suspended="tank-golden"))
     assert create == CreateSnapshot("tank", NEW_ID, 3, "tank-golden")
+    assert note == NoteMade(KEY), "it runs again: from now on who suspends it is somebody else"
 
 
 @row("M04")
 def test_an_origin_whose_device_shows_something_else_is_not_suspended() -> None:
-    create = steps(snapshot(a.origin(a.golden(table=a.error_table()))))[1]
+    _, create, then, *_ = steps(snapshot(a.origin(a.golden(table=a.error_table()))))
     assert create == CreateSnapshot("tank", NEW_ID, 3)
+    assert not isinstance(then, NoteMade)
 
 
 @row("M05")

@@ -43,7 +43,8 @@ def _suspend(world: World, name: str) -> str:
         return ""  # nobody could tell whose suspension it is
     with suppress(HostFault):
         world.village.dm.suspend(name)
-        world.village.book.suspended(name)
+        if name not in world.village.cut_off():
+            world.village.book.suspended(name)
         return name
     return ""
 

@@ -24,6 +24,7 @@ from reconciler.kernel.simulated.faults import changes
 from reconciler.model.live import Watched
 from reconciler.model.names import Key
 from reconciler.model.records import Record
+from reconciler.model.steps import CreateSnapshot
 from tests.simulation.book import Book
 from tests.simulation.guards import Guards
 from tests.simulation.house import RESYNC, House
@@ -128,6 +129,14 @@ class Village(House):
         else:
             self.kill()
         self.start()
+        for name in self.cut_off():
+            self.book.seen_live(name)
+
+    def cut_off(self) -> set[str]:
+        """Origins whose snapshot was begun and cut off: whether its own freeze has ended, or had begun, nobody can tell."""
+        intents = [intent for pool in self.store.known_pools() for intent in self.store.intents(pool)]
+        at_work = {worker.question.suspend for worker in self.workers if isinstance(worker.question, CreateSnapshot)}
+        return {intent.suspended for intent in intents if not intent.made} - at_work - {""}
 
     def end(self) -> None:
         with suppress(Crashed):
