@@ -7,10 +7,11 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Protocol
 
 from reconciler.controller.clock import Clock
+from reconciler.controller.episodes import Episode, Episodes
 from reconciler.controller.repeats import Repeats, times
 from reconciler.model.condition import DRIFT, Condition, Reason
 from reconciler.model.faults import HostFault, NotBegun
@@ -24,28 +25,10 @@ from reconciler.telemetry.metrics import Metrics
 
 _LATE: Final = 1000
 """Events that are kept while the store cannot be written to."""
-_SHOWN: Final = 6
-"""Steps that an event names, of those that an episode took."""
 _GRAVE: Final = frozenset({Reason.POOL_UNHEALTHY, Reason.METADATA_MISMATCH, Reason.KERNEL_ERROR, Reason.STUCK})
 _WAITING: Final = frozenset({Reason.WAITING_FOR_POOL, Reason.WAITING_FOR_ORIGIN})
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Episode:
-    """One stretch of drift, from its first look to the look that finds it gone."""
-
-    reason: Reason
-    since: float
-    done: tuple[str, ...] = ()
-    """The steps that worked meanwhile, each once."""
-
-    @property
-    def how(self) -> str:
-        """What was done about it, for people."""
-        shown = ", ".join(self.done[:_SHOWN]) + (", ..." if len(self.done) > _SHOWN else "")
-        return shown or "by itself"
 
 
 class Progress(Protocol):
@@ -76,7 +59,7 @@ class Recorder:
         self._current: set[Key] = set()
         self._dropped: set[Key] = set()
         self._late: deque[Event] = deque(maxlen=_LATE)
-        self._episodes: dict[Key, Episode] = {}
+        self._episodes = Episodes()
         self._repeats = Repeats()
         self._leaked = {key: _leaked_of(status) for key, status in self._statuses.items()}
         self._desired: dict[Key, str] = {}
@@ -115,7 +98,7 @@ class Recorder:
                 self._statuses.pop(key, None)
                 self._pending.pop(key, None)
                 self._current.discard(key)
-                self._episodes.pop(key, None)
+                self._episodes.forget(key)
                 self._repeats.over(key)
                 self._leaked.pop(key, None)
                 self._metrics.forget(key)
@@ -205,9 +188,7 @@ class Recorder:
         what = f"{step.action} {step.subject}"
         with self._lock:
             self._metrics.action(step.action, "success" if fault is None else "error", seconds)
-            episode = self._episodes.get(key)
-            if episode is not None and fault is None and what not in episode.done:
-                self._episodes[key] = replace(episode, done=(*episode.done, what))
+            episode = self._episodes.worked(key, what) if fault is None else self._episodes.told(key)
         reason = "" if episode is None else episode.reason
         if fault is None:
             _log.info("%s", what, extra=about(key, reason=reason, action=step.action, seconds=seconds))
@@ -233,19 +214,17 @@ class Recorder:
 
     def _episode(self, status: Status, condition: Condition) -> None:
         drift = next((r for r in (condition.reason, condition.beneath) if r in DRIFT), None)
-        episode = self._episodes.get(status.key)
-        if episode is not None and (condition.reason is Reason.CONVERGED or (drift and drift is not episode.reason)):
+        for episode in self._episodes.over(status.key, drift, converged=condition.reason is Reason.CONVERGED):
             self._healed(status.key, episode)
-            episode = None
-        if drift is not None and episode is None:
-            self._episodes[status.key] = Episode(drift, self._clock.now())
-            self._metrics.drift(status.key.kind, drift)
-            if self._progress is not None and self._is_shown(status.key):
-                self._progress.found(status.key, condition)
-            # What has yet to be made is no surprise; all else is somebody's doing, or a fault.
-            level = logging.INFO if drift is Reason.NOT_CREATED else logging.WARNING
-            _log.log(level, "%s", condition.message, extra=about(status.key, reason=drift))
-            self.event(status.key, EventType.FOUND, drift, condition.message)
+        if drift is None or not self._episodes.found(status.key, drift, self._clock.now()):
+            return
+        self._metrics.drift(status.key.kind, drift)
+        if self._progress is not None and self._is_shown(status.key):
+            self._progress.found(status.key, condition)
+        # What has yet to be made is no surprise; all else is somebody's doing, or a fault.
+        level = logging.INFO if drift is Reason.NOT_CREATED else logging.WARNING
+        _log.log(level, "%s", condition.message, extra=about(status.key, reason=drift))
+        self.event(status.key, EventType.FOUND, drift, condition.message)
 
     def _is_shown(self, key: Key) -> bool:
         return self.shown is None or key in self.shown
@@ -265,7 +244,6 @@ class Recorder:
         self.event(status.key, EventType.FOUND, Reason.LEAKED_THIN_ID, message)
 
     def _healed(self, key: Key, episode: Episode) -> None:
-        del self._episodes[key]
         seconds = self._clock.now() - episode.since
         self._metrics.healed(key.kind, episode.reason, "success", seconds, key)
         if self._progress is not None and self._is_shown(key):

@@ -14,7 +14,7 @@ from reconciler.model.faults import HostFault
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 from reconciler.model.report import DeviceStatus, PoolStatusReport
-from reconciler.model.steps import Remove
+from reconciler.model.steps import CreateThin, Remove, Resume
 from reconciler.store.store import Store
 from reconciler.telemetry.metrics import Metrics
 from tests.controller.still import StillClock
@@ -75,6 +75,40 @@ def test_drift_beneath_a_busy_device_is_one_episode_with_it(house: House) -> Non
     assert house.metric("dm_reconciler_drift_detected_total", kind="ThinDevice", reason="CommittedButActive") == 1
     assert ("Blocked", "Busy") in house.events()
     assert house.events()[-1] == ("Healed", "CommittedButActive")
+
+
+def _heals(house: House, reason: Reason) -> float:
+    labels = {"kind": "ThinDevice", "reason": str(reason), "result": "success"}
+    return house.metric("dm_reconciler_heals_total", **labels)
+
+
+def test_drift_that_other_drift_hides_is_not_healed_by_that(house: House) -> None:
+    house.found(Reason.WRONG_TABLE)
+    house.clock.time += 5
+    house.found(Reason.SUSPENDED, LiveState.SUSPENDED)
+    assert _heals(house, Reason.WRONG_TABLE) == 0
+    house.recorder.ended(APP, Resume("tank-app"), 0.1, None)
+    house.clock.time += 1
+    house.found(Reason.WRONG_TABLE)
+    assert [_heals(house, one) for one in (Reason.SUSPENDED, Reason.WRONG_TABLE)] == [1, 0]
+    house.recorder.ended(APP, Remove("tank-app", ""), 0.1, None)
+    house.clock.time += 1
+    house.found(Reason.CONVERGED)
+    assert house.events() == [
+        ("Found", "WrongTable"),
+        ("Found", "Suspended"),
+        ("Healed", "Suspended"),
+        ("Healed", "WrongTable"),
+    ]
+    assert house.metric("dm_reconciler_heal_duration_seconds_sum", reason="WrongTable") == 7
+    assert house.metric("dm_reconciler_drift_detected_total", kind="ThinDevice", reason="WrongTable") == 1
+
+
+def test_drift_that_was_mended_is_healed_though_other_drift_follows(house: House) -> None:
+    house.found(Reason.NOT_CREATED, LiveState.ABSENT)
+    house.recorder.ended(APP, CreateThin("tank", 7), 0.1, None)
+    house.found(Reason.INACTIVE_BUT_DESIRED_ACTIVE, LiveState.INACTIVE)
+    assert house.events()[1:] == [("Healed", "NotCreated"), ("Found", "InactiveButDesiredActive")]
 
 
 def test_a_paused_device_still_reports_its_drift(house: House) -> None:

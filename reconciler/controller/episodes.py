@@ -1,0 +1,70 @@
+"""Stretches of drift, each from the look that found it to the look that finds it gone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import Final
+
+from reconciler.model.condition import Reason
+from reconciler.model.names import Key
+
+_SHOWN: Final = 6
+"""Steps that are named, of those that an episode took."""
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    reason: Reason
+    since: float
+    done: tuple[str, ...] = ()
+    """The steps that worked while it was what was told, each once."""
+
+    @property
+    def how(self) -> str:
+        """What was done about it, for people."""
+        shown = ", ".join(self.done[:_SHOWN]) + (", ..." if len(self.done) > _SHOWN else "")
+        return shown or "by itself"
+
+
+class Episodes:
+    """Of all records. A look tells one drift of a record, the first that fits: another may be there behind it.
+
+    So a drift that is no longer told, though nothing was done about it, is not over: it is over once the record is as
+    desired. Not for several threads at a time.
+    """
+
+    def __init__(self) -> None:
+        self._open: defaultdict[Key, dict[Reason, Episode]] = defaultdict(dict)
+        self._told: dict[Key, Reason] = {}
+
+    def told(self, key: Key) -> Episode | None:
+        """The one that the last look has told."""
+        return self._open.get(key, {}).get(self._told[key]) if key in self._told else None
+
+    def found(self, key: Key, reason: Reason, now: float) -> bool:
+        """Whether it is news."""
+        self._told[key] = reason
+        if reason in self._open[key]:
+            return False
+        self._open[key][reason] = Episode(reason, now)
+        return True
+
+    def worked(self, key: Key, what: str) -> Episode | None:
+        """A step that was taken against what is told."""
+        episode = self.told(key)
+        if episode is not None and what not in episode.done:
+            self._open[key][episode.reason] = replace(episode, done=(*episode.done, what))
+        return episode
+
+    def over(self, key: Key, drift: Reason | None, *, converged: bool) -> list[Episode]:
+        """Those that a look finds to be gone, which tells this drift, if any."""
+        mine = self._open.get(key, {})
+        ended = [one for one in mine.values() if converged or (drift and drift is not one.reason and one.done)]
+        for episode in ended:
+            del mine[episode.reason]
+        return ended
+
+    def forget(self, key: Key) -> None:
+        self._open.pop(key, None)
+        self._told.pop(key, None)
