@@ -19,6 +19,8 @@ class Episode:
     since: float
     done: tuple[str, ...] = ()
     """The steps that worked while it was what was told, each once."""
+    left: bool = False
+    """It was told what is not done about it, as nothing may be done."""
 
     @property
     def how(self) -> str:
@@ -48,6 +50,14 @@ class Episodes:
         if reason in self._open[key]:
             return False
         self._open[key][reason] = Episode(reason, now)
+        return True
+
+    def left(self, key: Key) -> bool:
+        """What is told is left alone. Whether that is news."""
+        episode = self.told(key)
+        if episode is None or episode.left:
+            return False
+        self._open[key][episode.reason] = replace(episode, left=True)
         return True
 
     def worked(self, key: Key, what: str) -> Episode | None:

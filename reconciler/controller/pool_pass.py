@@ -15,7 +15,6 @@ from reconciler.controller.desired import Desired
 from reconciler.controller.execute import Executor, Ran
 from reconciler.controller.failures import condition_of
 from reconciler.controller.gather import Gatherer, Settings
-from reconciler.controller.left import left_alone
 from reconciler.controller.outcome import Done, Outcome, after, after_fault
 from reconciler.controller.queue import WorkQueue
 from reconciler.controller.recorder import Recorder
@@ -32,6 +31,7 @@ from reconciler.model.steps import Abandon, CreateSnapshot, CreateThin, HostStep
 from reconciler.planner.access import access_to
 from reconciler.planner.cases import Access, DeviceCase, PoolAccess, PoolCase
 from reconciler.planner.device import plan_device
+from reconciler.planner.left import left_alone
 from reconciler.planner.plan import Plan
 from reconciler.planner.pool import plan_pool
 from reconciler.store.store import Store

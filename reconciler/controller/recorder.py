@@ -216,15 +216,23 @@ class Recorder:
         drift = next((r for r in (condition.reason, condition.beneath) if r in DRIFT), None)
         for episode in self._episodes.over(status.key, drift, converged=condition.reason is Reason.CONVERGED):
             self._healed(status.key, episode)
-        if drift is None or not self._episodes.found(status.key, drift, self._clock.now()):
+        if drift is None:
             return
-        self._metrics.drift(status.key.kind, drift)
-        if self._progress is not None and self._is_shown(status.key):
-            self._progress.found(status.key, condition)
-        # What has yet to be made is no surprise; all else is somebody's doing, or a fault.
-        level = logging.INFO if drift is Reason.NOT_CREATED else logging.WARNING
-        _log.log(level, "%s", condition.message, extra=about(status.key, reason=drift))
-        self.event(status.key, EventType.FOUND, drift, condition.message)
+        is_new = self._episodes.found(status.key, drift, self._clock.now())
+        # What would be done is not known within a grace: it is told when it is.
+        is_left = bool(condition.would) and self._episodes.left(status.key)
+        if is_new:
+            self._found(status.key, drift, condition)
+        if is_new or is_left:
+            # What has yet to be made is no surprise; all else is somebody's doing, or a fault.
+            level = logging.INFO if drift is Reason.NOT_CREATED else logging.WARNING
+            _log.log(level, "%s", condition.message, extra=about(status.key, reason=drift))
+            self.event(status.key, EventType.FOUND if is_new else EventType.BLOCKED, drift, condition.message)
+
+    def _found(self, key: Key, drift: Reason, condition: Condition) -> None:
+        self._metrics.drift(key.kind, drift)
+        if self._progress is not None and self._is_shown(key):
+            self._progress.found(key, condition)
 
     def _is_shown(self, key: Key) -> bool:
         return self.shown is None or key in self.shown

@@ -68,6 +68,8 @@ class Condition:
     """An orphan that its pool's `prune: Retain` leaves alone on purpose."""
     beneath: Reason | None = None
     """The drift that a pause or a busy device keeps from being healed: reported all the same."""
+    would: str = ""
+    """The steps that are not taken, as nothing may be done: its message ends with them."""
 
     @property
     def ready(self) -> bool:

@@ -17,6 +17,7 @@ from reconciler.planner.device_active import plan_active
 from reconciler.planner.device_inactive import plan_inactive, take_down
 from reconciler.planner.device_words import after_suspension, converged, find, hangs, let_go, pool_devno, shows_thin
 from reconciler.planner.intents import plan_intent
+from reconciler.planner.left import paused
 from reconciler.planner.making import plan_making
 from reconciler.planner.orphans import plan_orphan
 from reconciler.planner.plan import Plan, Sign, live_state
@@ -31,9 +32,9 @@ def plan_device(case: DeviceCase) -> Plan:
         return find(case, Reason.WAITING_FOR_POOL, f"no record names pool {case.key.pool} on this host")
     plan = _plan_unpaused(case, record, pool_record)
     if record.spec.paused:
-        return plan.under(Reason.PAUSED, f"{case.key} is paused by its record")
+        return paused(plan, f"{case.key} is paused by its record")
     if pool_record.spec.paused:
-        return plan.under(Reason.PAUSED, f"{case.key} is paused by the record of its pool")
+        return paused(plan, f"{case.key} is paused by the record of its pool")
     return plan
 
 
@@ -42,7 +43,7 @@ def _plan_unrecorded(case: DeviceCase) -> Plan:
     nothing = case.known is None and case.intent is None
     if case.pool_record is None or not case.pool_record.spec.paused or nothing:
         return plan
-    return plan.under(Reason.PAUSED, f"{case.key} is paused by the record of its pool")
+    return paused(plan, f"{case.key} is paused by the record of its pool")
 
 
 def _plan_unpaused(case: DeviceCase, record: ThinDevice, pool_record: ThinPool) -> Plan:

@@ -11,6 +11,7 @@ from reconciler.model.steps import LoadPool, PoolShape
 from reconciler.model.table import PoolTable, read_table
 from reconciler.planner.cases import PoolCase
 from reconciler.planner.identity import owner_of, owns_pool
+from reconciler.planner.left import paused
 from reconciler.planner.plan import Plan, Sign
 from reconciler.planner.pool_absent import plan_gone, plan_inactive
 from reconciler.planner.pool_external import plan_external
@@ -32,7 +33,7 @@ def plan_pool(case: PoolCase) -> Plan:
     if record is None:
         return _plan_unrecorded(case)
     if record.spec.paused:
-        return _plan_running(case, record).under(Reason.PAUSED, f"pool {case.name} is paused by its record")
+        return paused(_plan_running(case, record), f"pool {case.name} is paused by its record")
     return _plan_running(case, record)
 
 

@@ -175,12 +175,16 @@ def test_who_only_observes_says_what_it_would_do_and_does_nothing(house: House, 
     observing.declare(pool_record(), device_record("a"), device_record("more"))
     suspend(house)
     observing.run(20.0)
+    told = [event.type for event in events(observing) if event.reason == "Suspended"]
+    assert told == [EventType.FOUND, EventType.BLOCKED]
     observing.store.close()
     assert not [call for call in observing.calls.made if changes(call)]
     assert observing.status("a").reason is Reason.SUSPENDED
     assert observing.status("a").message.endswith("(not done: --observe; it would: resume tank-a)")
     assert "(not done: --observe; it would: create_thin tank, " in observing.status("more").message
-    assert [line["reason"] for line in lines(log)].count("Suspended") == 1
+    first, then = [line["message"] for line in lines(log) if line["reason"] == "Suspended"]
+    assert first.endswith("(not done: --observe; it would when that time is over)")
+    assert then.endswith("(not done: --observe; it would: resume tank-a)")
     pool = observing.recorder.statuses()[Key("tank")]
     assert isinstance(pool, PoolStatusReport)
     assert pool.leaked_ids is None, "who did not read the ids cannot tell"

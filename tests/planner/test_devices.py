@@ -36,6 +36,19 @@ def in_pool(**changes: Any) -> PoolCase:
 def test_a_paused_device_is_left_alone_and_its_drift_stays_visible() -> None:
     found = plan(case(live=thin(suspended=True), seen=SUSPENDED, spec={"paused": True}))
     assert (found.reason, found.condition.beneath, found.steps) == (Reason.PAUSED, Reason.SUSPENDED, ())
+    assert "whoever opens it hangs" in found.condition.message
+    assert found.condition.message.endswith("(not done: tank/a is paused by its record; it would: resume tank-a)")
+
+
+@row("D01")
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [({}, "tank/a is paused by its record"), ({"size": "1MiB"}, "tank/a is paused by its record; what is found: ")],
+)
+def test_a_paused_device_about_which_nothing_would_be_done_says_so(spec: dict[str, Any], said: str) -> None:
+    found = plan(case(live=thin(), spec={"paused": True, **spec}))
+    assert found.reason is Reason.PAUSED
+    assert found.condition.message.startswith(said)
 
 
 @row("D01")
