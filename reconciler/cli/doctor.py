@@ -17,7 +17,7 @@ from reconciler.cli.progress import Progress
 from reconciler.cli.quiet import warnings_only
 from reconciler.daemon.doctor import Asked, Report, examine
 from reconciler.daemon.doctor_fix import Surgery, surgery
-from reconciler.planner.doctor import Check, Mark, Repair
+from reconciler.planner.doctor import Check, Mark, Repair, how_to_stop
 from reconciler.store.lock import LockHeld
 
 _STYLES: Final = {Mark.OK: GOOD, Mark.WRONG: BAD, Mark.UNKNOWN: CARE, Mark.LEFT: ""}
@@ -128,7 +128,7 @@ def _fix(asked: Asked, *, yes: bool) -> None:
         with surgery(asked, lambda repair: _agreed(repair, yes=yes)) as at_work:
             done = sum(_mend(at_work, pool, yes=yes) for pool in at_work.pools)
     except LockHeld as held:
-        stop = f"`systemctl stop dm-reconciler`, or `kill {held.pid}`" if held.pid else "`systemctl stop dm-reconciler`"
+        stop = how_to_stop(held.pid)
         raise Failure(f"{held}; --fix wants to be alone: {stop}, then run this again") from None
     say(f"{done or 'no'} {'repair' if done == 1 else 'repairs'} done; this is how it is now:")
     say()

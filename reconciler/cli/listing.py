@@ -29,6 +29,13 @@ def print_listing(seen: Sequence[Seen], output: str, *, stream: bool = False) ->
             _print_tables(seen, wide=output == "wide")
 
 
+def visible(one: Seen, output: str) -> object:
+    """Two looks of which this is the same differ in nothing that the listing shows, but in how long ago it was."""
+    if output != "table":
+        return one
+    return _device_row(one) if one.key.device else _pool_row(one)
+
+
 def document(seen: Sequence[Seen]) -> dict[str, Any]:
     return {"items": [one.item for one in seen]}
 

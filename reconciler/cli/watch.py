@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Final
 
 from reconciler.cli.eyes import Eyes
-from reconciler.cli.listing import print_listing
+from reconciler.cli.listing import print_listing, visible
 from reconciler.cli.output import console, on_terminal, say
 from reconciler.cli.view import Seen, find, of_kind
 from reconciler.model.names import Key
@@ -30,10 +30,11 @@ def follow(eyes: Eyes, kind: str, name: str | None, output: str) -> None:
 
 
 def _print_changes(eyes: Eyes, kind: str, name: str | None, output: str) -> None:
-    before: _Listing = {}
-    for now in _looks(eyes, kind, name):
+    before: dict[Key, object] = {}
+    for listing in _looks(eyes, kind, name):
+        now = {key: visible(one, output) for key, one in listing.items()}
         gone = [Seen(key) for key in before if key not in now]
-        changed = gone + [one for key, one in now.items() if before.get(key) != one]
+        changed = gone + [one for key, one in listing.items() if before.get(key) != now[key]]
         if changed:
             print_listing(changed, output, stream=True)
         before = now

@@ -18,11 +18,12 @@ from typing import IO
 import pytest
 
 from reconciler.cli.eyes import Eyes
-from reconciler.cli.view import NoStore
+from reconciler.cli.listing import visible
+from reconciler.cli.view import NoStore, Seen
 from reconciler.model.condition import Reason
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
-from reconciler.model.report import Event, EventType
+from reconciler.model.report import Event, EventType, PoolStatusReport
 from reconciler.store.store import Store
 from tests.cli.conftest import fill
 
@@ -146,6 +147,27 @@ def test_a_pipe_is_told_what_changes_and_what_is_gone(store: Store, state_dir: P
         assert watching.wait(20) == INTERRUPTED
         assert watching.stderr is not None
         assert watching.stderr.read() == "\n"
+
+
+def test_a_table_in_a_pipe_does_not_repeat_a_row_that_looks_the_same(store: Store, state_dir: Path) -> None:
+    tank = store.statuses()[Key("tank")]
+    assert isinstance(tank, PoolStatusReport)
+    with started("get", "pool", "tank", "--watch", "--state-dir", str(state_dir)) as watching:
+        assert [line_of(watching.stdout).split()[0] for _ in range(2)] == ["NAME", "tank"]
+        store.put_statuses([replace(tank, transaction_id=77)])
+        store.put_statuses([replace(tank, reason=Reason.STUCK)])
+        assert [line_of(watching.stdout).split()[0] for _ in range(2)] == ["NAME", "tank"]
+        watching.send_signal(signal.SIGINT)
+        assert watching.stdout is not None
+        assert watching.stdout.read() == "", "only what can be seen to be another"
+
+
+@pytest.mark.parametrize(("output", "same"), [("table", True), ("wide", False), ("json", False)])
+def test_what_a_listing_does_not_show_is_no_change_in_it(store: Store, output: str, same: bool) -> None:
+    tank = store.statuses()[Key("tank")]
+    assert isinstance(tank, PoolStatusReport)
+    before, after = (Seen(Key("tank"), status=one) for one in (tank, replace(tank, transaction_id=77)))
+    assert (visible(before, output) == visible(after, output)) is same
 
 
 def test_what_is_gone_has_neither_spec_nor_status(store: Store, state_dir: Path) -> None:
