@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 MOST_DISKS: Final = 8  # /dev/ubda to /dev/ubdh: what the kernel's driver has
 _LEAST_MEMORY: Final = 128 << 20  # with less, udev's workers run out of it
+_USAGE: Final = 2  # what a shell's user expects of an option that cannot be read
 _UNITS: Final = {"K": 10, "M": 20, "G": 30, "T": 40}
 # Their contents inside are the kernel's own, so nothing of the host can be shared there.
 _NEVER_SHARED: Final = ("/", "/dev", "/proc", "/sys", "/run")
@@ -58,11 +59,12 @@ def memory_bytes(text: str) -> int:
     """'512M', '1G': binary units, as for the kernel's mem=. Raises SandboxError."""
     match = re.fullmatch(r"([0-9]{1,12})\s*([KMGT])(?:i?B)?", text.strip(), re.IGNORECASE)
     if not match:
-        raise SandboxError(f"memory {text!r} is no size: write it as 512M or 1G")
+        raise SandboxError(f"memory {text!r} is no size: write it as 512M or 1G", status=_USAGE)
     size = int(match[1]) << _UNITS[match[2].upper()]
     if size < _LEAST_MEMORY:
         raise SandboxError(
-            f"memory {text!r} is too little for the kernel and udev: give at least {_LEAST_MEMORY >> 20}M"
+            f"memory {text!r} is too little for the kernel and udev: give at least {_LEAST_MEMORY >> 20}M",
+            status=_USAGE,
         )
     return size
 

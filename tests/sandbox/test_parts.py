@@ -104,8 +104,9 @@ def test_memory_sizes(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "1", "G", "1X", "-1G", "64M"])
 def test_wrong_memory_sizes(text: str) -> None:
-    with pytest.raises(SandboxError, match=r"1G|128M"):
+    with pytest.raises(SandboxError, match=r"1G|128M") as refused:
         memory_bytes(text)
+    assert refused.value.status == 2, "wrong usage"
 
 
 def test_wrong_settings(tmp_path: Path) -> None:
