@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from reconciler.controller.clock import Clock
 from reconciler.controller.desired import Desired
@@ -139,6 +139,8 @@ class Gatherer:
         now = self._clock.now()
         intent = next((intent for intent in intents if intent.key == key), None)
         thin_id = _thin_id(record, known)
+        # A later look than the pool's own, such as one for the ids, may have found it otherwise, or failed.
+        pool = pool if pool.live is world.pool else replace(pool, live=world.pool)
         return DeviceCase(
             key=key,
             record=record,

@@ -191,12 +191,19 @@ class Recorder:
             episode = self._episodes.worked(key, what) if fault is None else self._episodes.told(key)
         reason = "" if episode is None else episode.reason
         if fault is None:
-            _log.info("%s", what, extra=about(key, reason=reason, action=step.action, seconds=seconds))
+            self._worked(key, step, seconds, reason)
             return
         self._failed(key, step, seconds, fault, reason or fault.code)
         if episode is not None:
             with self._lock:
                 self._metrics.healed(key.kind, episode.reason, "error", seconds, key)
+
+    def _worked(self, key: Key, step: HostStep, seconds: float, reason: str) -> None:
+        with self._lock:
+            count = self._repeats.again(key, (step.action, step.subject))  # a later step may fail again and again
+        if count:
+            extra = about(key, reason=reason, action=step.action, seconds=seconds)
+            _log.info("%s %s%s", step.action, step.subject, times(count), extra=extra)
 
     def _failed(self, key: Key, step: HostStep, seconds: float, fault: HostFault, reason: str) -> None:
         with self._lock:

@@ -14,8 +14,10 @@ import pytest
 from reconciler.controller.controller import Lane
 from reconciler.controller.gather import Settings
 from reconciler.controller.pool_pass import PoolReconciler
+from reconciler.kernel.protocol import Mkfs
 from reconciler.kernel.simulated import Call, Calls
 from reconciler.kernel.simulated.faults import changes
+from reconciler.kernel.simulated.tools import SimulatedTools
 from reconciler.model.condition import Reason
 from reconciler.model.faults import HostFault
 from reconciler.model.names import Key
@@ -138,6 +140,21 @@ def test_a_fault_that_lasts_is_logged_at_growing_intervals_with_its_count(house:
     assert all((line["pool"], line["device"], line["reason"]) == ("tank", "a", "Suspended") for line in failed)
     (event,) = [event for event in events(house) if event.type is EventType.FAILED][-1:]
     assert event.count > 1
+
+
+def test_so_are_the_steps_that_work_before_it_fails_again(
+    house: House, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(tools: SimulatedTools, node: str, wanted: Mkfs) -> None:
+        del tools
+        raise HostFault(f"mkfs.{wanted.type}", node, EIO)
+
+    monkeypatch.setattr(SimulatedTools, "mkfs", fail)
+    house.also(device_record("more", filesystem={"type": "xfs"}))
+    house.run(3600.0)
+    made = [line["message"] for line in lines(log) if line.get("action") == "create_thin"]
+    assert made[:2] == ["create_thin tank", "create_thin tank (2 times by now)"]
+    assert len(made) < 6
 
 
 def test_what_is_only_in_use_is_no_error(house: House, log: io.StringIO) -> None:
