@@ -38,6 +38,8 @@ class Board:
         self._sets = 0
         self.node = ""
         """The name of this host."""
+        self.observe_only = False
+        """Nothing is done to any device, as the operator wants it."""
         self.problems: Callable[[], Sequence[Problem]] = lambda: ()
         """What is wrong with the manifests as they are now."""
         self.obstacle: Callable[[], str] = lambda: ""
@@ -78,6 +80,7 @@ class Board:
             "healthy": healthy,
             "ready": ready,
             "message": "" if healthy and ready else unready if healthy else unhealthy,
+            "observeOnly": self.observe_only,
             "manifestProblems": told,
         }
         return [{"kind": "Daemon", "metadata": {"name": self.node}, "spec": None, "status": status}]

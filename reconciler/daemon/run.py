@@ -76,6 +76,7 @@ class Daemon:
         self._board = Board(store, self._house.recorder, self._house.controller, self._house.clock, options.resync)
         self._board.obstacle = self._obstacle
         self._board.node = options.node
+        self._board.observe_only = options.settings.observe_only
         self._board.problems = lambda: self._intake.problems
         self._http = StatusServer(options.listen, self._board, self._house.registry)
         self._selector = selectors.DefaultSelector()

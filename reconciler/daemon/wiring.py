@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +43,7 @@ class House:
         self.clock = SystemClock()
         self.registry = CollectorRegistry()
         self.metrics = Metrics(self.registry)
+        self.metrics.observe_only(settings.observe_only)
         self.store = store
         self.recorder = Recorder(store, self.metrics, self.clock, progress)
         self.controller = Controller(
@@ -61,5 +63,5 @@ class House:
 
     def tell_build(self, dm: DeviceMapper) -> None:
         """Raises HostFault where the host has no device-mapper: with that, nothing can begin."""
-        library, driver = dm.versions()
-        self.metrics.build_info(__version__, driver, library)
+        library, _ = dm.versions()
+        self.metrics.build_info(__version__, os.uname().release, library)

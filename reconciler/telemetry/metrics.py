@@ -93,6 +93,13 @@ class Metrics:
         self._record_count = Gauge(
             "dm_reconciler_records", "Records in the set in force.", ("kind",), registry=registry
         )
+        self._retained = Gauge(
+            "dm_reconciler_retained",
+            "What no record names any more, and is left as it is: see `dm-reconciler get`.",
+            ("kind",),
+            registry=registry,
+        )
+        self._retained_keys: set[Key] = set()
         self._turns = Counter(
             "dm_reconciler_turns_total",
             "Turns of the dispatcher, one a resync: while it stands still, nothing is looked at.",
@@ -101,6 +108,11 @@ class Metrics:
         self._store_writable = Gauge(
             "dm_reconciler_store_writable",
             "1 while the store can be written to; while it cannot, nothing is done to any device.",
+            registry=registry,
+        )
+        self._observe_only = Gauge(
+            "dm_reconciler_observe_only",
+            "1 where it runs with --observe: what is found is told, and nothing is done to any device.",
             registry=registry,
         )
         self._reconcile_seconds = Histogram(
@@ -137,6 +149,7 @@ class Metrics:
                 for result in RESULTS:
                     self._heals.start_at_zero(kind, reason, result)
             self._record_count.labels(kind)
+            self._retained.labels(kind)
             self._reconcile_seconds.labels(kind)
             self._resync_seconds.labels(kind)
             self._resync_interval.labels(kind)
@@ -148,20 +161,35 @@ class Metrics:
                 self._actions.start_at_zero(action, result)
 
     def build_info(self, version: str, kernel: str, libdevmapper: str) -> None:
+        """`kernel` is its release, as `uname -r` has it."""
         self._build.clear()
         self._build.labels(version, kernel, libdevmapper).set(1)
 
     def status(self, status: Status, desired: str) -> None:
-        """Tell what was last seen of a record, in place of all that was told of it. `desired` is its record's state."""
-        if isinstance(status, DeviceStatus):
+        """Tell what was last seen of a record, in place of all that was told of it. `desired` is its record's state.
+
+        What no record names has series only while something is to be done about it: they are bounded by the records.
+        """
+        is_retained = not desired and status.good
+        self._retain(status.key, retained=is_retained)
+        if is_retained:
+            self._records.drop(status.key)
+        elif isinstance(status, DeviceStatus):
             self._records.put(status.key, of_device(status, desired, self._heals_of.get(status.key, 0)))
         elif isinstance(status, PoolStatusReport):
             self._records.put(status.key, of_pool(status, desired, self._heals_of.get(status.key, 0)))
 
     def forget(self, key: Key) -> None:
         """Drop every series of a record that is gone."""
+        self._retain(key, retained=False)
         self._records.drop(key)
         self._heals_of.pop(key, None)
+
+    def _retain(self, key: Key, *, retained: bool) -> None:
+        if retained == (key in self._retained_keys):
+            return
+        self._retained_keys ^= {key}
+        self._retained.labels(key.kind).inc(1 if retained else -1)
 
     def drift(self, kind: str, reason: Reason) -> None:
         """Count an episode, at its first look."""
@@ -193,6 +221,9 @@ class Metrics:
 
     def store_writable(self, writable: bool) -> None:
         self._store_writable.set(writable)
+
+    def observe_only(self, only: bool) -> None:
+        self._observe_only.set(only)
 
     def turned(self) -> None:
         """The dispatcher went round once more, and has everything looked at again."""

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from reconciler import __version__
+from reconciler.controller.gather import Settings
+from reconciler.daemon.run import Daemon, Options
+from reconciler.daemon.simulated import host_for, simulated_port
+from reconciler.daemon.wiring import House
+from reconciler.kernel.simulated import SimulatedHost, simulated_kernel
 from reconciler.model.condition import Reason
 from reconciler.model.names import Key
-from reconciler.model.recordset import Problem
+from reconciler.model.recordset import Problem, RecordSet
 from reconciler.model.report import EventType
 from reconciler.model.units import Bytes
+from reconciler.store.store import Store
 from tests.page.stands import Stand, device_status
 from tests.simulation.house import device_record, pool_record
 
@@ -72,6 +81,31 @@ def test_the_daemon_says_what_keeps_it_from_its_work(stand: Stand) -> None:
     stand.board.obstacle = lambda: "no valid manifests were ever loaded: see the log"
     (item,) = stand.board.daemon()
     assert (item["status"]["ready"], item["status"]["message"]) == (False, stand.board.obstacle())
+
+
+@pytest.mark.parametrize("only", [False, True])
+def test_whether_it_only_observes_is_told_as_fields_and_as_a_metric(tmp_path: Path, only: bool) -> None:
+    settings = Settings(observe_only=only)
+    options = Options(tmp_path, tmp_path / "state", ("127.0.0.1", 0), "web-1", settings=settings)
+    with Store.open(options.state_dir, wall_clock=time.time) as store:
+        daemon = Daemon(options, store)  # wired, not started
+        (item,) = daemon._board.daemon()
+        metric = daemon._house.registry.get_sample_value("dm_reconciler_observe_only")
+        daemon._end()
+    assert item["status"]["observeOnly"] is only
+    assert metric == only
+
+
+def test_its_build_names_the_kernel_by_its_release_not_by_the_drivers_version(tmp_path: Path) -> None:
+    dm = simulated_kernel(SimulatedHost()).dm
+    library, driver = dm.versions()
+    assert driver != os.uname().release
+    with Store.open(tmp_path, wall_clock=time.time) as store:
+        house = House(store, Settings(), simulated_port(host_for(RecordSet.of([])), tmp_path))
+        house.tell_build(dm)
+        (family,) = (one for one in house.registry.collect() if one.name == "dm_reconciler_build_info")
+    (sample,) = family.samples
+    assert sample.labels == {"version": __version__, "kernel": os.uname().release, "libdevmapper": library}
 
 
 def test_of_very_many_problems_the_first_are_told(stand: Stand) -> None:

@@ -15,6 +15,7 @@ from tests.page.stands import LiveStand, Stand, device_status, pool_status
 from tests.simulation.house import device_record, pool_record
 
 ALL_WELL = "Everything is as desired"
+OBSERVES = "! It only observes: nothing is done (--observe)."
 
 
 @pytest.fixture
@@ -125,18 +126,27 @@ def test_what_keeps_the_daemon_from_its_work_is_said_first(stand: Stand, window:
     stand.found(record, pool_status("tank"))
     page = window.show(stand)
     expect(page.locator("#verdict-words")).to_have_text(ALL_WELL)
+    troubles = page.locator("#troubles")
+    expect(troubles).to_be_empty()
+    expect(troubles).to_have_role("alert")
+    stand.board.observe_only = True
+    expect(troubles.locator("p")).to_have_text(OBSERVES)
+    expect(page.locator("#verdict-words")).to_have_text(ALL_WELL)
     problem = "tank.yaml:30:9: spec.size: '256MB' is not a binary unit: write 256MiB"
     stand.board.problems = lambda: (problem,)  # type: ignore[assignment, return-value]
     expect(page.locator("#verdict-words")).to_have_text("The manifests are invalid")
-    expect(page.locator("#troubles")).to_contain_text(problem)
+    expect(troubles).to_contain_text(problem)
+    expect(troubles.locator("p").first).to_have_text(OBSERVES)
     stand.board.problems = lambda: ()
+    stand.board.observe_only = False
+    expect(troubles).to_be_empty()
     stand.board.obstacle = lambda: "the disk is full; nothing is done to any device until then"
     expect(page.locator("#verdict-words")).to_have_text("The reconciler is not ready")
-    expect(page.locator("#troubles")).to_contain_text("the disk is full")
+    expect(troubles).to_contain_text("the disk is full")
     stand.board.obstacle = lambda: ""
     stand.board._patience = -1.0
     expect(page.locator("#verdict-words")).to_have_text("The reconciler does not turn")
-    expect(page.locator("#troubles")).to_contain_text("the dispatcher has not turned for")
+    expect(troubles).to_contain_text("the dispatcher has not turned for")
 
 
 def test_a_device_that_goes_takes_its_row_along(stand: Stand, window: Window) -> None:

@@ -135,8 +135,10 @@ def test_whatever_names_and_messages_say_they_are_text(stand: Stand, window: Win
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_stands_out_from_its_ground(page: Page, scheme: Literal["light", "dark"]) -> None:
+def test_every_text_stands_out_from_its_ground(stand: Stand, page: Page, scheme: Literal["light", "dark"]) -> None:
     page.emulate_media(color_scheme=scheme)
+    stand.board.observe_only = True
+    expect(page.locator("#troubles")).to_contain_text("! It only observes")
     page.locator("tr[data-name='tank/web'] button").click()
     measured = page.evaluate(CONTRASTS)
     assert len(measured) > 100
@@ -147,10 +149,14 @@ def test_every_text_stands_out_from_its_ground(page: Page, scheme: Literal["ligh
 @pytest.mark.parametrize("width", [360, 820])
 def test_nothing_sticks_out_of_a_narrow_screen(stand: Stand, window: Window, width: int) -> None:
     scenes.everything(stand)
+    stand.board.observe_only = True
     long = Key("tank", "x" * 63)
     stand.found(None, device_status(long, Reason.INACTIVE_BUT_DESIRED_ACTIVE, "y" * 200))
     window.page.set_viewport_size({"width": width, "height": 780})
     page = window.show(stand)
+    option = page.locator("#troubles code")
+    expect(option).to_have_text("--observe")
+    assert option.evaluate("code => code.getClientRects().length") == 1, "it is one word"
     page.locator(f"tr[data-name='{long}'] button").click()
     expect(page.locator(".details")).to_be_visible()
     wide = page.evaluate("() => document.documentElement.scrollWidth")

@@ -221,6 +221,30 @@ def test_errors_in_the_manifests_leave_what_is_told_of_the_set_in_force(
     assert set(series(registry, "dm_reconciler_records").values()) == {0.0}
 
 
+def test_what_no_record_names_and_is_retained_has_no_series_and_is_counted(
+    registry: CollectorRegistry, metrics: Metrics
+) -> None:
+    orphan = replace(BASE, reason=Reason.ORPHANED, good=True)
+    metrics.status(BASE, "Active")
+    for _ in range(2):
+        metrics.status(orphan, "")
+        assert series(registry, "dm_reconciler_device_ready") == {}
+        assert series(registry, "dm_reconciler_retained") == {("ThinPool",): 0.0, ("ThinDevice",): 1.0}
+    metrics.status(BASE, "Active")
+    assert len(series(registry, "dm_reconciler_device_ready")) == 1
+    assert set(series(registry, "dm_reconciler_retained").values()) == {0.0}
+    metrics.status(orphan, "")
+    metrics.forget(orphan.key)
+    assert set(series(registry, "dm_reconciler_retained").values()) == {0.0}
+
+
+def test_what_no_record_names_and_is_taken_down_has_series_until_it_is(
+    registry: CollectorRegistry, metrics: Metrics
+) -> None:
+    metrics.status(replace(BASE, reason=Reason.BUSY, good=False), "")
+    assert len(series(registry, "dm_reconciler_device_ready")) == 1
+
+
 def test_turns_are_counted_and_the_store_is_writable_until_told_otherwise(
     registry: CollectorRegistry, metrics: Metrics
 ) -> None:
@@ -229,6 +253,12 @@ def test_turns_are_counted_and_the_store_is_writable_until_told_otherwise(
     metrics.turned()
     assert series(registry, "dm_reconciler_store_writable") == {(): 0.0}
     assert series(registry, "dm_reconciler_turns_total") == {(): 1.0}
+
+
+def test_it_observes_only_where_told_to(registry: CollectorRegistry, metrics: Metrics) -> None:
+    assert series(registry, "dm_reconciler_observe_only") == {(): 0.0}
+    metrics.observe_only(True)
+    assert series(registry, "dm_reconciler_observe_only") == {(): 1.0}
 
 
 def test_the_queue_tells_of_itself(registry: CollectorRegistry, metrics: Metrics) -> None:

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from typing import Final
 
-from tools.dashboard.panels import GREEN, ORANGE, RED, AnyPanel, Column, Words, line_at, listing, over_time, states
+from tools.dashboard.panels import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    RED,
+    AnyPanel,
+    Column,
+    Words,
+    line_at,
+    listing,
+    over_time,
+    states,
+)
 from tools.dashboard.queries import ONCE, RESYNC_INTERVAL, STEP, Query, of_hosts, quantile, scraped
 
 TITLE: Final = "The daemon itself"
 
 _UP: Final[Words] = {"0": ("does not answer", RED), "1": ("answers", GREEN)}
 _STORE: Final[Words] = {"0": ("not writable", RED), "1": ("writable", GREEN)}
+_HEALS: Final[Words] = {"0": ("yes", GREEN), "1": ("no, it only observes", BLUE)}
 _POOLS: Final = of_hosts("dm_reconciler_records", 'kind="ThinPool"')
 _DEVICES: Final = of_hosts("dm_reconciler_records", 'kind="ThinDevice"')
 _LOADED: Final = of_hosts("dm_reconciler_manifest_last_load_timestamp_seconds")
@@ -35,17 +48,21 @@ def _hosts() -> AnyPanel:
             Query(f"1000 * max by (instance) ({_LOADED} > 0)", instant=True),
             Query(f"max by (instance) ({_POOLS})", instant=True),
             Query(f"max by (instance) ({_DEVICES})", instant=True),
+            Query(f"max by (instance) ({of_hosts('dm_reconciler_observe_only')})", instant=True),
+            Query(f"sum by (instance) ({of_hosts('dm_reconciler_retained')})", instant=True),
         ],
         [
             Column("instance", "Host", page_of_host=True),
             Column("version", "Version"),
-            Column("kernel", "Device-mapper"),
+            Column("kernel", "Kernel"),
             Column("libdevmapper", "libdevmapper"),
+            Column("Value #G", "Heals", words=_HEALS),
             Column("Value #B", "Store", words=_STORE),
             Column("Value #C", "Manifest errors", unit="none", steps=((None, GREEN), (1, ORANGE))),
             Column("Value #D", "Manifests of", unit="dateTimeFromNow"),
             Column("Value #E", "Pools", unit="none"),
             Column("Value #F", "Devices", unit="none"),
+            Column("Value #H", "Without a record", unit="none"),
         ],
     )
 

@@ -62,11 +62,14 @@ function nameOf({ kind, metadata: { name } }, reveal) {
 let told = "";
 
 function renderTroubles(daemon) {
-  const content = JSON.stringify([daemon.message, daemon.manifestProblems]);
+  const content = JSON.stringify([daemon.message, daemon.observeOnly, daemon.manifestProblems]);
   if (content === told) return;
   told = content;
   const nodes = [];
   if (daemon.message) nodes.push(make("p", {}, make("strong", {}, "! The reconciler: "), daemon.message));
+  if (daemon.observeOnly) {
+    nodes.push(make("p", {}, make("strong", {}, "! It only observes: "), "nothing is done (", make("code", {}, "--observe"), ")."));
+  }
   if (daemon.manifestProblems.length > 0) {
     nodes.push(make("div", {},
       make("p", {}, make("strong", {}, "! The manifests are invalid: "), "the last good set stays in force until this is put right."),
