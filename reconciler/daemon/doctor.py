@@ -26,6 +26,7 @@ from reconciler.daemon.doctor_host import (
 )
 from reconciler.daemon.doctor_loops import check_loops
 from reconciler.daemon.doctor_pools import PoolEyes
+from reconciler.daemon.doctor_records import check_statuses
 from reconciler.daemon.doctor_state import check_manifests, check_run_folder, check_state
 from reconciler.daemon.intake import Intake
 from reconciler.daemon.wiring import host_port
@@ -34,11 +35,12 @@ from reconciler.planner.doctor import (
     Mark,
     PoolView,
     check_intents,
-    check_leaks,
     check_loops_of,
     check_pool,
+    how_to_stop,
     to_fix,
 )
+from reconciler.planner.doctor_leaks import check_leaks
 from reconciler.planner.doctor_repairs import (
     changed_thins,
     detach_loops,
@@ -50,6 +52,7 @@ from reconciler.planner.doctor_take_over import Withheld, take_over
 from reconciler.sources.manifests import load
 from reconciler.store.aside import recall
 from reconciler.store.errors import StoreError
+from reconciler.store.lock import LockHeld
 from reconciler.store.store import Store
 from reconciler.telemetry.metrics import Metrics
 
@@ -69,19 +72,20 @@ class Asked:
     def fix(self) -> str:
         """The command line that repairs what this one finds."""
         manifests = f" --manifests {self.manifests}" if self.manifests is not None else ""
-        return f"dm-reconciler doctor --fix{manifests}{self._state}"
+        return f"dm-reconciler doctor --fix{manifests}{self.state}"
 
     def next_step(self, *, daemon_runs: bool, pools: bool) -> str:
         """What to do on a host that is fit."""
         if daemon_runs:
-            return f"`dm-reconciler get{self._state}` shows what the daemon makes of it"
-        plan = f"`dm-reconciler plan --manifests {self.manifests or 'DIR'}{self._state}` shows what would be done"
+            return f"`dm-reconciler get{self.state}` shows what the daemon makes of it"
+        plan = f"`dm-reconciler plan --manifests {self.manifests or 'DIR'}{self.state}` shows what would be done"
         if not pools:
             return f"write manifests; {plan}"
         return f"{plan}, and `systemctl start dm-reconciler` has it done"
 
     @property
-    def _state(self) -> str:
+    def state(self) -> str:
+        """What a command line needs to find the same state."""
         return "" if self.state_dir == _USUAL else f" --state-dir {self.state_dir}"
 
 
@@ -127,14 +131,16 @@ def examine(asked: Asked, tell: Callable[[str], None]) -> Report:
             )
             with closing(eyes):
                 view = eyes.look(desired)
-            checks += checks_of(view, asked.fix, daemon_runs=daemon_runs)
+            checks += checks_of(view, asked.fix, state.holder)
         if not names:
             checks.append(Check("pools", Mark.LEFT, "neither store nor manifests name one (see --manifests)"))
+        checks.append(check_statuses(desired, store, daemon_runs=daemon_runs, state=asked.state))
     return Report(tuple(checks), looked, asked.next_step(daemon_runs=daemon_runs, pools=bool(names)))
 
 
-def checks_of(view: PoolView, fix: str, *, daemon_runs: bool) -> list[Check]:
-    """All that is to be said of one pool."""
+def checks_of(view: PoolView, fix: str, holder: LockHeld | None = None) -> list[Check]:
+    """All that is to be said of one pool. `holder` is the daemon, if one runs."""
+    daemon_runs = holder is not None
     repairs = repairs_of(view)
     over = None if view.is_left_alone else take_over(view)
     stale = [] if daemon_runs else [repair for repair in detach_loops(view) if repair in repairs]
@@ -145,7 +151,7 @@ def checks_of(view: PoolView, fix: str, *, daemon_runs: bool) -> list[Check]:
         checks = [check_pool(view, fix=fix, daemon_runs=daemon_runs, can_mend=can_mend)]
     if checks[0].mark is Mark.OK:
         checks += [Check(f"loops of {view.name}", Mark.WRONG, repair.why, to_fix(fix)) for repair in stale]
-    leaks = check_leaks(view, fix=fix)
+    leaks = check_leaks(view, fix=fix, stop="" if holder is None else how_to_stop(holder.pid))
     checks += [leaks] if leaks is not None else []
     checks += [Check(f"device {repair.key}", Mark.WRONG, repair.why, to_fix(fix)) for repair in forget_lost(view)]
     for device, words in changed_thins(view):

@@ -48,7 +48,7 @@ class Surgery:
 
     def wrong(self, pool: str) -> list[Check]:
         """What is still to be done about the pool, or cannot be told."""
-        checks = checks_of(self._look(pool), self._asked.fix, daemon_runs=False)
+        checks = checks_of(self._look(pool), self._asked.fix)
         return [check for check in checks if check.mark in {Mark.WRONG, Mark.UNKNOWN}]
 
     def carry_out(self, pool: str, repair: Repair) -> HostFault | None:

@@ -7,18 +7,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from reconciler.model.knowledge import FormerThin, KnownDevice, Remembered
-from reconciler.model.live import LiveDevice, ThinEntry, ThinIds
+from reconciler.model.live import LiveDevice, ThinIds
 from reconciler.model.names import Key
 from reconciler.model.records import ThinDevice
 from reconciler.model.status import PoolMode
 from reconciler.model.steps import HostStep, Step
 from reconciler.model.table import ThinTable, read_table
-from reconciler.model.units import format_size
 from reconciler.planner.cases import PoolCase
 from reconciler.planner.pool import plan_pool
-
-_SHOWN = 12
-"""Ids in one line: who needs more of them asks `thin_ls`."""
 
 
 class Mark(StrEnum):
@@ -101,29 +97,15 @@ class PoolView:
         return tuple(sorted(found))
 
 
-def leaked(view: PoolView) -> dict[int, ThinEntry]:
-    """Thin ids in the pool that no device, operation or adoption names."""
-    named = {device.thin_id for device in view.known.values()} | {intent.thin_id for intent in view.case.intents}
-    named |= {record.spec.adopt.device_id for record in view.records if record.spec.adopt is not None}
-    return {number: entry for number, entry in sorted((view.ids or {}).items()) if number not in named}
-
-
-def is_ours(view: PoolView, thin_id: int, entry: ThinEntry) -> bool:
-    """Whether it is a thin that this store made, and not another one under the same id."""
-    former = view.former.get(thin_id)
-    return former is not None and former.created_at == entry.created_at
-
-
-def listed(ids: Mapping[int, ThinEntry], block: int) -> str:
-    """`3 (64MiB), 5 (0)`, and how many more."""
-    shown = [f"{number} ({format_size(entry.mapped_blocks * block)})" for number, entry in sorted(ids.items())]
-    more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
-    return ", ".join(shown[:_SHOWN]) + more
-
-
 def to_fix(fix: str) -> str:
     """The same for all that it can repair, so that it is said once."""
     return f"`{fix}` shows each repair with its exact effect, and does it if you agree"
+
+
+def how_to_stop(pid: int) -> str:
+    """The commands that stop the daemon; `pid` is 0 where nobody knows it."""
+    unit = "`systemctl stop dm-reconciler`"
+    return f"{unit}, or `kill {pid}`" if pid else unit
 
 
 def check_pool(view: PoolView, *, fix: str, daemon_runs: bool, can_mend: bool) -> Check:
@@ -153,33 +135,6 @@ def _in_short(view: PoolView, message: str) -> str:
     mode = view.case.live.status.mode if view.case.live.status is not None else PoolMode.RW
     broken = mode in {PoolMode.RO, PoolMode.NEEDS_CHECK, PoolMode.FAIL, PoolMode.ERROR}
     return f"pool {view.name} is {mode}" if broken else message
-
-
-def check_leaks(view: PoolView, *, fix: str) -> Check | None:
-    """Thin ids that nobody here names."""
-    subject = f"thin ids of {view.name}"
-    if view.ids is None:
-        if not view.told_leaked:
-            return None
-        ids = ", ".join(map(str, view.told_leaked[:_SHOWN]))
-        return Check(
-            subject,
-            Mark.LEFT,
-            f"the daemon reports {len(view.told_leaked)} leaked: {ids}; stop it, and `doctor` tells whose they are",
-        )
-    found = leaked(view)
-    if not found:
-        return Check(subject, Mark.OK, f"all {len(view.ids)} are accounted for" if view.ids else "there are none")
-    ours = {number: entry for number, entry in found.items() if is_ours(view, number, entry)}
-    size = format_size(sum(entry.mapped_blocks for entry in found.values()) * view.block)
-    text = f"{len(found)} leaked, {size}: {listed(found, view.block)}; "
-    if not ours:
-        return Check(subject, Mark.LEFT, f"{text}none of them was made by this store: left to whoever made them")
-    text += f"made by this store: {', '.join(map(str, list(ours)[:_SHOWN]))}"
-    others = f"; the other {len(found) - len(ours)} are left to whoever made them" if len(ours) < len(found) else ""
-    if view.is_left_alone:
-        return Check(subject, Mark.LEFT, text + others)
-    return Check(subject, Mark.WRONG, text + others, to_fix(fix))
 
 
 def check_loops_of(view: PoolView) -> list[Check]:

@@ -24,7 +24,8 @@ from reconciler.model.steps import (
 from reconciler.model.units import Sectors, format_size
 from reconciler.planner.access import access_to, expected_transactions
 from reconciler.planner.cases import Access
-from reconciler.planner.doctor import PoolView, Repair, is_ours, leaked, listed
+from reconciler.planner.doctor import PoolView, Repair
+from reconciler.planner.doctor_leaks import is_ours, leaked, listed
 from reconciler.planner.doctor_take_over import take_over
 from reconciler.planner.pool import plan_pool
 

@@ -21,7 +21,8 @@ from reconciler.model.steps import KnowDevice, KnowPool
 from reconciler.model.table import PoolTable, ThinTable, read_table
 from reconciler.model.units import format_size, sectors
 from reconciler.planner.cases import PoolCase
-from reconciler.planner.doctor import PoolView, Repair, leaked, listed
+from reconciler.planner.doctor import PoolView, Repair
+from reconciler.planner.doctor_leaks import leaked, listed
 from reconciler.planner.identity import lies_on_record
 from reconciler.planner.pool import plan_pool
 from reconciler.planner.pool_words import known_from

@@ -21,11 +21,11 @@ from reconciler.planner.doctor import (
     PoolView,
     Repair,
     check_intents,
-    check_leaks,
     check_loops_of,
     check_pool,
-    leaked,
+    how_to_stop,
 )
+from reconciler.planner.doctor_leaks import check_leaks, leaked
 from reconciler.planner.doctor_repairs import (
     changed_thins,
     delete_leaked,
@@ -58,6 +58,11 @@ def view(case: PoolCase | None = None, ids: ThinIds | None = None, **rest: Any) 
 
 def moved_on(**changes: Any) -> PoolCase:
     return a.pool_case(live=a.live_pool(of=a.status(transaction=9)), **changes)
+
+
+def beside(*told: int, **rest: Any) -> PoolView:
+    """As `view`, while the daemon is at work, which reports these ids as leaked."""
+    return replace(view(**rest), ids=None, told_leaked=told)
 
 
 def new_store(device: LiveDevice | None = None, **record: Any) -> PoolCase:
@@ -264,19 +269,38 @@ class TestLeaked:
         assert delete_leaked(self.seen(**changes)) == []
 
     def test_they_are_told(self) -> None:
-        check = check_leaks(self.seen(), fix=FIX)
+        check = check_leaks(self.seen(), fix=FIX, stop="")
         assert check is not None
         assert check.mark is Mark.WRONG
         assert "3 leaked, 2MiB: 3 (1MiB), 4 (1MiB), 5 (0B); made by this store: 3; the other 2" in check.message
-        left = check_leaks(self.seen(former={}), fix=FIX)
-        assert left is not None
-        assert (left.mark, left.todo) == (Mark.LEFT, "")
+        assert f"`{FIX}`" in check.todo
 
-    def test_beside_the_daemon_its_word_is_passed_on(self) -> None:
-        check = check_leaks(replace(view(), ids=None, told_leaked=(5,)), fix=FIX)
+    def test_beside_the_daemon_its_word_is_passed_on_with_how_to_stop_it(self) -> None:
+        check = check_leaks(beside(3, 5, former=self.FORMER), fix=FIX, stop=how_to_stop(812))
         assert check is not None
-        assert (check.mark, check.todo) == (Mark.LEFT, "")
-        assert check_leaks(replace(view(), ids=None), fix=FIX) is None
+        assert check.mark is Mark.WRONG
+        assert "reports 2 leaked: 3, 5; made by this store, as it seems: 3" in check.message
+        assert check.todo.startswith("stop the daemon (`systemctl stop dm-reconciler`, or `kill 812`); then `" + FIX)
+        assert "then start it again" in check.todo
+
+    def test_nobody_is_sent_to_stop_the_daemon_for_what_is_never_deleted(self) -> None:
+        for seen in (beside(5, 9, former=self.FORMER), self.seen(former={})):
+            check = check_leaks(seen, fix=FIX, stop=how_to_stop(812))
+            assert check is not None
+            assert check.mark is Mark.WRONG
+            assert "`--fix` deletes none of them" in check.message
+            assert "`adopt: {deviceId: " in check.todo
+            assert "stop" not in check.todo
+
+    def test_of_a_pool_that_is_left_alone_or_not_known_yet_they_are_left(self) -> None:
+        paused = a.pool_case(recorded=a.pool_record(paused=True))
+        for seen in (beside(3, case=paused, former=self.FORMER), beside(5, case=paused), beside(5, case=new_store())):
+            check = check_leaks(seen, fix=FIX, stop="")
+            assert check is not None
+            assert (check.mark, check.todo) == (Mark.LEFT, "")
+
+    def test_where_nothing_is_told_of_them_nothing_is_said(self) -> None:
+        assert check_leaks(beside(), fix=FIX, stop="") is None
 
 
 class TestLoops:

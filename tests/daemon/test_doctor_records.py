@@ -1,0 +1,69 @@
+"""Which of the statuses in the store `doctor` believes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.controller.desired import Desired
+from reconciler.daemon.doctor_records import check_statuses
+from reconciler.model.condition import Reason
+from reconciler.model.live import LiveState
+from reconciler.model.names import Key
+from reconciler.model.recordset import RecordSet
+from reconciler.model.report import Status
+from reconciler.model.steps import KnowDevice, KnowPool
+from reconciler.planner.doctor import Check, Mark
+from reconciler.store.manifests import StoredRecord
+from reconciler.store.store import Store
+from tests.planner import builders as a
+
+TANK, GONE = Key("tank"), Key("tank", "gone")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "state", wall_clock=lambda: 0.0) as store:
+        yield store
+
+
+def know(store: Store) -> None:
+    store.apply(KnowPool(TANK, a.known_pool()))
+    store.apply(KnowDevice(a.KEY, a.known()))
+
+
+def tell(store: Store, key: Key, reason: Reason) -> None:
+    store.put_statuses([Status(key, LiveState.UNKNOWN, reason, "", 0.0, good=reason is Reason.CONVERGED)])
+
+
+def check(store: Store, desired: Desired | None = None, *, daemon_runs: bool = True) -> Check:
+    return check_statuses(desired or Desired(), store, daemon_runs=daemon_runs, state="")
+
+
+def test_records_in_force_and_what_was_made_for_former_ones_count(store: Store) -> None:
+    store.save_records([StoredRecord(TANK, "ThinPool", "{}", "", 0)], "digest")
+    know(store)
+    for key in (TANK, a.KEY, GONE):
+        tell(store, key, Reason.KERNEL_ERROR)
+    found = check(store)
+    assert found.mark is Mark.WRONG
+    assert found.message == f"2 are not as desired: {TANK} (KernelError), {a.KEY} (KernelError)"
+
+
+def test_a_record_without_a_status_was_not_looked_at_yet(store: Store) -> None:
+    found = check(store, Desired(RecordSet.of([a.pool_record(), a.record()])))
+    assert (found.mark, found.message) == (Mark.LEFT, "0 are as desired; 2 are not looked at yet")
+
+
+def test_without_a_daemon_what_was_told_counts_for_nothing(store: Store) -> None:
+    know(store)
+    tell(store, a.KEY, Reason.KERNEL_ERROR)
+    found = check(store, daemon_runs=False)
+    assert (found.mark, found.todo) == (Mark.LEFT, "")
+    assert "no daemon" in found.message
+
+
+def test_a_store_that_names_nothing(store: Store) -> None:
+    assert check(store).message == "there are none yet"
