@@ -12,7 +12,7 @@ import pytest
 
 TREE = Path(__file__).parents[1]
 BINARIES = Path(sys.executable).parent
-NOT_HERE = ("apt-get", "pipx")
+NOT_HERE = ("apt-get", "PIPX_")
 """What cannot be done in the sandbox, where the tree is installed already and the host is read-only."""
 UNTIL_READY = "timeout 60 dm-reconciler wait device tank/app --timeout 50s"
 

@@ -122,6 +122,19 @@ def test_a_mount_of_fstab_waits_for_its_device_without_a_cycle(with_a_mount: Pat
     assert verify(with_a_mount, "data.mount", "local-fs.target", SERVICE.name) == ""
 
 
+def test_a_mount_of_fstab_is_gone_before_the_daemon_is(with_a_mount: Path) -> None:
+    """The waiting unit has ended by then, and who is after one that has ended is in no order with the daemon."""
+    mount = (with_a_mount / "etc/systemd/system/data.mount").read_text(encoding="utf-8")
+    assert "After=dm-reconciler.service" in mount
+    assert "Requires=dm-reconciler.service" not in mount
+    assert "RemainAfterExit" not in settings(WAIT)
+
+
+def test_the_page_has_the_same_line_for_fstab() -> None:
+    (line,) = re.findall(r"^#   (/dev/mapper/.*)$", WAIT.read_text(encoding="utf-8"), re.MULTILINE)
+    assert line in (TREE / "docs/deploy.md").read_text(encoding="utf-8")
+
+
 def test_with_default_dependencies_the_mount_would_wait_for_itself(with_a_mount: Path) -> None:
     own = with_a_mount / "etc/systemd/system"
     mount = own / "data.mount"

@@ -159,7 +159,8 @@ def as_in_fstab(house: House, line: str, instance: str, mount: str) -> str:
     """The unit that systemd makes of a line of /etc/fstab."""
     fstab, made = house.root / "fstab", house.root / "generated"
     made.mkdir()
-    fstab.write_text(f"{line} x-systemd.requires=dm-reconciler-wait@{instance}.service,nofail 0 0\n", encoding="utf-8")
+    options = f"x-systemd.requires=dm-reconciler-wait@{instance}.service,x-systemd.after=dm-reconciler.service,nofail"
+    fstab.write_text(f"{line} {options} 0 0\n", encoding="utf-8")
     generator = "/lib/systemd/system-generators/systemd-fstab-generator"
     run("env", f"SYSTEMD_FSTAB={fstab}", generator, *[str(made)] * 3)
     return (made / mount).read_text(encoding="utf-8")

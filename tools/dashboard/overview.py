@@ -48,7 +48,7 @@ ALERTS: Final = 'ALERTS{alertname=~"DmReconciler.+", alertstate="firing", instan
 
 _STILL: Final = f"increase({of_hosts('dm_reconciler_turns_total')}[5m]) == bool 0"
 _SELDOM: Final = f"{RESYNC_INTERVAL} > 150"
-"""Two turns in 5 minutes are not to be expected there, as DmReconcilerLoopStalled has it."""
+"""Two turns in 5 minutes are not to be expected there: DmReconcilerLoopStalled waits longer for it."""
 _NONE: Final[Words] = {"0": ("none", GREEN)}
 
 
