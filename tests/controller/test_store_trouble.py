@@ -21,8 +21,8 @@ AND = (
     device_record("t", snapshotOf="c"),
     device_record("b", filesystem={"type": "ext4"}),
 )
-STEPS = 7
-"""Each begins and ends; that of a filesystem is noted in between."""
+STEPS = 8
+"""Each begins and ends; in between it is noted that a thin for a filesystem is made, and that an origin runs again."""
 
 
 class Full(House):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from contextlib import suppress
 
@@ -152,10 +153,21 @@ def make_thin(world: World, rng: random.Random) -> str:
         durable = village.host.pool(pool).metadata.image
         if durable is not None and number in durable.thins:
             village.book.strangers[(pool, number)] = {}
-            village.host.pool(pool).write(number, 0, "a stranger's")
+            written = _write_into(world, pool, number)
             village.host.pool(pool).commit()
-            return f"{number} in {pool}"
+            return f"{number} in {pool}{'' if written else ', with nothing in it'}"
     return ""
+
+
+def _write_into(world: World, pool: str, number: int) -> bool:
+    """False: the pool is full, and the write fails, or waits until somebody ends it."""
+    host = world.village.host
+    try:
+        return host.io.store(f"dd to {number}", host.pool(pool), number, 0, "a stranger's")
+    except HostFault as fault:
+        if fault.errno != errno.ENOSPC:
+            raise
+        return False
 
 
 @happens(1)

@@ -156,6 +156,22 @@ def test_a_snapshot_of_a_running_origin_is_torn_and_of_a_suspended_one_is_not(sm
     assert not is_torn(small.host.thin("p", 2).content)
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_a_write_that_fails_is_its_programs_trouble_and_of_no_other_call(small: Small, half: bool) -> None:
+    small.host.io.begin("t")
+    if half:
+        small.host.io.step()
+    small.host.fail_commits("p", CommitFault.FAIL)
+    small.kernel.dm.message("p", "create_thin 1")
+    small.host.io.step()
+    small.kernel.dm.suspend("t")
+    small.kernel.dm.resume("t")
+    assert small.host.io.writers["t"].half is half, "a write that failed has changed nothing"
+    if half:
+        with fails(errno.EIO):
+            small.host.io.end("t")
+
+
 def test_a_dead_caller_does_nothing_any_more() -> None:
     calls = Calls()
     small = Small(calls)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,8 +11,9 @@ from reconciler.kernel.simulated.device import Device
 from reconciler.kernel.simulated.devices import Devices
 from reconciler.kernel.simulated.faults import fault
 from reconciler.kernel.simulated.metadata import MetadataError
-from reconciler.kernel.simulated.pool import CommitFault
+from reconciler.kernel.simulated.pool import CommitFault, Pool
 from reconciler.kernel.simulated.targets import ThinTarget
+from reconciler.model.faults import HostFault
 
 HEAD: Final = 4
 TAIL: Final = 5
@@ -80,10 +82,14 @@ class Io:
 
     def _store(self, device: Device, number: int, token: str) -> bool:
         thin = self._thin(device)
+        return self.store(device.name, thin.pool, thin.thin_id, number, token)
+
+    def store(self, name: str, pool: Pool, thin_id: int, number: int, token: str) -> bool:
+        """As through a device of that name, which need not stay: else as `write`."""
         try:
-            return thin.pool.write(thin.thin_id, number, token)
+            return pool.write(thin_id, number, token)
         except MetadataError as error:
-            raise fault("write", device.name, error.errno) from error
+            raise fault("write", name, error.errno) from error
 
     def _thin(self, device: Device) -> ThinTarget:
         thin = device.live.thin if device.live is not None else None
@@ -99,21 +105,27 @@ class Io:
         self._devices.get("open", name).openers.append("writer (pid 77)")
 
     def end(self, name: str) -> None:
-        """It finishes its change, flushes and closes."""
+        """It finishes its change, flushes and closes. Raises HostFault where it cannot."""
         device = self._devices.get("close", name)
-        self.settle(device)
+        self._finish(device)
         self.flush(name)
         del self.writers[name]
         device.openers.remove("writer (pid 77)")
 
     def step(self) -> None:
+        """A write that fails is the program's trouble, which tries it again, and not that of the call at hand."""
         for writer in self.writers.values():
             device = self._devices.by_name.get(writer.device)
             if device is not None and not device.suspended and not device.internal:
-                self._advance(writer, device)
+                with suppress(HostFault):
+                    self._advance(writer, device)
 
     def settle(self, device: Device) -> None:
-        """A suspension that flushes and freezes waits for the change at hand."""
+        """A suspension that flushes and freezes waits for the change at hand, also for one that fails."""
+        with suppress(HostFault):
+            self._finish(device)
+
+    def _finish(self, device: Device) -> None:
         writer = self.writers.get(device.name)
         if writer is not None and writer.half:
             self._advance(writer, device)
@@ -121,10 +133,9 @@ class Io:
     def _advance(self, writer: Writer, device: Device) -> None:
         if device.live is None or device.live.thin is None:
             return
-        if not writer.half:
-            writer.version += 1
-        self._store(device, TAIL if writer.half else HEAD, f"v{writer.version}")
-        writer.half = not writer.half
+        version = writer.version if writer.half else writer.version + 1
+        if self._store(device, TAIL if writer.half else HEAD, f"v{version}"):
+            writer.version, writer.half = version, not writer.half
 
 
 def is_torn(content: dict[int, str]) -> bool:
