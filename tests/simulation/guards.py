@@ -42,6 +42,8 @@ class Began:
     live: frozenset[str]
     showed: dict[str, Loaded]
     """The live tables of devices."""
+    waiting: frozenset[str]
+    """Devices with a table in the inactive slot."""
 
 
 class Guards:
@@ -56,7 +58,6 @@ class Guards:
     def pass_began(self, pool: str) -> None:
         """It goes by the records of that moment to its end."""
         self._desired[pool] = self._village.desired
-        self.began(pool)
 
     def began(self, pool: str, *, look: bool = False, second: bool = False) -> None:
         """A question to the pool's worker."""
@@ -71,6 +72,7 @@ class Guards:
             self._frozen[asked],
             frozenset(live),
             live,
+            frozenset(name for name, device in village.host.devices.by_name.items() if device.inactive is not None),
         )
 
     def before(self, worker: Worker, call: Call) -> None:
@@ -107,18 +109,23 @@ class Guards:
             self._note_message(*call.args)
 
     def _not_swapped(self, worker: Worker, call: Call) -> None:
-        """A resume that was to end a suspension has not brought up a table that somebody had left waiting."""
+        """A resume that was to end a suspension has not brought up a table that somebody had left waiting.
+
+        One that came while the worker hung in this very step could not be known.
+        """
         name = str(call.args[0])
         known = self._known(worker.pool, name)
         device = self._village.host.devices.by_name.get(name)
+        began = self._began[worker.pool, worker.is_second]
         if (
             known is None
             or device is None
             or device.live is None
-            or name not in self._began[worker.pool, worker.is_second].showed
+            or name not in began.waiting
+            or name not in began.showed
         ):
             return
-        if device.live is not self._began[worker.pool, worker.is_second].showed[name] and device.live.thin is None:
+        if device.live is not began.showed[name] and device.live.thin is None:
             raise Violation(f"{call}: a table that somebody had left waiting is live now")
 
     def _note_message(self, pool: str, text: str) -> None:
