@@ -19,7 +19,7 @@ from reconciler.kernel.observe import Observer
 from reconciler.kernel.perform import perform
 from reconciler.kernel.pool_lock import PoolLocked
 from reconciler.kernel.protocol import Kernel
-from reconciler.kernel.worker import Answer, Forget, Hello, Question, Said
+from reconciler.kernel.talk import Answer, Forget, Hello, Question, Said
 from reconciler.model.faults import HostFault, Unanswered
 from reconciler.model.live import LookRequest, PoolLook, Watched
 from reconciler.model.steps import HostStep, StepResult

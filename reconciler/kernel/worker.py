@@ -14,7 +14,6 @@ import contextlib
 import logging
 import signal
 import sys
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -25,36 +24,12 @@ from reconciler.kernel.perform import perform
 from reconciler.kernel.pool_lock import PoolLock, PoolLocked
 from reconciler.kernel.privileges import drop_all_others
 from reconciler.kernel.protocol import Kernel
+from reconciler.kernel.talk import Answer, Forget, Hello, Question, Said
 from reconciler.model.faults import HostFault
-from reconciler.model.live import LookRequest, PoolLook, Watched
-from reconciler.model.steps import HostStep, StepResult
+from reconciler.model.live import LookRequest, Watched
+from reconciler.model.steps import HostStep
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Hello:
-    """The first thing that a worker is told."""
-
-    watched: Watched
-    state_dir: str
-    lock: bool
-    """False for commands that only look, beside the daemon; and for a second worker, beside one that hangs."""
-    udev: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Forget:
-    """Tell everything at the next look."""
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A line for the log, before an answer: the daemon writes it, in its own format and with the pool's name."""
-
-    logger: str
-    level: int
-    text: str
 
 
 class _ToDaemon(logging.Handler):
@@ -65,10 +40,6 @@ class _ToDaemon(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(OSError):  # nobody listens any more: the worker is about to end
             self._connection.send(Said(record.name, record.levelno, self.format(record)))
-
-
-Question = LookRequest | HostStep | Watched | Forget
-Answer = PoolLook | StepResult | HostFault | PoolLocked | None
 
 
 def serve(connection: Connection) -> None:

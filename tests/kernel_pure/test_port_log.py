@@ -13,29 +13,36 @@ import pytest
 
 from reconciler.kernel import port as ports
 from reconciler.kernel.port import ProcessPort
-from reconciler.model.faults import HostFault
+from reconciler.model.faults import HostFault, Unanswered
 from reconciler.model.live import LookRequest, Watched
 
 WORKER = """#!{python} -P
-import logging, sys
+import logging, runpy, sys, time
 sys.path.insert(0, {tree!r})
-import reconciler.kernel.worker as worker
+from reconciler.kernel import host, memory, observe, privileges
 from reconciler.kernel.simulated import SimulatedHost, simulated_kernel
 
-class Odd(worker.Observer):
+class Odd(observe.Observer):
+    def forget(self):
+        logging.getLogger("reconciler.odd").warning("all is told anew")
+        super().forget()
+
     def look(self, request):
+        if request.thorough:
+            time.sleep(1)
         if request.ids:
             raise LookupError("a bug\\nof the worker's")
         for number in range(3):
             logging.getLogger("reconciler.odd").warning("udev is %s", number)
         return super().look(request)
 
-worker.host_kernel = lambda: simulated_kernel(SimulatedHost())
-worker.drop_all_others = worker.lock_memory = lambda: None
-worker.Observer = Odd
+host.host_kernel = lambda: simulated_kernel(SimulatedHost())
+privileges.drop_all_others = memory.lock_memory = lambda: None
+observe.Observer = Odd
 sys.argv[1:] = sys.argv[-1:]
-worker.main()
+runpy.run_module("reconciler.kernel.worker", run_name="__main__")
 """
+"""As the daemon starts it, by its module's name: what it sends is of that module, and no other."""
 
 
 @pytest.fixture
@@ -53,6 +60,20 @@ def test_its_lines_are_in_the_daemons_log(port: ProcessPort, caplog: pytest.LogC
     port.look(LookRequest())
     told = [(r.name, r.levelno, r.getMessage(), r.__dict__["pool"]) for r in caplog.records]
     assert told == [("reconciler.odd", logging.WARNING, f"udev is {number}", "tank") for number in range(3)]
+
+
+def test_after_a_late_answer_it_tells_all_anew(
+    port: ProcessPort, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port.look(LookRequest())
+    with monkeypatch.context() as impatient:
+        impatient.setattr(ports, "LOOK_DEADLINE", 0.1)
+        with pytest.raises(Unanswered):
+            port.look(LookRequest(thorough=True))
+    assert port._connection is not None
+    assert port._connection.poll(20), "it has answered"
+    port.look(LookRequest())
+    assert "all is told anew" in [record.getMessage() for record in caplog.records]
 
 
 def test_a_bug_of_its_own_is_one_line_of_the_daemons_log(

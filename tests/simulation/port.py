@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from reconciler.kernel.pool_lock import PoolLocked
 from reconciler.kernel.port import IDS_DEADLINE, LOOK_DEADLINE, PATIENCE, Helper
 from reconciler.kernel.simulated import Crashed
-from reconciler.kernel.worker import Answer, Forget, Question
+from reconciler.kernel.talk import Answer, Forget, Question
 from reconciler.model.faults import HostFault, Unanswered
 from reconciler.model.live import LookRequest, PoolLook, Watched
 from reconciler.model.steps import HostStep, StepResult

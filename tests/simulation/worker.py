@@ -15,7 +15,8 @@ from greenlet import getcurrent, greenlet
 
 from reconciler.kernel.observe import Observer
 from reconciler.kernel.simulated import Call, Calls, Crashed, SimulatedHost, WouldBlock, simulated_kernel
-from reconciler.kernel.worker import Answer, Question, answer
+from reconciler.kernel.talk import Answer, Question
+from reconciler.kernel.worker import answer
 from reconciler.model.live import Watched
 
 

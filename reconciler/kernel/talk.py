@@ -1,0 +1,43 @@
+"""What a pool's worker and its daemon say to each other.
+
+In a module that both import by its name: the worker's own is `__main__` there, and what is pickled as that is another
+class, or none, at the other end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reconciler.kernel.pool_lock import PoolLocked
+from reconciler.model.faults import HostFault
+from reconciler.model.live import LookRequest, PoolLook, Watched
+from reconciler.model.steps import HostStep, StepResult
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first thing that a worker is told."""
+
+    watched: Watched
+    state_dir: str
+    lock: bool
+    """False for commands that only look, beside the daemon; and for a second worker, beside one that hangs."""
+    udev: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Tell everything at the next look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A line for the log, before an answer: the daemon writes it, in its own format and with the pool's name."""
+
+    logger: str
+    level: int
+    text: str
+
+
+Question = LookRequest | HostStep | Watched | Forget
+Answer = PoolLook | StepResult | HostFault | PoolLocked | None
