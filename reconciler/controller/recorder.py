@@ -54,6 +54,8 @@ class Recorder:
         self._clock = clock
         self._progress = progress
         self._lock = threading.RLock()
+        self._flushing = threading.Lock()
+        """Held from the taking of what is pending until it is written: else an older status may be written last."""
         self._statuses: dict[Key, Status] = dict(store.statuses())
         self._pending: dict[Key, Status] = {}
         self._current: set[Key] = set()
@@ -126,18 +128,19 @@ class Recorder:
 
         What cannot be written waits for the next time. Nothing is done meanwhile, so that there is little to tell.
         """
-        with self._lock:
-            dropped, self._dropped = self._dropped, set()
-            pending, self._pending = self._pending, {}
-        try:
-            self._store.drop_statuses(dropped - pending.keys())
-            self._store.put_statuses(pending.values())
-            while self._late:
-                self._write_late()
-        except StoreUnusable:
+        with self._flushing:
             with self._lock:
-                self._dropped |= dropped
-                self._pending = {**pending, **self._pending}
+                dropped, self._dropped = self._dropped, set()
+                pending, self._pending = self._pending, {}
+            try:
+                self._store.drop_statuses(dropped - pending.keys())
+                self._store.put_statuses(pending.values())
+                while self._late:
+                    self._write_late()
+            except StoreUnusable:
+                with self._lock:
+                    self._dropped |= dropped
+                    self._pending = {**pending, **self._pending}
 
     def event(self, key: Key, kind: EventType, reason: str, message: str, seconds: float | None = None) -> None:
         event = Event(key, kind, reason, message, time=self._clock.wall(), seconds=seconds)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ from reconciler.model.condition import Condition, Reason
 from reconciler.model.faults import HostFault
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
-from reconciler.model.report import DeviceStatus, PoolStatusReport
+from reconciler.model.report import DeviceStatus, PoolStatusReport, Status
 from reconciler.model.steps import CreateThin, Remove, Resume
+from reconciler.store.errors import StoreUnusable
 from reconciler.store.store import Store
 from reconciler.telemetry.metrics import Metrics
 from tests.controller.still import StillClock
@@ -141,6 +143,66 @@ def test_what_is_recorded_is_in_the_store_after_a_flush(house: House) -> None:
     assert house.store.statuses() == {}
     house.recorder.flush()
     assert house.store.statuses()[APP].reason is Reason.CONVERGED
+
+
+def test_two_flushes_at_once_write_the_older_first(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One by another pool's lane, which takes all that waits: it may be slow on its way to the store."""
+    begun, may_go_on, put = threading.Event(), threading.Event(), house.store.put_statuses
+
+    def slow(new: Iterable[Status]) -> None:
+        taken = list(new)
+        if threading.current_thread() is other:
+            begun.set()
+            may_go_on.wait(1.0)
+        put(taken)
+
+    monkeypatch.setattr(house.store, "put_statuses", slow)
+    house.found(Reason.SUSPENDED)
+    other = threading.Thread(target=house.recorder.flush)
+    other.start()
+    begun.wait()
+    house.found(Reason.CONVERGED)
+    own = threading.Thread(target=house.recorder.flush)
+    own.start()
+    own.join(0.5)
+    may_go_on.set()
+    other.join()
+    own.join()
+    assert house.store.statuses()[APP].reason is Reason.CONVERGED
+
+
+def test_what_could_not_be_written_is_written_later_and_what_is_newer_wins(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.found(Reason.CONVERGED)
+    house.recorder.flush()
+    house.recorder.forget([APP])
+    house.found(Reason.NOT_CREATED)
+
+    def full(_: object) -> None:
+        house.found(Reason.SUSPENDED)  # by another pool's thread
+        raise StoreUnusable("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(house.store, "put_statuses", full)
+        house.recorder.flush()
+    house.recorder.flush()
+    assert house.store.statuses()[APP].reason is Reason.SUSPENDED
+
+
+def test_a_status_whose_drop_could_not_be_written_goes_later(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.found(Reason.CONVERGED)
+    house.recorder.flush()
+
+    def full(_: object) -> None:
+        raise StoreUnusable("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(house.store, "drop_statuses", full)
+        house.recorder.forget([APP])
+    assert APP in house.store.statuses()
+    house.recorder.flush()
+    assert house.store.statuses() == {}
 
 
 def test_a_forgotten_record_leaves_no_status_and_no_series(house: House) -> None:

@@ -211,3 +211,18 @@ def test_who_has_read_the_thin_ids_knows_that_none_has_leaked(house: House) -> N
     pool = house.recorder.statuses()[Key("tank")]
     assert isinstance(pool, PoolStatusReport)
     assert (pool.leaked_ids, pool.leaked) == ((), 0)
+
+
+def test_the_id_of_what_is_being_made_has_not_leaked(house: House) -> None:
+    def stuck_half_way(call: Call) -> None:
+        if call.name == "message" and str(call.args[1]).startswith(("set_transaction_id", "delete")):
+            raise HostFault("message", "tank", EIO)
+
+    house.calls.before = stuck_half_way
+    house.also(device_record("b"))
+    house.run(60.0)
+    (intent,) = house.store.intents("tank")
+    assert intent.thin_id in house.ids()
+    pool = house.recorder.statuses()[Key("tank")]
+    assert isinstance(pool, PoolStatusReport)
+    assert (pool.leaked_ids, pool.leaked) == ((), 0)

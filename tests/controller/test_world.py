@@ -62,6 +62,15 @@ def test_a_sign_counts_from_its_first_look_until_a_look_without_it(pool: LivePoo
     assert world.grace("a", 15, length=5).left(Sign.SUSPENDED) == 5
 
 
+def test_a_sign_does_not_outlive_its_device(pool: LivePool) -> None:
+    """Whoever makes one anew under the name, suspended at first, has a grace of their own."""
+    world = World()
+    world.absorb(PoolLook(pool, {"a": a_device("a", suspended=True)}, first=True), 10)
+    world.absorb(PoolLook(pool, gone=frozenset({"a"})), 14)
+    world.absorb(PoolLook(pool, {"a": a_device("a", suspended=True)}), 15)
+    assert world.grace("a", 15, length=5).left(Sign.SUSPENDED) == 5
+
+
 def test_the_pools_own_signs_are_counted_too(pool: LivePool) -> None:
     assert pool.device is not None
     world = World()

@@ -79,6 +79,26 @@ def test_another_name_of_the_file_is_the_same_file(disks: HostDisks, file: Path,
         disks.attach(str(other))
 
 
+def test_a_file_of_another_filesystem_with_the_same_inode_number_is_another_file(
+    disks: HostDisks, workdir: Path, attach: Attach
+) -> None:
+    files = []
+    for folder in (workdir / "one", workdir / "two"):
+        folder.mkdir()
+        sh("mount", "-t", "tmpfs", "none", str(folder))  # each counts its inodes anew
+        files.append(folder / "disk")
+        files[-1].touch()
+        os.truncate(files[-1], 8 * MIB)
+    try:
+        assert files[0].stat().st_ino == files[1].stat().st_ino
+        loop = attach(files[0])
+        assert disks.loops_on(str(files[1])) == []
+        disks.detach(loop)
+    finally:
+        for file in files:
+            sh("umount", "--lazy", str(file.parent))
+
+
 def test_two_who_attach_at_a_time_do_not_both_succeed(disks: HostDisks, file: Path) -> None:
     with file.open("rb") as rival:
         fcntl.flock(rival, fcntl.LOCK_EX)

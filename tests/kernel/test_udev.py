@@ -143,6 +143,17 @@ def test_a_copy_with_the_same_uuid_misses_nothing(
     assert set(udev.missing(device)) == set(udev.missing(copy)) == shared
 
 
+def test_a_link_that_udev_promises_later_is_missed_too(udev: HostUdev, device: DeviceInfo) -> None:
+    assert udev.missing(device) == ()
+    sh("e2label", f"/dev/mapper/{device.name}", "another")
+    settle()
+    udev.look_again(device.devno)
+    link = "/dev/disk/by-label/another"
+    assert link in links(device)
+    Path(link).unlink()
+    assert udev.missing(device) == (link,)
+
+
 def test_a_device_that_udev_does_not_know_needs_its_node_alone(udev: HostUdev, device: DeviceInfo) -> None:
     database = Path(f"/run/udev/data/b{device.devno}")
     database.unlink()

@@ -100,6 +100,25 @@ def test_a_file_that_never_holds_still(tmp_path: Path, monkeypatch: pytest.Monke
     )
 
 
+def test_a_file_that_is_written_over_in_place_while_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where its size stays: what was read may be half of each."""
+    path = tmp_path / "a.yaml"
+    path.write_text(POOL)
+    really = os.read
+
+    def reading(fd: int, count: int) -> bytes:
+        content = really(fd, count)
+        if b"tank" in content:
+            path.write_text(POOL.replace("tank", "bank"))
+            os.utime(path, ns=(0, 0))
+        return content
+
+    monkeypatch.setattr(os, "read", reading)
+    assert keys(load(tmp_path)) == [Key("bank")]
+
+
 def test_a_directory_with_a_manifests_name(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.mkdir()
@@ -267,6 +286,22 @@ def test_a_link_that_takes_the_place_of_a_file_between_look_and_opening_is_not_f
     assert only(load(folder)) == (
         f"{folder}/a.yaml:1:1: a symbolic link that leads out of the directory: put the file itself here"
     )
+
+
+def test_a_fifo_that_takes_the_place_of_a_file_between_look_and_opening_is_not_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.yaml").write_text(POOL)
+    really = os.open
+
+    def opening(path: str | Path, flags: int, **more: int) -> int:
+        if path == "a.yaml":
+            (tmp_path / "a.yaml").unlink()
+            os.mkfifo(tmp_path / "a.yaml", 0o600)
+        return really(path, flags, **more)
+
+    monkeypatch.setattr(os, "open", opening)
+    assert "a fifo, not a plain file" in only(load(tmp_path))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")

@@ -140,3 +140,14 @@ def test_a_directory_above_of_another_user_is_no_way(tmp_path: Path) -> None:
         f"{tmp_path}/home: owned by uid {OTHER_USER}, neither root nor the daemon's user: "
         f"run `chown root {tmp_path}/home`"
     )
+
+
+@as_root
+def test_a_sticky_directory_of_another_user_is_no_way(tmp_path: Path) -> None:
+    """The bit does not keep its owner from replacing what is in it."""
+    (tmp_path / "tmp/mine").mkdir(parents=True)
+    (tmp_path / "tmp").chmod(0o1777)
+    os.chown(tmp_path / "tmp", OTHER_USER, 0)
+    said = untrusted_way(tmp_path / "tmp/mine")
+    assert said is not None
+    assert said.startswith(f"{tmp_path}/tmp: owned by uid {OTHER_USER}")

@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.model.knowledge import KnownPool
+from reconciler.model.names import Key
+from reconciler.model.steps import KnowPool
+from reconciler.model.units import Sectors
 from reconciler.store import aside, schema
 from reconciler.store.errors import StoreDamaged, StoreError
 from reconciler.store.store import Store
@@ -292,12 +296,44 @@ class TestAside:
         assert not (state / "state.db").exists()
         assert aside.name_for_aside(state, 0.0).name == "state.db.damaged-19700101T000000Z.2"
 
+    def test_killed_between_the_two_nothing_passes_for_a_whole_one(
+        self, state: Path, put_aside: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Without its log the file would be a sound store of an earlier time."""
+        for suffix in ("", "-wal"):
+            (state / f"{put_aside.name}{suffix}").rename(state / f"state.db{suffix}")
+        rename, renamed = Path.rename, list[str]()
+
+        def once(path: Path, target: Path) -> Path:
+            if renamed:
+                raise KeyboardInterrupt
+            renamed.append(path.name)
+            return rename(path, target)
+
+        monkeypatch.setattr(Path, "rename", once)
+        with pytest.raises(KeyboardInterrupt):
+            aside.set_aside(state, put_aside)
+        monkeypatch.undo()
+        assert renamed == ["state.db"]
+        assert "its log" in reason(lambda: told_of(state))
+
     def test_what_is_in_it_is_remembered_and_left_as_it_is(self, state: Path, put_aside: Path, known: Known) -> None:
         before = contents(state)
         remembered = aside.recall(put_aside)
         assert {name: dict(one.devices) for name, one in remembered.items()} == known.devices
         assert {name: one.pool for name, one in remembered.items()} == known.pools
         assert contents(state) == before
+
+    def test_what_is_only_in_its_log_is_remembered_too(self, state: Path) -> None:
+        late = KnownPool("late", "DMR-1", True, "/d", "/m", Sectors(128), "passdown")
+        with Store.open(state, wall_clock=lambda: 0.0) as store:
+            store.apply(KnowPool(Key("late"), late))
+            left = {name: (state / name).read_bytes() for name in ("state.db", "state.db-wal")}
+        for name, content in left.items():
+            (state / name).write_bytes(content)
+        target = aside.name_for_aside(state, 0.0)
+        aside.set_aside(state, target)
+        assert aside.recall(target)["late"].pool == late
 
     def test_the_new_one_has_its_id_and_says_whose_place_it_took(
         self, state: Path, whole: Path, put_aside: Path

@@ -147,6 +147,12 @@ def test_the_thin_of_a_forgotten_device_may_still_be_there(store: Store) -> None
     assert store.taken("tank") == {7}
 
 
+def test_the_thin_that_an_adoption_was_pointed_away_from_stays_taken(store: Store) -> None:
+    carry_out(store, KnowPool(TANK, POOL), KnowDevice(B, ADOPTED), KnowDevice(B, replace(ADOPTED, thin_id=8)))
+    assert store.taken("tank") == {7}
+    assert store.known_devices("tank")["b"].thin_id == 8
+
+
 def test_a_pool_is_forgotten_with_all_that_was_in_it(store: Store) -> None:
     carry_out(store, *HISTORIES["pool forgotten"])
     assert store.known_pools() == {}

@@ -14,7 +14,7 @@ from reconciler.model.names import Key
 from reconciler.model.report import DeviceStatus, PoolStatusReport
 from reconciler.model.status import PoolMode
 from reconciler.model.units import Bytes
-from reconciler.store.errors import StoreError
+from reconciler.store.errors import StoreError, StoreUnusable
 from reconciler.store.manifests import StoredRecord, StoredRecords
 from reconciler.store.store import Store
 
@@ -48,6 +48,17 @@ def test_only_what_has_changed_is_written(store: Store, directory: Path) -> None
         store.put_statuses([DEVICE, replace(POOL, message="other")])
         assert reader._db.version() != before
         assert reader.statuses()[POOL.key].message == "other"
+
+
+def test_a_status_that_could_not_be_written_is_written_the_next_time(store: Store) -> None:
+    store.put_statuses([DEVICE])
+    newer = replace(DEVICE, message="another one")
+    store._db.read("PRAGMA query_only = ON")
+    with pytest.raises(StoreUnusable):
+        store.put_statuses([newer])
+    store._db.read("PRAGMA query_only = OFF")
+    store.put_statuses([newer])
+    assert store.statuses()[newer.key] == newer
 
 
 def test_dropped_statuses_are_gone(store: Store) -> None:
