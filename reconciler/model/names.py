@@ -15,6 +15,8 @@ NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 DM_NAME_PATTERN: Final = r"^[A-Za-z0-9#+.:=@_][A-Za-z0-9#+.:=@_-]{0,126}$"
 """Names of other makers too, which an `adopt` may carry: the characters that libdevmapper does not mangle."""
 DM_NAME_MAX: Final = 127
+CONTROL: Final = "control"
+"""The one name in /dev/mapper that no device can have: it is the node by which device-mapper is asked."""
 UUID_PREFIX: Final = "DMR-"
 _PRIVATE_NAME: Final = ".private"
 _PRIVATE_UUID: Final = "-private"

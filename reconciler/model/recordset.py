@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import chain, combinations
 from typing import Final, NamedTuple
 
-from reconciler.model.names import Key, private_dm_name
+from reconciler.model.names import CONTROL, Key, private_dm_name
 from reconciler.model.pool import is_pattern
 from reconciler.model.records import Record, ThinDevice, ThinPool
 
@@ -153,6 +153,9 @@ def _duplicates(placed: Sequence[Placed], first: Mapping[Key, Placed]) -> Iterat
 def _dm_names(placed: Iterable[Placed]) -> Iterator[Problem]:
     taken: dict[str, Placed] = {}
     for item in placed:
+        if item.record.dm_name == CONTROL:
+            text = f"/dev/mapper/{CONTROL} is device-mapper's own node: choose another name"
+            yield item.problem(_naming_field(item.record), text)
         for name in _claims(item.record):
             other = taken.setdefault(name, item)
             if other is not item:

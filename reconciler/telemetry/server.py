@@ -203,12 +203,12 @@ class _Handler(BaseHTTPRequestHandler):
         deadline = time.monotonic() + self._limits.head_seconds
         head = b""
         while b"\r\n\r\n" not in head and b"\n\n" not in head:
-            if len(head) > HEAD_LIMIT:
+            if len(head) >= HEAD_LIMIT:
                 self._reject(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a request has at most {HEAD_LIMIT} bytes")
                 return None
             try:
                 self.connection.settimeout(max(deadline - time.monotonic(), 0.001))
-                piece = self.connection.recv(4096)
+                piece = self.connection.recv(min(4096, HEAD_LIMIT - len(head)))
             except TimeoutError:
                 if head:
                     self._reject(HTTPStatus.REQUEST_TIMEOUT, "the request did not come to its end in time")

@@ -70,6 +70,13 @@ def test_two_devices_with_one_dm_name() -> None:
     ]
 
 
+def test_nothing_is_named_as_the_node_of_device_mapper_itself() -> None:
+    said = "/dev/mapper/control is device-mapper's own node: choose another name"
+    assert found(pool("control")) == [f"f:1:1: metadata.name: {said}"]
+    adopted = device("old", adopt={"deviceId": 1, "dmName": "control"})
+    assert found(pool(), adopted, device("control")) == [f"f:2:1: spec.adopt.dmName: {said}"]
+
+
 def test_a_pool_named_as_a_device() -> None:
     assert found(pool(), pool("tank-app"), device("app")) == [
         "f:3:1: metadata.name: dm name tank-app is taken by pool tank-app at f:2: choose another"

@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 import reconciler.telemetry.page as page_module
 from reconciler.telemetry.http import Limits, ListenError, StatusServer
 from reconciler.telemetry.metrics import Metrics
+from reconciler.telemetry.server import HEAD_LIMIT
 
 API = ["/api/v1/daemon", "/api/v1/pools", "/api/v1/devices", "/api/v1/events"]
 PATHS = ["/", "/metrics", "/healthz", "/readyz", *API]
@@ -271,6 +272,13 @@ def test_garbage_is_answered_as_such(server: StatusServer, sent: bytes, status: 
 def test_a_head_that_has_no_end_is_cut_off(server: StatusServer) -> None:
     assert raw(server, b"GET /" + b"a" * 1_000_000)[:12] in {b"", b"HTTP/1.1 431"}
     assert Answer(server, "/readyz").status == 200
+
+
+@pytest.mark.parametrize(("more", "status"), [(0, b"HTTP/1.1 200"), (1, b"HTTP/1.1 431")])
+def test_a_head_has_at_most_16_kib(server: StatusServer, more: int, status: bytes) -> None:
+    begin, end = b"GET /readyz HTTP/1.1\r\nX-Long: ", b"\r\n\r\n"
+    head = begin + b"a" * (HEAD_LIMIT - len(begin + end) + more) + end
+    assert raw(server, head)[:12] == status
 
 
 def test_nothing_of_a_request_gets_into_the_head_of_its_answer(server: StatusServer) -> None:
