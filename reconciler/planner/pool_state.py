@@ -111,6 +111,22 @@ def _to_repair(case: PoolCase) -> Plan | None:
     return None
 
 
+def _lies_elsewhere(case: PoolCase, record: ThinPool, table: PoolTable) -> str:
+    parts = (
+        ("metadata", table.metadata, record.spec.metadata, case.live.metadata.devno),
+        ("data", table.data, record.spec.data, case.live.data.devno),
+    )
+    moved = "; ".join(
+        f"its {what} is {devno}, and {backing.path} leads to {now or 'no device that is in use'} now"
+        for what, devno, backing, now in parts
+        if backing is not None and devno != now
+    )
+    return (
+        f"pool {case.name} is live, but {moved}: a file was replaced, or a device moved. It goes on as it is, and is not "
+        f"brought up like this again: put back what was there, or name in the record what the pool lies on"
+    )
+
+
 def plan_contradiction(case: PoolCase, record: ThinPool) -> Plan | None:
     """What a record cannot change about a pool that exists."""
     words = contradiction(case, record)
@@ -118,9 +134,5 @@ def plan_contradiction(case: PoolCase, record: ThinPool) -> Plan | None:
         return find(case, Reason.INVALID_CHANGE, f"{words}; put it back in the record, or make a new pool")
     table = read_table(case.live.device.table) if case.live.device else None
     if isinstance(table, PoolTable) and not lies_on_record(case.live, table):
-        message = (
-            f"the live pool lies on {table.metadata} and {table.data}, which are not what the record's paths lead to "
-            f"now ({case.live.metadata.devno} and {case.live.data.devno}): a file was replaced, or a device moved"
-        )
-        return find(case, Reason.METADATA_MISMATCH, message)
+        return find(case, Reason.METADATA_MISMATCH, _lies_elsewhere(case, record, table))
     return None

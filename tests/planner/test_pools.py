@@ -162,6 +162,8 @@ def test_what_is_fixed_when_a_pool_is_made_cannot_change(state: str, spec: dict[
 def test_a_live_pool_whose_paths_lead_elsewhere_now_is_left_alone() -> None:
     found = plan(live(data=a.data(devno=Devno(7, 9))))
     assert (found.reason, found.steps) == (Reason.METADATA_MISMATCH, ())
+    assert "/srv/tank.data leads to 7:9 now" in found.condition.message
+    assert "put back what was there" in found.condition.message
 
 
 UNKNOWN_LIVE = live_pool(pool_device(uuid=""), of=status(transaction=0))
