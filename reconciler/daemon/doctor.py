@@ -40,15 +40,15 @@ from reconciler.planner.doctor import (
     how_to_stop,
     to_fix,
 )
+from reconciler.planner.doctor_held_back import Withheld
 from reconciler.planner.doctor_leaks import check_leaks
 from reconciler.planner.doctor_repairs import (
     changed_thins,
     detach_loops,
+    first_of,
     forget_lost,
-    mend_transaction,
     repairs_of,
 )
-from reconciler.planner.doctor_take_over import Withheld, take_over
 from reconciler.sources.manifests import load
 from reconciler.store.aside import recall
 from reconciler.store.errors import StoreError
@@ -142,12 +142,12 @@ def checks_of(view: PoolView, fix: str, holder: LockHeld | None = None) -> list[
     """All that is to be said of one pool. `holder` is the daemon, if one runs."""
     daemon_runs = holder is not None
     repairs = repairs_of(view)
-    over = None if view.is_left_alone else take_over(view)
+    first = None if view.is_left_alone else first_of(view)
     stale = [] if daemon_runs else [repair for repair in detach_loops(view) if repair in repairs]
-    if isinstance(over, Withheld):
-        checks = [Check(f"pool {view.name}", Mark.WRONG, over.message, over.todo)]
+    if isinstance(first, Withheld):
+        checks = [Check(f"pool {view.name}", Mark.WRONG, first.message, first.todo)]
     else:
-        can_mend = bool(stale) or any(repair in (over, mend_transaction(view)) for repair in repairs)
+        can_mend = bool(stale) or first in repairs
         checks = [check_pool(view, fix=fix, daemon_runs=daemon_runs, can_mend=can_mend)]
     if checks[0].mark is Mark.OK:
         checks += [Check(f"loops of {view.name}", Mark.WRONG, repair.why, to_fix(fix)) for repair in stale]

@@ -17,6 +17,7 @@ from reconciler.model.steps import (
     DetachLoop,
     Finish,
     Forget,
+    KnowDevice,
     KnowPool,
     SetTransactionId,
     Step,
@@ -25,6 +26,7 @@ from reconciler.model.units import Sectors, format_size
 from reconciler.planner.access import access_to, expected_transactions
 from reconciler.planner.cases import Access
 from reconciler.planner.doctor import PoolView, Repair
+from reconciler.planner.doctor_held_back import Withheld, found_again, held_back, unreadable
 from reconciler.planner.doctor_leaks import is_ours, leaked, listed
 from reconciler.planner.doctor_take_over import take_over
 from reconciler.planner.pool import plan_pool
@@ -34,32 +36,47 @@ def repairs_of(view: PoolView) -> list[Repair]:
     """In the order in which they are to be done: the later ones need the earlier ones."""
     if view.is_left_alone or view.case.stuck:
         return []
-    first = mend_transaction(view) or take_over(view)
+    first = first_of(view)
     if isinstance(first, Repair):
         return [first]
+    if first is not None:
+        return []
     return [*forget_lost(view), *delete_leaked(view), *detach_loops(view)]
+
+
+def first_of(view: PoolView) -> Repair | Withheld | None:
+    """What brings store and pool together again. As long as it waits for a person, so does all else."""
+    return mend_transaction(view) or take_over(view)
 
 
 # The pool's transaction id is another than the store's
 
 
-def mend_transaction(view: PoolView) -> Repair | None:
+def mend_transaction(view: PoolView) -> Repair | Withheld | None:
     case, known = view.case, view.case.known
     found = _transaction(view)
-    if known is None or not known.created or view.ids is None or found is None or found in expected_transactions(case):
+    if known is None or not known.created or found is None or found in expected_transactions(case):
         return None
     if Reason.METADATA_MISMATCH not in {plan_pool(case).reason, access_to(case).reason}:
         return None
     mended = replace(known, transaction_id=found)
     if plan_pool(replace(case, known=mended)).reason in FINAL:
         return None  # something else is wrong, and this would not help
-    return Repair(
+    apart = f"the pool is at transaction {found}, the store expects {known.transaction_id}"
+    could = f"{apart}: that could be recorded"
+    if view.ids is None:
+        return unreadable(view, could)
+    again = found_again(view, view.ids)
+    return held_back(view, again, could) or Repair(
         key=Key(case.name),
         what=f"record transaction {found} for pool {case.name}",
-        why=f"the pool is at transaction {found}, the store expects {known.transaction_id}: somebody else changed the "
-        "pool, or one of the two is an old copy",
-        effect=(*_differences(view, view.ids), "nothing in the pool is changed; the store takes its word from then on"),
-        steps=(KnowPool(Key(case.name), mended),),
+        why=f"{apart}: somebody else changed the pool, or one of the two is an old copy",
+        effect=(
+            *_differences(view, view.ids),
+            *(f"{device.key} is thin id {device.thin_id} again, which it shows" for device in again.values()),
+            "nothing in the pool is changed; the store takes its word from then on",
+        ),
+        steps=(KnowPool(Key(case.name), mended), *(KnowDevice(device.key, device) for device in again.values())),
     )
 
 

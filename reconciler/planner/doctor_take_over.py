@@ -7,35 +7,27 @@ damaged where the pool's own metadata agrees with it in every point that both ha
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from reconciler.model.condition import FINAL, Reason
 from reconciler.model.knowledge import KnownDevice, KnownPool
-from reconciler.model.live import LiveDevice, Superblock, ThinEntry, ThinIds
-from reconciler.model.names import UUID_PREFIX, Key, is_private
+from reconciler.model.live import LiveDevice, Superblock, ThinIds
+from reconciler.model.names import UUID_PREFIX, Key
 from reconciler.model.records import DeviceState, ThinDevice, ThinPool
 from reconciler.model.status import PoolMode, PoolStatus
 from reconciler.model.steps import KnowDevice, KnowPool
-from reconciler.model.table import PoolTable, ThinTable, read_table
-from reconciler.model.units import format_size, sectors
+from reconciler.model.table import PoolTable, read_table
+from reconciler.model.units import sectors
 from reconciler.planner.cases import PoolCase
 from reconciler.planner.doctor import PoolView, Repair
+from reconciler.planner.doctor_held_back import Withheld, found_again, held_back, unexplained, unreadable
 from reconciler.planner.doctor_leaks import leaked, listed
 from reconciler.planner.identity import lies_on_record
 from reconciler.planner.pool import plan_pool
 from reconciler.planner.pool_words import known_from
 
-_SHOWN: Final = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Withheld:
-    """A repair that would help, and must wait for a person."""
-
-    message: str
-    todo: str
+_COULD: Final = "it could be taken over"
 
 
 def take_over(view: PoolView) -> Repair | Withheld | None:
@@ -43,20 +35,13 @@ def take_over(view: PoolView) -> Repair | Withheld | None:
     if record is None or not _is_strange(view, record):
         return None
     if view.ids is None:
-        return _unreadable(view, record)
+        return unreadable(view, _COULD)
     known = _pool_again(view, record)
     if plan_pool(replace(view.case, known=known)).reason in FINAL:
         return None
-    found = {**_remembered(view, view.ids), **_found_again(view, view.ids)}
-    unexplained = {
-        number: entry
-        for number, entry in leaked(view).items()
-        if number not in {device.thin_id for device in found.values()}
-    }
-    missing = [each for each in view.records if each.key not in found and _would_be_made(each)]
-    if missing and unexplained:
-        return _withheld(view, missing, unexplained)
-    return _take_over(view, known, found, listed(unexplained, view.block))
+    found = {**_remembered(view, view.ids), **found_again(view, view.ids)}
+    withheld = held_back(view, found, _COULD)
+    return withheld or _take_over(view, known, found, listed(unexplained(view, found), view.block))
 
 
 def _is_strange(view: PoolView, record: ThinPool) -> bool:
@@ -103,26 +88,6 @@ def _pool_again(view: PoolView, record: ThinPool) -> KnownPool:
     return replace(known, uuid=said.uuid if said is not None else "")
 
 
-def _found_again(view: PoolView, ids: ThinIds) -> dict[Key, KnownDevice]:
-    """Records whose device is live, under their name, on a thin of this pool that no other device shows."""
-    found = {}
-    for record in view.records:
-        live = view.devices.get(record.dm_name)
-        if live is None or record.spec.adopt is not None or record.spec.state is DeviceState.ABSENT:
-            continue
-        table = read_table(live.table)
-        if not isinstance(table, ThinTable) or view.shown_by(table.thin_id) != (record.dm_name,):
-            continue
-        if table.thin_id in ids and _may_be_ours(live):
-            found[record.key] = _known_again(view, record, live, table, ids)
-    return found
-
-
-def _may_be_ours(live: LiveDevice) -> bool:
-    uuid = live.info.uuid
-    return not uuid or (uuid.startswith(UUID_PREFIX) and not is_private(uuid))
-
-
 def _remembered(view: PoolView, ids: ThinIds) -> dict[Key, KnownDevice]:
     """Records whose device is not live, where the damaged store and the pool agree: in the pool's UUID and transaction,
     so that neither knows of something that the other does not, in the thin id, and in the transaction that made it.
@@ -151,81 +116,10 @@ def _agreed(view: PoolView, record: ThinDevice, ids: ThinIds) -> KnownDevice | N
     return replace(device, active=False, frozen=False, gone_since=None)
 
 
-def _known_again(view: PoolView, record: ThinDevice, live: LiveDevice, table: ThinTable, ids: ThinIds) -> KnownDevice:
-    """One without the UUID that this program gives counts as adopted: nobody can tell who made it."""
-    said = view.remembered.devices.get(record.key.device) if view.remembered is not None else None
-    if said is not None and (said.uuid, said.thin_id, said.dm_name) == (live.info.uuid, table.thin_id, record.dm_name):
-        return replace(said, size=live.length, active=True, frozen=False, gone_since=None)
-    adopted = not live.info.uuid
-    return KnownDevice(
-        key=record.key,
-        uuid=live.info.uuid,
-        dm_name=record.dm_name,
-        thin_id=table.thin_id,
-        size=live.length,
-        created_at=None if adopted else ids[table.thin_id].created_at,
-        active=True,
-        read_only=live.info.read_only,
-        filesystem=record.spec.filesystem.type if record.spec.filesystem is not None else "",
-        filesystem_size=live.length,
-        adopted=adopted,
-        # Only the record can tell by now, and it was read when the device was made.
-        origin=record.spec.snapshot_of or "",
-    )
-
-
-def _would_be_made(record: ThinDevice) -> bool:
-    """Whether the daemon would make it, empty, once it may work on the pool."""
-    return record.spec.state is not DeviceState.ABSENT and record.spec.adopt is None and not record.spec.paused
-
-
-def _unreadable(view: PoolView, record: ThinPool) -> Withheld | None:
-    if view.case.live.device is not None or not view.ids_trouble:
-        return None  # its own condition tells
-    file = record.spec.metadata.file if record.spec.metadata is not None else None
-    attach = f"if it has no loop, `losetup --find --show --nooverlap {file}`; then " if file is not None else ""
-    return Withheld(
-        f"it could be taken over, but its thin ids cannot be read: {view.ids_trouble}",
-        f"see to it that thin_ls can read the metadata of pool {view.name}: {attach}run this again",
-    )
-
-
-def _withheld(view: PoolView, missing: list[ThinDevice], unexplained: ThinIds) -> Withheld:
-    names = ", ".join(str(record.key) for record in missing)
-    hints = [hint for record in missing if (hint := _hint(view, record, unexplained))]
-    return Withheld(
-        f"it could be taken over, but {names} would then be made anew, empty, though their data may be in the thin ids "
-        f"that nobody names: {_told(unexplained, view.block)}{'; '.join(['', *hints])}",
-        f"for each of {names}: add `adopt: {{deviceId: ..., dmName: ...}}` or `paused: true` to its record, or take the "
-        f"record away, or activate it by hand; then run this again",
-    )
-
-
-def _hint(view: PoolView, record: ThinDevice, unexplained: ThinIds) -> str:
-    """What the damaged store says of it, where the pool does not agree in everything, but does not rule it out."""
-    said = view.remembered
-    device = said.devices.get(record.key.device) if said is not None else None
-    if said is None or device is None or device.thin_id not in unexplained:
-        return ""
-    made = f", made at transaction {device.created_at}" if device.created_at is not None else ""
-    return f"{said.file} says that {record.key} was thin id {device.thin_id}{made}, which nothing proves"
-
-
-def _told(ids: Mapping[int, ThinEntry], block: int) -> str:
-    """With the transaction that made each: the order in which they were made."""
-    shown = {
-        number: f"{number} ({format_size(e.mapped_blocks * block)}, of transaction {e.created_at})"
-        for number, e in ids.items()
-    }
-    return ", ".join(list(shown.values())[:_SHOWN]) + (
-        f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
-    )
-
-
-def _take_over(view: PoolView, known: KnownPool, found: dict[Key, KnownDevice], unexplained: str) -> Repair:
+def _take_over(view: PoolView, known: KnownPool, found: dict[Key, KnownDevice], others: str) -> Repair:
     key = Key(view.name)
     again = [f"{device.key} is thin id {device.thin_id} again{_as_proven(device)}" for device in found.values()]
-    left = [f"left as they are, counted as leaked: thin ids {unexplained}"] if unexplained else []
+    left = [f"left as they are, counted as leaked: thin ids {others}"] if others else []
     return Repair(
         key=key,
         what=f"take over pool {view.name}",

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import closing, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -212,3 +214,78 @@ def test_after_a_reboot_nothing_is_live_and_the_damaged_store_is_what_is_left(
         assert f"{house.key(name)} is thin id " in fixed.out
     applied(house)
     assert facts(house) == before
+
+
+@pytest.mark.soak
+def test_an_older_copy_never_has_an_empty_device_made_beside_its_data() -> None:
+    """What was made after the copy: one that is live, two that are not; then the same after a reboot."""
+    with a_house() as house:
+        make_all_with_a_copy_between(house)
+        ids = house.thin_ids()
+        g, i = sorted(number for number, entry in ids.items() if entry.mapped_blocks)
+
+        restore(house)
+        held_back = fix(house)
+        assert held_back.code == NOT_AS_DESIRED, held_back
+        assert "no repairs done" in held_back.out
+        assert (
+            f"that could be recorded, but {house.key('g')}, {house.key('i')} would then be made anew" in held_back.out
+        )
+        assert say(house, "apply", "--manifests", str(house.manifests), "--timeout", "1s").code == NOT_AS_DESIRED
+        assert house.thin_ids() == ids, "held back means that nothing is done"
+
+        named = [adopting(house, "g", g, state="Committed"), adopting(house, "i", i, state="Inactive")]
+        house.declare(*named, house.device("live"), file="new.yaml")
+        fixed = fix(house)
+        assert "1 repair done" in fixed.out, fixed
+        assert f"{house.key('live')} is thin id " in fixed.out
+        applied(house)
+        assert house.thin_ids() == ids
+
+        put_down(house, "tank", "a", "live")
+        detach_loops(house, "tank")
+        restore(house)
+        held_back = fix(house)
+        assert "its thin ids cannot be read" in held_back.out, "there is no direct I/O on tmpfs"
+        (command,) = re.findall(r"`(losetup [^`]*)`", held_back.out)
+        run(*shlex.split(command))
+        assert f"but {house.key('live')} would then be made anew, empty" in fix(house).out
+        (live,) = ids.keys() - {0, g, i}
+        house.declare(*named, adopting(house, "live", live), file="new.yaml")
+        assert "1 repair done" in fix(house).out
+        applied(house)
+        assert house.thin_ids() == ids
+
+        house.declare(adopting(house, "i", i), file="new.yaml")
+        applied(house)
+        with house.mounted("i") as point:
+            assert (point / "file").read_text() == "kept"
+
+
+def make_all_with_a_copy_between(house: House) -> None:
+    house.declare(house.pool(), house.device("a"))
+    applied(house)
+    shutil.copytree(house.state, house.root / "copy")
+    ext4: dict[str, Any] = {"filesystem": {"type": "ext4"}}
+    others = house.device("g", state="Committed", **ext4), house.device("live")
+    house.declare(*others, house.device("i", **ext4), file="new.yaml")
+    applied(house)
+    with house.mounted("i") as point:
+        (point / "file").write_text("kept")
+    house.declare(*others, house.device("i", state="Inactive", **ext4), file="new.yaml")
+    applied(house)
+
+
+def restore(house: House) -> None:
+    shutil.rmtree(house.state)
+    shutil.copytree(house.root / "copy", house.state)
+
+
+def fix(house: House) -> Run:
+    return say(house, "doctor", "--fix", "--yes", "--manifests", str(house.manifests))
+
+
+def adopting(house: House, name: str, number: int, **spec: str) -> dict[str, Any]:
+    filesystem: dict[str, Any] = {} if name == "live" else {"filesystem": {"type": "ext4"}}
+    adopt = {"deviceId": number, "dmName": house.dm_name(name)}
+    return house.device(name, size="16MiB", adopt=adopt, **filesystem, **spec)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from reconciler.daemon.doctor import checks_of
 from reconciler.model.condition import Reason
 from reconciler.model.knowledge import FormerThin, IntentKind
 from reconciler.model.live import LiveDevice, ThinEntry, ThinIds
@@ -25,6 +26,7 @@ from reconciler.planner.doctor import (
     check_pool,
     how_to_stop,
 )
+from reconciler.planner.doctor_held_back import Withheld
 from reconciler.planner.doctor_leaks import check_leaks, leaked
 from reconciler.planner.doctor_repairs import (
     changed_thins,
@@ -34,7 +36,7 @@ from reconciler.planner.doctor_repairs import (
     mend_transaction,
     repairs_of,
 )
-from reconciler.planner.doctor_take_over import Withheld, take_over
+from reconciler.planner.doctor_take_over import take_over
 from tests.planner import builders as a
 
 TANK = Key("tank")
@@ -88,7 +90,7 @@ class TestTransaction:
     def test_the_live_one_is_recorded_after_showing_what_differs(self) -> None:
         seen = view(moved_on(), ids=a.ids(_8=ThinEntry(16, 6)), devices={})
         repair = mend_transaction(seen)
-        assert repair is not None
+        assert isinstance(repair, Repair)
         assert repair.steps == (KnowPool(TANK, a.known_pool(transaction_id=9)),)
         assert "thin ids 8 (1MiB)" in repair.effect[0]
         assert "tank/a (thin id 7)" in repair.effect[1]
@@ -98,7 +100,7 @@ class TestTransaction:
         seen = view(moved_on(), ids=a.ids(_7=ThinEntry(16, 8)))
         assert [device.key for device, _ in changed_thins(seen)] == [a.KEY]
         repair = mend_transaction(seen)
-        assert repair is not None
+        assert isinstance(repair, Repair)
         assert "it is another thin" in " ".join(repair.effect)
 
     def test_nothing_is_recorded_without_comparing(self) -> None:
@@ -110,7 +112,7 @@ class TestTransaction:
 
     def test_a_pool_that_is_down_is_compared_too(self) -> None:
         repair = mend_transaction(view(a.pool_case(live=a.down(metadata=a.at_rest(9)))))
-        assert repair is not None
+        assert isinstance(repair, Repair)
         assert repair.steps == (KnowPool(TANK, a.known_pool(transaction_id=9)),)
 
     @pytest.mark.parametrize(
@@ -124,6 +126,56 @@ class TestTransaction:
     )
     def test_where_it_would_not_help_it_is_not_offered(self, case: PoolCase) -> None:
         assert mend_transaction(view(case)) is None
+
+    UNKNOWN: ClassVar[dict[str, Any]] = {"known": {}, "devices": {}, "ids": a.ids(_7=ThinEntry(16, 3))}
+    """A store from before tank/a was made, which is not live."""
+
+    @pytest.mark.parametrize("case", [moved_on(), a.pool_case(live=a.down(metadata=a.at_rest(9)))])
+    def test_an_older_store_never_has_an_empty_device_made_beside_its_data(self, case: PoolCase) -> None:
+        seen = view(case, **self.UNKNOWN)
+        found = mend_transaction(seen)
+        assert isinstance(found, Withheld)
+        assert "at transaction 9, the store expects 4" in found.message
+        assert "tank/a would then be made anew, empty" in found.message
+        assert "that nobody names: 7 (1MiB, of transaction 3)" in found.message
+        assert "for each of tank/a: add `adopt: {deviceId: ..., dmName: ...}`" in found.todo
+        assert repairs_of(seen) == []
+        pool, *_ = checks_of(seen, FIX)
+        assert (pool.mark, pool.message, pool.todo) == (Mark.WRONG, found.message, found.todo)
+
+    @pytest.mark.parametrize(
+        "rest",
+        [
+            pytest.param({"records": (a.record(adopt={"deviceId": a.ID, "dmName": a.NAME}),)}, id="it is named"),
+            pytest.param({"records": (a.record(paused=True),)}, id="it makes nothing"),
+            pytest.param({"records": (a.record("Absent"),)}, id="it is to go"),
+            pytest.param({"records": ()}, id="there is no record"),
+            pytest.param({"ids": {}}, id="there is no data"),
+        ],
+    )
+    def test_once_nothing_can_be_made_in_its_place_it_is_recorded(self, rest: dict[str, Any]) -> None:
+        repair = mend_transaction(view(moved_on(), **{**self.UNKNOWN, **rest}))
+        assert isinstance(repair, Repair)
+        assert repair.steps == (KnowPool(TANK, a.known_pool(transaction_id=9)),)
+
+    def test_what_a_live_device_shows_is_known_again(self) -> None:
+        repair = mend_transaction(view(moved_on(), **{**self.UNKNOWN, "devices": {a.NAME: a.thin()}}))
+        assert isinstance(repair, Repair)
+        assert repair.steps == (KnowPool(TANK, a.known_pool(transaction_id=9)), KnowDevice(a.KEY, a.known()))
+        assert "tank/a is thin id 7 again, which it shows" in repair.effect
+
+    def test_what_an_operation_under_way_will_make_is_left_to_it(self) -> None:
+        case = moved_on(intents=(a.intent(thin_id=a.ID),))
+        repair = mend_transaction(view(case, **{**self.UNKNOWN, "devices": {a.NAME: a.thin()}}))
+        assert isinstance(repair, Repair)
+        assert len(repair.steps) == 1
+
+    def test_of_one_at_rest_that_cannot_be_read_it_says_how(self) -> None:
+        case = a.pool_case(live=a.down(metadata=a.at_rest(9)))
+        found = mend_transaction(replace(view(case), ids=None, ids_trouble="no direct I/O"))
+        assert isinstance(found, Withheld)
+        assert found.message.endswith("its thin ids cannot be read: no direct I/O")
+        assert "`losetup --find --show --nooverlap /srv/tank.meta`; then run this again" in found.todo
 
 
 class TestTakeOver:
