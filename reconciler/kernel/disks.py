@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
-from reconciler.kernel import blkid, blockdev, files, loops, mounts
+from reconciler.kernel import blkid, blockdev, files, loops, mounts, place_lock
 from reconciler.model.live import Loop, PathKind
 from reconciler.model.table import Devno
 from reconciler.model.units import Bytes
@@ -63,6 +64,9 @@ class HostDisks:
 
     def above(self, devno: Devno) -> list[str]:
         return blockdev.above(devno)
+
+    def alone_on(self, devnos: Sequence[Devno]) -> AbstractContextManager[None]:
+        return place_lock.alone_on(devnos)
 
     def processes(self, devno: Devno) -> list[str]:
         return blockdev.processes(devno)

@@ -30,6 +30,7 @@ _CONFIGURE: Final = 0x4C0A
 """Linux 5.8 and later: file and settings in one call, so that no loop is ever seen half made."""
 _CTL_GET_FREE: Final = 0x4C82
 
+_READ_ONLY: Final = 1
 _DIRECT_IO: Final = 16
 _NAME_SIZE: Final = 64
 _INFO: Final = struct.Struct(f"=5Q4I{_NAME_SIZE}s64s32s2Q")
@@ -52,6 +53,8 @@ class Behind:
     block_device: int
     """dev_t of the block device that is itself behind the loop, 0 where it is a file."""
     offset: int
+    size_limit: int
+    read_only: bool
 
 
 def loops() -> list[Loop]:
@@ -133,7 +136,15 @@ def _look(name: str) -> tuple[Loop, Behind] | None:
     if seen is None:
         return None
     told = read_attribute(_backing_folder(name) / "backing_file")
-    loop = Loop(devno, node, told.endswith(_DELETED), size_of(devno), Bytes(seen.offset))
+    loop = Loop(
+        devno,
+        node,
+        told.endswith(_DELETED),
+        size_of(devno),
+        Bytes(seen.offset),
+        Bytes(seen.size_limit),
+        seen.read_only,
+    )
     return loop, seen
 
 
@@ -215,8 +226,8 @@ def _status(node: str) -> Behind | None:
         if error.errno in {errno.ENXIO, errno.ENODEV, errno.ENOENT}:
             return None
         raise
-    device_number, inode, block_device, offset, *_ = _INFO.unpack(answer)
-    return Behind(device_number, inode, block_device, offset)
+    device_number, inode, block_device, offset, size_limit, _, _, _, flags, *_ = _INFO.unpack(answer)
+    return Behind(device_number, inode, block_device, offset, size_limit, bool(flags & _READ_ONLY))
 
 
 def _node(name: str) -> str:

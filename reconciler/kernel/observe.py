@@ -111,7 +111,7 @@ class Observer:
         return look_at_backing(
             self._kernel.disks,
             place,
-            pool_is_live=info is not None,
+            live_pool="" if info is None else info.name,
             fresh=self._watched.fresh,
             is_metadata=is_metadata,
         )

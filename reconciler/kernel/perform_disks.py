@@ -90,6 +90,11 @@ def _check(kernel: Kernel, step: CheckMetadata) -> str:
 
 
 def _zero(kernel: Kernel, step: ZeroSuperblock) -> str:
+    """A block device that is in use refuses; a file that is on a loop does not."""
+    loop = the_loop(kernel.disks, step.subject)
+    users = kernel.disks.above(loop.devno) if loop is not None else []
+    if users:
+        raise HostFault("zero", step.subject, errno.EBUSY, f"its loop is in use by {', '.join(users)}")
     kernel.disks.zero(step.subject, SIZE)
     return ""
 

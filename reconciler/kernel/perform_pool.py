@@ -116,16 +116,20 @@ def _table(kernel: Kernel, shape: PoolShape, at_least: Sectors) -> PoolTable:
 
 
 def _activate_pool(kernel: Kernel, step: ActivatePool) -> str:
-    _check_unused(kernel, step)
-    table = _table(kernel, step.shape, Sectors(1)).target()
-    activate(kernel, step.subject, step.uuid, table, read_only=False, hidden=True)
+    table = _table(kernel, step.shape, Sectors(1))
+    # Two pools of two workers may be planned on one device, each having found it free.
+    with kernel.disks.alone_on((table.metadata, table.data)):
+        _check_unused(kernel, step, table)
+        activate(kernel, step.subject, step.uuid, table.target(), read_only=False, hidden=True)
     return ""
 
 
-def _check_unused(kernel: Kernel, step: ActivatePool) -> None:
+def _check_unused(kernel: Kernel, step: ActivatePool, table: PoolTable) -> None:
     """In the moment before: nobody uses what the pool lies on, and the metadata is the expected one."""
-    for path in (step.shape.metadata, step.shape.data):
-        devno, _ = resolve(kernel.disks, path)
+    if table.metadata == table.data:
+        detail = f"{step.shape.metadata} and {step.shape.data} are the same device, {table.data}"
+        raise HostFault("activate", step.subject, errno.EBUSY, detail)
+    for path, devno in ((step.shape.metadata, table.metadata), (step.shape.data, table.data)):
         users = kernel.disks.mounts(devno) + kernel.disks.above(devno)
         if users:
             raise HostFault("activate", step.subject, errno.EBUSY, f"{path} is in use by {', '.join(users)}")
@@ -139,11 +143,16 @@ def _check_unused(kernel: Kernel, step: ActivatePool) -> None:
 def _load_pool(kernel: Kernel, step: LoadPool) -> str:
     live = kernel.dm.table(step.subject)
     length = Sectors(sum(target.length for target in live))
-    table = _table(kernel, step.shape, length).target()
-    kernel.dm.load(step.subject, (table,))
-    kernel.dm.resume(step.subject, hidden=True)
+    table = _table(kernel, step.shape, length)
+    with kernel.disks.alone_on((table.metadata, table.data)):
+        for path, devno in ((step.shape.metadata, table.metadata), (step.shape.data, table.data)):
+            users = [name for name in kernel.disks.above(devno) if name != step.subject]
+            if users:
+                raise HostFault("load", step.subject, errno.EBUSY, f"{path} is in use by {', '.join(users)}")
+        kernel.dm.load(step.subject, (table.target(),))
+        kernel.dm.resume(step.subject, hidden=True)
     info = kernel.dm.info(step.subject)
-    if info is None or info.suspended or kernel.dm.table(step.subject) != (table,):
+    if info is None or info.suspended or kernel.dm.table(step.subject) != (table.target(),):
         raise Unconfirmed("load", step.subject, 0, "it does not show the table that was loaded")
     return ""
 

@@ -29,6 +29,14 @@ class PoolLocked(Exception):  # noqa: N818  # says what is, as BlockingIOError d
         return f"pool {self.pool} is worked on by process {pid or 'unknown'} (state in {state_dir or 'unknown'})"
 
 
+def open_lock(path: Path) -> int:
+    """A file that nobody but root can lock, made if need be."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    os.fchmod(descriptor, 0o600)  # whoever can read a file can lock it
+    return descriptor
+
+
 class PoolLock:
     """An flock, so that it goes with the process, also when that is killed; and stays while a call of it hangs."""
 
@@ -39,9 +47,7 @@ class PoolLock:
 
     def take(self, state_dir: str) -> None:
         """Raises PoolLocked, with who holds it."""
-        self._path.parent.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        os.fchmod(descriptor, 0o600)  # whoever can read a file can lock it
+        descriptor = open_lock(self._path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -7,6 +7,7 @@ none retries, none decides. Paths and names were checked before they come here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -128,6 +129,11 @@ class Disks(Protocol):
 
     def above(self, devno: Devno) -> list[str]:
         """Names of the block devices that lie on it."""
+
+    def alone_on(self, devnos: Sequence[Devno]) -> AbstractContextManager[None]:
+        """While it is entered no other process of this project, on the whole host, puts a pool on any of these devices.
+        EBUSY: one does just now.
+        """
 
     def processes(self, devno: Devno) -> list[str]:
         """`dd (pid 412)` for each process that has the device open, in every namespace that can be seen."""

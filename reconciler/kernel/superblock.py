@@ -13,6 +13,8 @@ _NEEDS_CHECK: Final = 1 << 0
 """THIN_METADATA_NEEDS_CHECK_FLAG in dm-thin-metadata.h."""
 _MAGIC_AT: Final = 32
 _TRANSACTION_AT: Final = 48
+_DATA_USED_AT: Final = 72
+"""In data_space_map_root, a struct disk_sm_root (persistent-data/dm-space-map-common.h): after nr_blocks, nr_allocated."""
 _MAGIC: Final = 27022010
 
 
@@ -35,3 +37,11 @@ def needs_check(block: bytes) -> bool:
         return False
     (flags,) = struct.unpack_from("<I", block, _FLAGS_AT)
     return bool(flags & _NEEDS_CHECK)
+
+
+def data_blocks_used(block: bytes) -> int:
+    """How many blocks of its data a pool's superblock says are in use; 0 where it is no pool's."""
+    if read_superblock(block)[0] is not Superblock.POOL:
+        return 0
+    (used,) = struct.unpack_from("<Q", block, _DATA_USED_AT)
+    return int(used)

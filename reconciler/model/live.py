@@ -95,6 +95,10 @@ class Loop:
     size: Bytes = Bytes(0)
     """What the loop shows, which lags behind its file until it is told to look."""
     offset: Bytes = Bytes(0)
+    size_limit: Bytes = Bytes(0)
+    """It shows no more of the file than this, however long that is; 0 is no limit."""
+    read_only: bool = False
+    """It fails every write, also of those who opened it for writing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +120,12 @@ class LiveBacking:
     """What a pool's superblock on it says. Read, with the superblock, only while no pool lies on it."""
     needs_check: bool = False
     """It says that the metadata must be checked: such a pool comes up read-only."""
+    data_blocks_used: int = 0
+    """How many blocks of the pool's data it says are in use."""
     signature: str = ""
     """What libblkid finds on it, in a word. Read only while no pool lies on it."""
     used_by: tuple[str, ...] = ()
-    """Mounts, swap, and devices above it but for the pool itself."""
+    """Devices above it but for the pool itself; mounts and swap only while no pool lies on it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,9 @@ def access_to(case: PoolCase) -> PoolAccess:
     if live.device.info.suspended or not live.device.info.live_table:
         word = "suspended" if live.device.info.suspended else "without a table"
         return PoolAccess(Access.NONE, Reason.WAITING_FOR_POOL, f"pool {case.name} is {word}")
+    if live.data.used_by or live.metadata.used_by:
+        message = f"pool {case.name} shares its disk: see `dm-reconciler describe pool {case.name}`"
+        return PoolAccess(Access.MAINTAIN, Reason.WAITING_FOR_POOL, message)
     return _health(case)
 
 

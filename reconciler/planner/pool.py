@@ -24,7 +24,7 @@ from reconciler.planner.pool_state import (
     plan_health,
     plan_knowledge,
 )
-from reconciler.planner.pool_words import find, shape_of
+from reconciler.planner.pool_words import backings, find, shape_of
 
 
 def plan_pool(case: PoolCase) -> Plan:
@@ -119,7 +119,8 @@ def _plan_live(case: PoolCase, record: ThinPool) -> Plan:
     """The pool's device is there and ours."""
     shape = shape_of(record)
     return (
-        plan_device(case, shape)
+        _shared(case, record)
+        or plan_device(case, shape)
         or plan_contradiction(case, record)
         or plan_knowledge(case, record)
         or plan_health(case)
@@ -128,6 +129,18 @@ def _plan_live(case: PoolCase, record: ThinPool) -> Plan:
         or pool_low(case, record, shape)
         or find(case, Reason.CONVERGED, "as desired")
     )
+
+
+def _shared(case: PoolCase, record: ThinPool) -> Plan | None:
+    """The kernel lets a second pool use the same device."""
+    for wanted, found in zip(backings(record), (case.live.data, case.live.metadata), strict=True):
+        if found.used_by:
+            message = (
+                f"{wanted.path} is also in use by {', '.join(found.used_by)}: each overwrites what the other holds. "
+                f"Nothing is done to pool {case.name} until one of them is taken down (`state: Inactive`)"
+            )
+            return find(case, Reason.CONFLICT, message)
+    return None
 
 
 def _plan_inactive(case: PoolCase, record: ThinPool) -> Plan:
@@ -157,7 +170,8 @@ def _plan_absent(case: PoolCase, record: ThinPool) -> Plan:
     if case.known is None:
         return _never_seen(case)
     return (
-        plan_device(case, shape_of(record))
+        _shared(case, record)
+        or plan_device(case, shape_of(record))
         or plan_contradiction(case, record)
         or plan_health(case)
         or plan_gone(case, record)

@@ -54,16 +54,16 @@ def _take_down(case: PoolCase, record: ThinPool) -> tuple[Step, ...]:
         remove = (RemovePool(record.dm_name, case.live.device.info.uuid),)
     if known is None:
         return remove
-    return (*remove, *_detach(record, case.live.data, case.live.metadata, live=case.live.device is not None))
+    return (*remove, *_detach(record, case.live.data, case.live.metadata))
 
 
-def _detach(record: ThinPool, data: LiveBacking, metadata: LiveBacking, *, live: bool) -> tuple[Step, ...]:
+def _detach(record: ThinPool, data: LiveBacking, metadata: LiveBacking) -> tuple[Step, ...]:
     """The loops on the pool's own files, but for those that somebody else uses."""
     pairs = zip(backings(record), (data, metadata), strict=True)
     return tuple(
         DetachLoop(wanted.file)
         for wanted, found in pairs
-        if wanted.file is not None and len(found.loops) == 1 and (live or not found.used_by)
+        if wanted.file is not None and len(found.loops) == 1 and not found.used_by
     )
 
 
@@ -97,6 +97,9 @@ def plan_gone(case: PoolCase, record: ThinPool) -> Plan:
             f"alone. `dm-reconciler forget pool {case.name}` ends the deletion"
         )
         return find(case, Reason.METADATA_MISMATCH, message)
+    if found.used_by:
+        message = f"the metadata of pool {case.name}, {known.metadata}, is in use by {', '.join(found.used_by)}"
+        return find(case, Reason.CONFLICT, f"{message}: it is left alone until that use ends")
     return _destroy(case, record)
 
 
@@ -134,7 +137,7 @@ def _destroy(case: PoolCase, record: ThinPool) -> Plan:
         steps.append(RemovePool(record.dm_name, case.live.device.info.uuid))
     if case.live.device is not None or case.live.metadata.superblock is Superblock.POOL:
         steps.append(ZeroSuperblock(known.metadata))
-    steps += _detach(record, case.live.data, case.live.metadata, live=case.live.device is not None)
+    steps += _detach(record, case.live.data, case.live.metadata)
     steps += _delete_files(case, known, backings(record))
     steps.append(Forget(record.key))
     message = f"pool {case.name} is to be absent and is empty: deleting it"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from reconciler.model.condition import Reason
 from reconciler.model.knowledge import KnownPool
-from reconciler.model.live import LiveBacking, PathKind, Superblock
+from reconciler.model.live import LiveBacking, Loop, PathKind, Superblock
 from reconciler.model.records import Backing, ThinPool
 from reconciler.model.steps import (
     ActivatePool,
@@ -47,6 +47,9 @@ def _pairs(case: PoolCase, record: ThinPool) -> Iterator[tuple[str, Backing, Liv
 
 def _conflict(case: PoolCase, record: ThinPool) -> str:
     """What is wrong with the places that the pool is to lie on, whether or not the pool is known."""
+    data, metadata = case.live.data, case.live.metadata
+    if data.devno is not None and data.devno == metadata.devno:  # by two names of one file, or a link to the device
+        return f"data and metadata are the same device, {data.devno}: name another for one of them"
     for word, wanted, live in _pairs(case, record):
         expected = PathKind.FILE if wanted.file is not None else PathKind.BLOCK
         if live.kind not in {expected, PathKind.MISSING}:
@@ -57,9 +60,19 @@ def _conflict(case: PoolCase, record: ThinPool) -> str:
         if len(live.loops) > 1:
             loops = ", ".join(loop.path for loop in live.loops)
             return f"{word}: {wanted.path} is on several loops at once ({loops}), which corrupts it; detach all but one"
-        if live.loops and live.loops[0].offset:
-            loop = live.loops[0]
-            return f"{word}: {loop.path} shows {wanted.path} only from byte {loop.offset} on; detach that loop"
+        if live.loops and (wrong := _not_whole(wanted, live, live.loops[0])):
+            return f"{word}: {live.loops[0].path} {wrong}: detach it (`losetup -d {live.loops[0].path}`)"
+    return ""
+
+
+def _not_whole(wanted: Backing, live: LiveBacking, loop: Loop) -> str:
+    """How a loop that somebody attached does not give all of the file, for writing too; empty if it does."""
+    if loop.offset:
+        return f"shows {wanted.path} only from byte {loop.offset} on"
+    if 0 < loop.size_limit < max(live.size, wanted.size or 0):
+        return f"shows only the first {loop.size_limit} bytes of {wanted.path}"
+    if loop.read_only:
+        return f"on {wanted.path} is read-only"
     return ""
 
 
@@ -224,5 +237,12 @@ def _lost(case: PoolCase, record: ThinPool, known: KnownPool) -> str:
         return (
             f"the metadata of pool {case.name} is at transaction {metadata.transaction_id}, the store expects "
             f"{known.transaction_id}: one of the two is an old copy (`dm-reconciler doctor --fix` compares them)"
+        )
+    data = case.live.data
+    if data.kind is PathKind.FILE and not data.allocated and metadata.data_blocks_used:
+        # A block in use was written to, so its file has some room on disk: this is another file, and a new one.
+        return (
+            f"the data of pool {case.name}, {known.data}, is an empty file, and {metadata.data_blocks_used} blocks of "
+            f"the data that was there are in use"
         )
     return ""

@@ -14,6 +14,7 @@ from tests.kernel.harness import House, a_house, eventually
 from tests.kernel.pools import (
     attach,
     checksum,
+    declared,
     detach_loops,
     dmsetup,
     exists,
@@ -118,6 +119,57 @@ def test_a_file_that_was_cut_short_is_not_used(house: House) -> None:
         run("truncate", "--size", "128M", str(file))
     _left_alone(house, "MetadataMismatch", "is shorter than it was")
     run("truncate", "--size", "256M", str(file))
+
+
+@pytest.mark.usefixtures("data")
+def test_a_new_file_of_the_same_length_is_not_taken_for_the_data(house: House) -> None:
+    file, away = house.root / "tank.data", house.root / "away"
+    with _down(house):
+        detach_loops(house, "tank")
+        file.rename(away)
+        run("truncate", "--size", str(away.stat().st_size), str(file))
+    _left_alone(house, "MetadataMismatch", f"{file}, is an empty file")
+    assert not loops_on(file)
+    assert not file.stat().st_blocks
+    away.rename(file)
+
+
+def test_a_pool_whose_thin_was_never_written_to_comes_back_on_its_empty_file(house: House) -> None:
+    file = house.root / "bare.data"
+    house.declare(house.pool("bare"), house.device("a", "bare"), file=f"{house.prefix}bare.yaml")
+    house.wait("a", pool="bare")
+    with stopped(house):
+        put_down(house, "bare", "a")
+        detach_loops(house, "bare")
+        assert not file.stat().st_blocks
+    eventually(lambda: has_node(house.dm_name("a", "bare")), "the device is back")
+    house.wait("a", pool="bare")
+    house.declare(
+        declared(house.pool("bare"), state="Absent"),
+        house.device("a", "bare", state="Absent"),
+        file=f"{house.prefix}bare.yaml",
+    )
+    house.wait_pool("Converged", "bare", live="Absent")
+
+
+@pytest.mark.usefixtures("data")
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        (("--read-only",), "is read-only"),
+        pytest.param(("--sizelimit", str(64 * MIB)), "shows only the first", marks=pytest.mark.soak),
+    ],
+)
+def test_a_loop_that_does_not_give_all_of_the_data_is_a_conflict(
+    house: House, how: tuple[str, ...], words: str
+) -> None:
+    file = house.root / "tank.data"
+    with _down(house):
+        detach_loops(house, "tank")
+        loop = run("losetup", "--find", "--show", *how, str(file)).out
+    _left_alone(house, "Conflict", words)
+    assert f"losetup -d {loop}" in house.pool_status()["message"]
+    run("losetup", "--detach", loop)
 
 
 @pytest.mark.usefixtures("data")

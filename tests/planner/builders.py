@@ -151,8 +151,8 @@ def pool_device(
     return LiveDevice(about, lines if about.live_table else (), waiting)
 
 
-def loop(devno: Devno, size: int, offset: int = 0) -> Loop:
-    return Loop(devno, f"/dev/loop{devno.minor}", size=Bytes(size), offset=Bytes(offset))
+def loop(devno: Devno, size: int, offset: int = 0, **changes: Any) -> Loop:
+    return replace(Loop(devno, f"/dev/loop{devno.minor}", size=Bytes(size), offset=Bytes(offset)), **changes)
 
 
 def data(size: int = DATA_SIZE, **changes: Any) -> LiveBacking:

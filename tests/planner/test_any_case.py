@@ -116,12 +116,20 @@ backings = st.builds(
     kind=st.sampled_from([PathKind.FILE, PathKind.FILE, PathKind.MISSING, PathKind.BLOCK]),
     size=st.sampled_from([Bytes(0), a.DATA_SIZE, a.METADATA_SIZE]),
     devno=st.sampled_from([a.DATA_DEVNO, a.METADATA_DEVNO, None]),
-    loops=st.sampled_from([(), (a.loop(a.DATA_DEVNO, a.DATA_SIZE),), (a.loop(a.DATA_DEVNO, 512, offset=512),)]),
+    loops=st.sampled_from(
+        [
+            (),
+            (a.loop(a.DATA_DEVNO, a.DATA_SIZE),),
+            (a.loop(a.DATA_DEVNO, 512, offset=512),),
+            (a.loop(a.DATA_DEVNO, a.DATA_SIZE, read_only=True),),
+        ]
+    ),
     free_space=st.sampled_from([Bytes(0), Bytes(10**12)]),
     allocated=st.sampled_from([Bytes(0), Bytes(1)]),
     folder_exists=flags,
     superblock=st.sampled_from(list(Superblock)),
     transaction_id=st.sampled_from([None, 0, a.TRANSACTION]),
+    data_blocks_used=st.sampled_from([0, 10]),
     signature=st.sampled_from(["", "", "ext4"]),
     used_by=st.sampled_from([(), (), ("swap",)]),
 )

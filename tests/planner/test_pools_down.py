@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from reconciler.model.condition import Reason
+from reconciler.model.knowledge import KnownPool
 from reconciler.model.live import LiveBacking, LivePool, PathKind, Superblock
 from reconciler.model.records import ThinPool
 from reconciler.model.status import PoolFailure, PoolMode, PoolStatus
@@ -69,7 +70,9 @@ def disk(**changes: Any) -> LiveBacking:
 
 
 def on_disks(data: LiveBacking, metadata: LiveBacking) -> PoolCase:
+    """Each its own, unless `metadata` says which."""
     record = pool_record(data={"device": "/dev/sdb"}, metadata={"device": "/dev/sdc"})
+    metadata = replace(metadata, devno=a.METADATA_DEVNO) if metadata.devno == a.DATA_DEVNO else metadata
     return pool_case(recorded=record, knowing=None, live=LivePool(None, None, data, metadata))
 
 
@@ -132,12 +135,23 @@ def test_a_disk_that_is_somebodys_is_a_conflict(data: LiveBacking, metadata: Liv
         missing(folder_exists=False),
         a.data(allocated=Bytes(0), loops=(loop(a.DATA_DEVNO, 1), loop(a.METADATA_DEVNO, 1))),
         a.data(allocated=Bytes(0), loops=(loop(a.DATA_DEVNO, 1, offset=4096),)),
+        a.data(allocated=Bytes(0), loops=(loop(a.DATA_DEVNO, DATA_SIZE, read_only=True),)),
+        a.data(allocated=Bytes(0), loops=(loop(a.DATA_DEVNO, 4096, size_limit=Bytes(4096)),)),
         LiveBacking(PathKind.BLOCK, DATA_SIZE),
     ],
 )
 def test_a_file_that_is_somebodys_is_a_conflict(data: LiveBacking) -> None:
     found = plan(pool_case(knowing=None, live=LivePool(None, None, data, missing())))
     assert (found.reason, found.steps) == (Reason.CONFLICT, ())
+
+
+@row("P06")
+@pytest.mark.parametrize("knowing", [None, known_pool()])
+def test_one_device_under_two_names_is_a_conflict(knowing: KnownPool | None) -> None:
+    both = LivePool(None, None, a.data(), a.metadata(devno=a.DATA_DEVNO))
+    found = plan(pool_case(knowing=knowing, live=both))
+    assert (found.reason, found.steps) == (Reason.CONFLICT, ())
+    assert "the same device" in found.condition.message
 
 
 @row("P06")
@@ -192,6 +206,19 @@ def test_nothing_is_made_in_the_place_of_a_known_pool_that_is_not_whole(state: s
     assert "dm-reconciler" in found.condition.message
 
 
+EMPTY_FILE = a.data(allocated=Bytes(0))
+
+
+@row("P09")
+@pytest.mark.parametrize("state", ["Active", "Absent"])
+def test_an_empty_file_in_the_place_of_data_that_is_in_use_is_told_and_not_used(state: str) -> None:
+    world = down(data=EMPTY_FILE, metadata=at_rest(data_blocks_used=10))
+    found = plan(pool_case(recorded=pool_record(state=state), live=world))
+    assert (found.reason, found.steps) == (Reason.METADATA_MISMATCH, ())
+    for words in (DATA, "empty file", "10 blocks", "bring it back", "forget pool tank"):
+        assert words in found.condition.message
+
+
 @row("P10")
 def test_a_detached_loop_is_attached_before_the_pool_comes_back() -> None:
     this = pool_case(live=down(data=a.data(loops=(), devno=None), metadata=at_rest(loops=(), devno=None)))
@@ -211,6 +238,53 @@ def test_a_known_pool_that_is_whole_is_checked_and_brought_back() -> None:
 @row("P11")
 def test_what_looks_like_a_filesystem_on_the_data_of_a_known_pool_is_its_first_thin() -> None:
     assert steps(pool_case(live=down(data=a.data(signature="ext4")))) == BACK
+
+
+@row("P11")
+@pytest.mark.parametrize(
+    ("data", "used"),
+    [
+        pytest.param(EMPTY_FILE, 0, id="never written to"),
+        pytest.param(a.data(allocated=Bytes(512)), 10, id="written to"),
+    ],
+)
+def test_a_data_file_is_as_it_was_left_where_what_is_in_use_has_room(data: LiveBacking, used: int) -> None:
+    assert steps(pool_case(live=down(data=data, metadata=at_rest(data_blocks_used=used)))) == BACK
+
+
+@row("P11")
+def test_a_disk_has_no_room_to_be_judged_by() -> None:
+    this = on_disks(disk(), disk(superblock=Superblock.POOL, transaction_id=TRANSACTION, data_blocks_used=10))
+    on_disk = known_pool(data="/dev/sdb", metadata="/dev/sdc", metadata_size=DATA_SIZE, made_files=())
+    assert a.kinds(replace(this, known=on_disk)) == ["CheckMetadata", "ActivatePool"]
+
+
+@row("P06", "P11")
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"offset": 4096}, "only from byte 4096"),
+        ({"size": 4096, "size_limit": Bytes(4096)}, "only the first 4096 bytes"),
+        ({"read_only": True}, "is read-only"),
+    ],
+)
+@pytest.mark.parametrize("word", ["data", "metadata"])
+def test_a_loop_that_does_not_give_all_of_a_known_pool_is_a_conflict(
+    changes: dict[str, Any], words: str, word: str
+) -> None:
+    this = loop(a.DATA_DEVNO, **{"size": DATA_SIZE, **changes})
+    data: dict[str, Any] = {"loops": (this,)} if word == "data" else {}
+    metadata: dict[str, Any] = {"loops": (this,)} if word == "metadata" else {}
+    found = plan(pool_case(live=down(data=a.data(**data), metadata=at_rest(**metadata))))
+    assert (found.reason, found.steps) == (Reason.CONFLICT, ())
+    assert words in found.condition.message
+    assert "losetup -d /dev/loop0" in found.condition.message
+
+
+@row("P11")
+def test_a_limit_beyond_all_that_the_record_asks_for_is_none() -> None:
+    limited = a.data(loops=(loop(a.DATA_DEVNO, DATA_SIZE, size_limit=DATA_SIZE),))
+    assert steps(pool_case(live=down(data=limited))) == BACK
 
 
 @row("P11")

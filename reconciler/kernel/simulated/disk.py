@@ -39,7 +39,10 @@ class Disk:
 
 
 def _superblock(image: PoolImage) -> bytes:
-    """Where the flags, the magic number and the transaction id stand: drivers/md/dm-thin-metadata.c, struct thin_disk_superblock."""
+    """Where the flags, the magic number and the transaction id stand: drivers/md/dm-thin-metadata.c, struct thin_disk_superblock.
+
+    It says that no data block is in use, as no file here takes room when it is written to.
+    """
     flags = struct.pack("<II", 0, int(image.needs_check))
     return flags.ljust(32, b"\0") + struct.pack("<QIIQ", _MAGIC, 2, 0, image.transaction_id)
 
