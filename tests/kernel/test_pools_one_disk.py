@@ -41,9 +41,9 @@ def _exactly_one_is_live(house: House, records: list[Record]) -> tuple[str, str]
     return live, other
 
 
-@pytest.mark.parametrize("round", range(3))
-def test_of_two_pools_on_one_disk_one_comes_up(house: House, round: int) -> None:  # noqa: A002
-    disk = make_disk(house, f"disk{round}")
+@pytest.mark.parametrize("again", [0, *(pytest.param(number, marks=pytest.mark.soak) for number in (1, 2))])
+def test_of_two_pools_on_one_disk_one_comes_up(house: House, again: int) -> None:
+    disk = make_disk(house, f"disk{again}")
     link = house.root / "by-id"
     link.symlink_to(disk)
     pools = [house.pool("one", data={"device": disk}), house.pool("two", data={"device": str(link)})]
