@@ -109,8 +109,7 @@ class House:
     def crash(self) -> None:
         """SIGKILL for the daemon and its workers, in the midst of whatever they do."""
         assert self.process is not None
-        tasks = Path(f"/proc/{self.process.pid}/task")
-        workers = {int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()}
+        workers = children_of(self.process.pid)
         self.process.kill()
         for pid in workers:
             with suppress(ProcessLookupError):
@@ -298,6 +297,15 @@ def a_house() -> Iterator[House]:
         if os.path.ismount(root):
             run("umount", "--lazy", str(root))
         root.rmdir()
+
+
+def children_of(pid: int) -> list[int]:
+    """Of all its threads, of which one may end at any moment."""
+    children: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            children += [int(child) for child in (task / "children").read_text(encoding="ascii").split()]
+    return children
 
 
 def eventually(ask: Callable[[], Any], what: str, within: float = PATIENCE, pause: float = 0.15) -> Any:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.conftest import Run, run
-from tests.kernel.harness import House, a_house, eventually
+from tests.kernel.harness import House, a_house, children_of, eventually
 from tests.kernel.pools import dmsetup, exists, is_suspended, passes, pool_status
 
 
@@ -56,8 +56,7 @@ def _answers(house: House, path: str) -> int:
 def _workers(house: House) -> list[int]:
     """Of this daemon."""
     assert house.process is not None
-    children = Path(f"/proc/{house.process.pid}/task").glob("*/children")
-    pids = [int(pid) for file in children for pid in file.read_text(encoding="ascii").split()]
+    pids = children_of(house.process.pid)
     return [pid for pid in pids if b"kernel.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 

@@ -20,7 +20,7 @@ from reconciler.kernel.libdm.device_mapper import LibDm
 from reconciler.kernel.memory import lock_memory
 from reconciler.kernel.privileges import ALWAYS, EVERY, Capability, Held, needed
 from tests.kernel.conftest import MIB, Run, TestPool, devno_of, run
-from tests.kernel.harness import House, a_house, eventually
+from tests.kernel.harness import House, a_house, children_of, eventually
 
 NOT_DONE = 1
 NOBODY = "65534"
@@ -97,7 +97,7 @@ def house() -> Iterator[House]:
 def test_the_daemon_and_its_workers_hold_what_is_needed_and_can_gain_nothing(house: House) -> None:
     assert house.process is not None
     tasks = list(Path(f"/proc/{house.process.pid}/task").iterdir())
-    workers = [Path("/proc", pid) for task in tasks for pid in (task / "children").read_text().split()]
+    workers = [Path("/proc", str(pid)) for pid in children_of(house.process.pid)]
     assert len(tasks) > 1
     assert len(workers) == 1
     wanted = bits(needed())
