@@ -207,9 +207,9 @@ class PoolReconciler:
                 continue
             outcome = after(plan)
             circumstances = circumstances_of(case, plan)
-            standing = self._standing(key, plan, circumstances) if fault is None else fault
-            self._record_device(case, standing or left_alone(plan, self._why_not(key)))
-            if standing is not None and fault is None and self._tries.is_too_early(key):
+            standing = None if fault is not None else self._standing(key, plan, circumstances)
+            self._record_device(case, fault or standing or left_alone(plan, self._why_not(key)))
+            if standing is not None and self._tries.is_too_early(key):
                 return None
             # After a fault only what it left half done is gone on with: it is undone, and the rest is tried later.
             if not self._may_act(key, plan) or (fault is not None and case.intent is None):

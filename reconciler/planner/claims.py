@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.model.condition import Reason
+from reconciler.model.live import LiveDevice
 from reconciler.model.records import DeviceState
 from reconciler.model.steps import Remove, Resume, Step
-from reconciler.model.table import Devno
+from reconciler.model.table import Devno, ThinTable, read_table
 from reconciler.planner.cases import Access, DeviceCase
 from reconciler.planner.device_words import find, hangs, held, shows_thin
-from reconciler.planner.identity import is_private_of, owner_of, owns_device
+from reconciler.planner.identity import is_made_by, is_private_of, owner_of, owns_device
 from reconciler.planner.intents import plan_intent
 from reconciler.planner.plan import Plan
 
@@ -47,9 +48,21 @@ def plan_claims(case: DeviceCase) -> Plan | None:
     if _can_end_operation(case):
         # Half-done work needs only the thin id, not the name; left open, it would hold up the whole pool.
         return plan_intent(replace(case, live=None), case.record)
-    owner = owner_of(live.info)
-    message = f"the name {live.info.name} is carried by a device that is not this record's: {owner}. Rename one of them"
-    return find(case, Reason.CONFLICT, message)
+    return find(case, Reason.CONFLICT, _carried_by(case, live))
+
+
+def _carried_by(case: DeviceCase, live: LiveDevice) -> str:
+    name, table, pool = live.info.name, read_table(live.table), case.pool.device
+    is_in_it = isinstance(table, ThinTable) and pool is not None and table.pool == pool.info.devno
+    if isinstance(table, ThinTable) and is_in_it and is_made_by(live.info, case.new_uuid):
+        # To rename it would have the record made anew, empty, beside it.
+        return (
+            f"the name {name} is carried by a device that this store made and does not know any more: it was forgotten, "
+            f"or an older copy of the store was put back. Take it in by `adopt: {{deviceId: {table.thin_id}, dmName: {name}}}`"
+        )
+    return (
+        f"the name {name} is carried by a device that is not this record's: {owner_of(live.info)}. Rename one of them"
+    )
 
 
 def is_foreign(case: DeviceCase) -> bool:

@@ -56,8 +56,12 @@ def _is_shell_of(live: LiveDevice, known: KnownDevice, pool: Devno | None) -> bo
 
 def is_private_of(info: DeviceInfo, our_uuid: str) -> bool:
     """Whether it is a private device that was made by the store which `our_uuid` comes from."""
-    store_id = our_uuid.removeprefix(UUID_PREFIX).partition("-")[0]
-    return is_private(info.uuid) and of_store(info.uuid, store_id)
+    return is_private(info.uuid) and is_made_by(info, our_uuid)
+
+
+def is_made_by(info: DeviceInfo, our_uuid: str) -> bool:
+    """Whether it is a device of the store which `our_uuid` comes from."""
+    return of_store(info.uuid, our_uuid.removeprefix(UUID_PREFIX).partition("-")[0])
 
 
 def owns_pool(live: LivePool, record: ThinPool | None, known: KnownPool | None) -> bool:

@@ -7,14 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.kernel.perform import perform
-from reconciler.kernel.simulated import Call, simulated_kernel
+from reconciler.kernel.simulated import simulated_kernel
 from reconciler.kernel.simulated.faults import changes
 from reconciler.kernel.simulated.io import is_torn
 from reconciler.model.condition import Reason
-from reconciler.model.faults import HostFault
 from reconciler.model.live import LiveState
-from reconciler.model.steps import Remove
 from reconciler.model.table import Target
 from reconciler.model.units import Sectors
 from tests.simulation.house import POOL, House, a_house, device_record, pool_record
@@ -311,22 +308,6 @@ def test_a_deleted_device_leaves_nothing(home: House) -> None:
     assert home.ids() == ids
 
 
-def test_nothing_is_deleted_from_a_pool_that_somebody_has_just_changed(home: House) -> None:
-    """Between the look and the message: the pool is not at the intent's transaction any more."""
-    number, transaction = home.known("a").thin_id, home.host.image(POOL).transaction_id
-
-    def change(call: Call) -> None:
-        if call.name == "Begin":
-            home.outside.dm.message(POOL, f"set_transaction_id {transaction} {transaction + 7}")
-
-    home.calls.after = change
-    home.also(device_record("a", state="Absent"))
-    home.run(3)
-    assert number in home.ids()
-    assert home.known("a").thin_id == number
-    assert home.status("a").reason is Reason.METADATA_MISMATCH
-
-
 def test_everything_goes(home: House) -> None:
     home.also(
         pool_record(state="Absent"),
@@ -344,73 +325,6 @@ def test_a_pool_grows(home: House) -> None:
     home.settle()
     home.check()
     assert home.host.image(POOL).data_blocks == 512
-
-
-def test_a_pool_is_not_brought_up_beside_whoever_took_its_metadata_since_the_look(home: House) -> None:
-    """Two pools on one metadata device corrupt it, and device-mapper does not object."""
-    (table,) = home.outside.dm.table(POOL)
-    where = Target(Sectors(0), Sectors(8), "linear", f"{table.params.split()[0]} 0")
-
-    def take(call: Call) -> None:
-        if call.name == "thin_check" and home.info("theirs") is None:
-            home.outside.dm.create("theirs", "")
-            home.outside.dm.load("theirs", (where,))
-            home.outside.dm.resume("theirs")
-
-    home.calls.after = take
-    lost_pool(home)
-    home.run(10)
-    assert home.info("theirs") is not None
-    assert home.info(POOL) is None
-    home.outside.dm.remove("theirs")
-    home.calls.after = lambda _: None
-    home.settle()
-    home.check()
-
-
-def test_a_pool_is_not_brought_up_on_metadata_that_was_changed_since_the_look(home: House) -> None:
-    """Somebody who had it active elsewhere meanwhile: what the store knows of its thins may not be so any more."""
-    table, transaction = home.outside.dm.table(POOL), home.host.image(POOL).transaction_id
-
-    def change(call: Call) -> None:
-        if call.name == "thin_check":
-            dm = home.outside.dm
-            dm.create("theirs", "")
-            dm.load("theirs", table)
-            dm.resume("theirs")
-            dm.message("theirs", f"set_transaction_id {transaction} {transaction + 7}")
-            dm.remove("theirs")
-
-    home.calls.after = change
-    lost_pool(home)
-    home.run(1)
-    assert home.info(POOL) is None
-    assert home.status("a").reason is not Reason.CONVERGED
-
-
-def test_what_has_taken_a_devices_name_since_the_look_is_not_removed(home: House) -> None:
-    info = home.info("tank-a")
-    assert info is not None
-    remove(home)
-    home.outside.dm.create("tank-a", "theirs")
-    with pytest.raises(HostFault, match="another device since the last look"):
-        perform(home.kernel, Remove("tank-a", info.uuid))
-    assert home.info("tank-a") is not None
-
-
-def test_a_table_whose_resume_failed_does_not_wait_for_somebody_elses(home: House) -> None:
-    def refuse(call: Call) -> None:
-        if call.name == "resume":
-            raise HostFault("resume", "tank-a", 12)
-
-    home.calls.before = refuse
-    home.also(device_record("a", filesystem=EXT4, size="2MiB"))
-    home.work()
-    assert home.status("a").reason is Reason.KERNEL_ERROR
-    info = home.info("tank-a")
-    assert info is not None
-    assert not info.inactive_table
-    assert not info.suspended
 
 
 def test_somebody_elses_thin_is_not_touched(home: House) -> None:

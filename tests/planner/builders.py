@@ -21,7 +21,7 @@ from reconciler.model.live import (
 from reconciler.model.names import Key
 from reconciler.model.records import API_VERSION, ThinDevice, ThinPool
 from reconciler.model.status import PoolFailure, PoolMode, PoolStatus, ThinFailure, ThinStatus
-from reconciler.model.steps import PoolShape, Step
+from reconciler.model.steps import ActivatePool, CheckMetadata, PoolShape, Step
 from reconciler.model.table import Devno, PoolTable, Table, Target, ThinTable
 from reconciler.model.units import Bytes, Sectors
 from reconciler.planner.access import access_to
@@ -369,6 +369,8 @@ def shape(**spec: Any) -> PoolShape:
     return shape_of(pool_record(**spec))
 
 
+BACK = (CheckMetadata("/srv/tank.meta"), ActivatePool("tank", POOL_UUID, shape(), TRANSACTION))
+"""How a known pool that is down and whole is brought back."""
 ADOPT = {"deviceId": ID, "dmName": NAME}
 
 

@@ -119,6 +119,22 @@ def test_without_a_uuid_only_the_recorded_thin_is_ours(live: LiveDevice) -> None
 
 
 @row("D03")
+@pytest.mark.parametrize(
+    ("live", "said"),
+    [
+        (thin(7), "Take it in by `adopt: {deviceId: 7, dmName: tank-a}`"),
+        (thin(7, uuid=f"DMR-{'9' * 32}-{'1' * 32}"), "Rename one of them"),
+        (thin(table=a.other_table()), "Rename one of them"),
+    ],
+)
+def test_what_this_store_made_and_does_not_know_is_to_be_taken_in_and_not_renamed(live: LiveDevice, said: str) -> None:
+    """Renamed, it would leave the record to be made anew, empty."""
+    found = plan(case(live=live, knowing=None))
+    assert (found.reason, found.steps) == (Reason.CONFLICT, ())
+    assert said in found.condition.message
+
+
+@row("D03")
 def test_without_a_uuid_the_recorded_thin_is_ours() -> None:
     assert plan(case(live=thin(uuid=""))).reason is Reason.CONVERGED
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -267,6 +268,18 @@ def test_an_absolute_link_within_the_directory(tmp_path: Path) -> None:
     assert keys(load(tmp_path)) == [Key("tank")]
 
 
+def swap_at_the_opening(monkeypatch: pytest.MonkeyPatch, swap: Callable[[], object]) -> None:
+    """Of a.yaml: what was looked at is not what is opened."""
+    really = os.open
+
+    def opening(path: str | Path, flags: int, **more: int) -> int:
+        if path == "a.yaml":
+            swap()
+        return really(path, flags, **more)
+
+    monkeypatch.setattr(os, "open", opening)
+
+
 def test_a_link_that_takes_the_place_of_a_file_between_look_and_opening_is_not_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,15 +287,12 @@ def test_a_link_that_takes_the_place_of_a_file_between_look_and_opening_is_not_f
     folder.mkdir()
     (folder / "a.yaml").write_text(POOL)
     (tmp_path / "outside").write_text(POOL.replace("tank", "evil"))
-    really = os.open
 
-    def opening(path: str | Path, flags: int, **more: int) -> int:
-        if path == "a.yaml":
-            (folder / "a.yaml").unlink()
-            (folder / "a.yaml").symlink_to("../outside")
-        return really(path, flags, **more)
+    def swap() -> None:
+        (folder / "a.yaml").unlink()
+        (folder / "a.yaml").symlink_to("../outside")
 
-    monkeypatch.setattr(os, "open", opening)
+    swap_at_the_opening(monkeypatch, swap)
     assert only(load(folder)) == (
         f"{folder}/a.yaml:1:1: a symbolic link that leads out of the directory: put the file itself here"
     )
@@ -292,15 +302,12 @@ def test_a_fifo_that_takes_the_place_of_a_file_between_look_and_opening_is_not_a
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.yaml").write_text(POOL)
-    really = os.open
 
-    def opening(path: str | Path, flags: int, **more: int) -> int:
-        if path == "a.yaml":
-            (tmp_path / "a.yaml").unlink()
-            os.mkfifo(tmp_path / "a.yaml", 0o600)
-        return really(path, flags, **more)
+    def swap() -> None:
+        (tmp_path / "a.yaml").unlink()
+        os.mkfifo(tmp_path / "a.yaml", 0o600)
 
-    monkeypatch.setattr(os, "open", opening)
+    swap_at_the_opening(monkeypatch, swap)
     assert "a fifo, not a plain file" in only(load(tmp_path))
 
 
@@ -309,16 +316,13 @@ def test_a_file_of_another_that_takes_the_place_of_ours_is_seen_once_it_is_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.yaml").write_text(POOL)
-    really = os.open
 
-    def opening(path: str | Path, flags: int, **more: int) -> int:
-        if path == "a.yaml":
-            (tmp_path / "theirs").write_text(POOL.replace("tank", "evil"))
-            os.chown(tmp_path / "theirs", 4711, 0)
-            (tmp_path / "theirs").rename(tmp_path / "a.yaml")
-        return really(path, flags, **more)
+    def swap() -> None:
+        (tmp_path / "theirs").write_text(POOL.replace("tank", "evil"))
+        os.chown(tmp_path / "theirs", 4711, 0)
+        (tmp_path / "theirs").rename(tmp_path / "a.yaml")
 
-    monkeypatch.setattr(os, "open", opening)
+    swap_at_the_opening(monkeypatch, swap)
     assert "owned by uid 4711, neither root nor the daemon's user" in only(load(tmp_path))
 
 
