@@ -55,22 +55,12 @@ def _stop_meddling(world: World) -> None:
     if host.io.writers:
         village.run(30)  # whatever holds the writer's device suspended is ended first
     for name in list(host.io.writers):
-        if name in host.devices.by_name and host.devices.by_name[name].live is not None:
-            _end_writer(world, name)
-        host.io.writers.pop(name, None)
+        try:
+            host.io.end(name)
+        except HostFault:  # its device is dead: the program gives up
+            host.io.give_up(name)
     village.ring(everything=True)
     world.squatters.leave_all()
-
-
-def _end_writer(world: World, name: str) -> None:
-    host = world.village.host
-    device = host.devices.by_name[name]
-    try:
-        host.io.end(name)
-    except HostFault:  # its device is dead: the program gives up
-        host.io.writers.pop(name, None)
-        if "writer (pid 77)" in device.openers:
-            device.openers.remove("writer (pid 77)")
 
 
 def _drop_what_cannot_be(world: World) -> None:

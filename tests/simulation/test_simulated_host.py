@@ -172,6 +172,22 @@ def test_a_write_that_fails_is_its_programs_trouble_and_of_no_other_call(small: 
             small.host.io.end("t")
 
 
+def test_a_program_that_cannot_begin_or_end_its_work_has_closed_its_device(small: Small) -> None:
+    small.kernel.dm.create("shell", "")
+    with fails(errno.EIO):
+        small.host.io.begin("shell")
+    small.host.io.begin("t")
+    small.host.fail_commits("p", CommitFault.FAIL)
+    with fails(errno.EIO):
+        small.host.io.end("t")
+    small.host.io.give_up("t")
+    assert not small.host.io.writers
+    for name in ("shell", "t"):
+        info = small.kernel.dm.info(name)
+        assert info is not None
+        assert info.open_count == 0, name
+
+
 def test_a_dead_caller_does_nothing_any_more() -> None:
     calls = Calls()
     small = Small(calls)

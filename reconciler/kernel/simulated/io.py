@@ -19,6 +19,7 @@ HEAD: Final = 4
 TAIL: Final = 5
 """The two blocks that a writer keeps equal, as a program does with its journal and its data."""
 _WAITING: Final = "dd (pid 412)"
+_AT_WORK: Final = "writer (pid 77)"
 
 
 @dataclass(slots=True)
@@ -100,17 +101,28 @@ class Io:
     # Programs at work
 
     def begin(self, name: str) -> None:
-        """From now on a program writes to the device, half a change at each `step`."""
+        """From now on a program writes to the device, half a change at each `step`.
+
+        Raises HostFault where the device is a shell, or dead: the first write fails, and the program ends.
+        """
+        device = self._devices.get("open", name)
+        self._thin(device)
         self.writers[name] = Writer(name)
-        self._devices.get("open", name).openers.append("writer (pid 77)")
+        device.openers.append(_AT_WORK)
 
     def end(self, name: str) -> None:
-        """It finishes its change, flushes and closes. Raises HostFault where it cannot."""
-        device = self._devices.get("close", name)
-        self._finish(device)
+        """It finishes its change, flushes and closes. Raises HostFault where it cannot, and then is at work as before."""
+        self._finish(self._devices.get("close", name))
         self.flush(name)
+        self.give_up(name)
+
+    def give_up(self, name: str) -> None:
+        """It ends as it is, perhaps in the midst of a change: whatever becomes of a program, its files are closed."""
         del self.writers[name]
-        device.openers.remove("writer (pid 77)")
+        device = self._devices.by_name.get(name)
+        if device is not None and _AT_WORK in device.openers:
+            device.openers.remove(_AT_WORK)
+            self._devices.closed({device.devno})
 
     def step(self) -> None:
         """A write that fails is the program's trouble, which tries it again, and not that of the call at hand."""
