@@ -28,6 +28,7 @@ _HINTS: Final = {
     "did not find expected ','": "a bracket is not closed, or a comma is missing",
     "could not find expected ':'": "write `key: value`",
     "found unexpected end of stream": "a quote or bracket is not closed",
+    "maximum nesting depth": f"nested deeper than {MAX_DEPTH}: no record is",  # libyaml 0.2.6, beyond 1,000
 }
 
 
