@@ -24,7 +24,7 @@ from reconciler.controller.tries import Tries, circumstances_of
 from reconciler.controller.viewer import Viewer
 from reconciler.kernel.port import PoolPort
 from reconciler.model.condition import Condition, Reason
-from reconciler.model.faults import HostFault, NotBegun
+from reconciler.model.faults import HostFault, NotBegun, answers_message
 from reconciler.model.knowledge import Intent
 from reconciler.model.names import Key
 from reconciler.model.steps import Abandon, CreateSnapshot, CreateThin, HostStep, NoteTaken, Step
@@ -236,7 +236,7 @@ class PoolReconciler:
 
     def _learn(self, key: Key, step: Step, fault: HostFault, learned: set[int]) -> bool:
         """What some faults teach, so that the next plan is another one. True if it is worth planning again at once."""
-        if fault.errno == errno.EEXIST and isinstance(step, CreateThin | CreateSnapshot):
+        if answers_message(fault, errno.EEXIST) and isinstance(step, CreateThin | CreateSnapshot):
             self._note_taken(key, step)
             return True
         if isinstance(fault, NotBegun) and isinstance(step, CreateSnapshot):

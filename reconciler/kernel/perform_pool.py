@@ -14,7 +14,7 @@ from reconciler.kernel.basics import activate, read_ids, remove, require
 from reconciler.kernel.perform_disks import resolve
 from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.superblock import SIZE, read_superblock
-from reconciler.model.faults import HostFault, NotBegun, Unconfirmed
+from reconciler.model.faults import HostFault, NotBegun, Unconfirmed, answers_message
 from reconciler.model.live import Superblock
 from reconciler.model.status import PoolMode, PoolStatus, read_pool_status
 from reconciler.model.steps import (
@@ -88,7 +88,7 @@ def _delete_thin(kernel: Kernel, step: DeleteThin) -> str:
     try:
         _message(kernel, step.subject, f"delete {step.thin_id}")
     except HostFault as fault:
-        if fault.errno == errno.ENODATA:
+        if answers_message(fault, errno.ENODATA):
             return "gone already"
         raise
     return ""

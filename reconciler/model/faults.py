@@ -36,3 +36,8 @@ class Unanswered(HostFault):
 
 class NotBegun(HostFault):
     """The last look before it showed that the step must not be begun: nothing was done."""
+
+
+def answers_message(fault: HostFault, number: int) -> bool:
+    """Whether the pool itself has said so, of what is in its metadata: the calls around a message may fail alike."""
+    return fault.operation == "message" and fault.errno == number

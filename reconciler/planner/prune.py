@@ -41,9 +41,9 @@ def prune_verdict(  # noqa: PLR0913  # a case in itself, all by name
 
 
 def _is_mass(all_gone: Sequence[float], recorded: int) -> bool:
-    """All records are gone, or more than half of them, and more than one, vanished within the window."""
+    """More than half of all records vanished within the window: never a single one, unless it was the only one."""
     if all_gone and recorded == 0:
-        return True
+        return True  # whenever they vanished
     times = sorted(all_gone)
     together = max((sum(1 for time in times if start <= time <= start + WINDOW) for start in times), default=0)
-    return together > 1 and together * 2 > recorded + len(all_gone)
+    return together * 2 > recorded + len(all_gone)

@@ -65,6 +65,17 @@ def test_a_key_that_is_added_twice_is_taken_once(queue: WorkQueue, counts: Count
     assert counts.adds == 1
 
 
+def test_what_is_due_is_counted_once_until_it_is_taken(queue: WorkQueue, counts: Counts) -> None:
+    queue.add(APP)
+    assert (counts.adds, counts.length) == (1, 1)
+    for key in (APP, APP, TANK):
+        queue.add(key)
+    assert (counts.adds, counts.length) == (2, 2)
+    take(queue)
+    queue.add(APP)
+    assert (counts.adds, counts.length) == (3, 1)
+
+
 def test_a_lane_gives_only_the_keys_of_its_pool(queue: WorkQueue) -> None:
     queue.add(TANK)
     queue.add(OTHER)

@@ -78,6 +78,11 @@ def test_half_at_once_does_not() -> None:
     assert verdict(recorded=2, others=(LONG_AGO,)) is PruneVerdict.DELETE
 
 
+@pytest.mark.parametrize(("apart", "expected"), [(600, PruneVerdict.HELD_BACK), (601, PruneVerdict.DELETE)])
+def test_what_vanished_within_ten_minutes_has_vanished_together(apart: float, expected: PruneVerdict) -> None:
+    assert verdict(recorded=1, others=(LONG_AGO - apart,)) is expected
+
+
 def test_many_that_went_one_after_the_other_are_no_accident() -> None:
     assert verdict(recorded=1, others=(LONG_AGO - 601, LONG_AGO - 1202)) is PruneVerdict.DELETE
 

@@ -1,0 +1,44 @@
+"""Single steps on the host, where what is around them decides how they are done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.kernel.perform import perform
+from reconciler.kernel.simulated import Call
+from reconciler.model.steps import GrowFilesystem
+from tests.simulation.house import House, a_house, device_record, pool_record
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    with a_house(tmp_path / "state") as house:
+        house.declare(pool_record(), device_record("a", filesystem={"type": "ext4"}))
+        house.settle()
+        yield house
+
+
+def grown(house: House) -> Call:
+    perform(house.kernel, GrowFilesystem("tank-a", "ext4"))
+    return next(call for call in reversed(house.calls.made) if call.name == "grow_filesystem")
+
+
+def test_a_filesystem_is_grown_where_it_is_mounted(house: House) -> None:
+    house.host.mount("tank-a", "/mnt")
+    assert grown(house).args == ("/dev/mapper/tank-a", "/mnt")
+
+
+def test_one_that_is_mounted_nowhere_is_grown_by_its_node(house: House) -> None:
+    assert grown(house).args == ("/dev/mapper/tank-a", None)
+
+
+@pytest.mark.parametrize(("places", "expected"), [(["swap"], None), (["swap", "/mnt"], "/mnt")])
+def test_swap_is_no_place_at_which_a_filesystem_is_mounted(
+    house: House, places: list[str], expected: str | None
+) -> None:
+    for place in places:
+        house.host.mount("tank-a", place)
+    assert grown(house).args == ("/dev/mapper/tank-a", expected)

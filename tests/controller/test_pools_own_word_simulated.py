@@ -1,0 +1,71 @@
+"""EEXIST and ENODATA tell what is in a pool's metadata where they answer a message, and nothing where another call fails."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.kernel.perform import perform
+from reconciler.kernel.simulated import Call
+from reconciler.model.faults import HostFault
+from reconciler.model.steps import DeleteThin
+from tests.simulation.house import POOL, House, a_house, device_record, pool_record
+
+
+class FailsOnce:
+    """The next call of this name, once a message that begins so was sent."""
+
+    def __init__(self, message: str, name: str, number: int) -> None:
+        self._message, self._name, self._number = message, name, number
+        self._is_sent = self.has_failed = False
+
+    def __call__(self, call: Call) -> None:
+        if call.name == "message" and str(call.args[1]).startswith(self._message):
+            self._is_sent = True
+        elif self._is_sent and not self.has_failed and call.name == self._name:
+            self.has_failed = True
+            raise HostFault(call.name, str(call.args[0]), self._number)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    with a_house(tmp_path / "state") as house:
+        house.declare(pool_record(), device_record("a"))
+        house.settle()
+        yield house
+
+
+@pytest.mark.parametrize("name", ["resume", "status"])
+def test_an_id_is_not_noted_as_somebody_elses_where_another_call_says_that_it_exists(house: House, name: str) -> None:
+    """The snapshot is there by then: its id would leak."""
+    house.calls.before = fails = FailsOnce("create_snap", name, errno.EEXIST)
+    house.also(device_record("s", snapshotOf="a"))
+    house.settle()
+    assert fails.has_failed
+    house.check()
+
+
+def test_a_thin_that_is_there_is_not_gone_though_another_call_says_so(house: House) -> None:
+    """Its id would be free in the store, and leak in the pool."""
+    looks: list[Call] = []
+
+    def fail(call: Call) -> None:
+        if call.name == "status":
+            looks.append(call)
+        if len(looks) == 2:  # the first is the step's own, the second that of its message
+            raise HostFault("status", POOL, errno.ENODATA)
+
+    number, transaction = house.known("a").thin_id, house.host.image(POOL).transaction_id
+    house.outside.dm.remove("tank-a")
+    house.calls.before = fail
+    with pytest.raises(HostFault, match="status"):
+        perform(house.kernel, DeleteThin(POOL, number, transaction))
+    assert number in house.ids()
+
+
+def test_a_thin_of_which_the_pool_says_that_there_is_none_is_gone(house: House) -> None:
+    transaction = house.host.image(POOL).transaction_id
+    assert perform(house.kernel, DeleteThin(POOL, 4000, transaction)).note == "gone already"

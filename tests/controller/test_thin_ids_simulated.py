@@ -1,0 +1,107 @@
+"""Reading a pool's thin ids writes to its metadata: who only looks does not, nor does anybody in somebody else's pool."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.controller.gather import Settings
+from reconciler.controller.preview import preview_pool
+from reconciler.kernel.port import InlinePort
+from reconciler.kernel.simulated import Calls, SimulatedHost, simulated_kernel
+from reconciler.kernel.simulated.faults import changes
+from reconciler.model.live import Watched
+from reconciler.model.records import Record
+from reconciler.model.table import PoolTable, ThinTable
+from reconciler.model.units import Sectors
+from tests.simulation.house import POOL, House, a_house, device_record, pool_record
+
+MIB = 2048
+SIZE = Sectors(MIB)
+EXTERNAL = pool_record(external=True, data=None, metadata=None)
+
+
+RECORDS: list[Record] = [EXTERNAL, device_record("theirs", adopt={"deviceId": 1, "dmName": "ctr-1"})]
+
+
+@pytest.fixture
+def host() -> SimulatedHost:
+    """With a pool of somebody else's, and a thin in it."""
+    host = SimulatedHost()
+    metadata, data = host.add_disk("sda", 4 * MIB * 512), host.add_disk("sdb", 16 * MIB * 512)
+    dm = simulated_kernel(host).dm
+    dm.create(POOL, "")
+    dm.load(POOL, (PoolTable(Sectors(16 * MIB), metadata, data, Sectors(128), 0).target(),))
+    dm.resume(POOL)
+    dm.message(POOL, "create_thin 1")
+    dm.create("ctr-1", "")
+    dm.load("ctr-1", (ThinTable(SIZE, host.devices.by_name[POOL].devno, 1).target(),))
+    dm.resume("ctr-1")
+    return host
+
+
+@pytest.fixture
+def guest(host: SimulatedHost, tmp_path: Path) -> Iterator[House]:
+    """A daemon whose record adopts that thin."""
+    house = House(tmp_path / "state", host)
+    house.declare(*RECORDS)
+    house.settle()
+    yield house
+    house.kill()
+
+
+def messages(calls: Calls) -> list[str]:
+    return [str(call.args[1]) for call in calls.made if call.name == "message"]
+
+
+def preview(house: House) -> Calls:
+    calls = Calls()
+    port = InlinePort(simulated_kernel(house.host, calls), Watched(POOL, None, None, frozenset()), house.state_dir)
+    rng = random.Random(1)
+    list(preview_pool(POOL, port=port, store=house.store, desired=house._desired, clock=house.clock, rng=rng))
+    return calls
+
+
+def test_a_daemon_reads_those_of_its_own_pool_through_a_metadata_snapshot(tmp_path: Path) -> None:
+    with a_house(tmp_path / "state") as house:
+        house.declare(pool_record(), device_record("a"))
+        house.settle()
+        assert "reserve_metadata_snap" in messages(house.calls)
+
+
+def test_who_only_shows_what_would_be_done_changes_nothing(tmp_path: Path) -> None:
+    with a_house(tmp_path / "state") as house:
+        house.declare(pool_record(), device_record("a"))
+        house.settle()
+        house.also(device_record("b"), device_record("a", state="Absent"))
+        assert not [call for call in preview(house).made if changes(call)]
+
+
+def test_no_message_is_ever_sent_to_somebody_elses_pool(guest: House) -> None:
+    guest.outside.dm.remove("ctr-1")
+    guest.settle()
+    assert guest.info("ctr-1") is not None, "its device is healed all the same"
+    guest.outside.dm.message(POOL, "create_thin 2")  # its metadata has changed: a reason to read the ids anew
+    guest.run(60)
+    assert not messages(guest.calls)
+    assert not messages(preview(guest))
+
+
+def test_nor_where_the_thin_that_a_record_adopts_is_gone(guest: House) -> None:
+    """ENODATA asks for the ids: of a pool of ours they would be read now."""
+    guest.outside.dm.remove("ctr-1")
+    guest.outside.dm.message(POOL, "delete 1")
+    guest.run(60)
+    assert any(call.name == "load" for call in guest.calls.made)
+    assert not messages(guest.calls)
+
+
+def test_nor_by_who_only_observes(host: SimulatedHost, tmp_path: Path) -> None:
+    observer = House(tmp_path / "other", host, Settings(observe_only=True))
+    observer.declare(*RECORDS)
+    observer.run(60)
+    observer.kill()
+    assert not [call for call in observer.calls.made if changes(call)]
