@@ -152,10 +152,9 @@ def _under_way(portrait: Portrait) -> Iterator[Line]:
 def as_json(portrait: Portrait) -> dict[str, Any]:
     """The item that `get` gives, with what else is known."""
     seen = portrait.seen
-    record = seen.record if seen.record is not None and seen.record.file else None
     return {
+        "record": None,
         **seen.item,
-        "record": None if record is None else {"file": record.file, "line": record.line},
         "known": _known_json(seen.known),
         "intents": [_intent_json(intent) for intent in portrait.intents],
         "events": [event_item(event) for event in portrait.events],

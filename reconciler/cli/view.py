@@ -52,6 +52,11 @@ class Seen:
         return f"{clean(self.record.file)}:{self.record.line}" if self.record.file else "in the manifests"
 
     @property
+    def written(self) -> tuple[str, int] | None:
+        """The same for programs; None where that is not known, as in a store that 0.1.0 wrote."""
+        return None if self.record is None or not self.record.file else (self.record.file, self.record.line)
+
+    @property
     def origin(self) -> str:
         """The device that it is, or is to be, a snapshot of."""
         if isinstance(self.status, DeviceStatus) and self.status.origin:
@@ -62,7 +67,7 @@ class Seen:
 
     @property
     def item(self) -> dict[str, Any]:
-        return item(self.key.kind, str(self.key), self.spec, self.status)
+        return item(self.key.kind, str(self.key), self.spec, self.status, self.written)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import random
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from reconciler.controller.clock import Clock
 from reconciler.controller.desired import Desired
@@ -186,6 +187,7 @@ class PoolReconciler:
             return
         desired = case.record.spec.state.value if case.record is not None else ""
         named = self._gatherer.named_ids() if self._viewer.ids_are_told else None
+        condition = self._with_place(self._key, condition)
         status = pool_status(case, condition, self._clock.wall(), named)
         self._recorder.record(status, condition, desired)
 
@@ -276,9 +278,17 @@ class PoolReconciler:
             self._recorder.forget([case.key])
             return
         desired = case.record.spec.state.value if case.record is not None else ""
+        condition = self._with_place(case.key, condition)
         self._recorder.record(device_status(case, condition, self._clock.wall()), condition, desired)
 
     # Both
+
+    def _with_place(self, key: Key, condition: Condition) -> Condition:
+        """What only another record ends says where the record is."""
+        place = self._desired.records.places.get(key)
+        if condition.reason is not Reason.INVALID_CHANGE or place is None:
+            return condition
+        return replace(condition, message=f"{condition.message} (its record: {place})")
 
     def _standing(self, key: Key, plan: Plan, circumstances: object) -> Condition | None:
         """What is said of a plan that has failed before; None: its own words, as it is new, or may not be tried."""

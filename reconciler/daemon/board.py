@@ -106,5 +106,7 @@ class Board:
         return [event_item(event) for _, event in self._store.events()]
 
     def _item(self, key: Key, statuses: dict[Key, Any]) -> dict[str, Any]:
-        record = self._controller.desired.records.get(key)
-        return item(key.kind, str(key), None if record is None else spec_of(record), statuses.get(key))
+        records = self._controller.desired.records
+        record = records.get(key)
+        spec = None if record is None else spec_of(record)
+        return item(key.kind, str(key), spec, statuses.get(key), records.places.get(key))

@@ -10,7 +10,7 @@ from typing import Any
 from reconciler.controller.clock import Clock
 from reconciler.controller.desired import Desired
 from reconciler.model.records import Record, ThinDevice, ThinPool
-from reconciler.model.recordset import Problem, RecordSet
+from reconciler.model.recordset import Problem, RecordSet, Written
 from reconciler.sources.manifests import load
 from reconciler.store.errors import StoreError
 from reconciler.store.manifests import StoredRecord
@@ -62,7 +62,7 @@ class Intake:
 
     def keep(self, records: RecordSet, digest: str) -> None:
         """Note the set as the last good one."""
-        self._store.save_records([_stored(record) for record in records], digest)
+        self._store.save_records([_stored(record, records.places.get(record.key)) for record in records], digest)
 
     def last_good(self) -> Desired | None:
         """The set that was last in force, from the store."""
@@ -70,7 +70,8 @@ class Intake:
         if stored is None:
             return None
         try:
-            records = RecordSet.of(_record(each) for each in stored.records)
+            places = {each.key: Written(each.file, each.line) for each in stored.records if each.file}
+            records = RecordSet.of((_record(each) for each in stored.records), places)
         except ValueError as error:  # another version of the program wrote them, and had other rules
             first = " ".join(str(error).split())[:200]
             raise StoreError(
@@ -100,8 +101,10 @@ def spec_of(record: Record) -> dict[str, Any]:
     return spec
 
 
-def _stored(record: Record) -> StoredRecord:
-    return StoredRecord(record.key, record.kind, json.dumps(spec_of(record)), file="", line=0)
+def _stored(record: Record, place: Written | None) -> StoredRecord:
+    # Whoever asks the store stands elsewhere.
+    file, line = ("", 0) if place is None else (str(Path(place.file).absolute()), place.line)
+    return StoredRecord(record.key, record.kind, json.dumps(spec_of(record)), file, line)
 
 
 def _record(stored: StoredRecord) -> Record:

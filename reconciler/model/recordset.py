@@ -56,6 +56,16 @@ def _printable(text: str) -> str:
     return text if text.isprintable() else ascii(text)[1:-1]
 
 
+class Written(NamedTuple):
+    """Where a record is written."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{_printable(self.file)}:{self.line}"
+
+
 @dataclass(frozen=True, slots=True)
 class Placed:
     """A record with where it stands."""
@@ -68,8 +78,8 @@ class Placed:
     """The position of a field, or of the nearest thing around it that is there."""
 
     @property
-    def place(self) -> str:
-        return f"{_printable(self.file)}:{self.line}"
+    def place(self) -> Written:
+        return Written(self.file, self.line)
 
     def problem(self, path: FieldPath, message: str) -> Problem:
         position = self.find(path) if self.find else Position(self.line, self.column)
@@ -85,14 +95,17 @@ class RecordSet:
 
     pools: Mapping[Key, ThinPool] = field(default_factory=dict)
     devices: Mapping[Key, ThinDevice] = field(default_factory=dict)
+    places: Mapping[Key, Written] = field(default_factory=dict, compare=False)
+    """Where each is written, as far as that is known: records that 0.1.0 noted came without it."""
 
     @classmethod
-    def of(cls, records: Iterable[Record]) -> RecordSet:
+    def of(cls, records: Iterable[Record], places: Mapping[Key, Written] | None = None) -> RecordSet:
         """The set of these, in the order of their keys. Of two records with one key the last stays: `check` first."""
         ordered = sorted(records, key=lambda record: record.key)
         return cls(
             pools={record.key: record for record in ordered if isinstance(record, ThinPool)},
             devices={record.key: record for record in ordered if isinstance(record, ThinDevice)},
+            places=places or {},
         )
 
     def __iter__(self) -> Iterator[Record]:
@@ -115,7 +128,8 @@ class RecordSet:
         """The pools that are for the host of that name, and their devices."""
         pools = {key: pool for key, pool in self.pools.items() if pool.fits(node)}
         names = {key.pool for key in pools}
-        return RecordSet(pools, {key: device for key, device in self.devices.items() if key.pool in names})
+        devices = {key: device for key, device in self.devices.items() if key.pool in names}
+        return RecordSet(pools, devices, {key: place for key, place in self.places.items() if key.pool in names})
 
 
 def check(placed: Sequence[Placed]) -> list[Problem]:

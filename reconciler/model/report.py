@@ -94,14 +94,17 @@ def rfc3339(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
-def item(kind: str, name: str, spec: dict[str, Any] | None, status: Status | None) -> dict[str, Any]:
-    """One item of the JSON shape that HTTP and every `-o json` give."""
-    return {
+def item(
+    kind: str, name: str, spec: dict[str, Any] | None, status: Status | None, written: tuple[str, int] | None = None
+) -> dict[str, Any]:
+    """One item of the JSON shape that HTTP and every `-o json` give. `written` are the file and line of its record."""
+    told: dict[str, Any] = {
         "kind": kind,
         "metadata": {"name": name},
         "spec": spec,
         "status": None if status is None else _status(status),
     }
+    return told if written is None else {**told, "record": {"file": written[0], "line": written[1]}}
 
 
 def _status(status: Status) -> dict[str, Any]:

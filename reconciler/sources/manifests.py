@@ -57,7 +57,8 @@ def load(*paths: Path, trust: bool = True) -> Loaded:
             break
     if not problems:  # what one bad record leaves missing is no second problem
         problems = check(placed)
-    records = None if problems else RecordSet.of(item.record for item in placed)
+    places = {item.record.key: item.place for item in placed}
+    records = None if problems else RecordSet.of((item.record for item in placed), places)
     return Loaded(records, tuple(problems), tuple(files), _digest(files.values()))
 
 

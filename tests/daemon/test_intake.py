@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,43 @@ def test_the_last_good_set_comes_back_from_the_store_as_it_was(directory: Path, 
     assert first is not None
     assert last is not None
     assert last.records == first.records
+
+
+def test_where_each_record_is_written_outlives_the_manifests(directory: Path, store: Store) -> None:
+    write(directory, GOOD)
+    first = an_intake(directory, store)[0].load()
+    write(directory, "kind: [")
+    last = an_intake(directory, store)[0].last_good()
+    assert first is not None
+    assert last is not None
+    file = str(directory / "all.yaml")
+    assert last.records.places == first.records.places
+    assert last.records.places == {Key("tank"): (file, 2), Key("tank", "app"): (file, 11)}
+
+
+def test_whoever_asks_the_store_need_not_stand_where_the_manifests_were_named(
+    directory: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(directory, GOOD)
+    monkeypatch.chdir(directory.parent)
+    an_intake(Path(directory.name), store)[0].load()
+    saved = store.load_records()
+    assert saved is not None
+    assert {record.file for record in saved.records} == {str(directory / "all.yaml")}
+
+
+def test_a_set_that_was_noted_without_its_places_has_none(directory: Path, store: Store) -> None:
+    write(directory, GOOD)
+    intake, _ = an_intake(directory, store)
+    loaded = intake.load()
+    assert loaded is not None
+    saved = store.load_records()
+    assert saved is not None
+    store.save_records([replace(record, file="", line=0) for record in saved.records], saved.digest)
+    last = intake.last_good()
+    assert last is not None
+    assert last.records == loaded.records
+    assert last.records.places == {}
 
 
 def test_a_mended_set_is_put_in_force_though_it_is_the_same_as_before(directory: Path, store: Store) -> None:

@@ -57,6 +57,15 @@ def test_apply_does_what_the_plan_showed_and_then_nothing_is_left(house: House) 
     assert plan(house)[0] == CONVERGED
 
 
+def test_describe_says_where_the_record_is_written(house: House) -> None:
+    (item,) = json.loads(house.cli("describe", "device", house.key("base"), "-o", "json").out)["items"]
+    place = item["record"]
+    lines = (house.manifests / "all.yaml").read_text(encoding="utf-8").splitlines()
+    assert place["file"] == str(house.manifests / "all.yaml")
+    assert lines.index("---") == place["line"] - 2, "it is the second record"
+    assert f"Declared:  {place['file']}:{place['line']}" in house.cli("describe", "device", house.key("base")).out
+
+
 def test_a_named_device_is_mended_and_another_is_left(house: House) -> None:
     house.cli("apply", "--manifests", str(house.manifests))
     for name in ("app", "twin"):

@@ -9,7 +9,7 @@ const FOR_THE_DOCTOR = new Set(["MetadataMismatch", "Conflict", "PoolUnhealthy",
 
 /** `reveal(name)` shows another device. */
 export function details(item, events, now, reveal) {
-  const { metadata: { name }, spec, status } = item;
+  const { metadata: { name }, spec, status, record } = item;
   const origin = originOf(item);
   const link = origin && make("button", { type: "button", class: "link", onclick: () => reveal(origin) }, origin);
   const facts = [
@@ -22,6 +22,7 @@ export function details(item, events, now, reveal) {
     ["mapped", status && exact(status.mappedBytes)],
     ["since", status && since(status.since, now)],
     ["held by", status?.holders?.join(", ")],
+    ["record", record && `${record.file}:${record.line}`],
   ];
   const known = facts.filter(([, value]) => value !== null && value !== undefined && value !== "");
   const own = events.filter((event) => event.object.name === name).slice(-EVENTS).reverse();
