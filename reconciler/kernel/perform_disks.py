@@ -79,14 +79,21 @@ def _detach(kernel: Kernel, step: DetachLoop) -> str:
 
 
 def _check(kernel: Kernel, step: CheckMetadata) -> str:
-    # Through the loop: thin_check opens with O_DIRECT, which some filesystems (tmpfs) do not have for their files.
+    # Through the loop: thin_check opens with O_DIRECT, which not every filesystem has for its files.
     loop = the_loop(kernel.disks, step.subject)
-    said = kernel.tools.thin_check(step.subject if loop is None else loop.path)
-    if said:
-        last = said.strip().splitlines()[-1]
+    node = step.subject if loop is None else loop.path
+    try:
+        harmless = kernel.tools.thin_check(node)
+    except HostFault as fault:
+        if fault.errno != errno.EUCLEAN:
+            raise
         advice = f"`thin_repair -i {step.subject} -o NEW` makes a repaired copy"
-        raise HostFault("thin_check", step.subject, errno.EUCLEAN, f"{last}; {advice}")
-    return ""
+        raise HostFault("thin_check", step.subject, errno.EUCLEAN, f"{fault.detail}; {advice}") from fault
+    if not harmless:
+        return ""
+    return (
+        f"harmless, lost room at most: {harmless}; `thin_check --auto-repair {step.subject}` while it is down mends it"
+    )
 
 
 def _zero(kernel: Kernel, step: ZeroSuperblock) -> str:

@@ -172,7 +172,10 @@ class Tools(Protocol):
         """The whole device: its blocks go back to where they came from."""
 
     def thin_check(self, metadata: str) -> str:
-        """Empty where the metadata is sound, else what thin_check said. The pool must not be live."""
+        """What it finds and is harmless; empty where there is nothing. The pool must not be live.
+
+        Raises HostFault: EUCLEAN where the metadata is damaged, EIO where its disk cannot be read.
+        """
 
     def thin_ls(self, metadata: str, *, live: bool) -> dict[int, ThinEntry]:
         """All thin ids of a pool; `live` reads the metadata snapshot that must be held."""

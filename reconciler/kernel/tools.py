@@ -10,9 +10,9 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from reconciler.kernel import blkid, loops, mounts, shell
+from reconciler.kernel import blkid, mounts, shell, thin_check
 from reconciler.kernel.hostcalls import devno_of, opened, read_attribute, size_of, sysfs, told_as
-from reconciler.kernel.programs import Said, run
+from reconciler.kernel.programs import run
 from reconciler.kernel.protocol import Mkfs
 from reconciler.model.faults import HostFault, Unconfirmed
 from reconciler.model.live import ThinEntry
@@ -25,11 +25,7 @@ _DISCARD_AT_ONCE: Final = 1 << 30
 """Bytes: between two calls the work can be interrupted."""
 _REPAIRED: Final = (0, 1)
 """e2fsck(8): 0 sound, 1 errors corrected; from 2 on somebody has to look."""
-_DAMAGED: Final = 1
-"""thin_check: of damage, and of its own troubles (0.9 and 1.0 alike); those are looked for before."""
 _THIN_IDS: Final = 2**24
-_MOST_TOLD: Final = 4096
-"""Characters of what thin_check says that are kept."""
 
 
 class HostTools:
@@ -74,21 +70,14 @@ class HostTools:
                     fcntl.ioctl(device, _BLKDISCARD, array.array("Q", [start, min(step, size - start)]))
 
     def thin_check(self, metadata: str) -> str:
-        """Raises HostFault: EBUSY where a pool, or anything else, has claimed it; EINVAL for a file that only its loop
-        can be read through (no direct I/O).
-        """
-        _refuse_unreadable(metadata)
-        said = run(shell.thin_check(metadata), metadata, fine=(0, _DAMAGED))
-        if said.status == 0:
-            return ""
-        return _told(said)
+        return thin_check.check(metadata)
 
     def thin_ls(self, metadata: str, *, live: bool) -> dict[int, ThinEntry]:
         """Raises HostFault: EBUSY where it is live and `live` was not said; without errno where `live` finds no held
         metadata snapshot.
         """
         if not live:
-            _refuse_unreadable(metadata)
+            thin_check.refuse_unreadable(metadata)
         said = run(shell.thin_ls(metadata, live=live), metadata)
         return read_ids(said.output, metadata)
 
@@ -109,28 +98,6 @@ def _entry(line: str, metadata: str) -> tuple[int, ThinEntry]:
             return number, ThinEntry(mapped, transaction)
         case _:
             raise HostFault("thin_ls", metadata, 0, f"it says what is not understood: {line[:80]!a}")
-
-
-def _told(said: Said) -> str:
-    text = said.errors.strip() or said.output.strip() or f"thin_check ended with status {said.status}"
-    return text[-_MOST_TOLD:]
-
-
-def _refuse_unreadable(metadata: str) -> None:
-    """The tools' own status does not tell damage from a device that they cannot open: so it is asked here, by errno.
-
-    They open with O_DIRECT, and a device exclusively: EINVAL where the file's filesystem has no direct I/O (tmpfs).
-    """
-    with told_as("open", metadata):
-        if stat.S_ISBLK(Path(metadata).stat().st_mode):
-            devices = [metadata]
-        else:
-            devices = [loop.path for loop in loops.loops_on(metadata)]
-        for device in devices:
-            with opened(device, os.O_RDONLY | os.O_EXCL):
-                continue
-        with opened(metadata, os.O_RDONLY | os.O_DIRECT):
-            return
 
 
 def _block_device(node: str) -> Devno:

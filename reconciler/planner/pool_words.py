@@ -96,6 +96,6 @@ def repair_words(case: PoolCase, status: PoolStatus | PoolFailure) -> str:
     return (
         f"{what}: stop what uses it, set `state: Inactive` in its record and in those of its devices that are Active, "
         f"wait until it is gone, then: "
-        f"`thin_check {node}`; if that finds damage `thin_repair -i {node} -o NEW` and copy NEW back; "
+        f"`thin_check --ignore-non-fatal-errors {node}`; if that finds damage `thin_repair -i {node} -o NEW` and copy NEW back; "
         f"`thin_check --clear-needs-check-flag {node}`; then `state: Active` again"
     )

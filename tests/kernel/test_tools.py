@@ -205,39 +205,6 @@ def test_thin_ids_of_a_live_pool_are_read_from_the_held_snapshot(
     assert found == {1: ThinEntry(0, 0), 5: ThinEntry(3, 7)}
 
 
-@pytest.mark.parametrize("what", ["metadata", "metadata_file"])
-def test_live_metadata_is_refused_by_errno(tools: HostTools, make_pool: Callable[..., Any], what: str) -> None:
-    path = str(getattr(make_pool(), what))
-    for look in (tools.thin_check, lambda metadata: tools.thin_ls(metadata, live=False)):
-        with pytest.raises(HostFault) as refused:
-            look(path)
-        assert refused.value.errno == errno.EBUSY
-
-
-def test_metadata_is_checked_when_the_pool_is_down(
-    tools: HostTools, make_pool: Callable[..., Any], dmsetup: Callable[..., Any]
-) -> None:
-    pool = make_pool(thins=(1, 2))
-    dmsetup("remove", "--retry", pool.name)
-    assert tools.thin_check(str(pool.metadata)) == ""
-    assert sorted(tools.thin_ls(str(pool.metadata), live=False)) == [1, 2]
-    with pool.metadata.open("r+b") as damaged:
-        damaged.seek(4096)
-        damaged.write(os.urandom(16 * 4096))
-    assert "bad checksum" in tools.thin_check(str(pool.metadata))
-
-
-def test_a_file_without_direct_io_is_no_damage(tools: HostTools, workdir: Path) -> None:
-    (workdir / "file").write_bytes(bytes(MIB))  # tmpfs
-    with pytest.raises(HostFault) as refused:
-        tools.thin_check(str(workdir / "file"))
-    assert refused.value.errno == errno.EINVAL
-
-
-def test_zeroed_metadata_is_damage(tools: HostTools, make_loop: MakeLoop) -> None:
-    assert "superblock" in tools.thin_check(str(make_loop("disk")))
-
-
 def test_a_missing_program_names_its_package(
     tools: HostTools, make_loop: MakeLoop, monkeypatch: pytest.MonkeyPatch, workdir: Path
 ) -> None:

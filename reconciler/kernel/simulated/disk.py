@@ -21,7 +21,9 @@ class Disk:
     image: PoolImage | None = None
     """A pool's metadata: what is durable of it."""
     damage: str = ""
-    """What thin_check says of it."""
+    """What thin_check finds, and a pool must not come up on."""
+    leaks: str = ""
+    """What thin_check finds and is harmless."""
     signature: str = ""
     head: bytes = b""
     """What stands at its beginning, where that is no pool's superblock."""
@@ -35,7 +37,7 @@ class Disk:
         return begin.ljust(SIZE, b"\0")[: min(length, self.size)].ljust(min(length, self.size), b"\0")
 
     def zero(self) -> None:
-        self.image, self.head, self.signature, self.damage = None, b"", "", ""
+        self.image, self.head, self.signature, self.damage, self.leaks = None, b"", "", "", ""
 
 
 def _superblock(image: PoolImage) -> bytes:

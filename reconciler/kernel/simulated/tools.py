@@ -81,7 +81,10 @@ class SimulatedTools:
     # Metadata
 
     def thin_check(self, metadata: str) -> str:
-        return self._unused("thin_check", metadata).damage
+        disk = self._unused("thin_check", metadata)
+        if disk.damage:
+            raise fault("thin_check", metadata, errno.EUCLEAN, disk.damage)
+        return disk.leaks
 
     def thin_ls(self, metadata: str, *, live: bool) -> dict[int, ThinEntry]:
         if live:
