@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from typing import Final
 
 from chaos.daemon import Item
 from chaos.stage import Stage
+from tools.heal_times import table
+
+_HEALED: Final = re.compile(r" INFO +healed\b.*? reason=(\w+)\b.*? seconds=([\d.]+)$", re.MULTILINE)
 
 
 def report(stage: Stage, seed: int, minutes: float, took: float) -> str:
@@ -25,7 +30,7 @@ def report(stage: Stage, seed: int, minutes: float, took: float) -> str:
         "",
         *_counts("done, and refused", story.done, story.refused),
         "",
-        *_counts("healed", _by_reason(healed)),
+        *table(heal_times(daemon.told())),
     ]
     return "\n".join(lines)
 
@@ -37,11 +42,12 @@ def _longest(healed: list[Item]) -> str:
     return f"{event['seconds']:.1f} s, what kept it from healing included: {event['object']['name']}, {event['reason']}"
 
 
-def _by_reason(events: list[Item]) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    for event in events:
-        counts[event["reason"]] += event["count"]
-    return counts
+def heal_times(log: str) -> dict[str, list[float]]:
+    """Each by itself, as the daemon has logged it: in events, those that are alike are counted."""
+    times: dict[str, list[float]] = {}
+    for reason, seconds in _HEALED.findall(log):
+        times.setdefault(reason, []).append(float(seconds))
+    return times
 
 
 def _counts(title: str, *counters: Counter[str]) -> list[str]:

@@ -12,19 +12,41 @@ import time
 import traceback
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from tests.simulation.directories import directories, in_the_same_order
 from tests.simulation.story import Story, cut_down, fails
+from tests.simulation.village import Village
+from tools.heal_times import table
 
 _CHUNK: Final = 25
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Told:
-    counts: Counter[str]
-    failed: tuple[int, ...]
+    """Of lives, what is worth telling at the end."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    failed: list[int] = field(default_factory=list)
+    lives: int = 0
+    operations: int = 0
+    """Calls on the simulated host."""
+    seconds: float = 0.0
+    """Of the simulated clock."""
+    heals: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, other: Told) -> None:
+        self.counts += other.counts
+        self.failed += other.failed
+        self.lives += other.lives
+        self.operations += other.operations
+        self.seconds += other.seconds
+        for kind, times in other.heals.items():
+            self.heals.setdefault(kind, []).extend(times)
+
+    def add_life(self, village: Village) -> None:
+        self.add(Told(Counter(village.counts), [], 1, village.operations, village.lived, village.heals))
 
 
 def main() -> int:
@@ -45,40 +67,43 @@ def main() -> int:
 
 
 def _run(seeds: range, jobs: int, most: int) -> int:
-    begun = time.monotonic()
-    counts: Counter[str] = Counter()
-    failed: list[int] = []
+    begun, told = time.monotonic(), Told()
     chunks = [seeds[start : start + _CHUNK] for start in range(0, len(seeds), _CHUNK)]
-    done = 0
     with ProcessPoolExecutor(jobs) as pool:
-        for chunk, told in zip(chunks, pool.map(live, chunks), strict=True):
-            done += len(chunk)
-            counts += told.counts
-            failed += told.failed
-            if len(failed) >= most:
+        for lived in pool.map(live, chunks):
+            told.add(lived)
+            if len(told.failed) >= most:
                 pool.shutdown(wait=False, cancel_futures=True)
                 break
-    seconds = time.monotonic() - begun
-    print(f"{done} seeds in {seconds:.0f} s ({done / seconds:.1f} a second), {len(failed)} ended badly")
-    for what, number in counts.most_common():
-        print(f"{number:10} {what}")
-    for seed in failed[:most]:
+    _say(told, time.monotonic() - begun)
+    for seed in told.failed[:most]:
         _shrink(seed)
-    return 1 if failed else 0
+    return 1 if told.failed else 0
+
+
+def _say(told: Told, seconds: float) -> None:
+    rate, hours = told.lives / seconds, seconds / 3600
+    print(f"{told.lives} seeds in {seconds:.0f} s ({rate:.1f} a second), {len(told.failed)} ended badly")
+    print(
+        f"{told.operations} calls on the simulated host, {told.operations / hours / 1e6:.2f} million an hour; "
+        f"{told.seconds / 3600:.1f} hours were lived through, {told.seconds / seconds:.0f} times as fast as real ones"
+    )
+    for what, number in told.counts.most_common():
+        print(f"{number:10} {what}")
+    print(*table(told.heals), sep="\n")
 
 
 def live(seeds: range) -> Told:
-    counts: Counter[str] = Counter()
-    failed = []
+    told = Told()
     with directories() as new:
         for seed in seeds:
             story = Story(seed, new())
             if story.ending() is not None:  # told again, and in full, by whoever asked
-                failed.append(seed)
+                told.failed.append(seed)
             story.end()
-            counts.update(story.village.counts)
-            counts["edits of manifests"] += story.world.operator.edits
-    return Told(counts, tuple(failed))
+            told.add_life(story.village)
+            told.counts["edits of manifests"] += story.world.operator.edits
+    return told
 
 
 def _shrink(seed: int) -> None:

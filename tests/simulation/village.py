@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from reconciler.controller.desired import Desired
 from reconciler.controller.outcome import ERROR_MOST
@@ -21,10 +21,12 @@ from reconciler.kernel.port import PoolPort
 from reconciler.kernel.protocol import DeviceMapper
 from reconciler.kernel.simulated import Call, Crashed
 from reconciler.kernel.simulated.faults import changes
+from reconciler.model.condition import Reason
 from reconciler.model.live import Watched
 from reconciler.model.names import Key
 from reconciler.model.records import Record
 from reconciler.model.steps import CreateSnapshot
+from reconciler.telemetry.metrics import Metrics, Result
 from tests.simulation.book import Book
 from tests.simulation.guards import Guards
 from tests.simulation.house import RESYNC, House
@@ -64,8 +66,12 @@ class Village(House):
         """With the daemon, the host."""
         self.gone_since: dict[Key, float] = {}
         """Devices without a record, with when it vanished."""
+        self.operations = 0
+        """How many calls were made on the host by the daemon's workers."""
         self.effects = 0
-        """How many calls have changed something."""
+        """How many of them have changed something."""
+        self.heals: dict[str, list[float]] = {}
+        """Seconds from found to healed, by what it was."""
         self.last_effect: Call | None = None
         self.workers: list[Worker] = []
         self.triggers: list[Trigger] = []
@@ -78,6 +84,7 @@ class Village(House):
         """Whoever else starts with the host."""
         """Pools whose lanes wait for a worker at this moment."""
         super().__init__(state_dir)
+        self._born = self.clock.now()
         self.book = Book(self.clock.now)
         self.guards = Guards(self)
 
@@ -89,6 +96,14 @@ class Village(House):
         super().start(calls)
         self.calls.before = lambda call: self._at_store(BEFORE, call)
         self.calls.after = lambda call: self._at_store(AFTER, call)
+
+    def _new_metrics(self) -> Metrics:
+        return cast("Metrics", _Timed(super()._new_metrics(), self.heals))
+
+    @property
+    def lived(self) -> float:
+        """Seconds since its clock began."""
+        return self.clock.now() - self._born
 
     @property
     def desired(self) -> Desired:
@@ -239,6 +254,7 @@ class Village(House):
     # Around each call
 
     def before(self, worker: Worker, call: Call) -> Waits | Lie | None:
+        self.operations += 1
         self.host.io.step()
         told = self._at(BEFORE, call)
         if worker.is_dead or self.is_dead:
@@ -282,6 +298,22 @@ class Village(House):
 
     def count(self, what: str) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1
+
+
+class _Timed:
+    """Metrics, of which the times are kept one by one: buckets are too coarse for a percentile."""
+
+    def __init__(self, inner: Metrics, times: dict[str, list[float]]) -> None:
+        self._inner = inner
+        self._times = times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def healed(self, kind: str, reason: Reason, result: Result, seconds: float, key: Key) -> None:
+        if result == "success":
+            self._times.setdefault(reason.value, []).append(seconds)
+        self._inner.healed(kind, reason, result, seconds, key)
 
 
 _ANNOUNCED: Final = frozenset({"resume", "remove"})
