@@ -32,6 +32,9 @@ from reconciler.model.steps import (
 from reconciler.model.table import PoolTable, read_table
 from reconciler.model.units import Sectors, sectors
 
+_DATA_MAY_BE_FULL: Final = frozenset({"delete", "set_transaction_id", "release_metadata_snap"})
+"""Messages that take no room for data: a pool that is out of it serves them, and the first makes room (observed)."""
+
 
 def healthy_status(kernel: Kernel, operation: str, pool: str) -> PoolStatus:
     """The status of a pool that may be written to. Raises HostFault EROFS for any other."""
@@ -40,7 +43,10 @@ def healthy_status(kernel: Kernel, operation: str, pool: str) -> PoolStatus:
         raise HostFault(operation, pool, errno.ENXIO, "the pool is not active")
     lines = kernel.dm.status(pool)
     status = read_pool_status(lines[0][1]) if len(lines) == 1 and lines[0][0] == "thin-pool" else None
-    if not isinstance(status, PoolStatus) or status.mode is not PoolMode.RW:
+    served = {PoolMode.RW}
+    if operation.split(maxsplit=1)[0] in _DATA_MAY_BE_FULL:
+        served.add(PoolMode.OUT_OF_DATA_SPACE)
+    if not isinstance(status, PoolStatus) or status.mode not in served:
         mode = "without a status" if status is None else status.mode.value
         raise HostFault(operation, pool, errno.EROFS, f"the pool is {mode}")
     return status

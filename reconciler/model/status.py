@@ -43,6 +43,8 @@ class PoolStatus:
     """needs_check wins over the mode that comes with it, as it needs other words."""
     needs_check: bool
     metadata_low_water: int | None = None
+    errors_when_full: bool = False
+    """Writes that find no space fail: as the table asks for, or since the kernel's no_space_timeout has passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ def _numbers(words: list[str]) -> PoolStatus:
         mode=PoolMode.NEEDS_CHECK if needs_check else mode,
         needs_check=needs_check,
         metadata_low_water=low_water,
+        errors_when_full="error_if_no_space" in words[5:],
     )
 
 

@@ -74,11 +74,14 @@ class PoolTable:
     zero_new_blocks: bool = True
     discards: str = "passdown"
     error_if_full: bool = False
+    read_only: bool = False
+    """The table itself asks for a pool that is not written to."""
 
     def target(self) -> Target:
         features = [
             *([] if self.zero_new_blocks else ["skip_block_zeroing"]),
             *_DISCARD_FEATURES[self.discards],
+            *(["read_only"] if self.read_only else []),
             *(["error_if_no_space"] if self.error_if_full else []),
         ]
         params = [str(self.metadata), str(self.data), str(self.block), str(self.low_water), str(len(features))]
@@ -141,7 +144,7 @@ def _pool(target: Target) -> PoolTable | None:
         return None
     features = set(words[5:])
     known = {"skip_block_zeroing", "ignore_discard", "no_discard_passdown", "error_if_no_space", "read_only"}
-    if not features <= known or "read_only" in features:
+    if not features <= known:
         return None
     discards = "passdown"
     if "ignore_discard" in features:
@@ -157,4 +160,5 @@ def _pool(target: Target) -> PoolTable | None:
         zero_new_blocks="skip_block_zeroing" not in features,
         discards=discards,
         error_if_full="error_if_no_space" in features,
+        read_only="read_only" in features,
     )

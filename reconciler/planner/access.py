@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from reconciler.model.condition import Reason
-from reconciler.model.status import PoolFailure, PoolMode
+from reconciler.model.status import PoolFailure, PoolMode, PoolStatus
 from reconciler.planner.cases import Access, PoolAccess, PoolCase
 from reconciler.planner.identity import owns_pool
+from reconciler.planner.pool_cause import Cause, cause_of
+from reconciler.planner.pool_size import has_metadata_to_spare
 
 
 def access_to(case: PoolCase) -> PoolAccess:
@@ -34,12 +36,10 @@ def _health(case: PoolCase) -> PoolAccess:
     status = case.live.status
     if status is None:
         return PoolAccess(Access.NONE, Reason.WAITING_FOR_POOL, f"pool {case.name} did not tell its status")
-    if isinstance(status, PoolFailure) or status.mode is not PoolMode.RW:
-        mode = status.mode.value
-        message = f"pool {case.name} is {mode}: see `dm-reconciler describe pool {case.name}`"
-        return PoolAccess(Access.MAINTAIN, Reason.POOL_UNHEALTHY, message)
+    if isinstance(status, PoolFailure) or status.mode not in {PoolMode.RW, PoolMode.OUT_OF_DATA_SPACE}:
+        return PoolAccess(Access.MAINTAIN, Reason.POOL_UNHEALTHY, _unwell(case, status))
     if case.record is not None and case.record.spec.external:
-        return PoolAccess(Access.FULL)
+        return _by_room(case, status)
     if case.known is not None and not case.known.created:
         return PoolAccess(Access.MAINTAIN, Reason.WAITING_FOR_POOL, f"pool {case.name} is being made, or deleted")
     if case.known is None or case.known.external:
@@ -48,7 +48,25 @@ def _health(case: PoolCase) -> PoolAccess:
     if status.transaction_id not in expected_transactions(case):
         message = f"pool {case.name} has another transaction id: see `dm-reconciler describe pool {case.name}`"
         return PoolAccess(Access.MAINTAIN, Reason.METADATA_MISMATCH, message)
-    return PoolAccess(Access.FULL)
+    return _by_room(case, status)
+
+
+def _unwell(case: PoolCase, status: PoolStatus | PoolFailure) -> str:
+    why = ", as its metadata is full" if cause_of(case) is Cause.METADATA_FULL else ""
+    return f"pool {case.name} is {status.mode.value}{why}: see `dm-reconciler describe pool {case.name}`"
+
+
+def _by_room(case: PoolCase, status: PoolStatus) -> PoolAccess:
+    """A full pool's thins can be deleted (observed on 6.1). A suspension, though, would wait behind its writes."""
+    if status.mode is PoolMode.OUT_OF_DATA_SPACE:
+        return PoolAccess(Access.RELEASE, Reason.POOL_UNHEALTHY, _unwell(case, status))
+    if has_metadata_to_spare(status):
+        return PoolAccess(Access.FULL)
+    message = (
+        f"pool {case.name} has hardly any metadata left, and what there is is kept for the devices that are there: "
+        f"nothing is made in it until it has more, see `dm-reconciler describe pool {case.name}`"
+    )
+    return PoolAccess(Access.FULL, no_room=message)
 
 
 def expected_transactions(case: PoolCase) -> frozenset[int]:

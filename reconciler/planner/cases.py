@@ -54,6 +54,8 @@ class Access(StrEnum):
     """What may be done to the devices of a pool as it is."""
 
     FULL = "full"
+    RELEASE = "release"
+    """As `MAINTAIN`, and thins may be deleted: of a pool whose data is full, which only gains by it."""
     MAINTAIN = "maintain"
     """Resume and deactivate; nothing that writes metadata or loads a table."""
     NONE = "none"
@@ -64,6 +66,12 @@ class PoolAccess:
     access: Access
     reason: Reason = Reason.CONVERGED
     message: str = ""
+    no_room: str = ""
+    """Why nothing new is made in it, though all else may be done; empty if there is room."""
+
+    @property
+    def may_delete(self) -> bool:
+        return self.access in {Access.FULL, Access.RELEASE}
 
 
 @dataclass(frozen=True, slots=True)

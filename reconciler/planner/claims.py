@@ -81,4 +81,4 @@ def _to_be_adopted(case: DeviceCase, pool: Devno | None) -> bool:
 
 def _can_end_operation(case: DeviceCase) -> bool:
     external = case.pool_record is not None and case.pool_record.spec.external
-    return case.intent is not None and case.access.access is Access.FULL and not external
+    return case.intent is not None and case.access.may_delete and not external

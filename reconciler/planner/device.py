@@ -68,7 +68,9 @@ def _plan_pool(case: DeviceCase, record: ThinDevice) -> Plan | None:
     nothing_of_it = case.known is None and case.intent is None and case.live is None
     if record.spec.state is DeviceState.ABSENT and nothing_of_it:
         return converged(case, "as desired: absent")
-    if access.access is Access.MAINTAIN:
+    if access.access is Access.RELEASE and (record.spec.state is DeviceState.ABSENT or case.intent is not None):
+        return None  # what goes makes room, and what is half made is ended
+    if access.access in {Access.RELEASE, Access.MAINTAIN}:
         return _maintain(case, record)
     resting = record.spec.state in {DeviceState.INACTIVE, DeviceState.COMMITTED}
     pool_down = case.pool_record is not None and case.pool_record.spec.state is not PoolState.ACTIVE

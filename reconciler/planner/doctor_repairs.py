@@ -164,7 +164,7 @@ def _made_anew(key: Key, record: ThinDevice | None) -> str:
 def delete_leaked(view: PoolView) -> list[Repair]:
     """Only in a healthy pool, at the transaction that the store expects, with no operation under way."""
     status = view.case.live.status
-    if access_to(view.case).access is not Access.FULL or view.case.intents or not isinstance(status, PoolStatus):
+    if not access_to(view.case).may_delete or view.case.intents or not isinstance(status, PoolStatus):
         return []
     return [
         _delete(view, number, status.transaction_id)

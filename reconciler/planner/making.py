@@ -35,6 +35,8 @@ def plan_making(case: DeviceCase, record: ThinDevice) -> Plan:
         return _adopt(case, record, plan)
     if case.other_intent:
         return plan.under(Reason.WAITING_FOR_POOL, f"the operation under way on {case.other_intent} has to end first")
+    if case.access.no_room:
+        return plan.under(Reason.WAITING_FOR_POOL, case.access.no_room)
     if case.ids is None:
         return Plan(plan.condition, needs_ids=True)
     if record.spec.snapshot_of is None:

@@ -33,7 +33,7 @@ def plan_orphan(case: DeviceCase) -> Plan:
     private = plan_private(case)
     if private is not None:
         return private
-    if case.intent is not None and case.access.access is Access.FULL and not _is_external(case):
+    if case.intent is not None and case.access.may_delete and not _is_external(case):
         return plan_claims(case) or plan_intent(case, None)
     plan = find(case, Reason.ORPHANED, _WORDS[case.prune].format(key=case.key))
     if case.prune not in {PruneVerdict.DEACTIVATE, PruneVerdict.DELETE}:
@@ -59,7 +59,7 @@ def _prune(case: DeviceCase, plan: Plan) -> Plan:
     if known.adopted or _is_external(case):
         message = f"no record names {case.key}, which was adopted: its thin is left to whoever made it"
         return _retained(find(case, Reason.ORPHANED, message))
-    if access.access is not Access.FULL:
+    if not access.may_delete:
         return plan.under(access.reason, access.message)
     if case.ids is None:
         return Plan(plan.condition, needs_ids=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from reconciler.model.condition import Condition, Reason
 from reconciler.model.records import PoolState, ThinPool
-from reconciler.model.status import PoolMode
+from reconciler.model.status import PoolMode, PoolStatus
 from reconciler.model.steps import LoadPool, PoolShape
 from reconciler.model.table import PoolTable, read_table
 from reconciler.planner.cases import PoolCase
@@ -15,13 +15,13 @@ from reconciler.planner.left import paused
 from reconciler.planner.plan import Plan, Sign
 from reconciler.planner.pool_absent import plan_gone, plan_inactive
 from reconciler.planner.pool_external import plan_external
+from reconciler.planner.pool_health import plan_health
 from reconciler.planner.pool_missing import plan_missing
 from reconciler.planner.pool_size import plan_size, pool_low
 from reconciler.planner.pool_state import (
     after_grace,
     plan_contradiction,
     plan_device,
-    plan_health,
     plan_knowledge,
 )
 from reconciler.planner.pool_words import backings, find, shape_of
@@ -123,7 +123,7 @@ def _plan_live(case: PoolCase, record: ThinPool) -> Plan:
         or plan_device(case, shape)
         or plan_contradiction(case, record)
         or plan_knowledge(case, record)
-        or plan_health(case)
+        or plan_health(case, record, shape)
         or plan_size(case, record, shape)
         or _plan_features(case, record, shape)
         or pool_low(case, record, shape)
@@ -169,11 +169,12 @@ def _plan_absent(case: PoolCase, record: ThinPool) -> Plan:
         return plan_contradiction(case, record) or plan_gone(case, record)
     if case.known is None:
         return _never_seen(case)
+    shape = shape_of(record)
     return (
         _shared(case, record)
-        or plan_device(case, shape_of(record))
+        or plan_device(case, shape)
         or plan_contradiction(case, record)
-        or plan_health(case)
+        or plan_health(case, record, shape)
         or plan_gone(case, record)
     )
 
@@ -191,7 +192,7 @@ def _plan_features(case: PoolCase, record: ThinPool, shape: PoolShape) -> Plan |
     if not isinstance(table, PoolTable):
         return find(case, Reason.CONFLICT, f"{case.name} carries another table than a thin pool's: it is left alone")
     wanted = _wanted_features(table, shape)
-    present = (table.low_water, table.zero_new_blocks, table.discards, table.error_if_full)
+    present = (table.low_water, table.zero_new_blocks, table.discards, table.error_if_full or _still_fails(case))
     if wanted == present:
         return None
     if table.discards != shape.discards and "ignore" in {table.discards, shape.discards}:
@@ -199,6 +200,14 @@ def _plan_features(case: PoolCase, record: ThinPool, shape: PoolShape) -> Plan |
         return find(case, Reason.INVALID_CHANGE, message)
     message = f"the features of pool {case.name} are {present}, the record wants {wanted}"
     return find(case, Reason.POOL_TABLE_WRONG, message).but(LoadPool(record.dm_name, shape))
+
+
+def _still_fails(case: PoolCase) -> bool:
+    """A pool that was full for the kernel's no_space_timeout fails writes that find no room, whatever its table says:
+    with room again, a load of that table lets them wait again.
+    """
+    status = case.live.status
+    return isinstance(status, PoolStatus) and status.mode is PoolMode.RW and status.errors_when_full
 
 
 def _wanted_features(table: PoolTable, shape: PoolShape) -> tuple[int, bool, str, bool]:

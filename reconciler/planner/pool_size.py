@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.model.condition import Reason
+from reconciler.model.knowledge import KnownPool
 from reconciler.model.records import Backing, ThinPool
 from reconciler.model.status import PoolMode, PoolStatus
 from reconciler.model.steps import GrowFile, KnowPool, LoadPool, PoolShape, Step
@@ -19,14 +20,18 @@ METADATA_MOST = Bytes(255 * (2**14 - 64) * METADATA_BLOCK)
 """The kernel uses no more (DM_SM_METADATA_MAX_BLOCKS): on 6.1, pools on 16 and on 17 GiB showed 4161600 blocks."""
 
 
-def plan_size(case: PoolCase, record: ThinPool, shape: PoolShape) -> Plan | None:
-    """Grow what is shorter than the record asks, or than the store has extended it to."""
+def plan_size(case: PoolCase, record: ThinPool, shape: PoolShape, *, whole: bool = False) -> Plan | None:
+    """Grow what is shorter than the record asks, or than the store has extended it to; with `whole`, than its metadata
+    shows by now, whoever has made that longer.
+    """
     data, metadata = backings(record)
     known, device = case.known, case.live.device
     if known is None or device is None:
         return None
     wanted_data = _wanted(data, known.data_size, case.live.data.size)
     wanted_metadata = _wanted(metadata, known.metadata_size, case.live.metadata.size)
+    if whole:
+        wanted_metadata = max(wanted_metadata, shown_size(case.live.metadata))
     table = read_table(device.table)
     if not isinstance(table, PoolTable):
         return None
@@ -72,6 +77,17 @@ def growth(case: PoolCase, record: ThinPool, shape: PoolShape, data: Bytes, meta
     return (*steps, LoadPool(record.dm_name, shape))
 
 
+def metadata_reserve(total: int) -> int:
+    """Blocks of metadata that are kept for the devices that are there, of which every write may take some: nothing is
+    made with less. What the kernel keeps back for its own commits is not among them.
+    """
+    return min(total // 20, 1024)
+
+
+def has_metadata_to_spare(status: PoolStatus) -> bool:
+    return status.metadata_total - status.metadata_used >= metadata_reserve(status.metadata_total)
+
+
 def pool_low(case: PoolCase, record: ThinPool, shape: PoolShape) -> Plan | None:
     """The pool fills up. Low water is announced once only, so the numbers are looked at on every pass."""
     status = case.live.status
@@ -79,19 +95,57 @@ def pool_low(case: PoolCase, record: ThinPool, shape: PoolShape) -> Plan | None:
         return None
     extend = record.spec.extend
     threshold = extend.threshold if extend is not None else 100 - record.spec.low_water_mark
-    data_low = _over(status.data_used, status.data_total, threshold)
-    metadata_low = _over(status.metadata_used, status.metadata_total, extend.threshold if extend else 75)
     full = status.mode is PoolMode.OUT_OF_DATA_SPACE
-    if not (data_low or metadata_low or full):
+    data = full or _over(status.data_used, status.data_total, threshold)
+    metadata = _over(status.metadata_used, status.metadata_total, extend.threshold if extend else 75)
+    metadata = metadata or not has_metadata_to_spare(status)
+    if not (data or metadata):
         return None
+    words = _words(case, record, status)
+    if extend is None:
+        advice = _advice(record, status, data=data, metadata=metadata)
+        return find(case, _reason(case), f"{words}: {advice}")
+    return _extend(case, record, shape, words, data=data, metadata=metadata)
+
+
+def _reason(case: PoolCase) -> Reason:
+    """A pool that is full already serves nobody who writes."""
+    status = case.live.status
+    return Reason.POOL_LOW if status is not None and status.mode is PoolMode.RW else Reason.POOL_UNHEALTHY
+
+
+def _words(case: PoolCase, record: ThinPool, status: PoolStatus) -> str:
+    if status.mode is PoolMode.RO:
+        size = format_size(Bytes(status.metadata_total * METADATA_BLOCK))
+        return f"the metadata of pool {case.name} is full (all {size} of it): it is ro until there is more, and whole"
     words = (
         f"pool {case.name} has used {_percent(status.data_used, status.data_total)}% of its data and "
         f"{_percent(status.metadata_used, status.metadata_total)}% of its metadata"
     )
-    if extend is None:
-        reason = Reason.POOL_UNHEALTHY if full else Reason.POOL_LOW
-        return find(case, reason, f"{words}: raise `data.size` or `metadata.size` in its record, or add `extend`")
-    return _extend(case, record, shape, words, data=data_low or full, metadata=metadata_low)
+    if status.mode is not PoolMode.OUT_OF_DATA_SPACE:
+        return words
+    if record.spec.when_full == "queue" and status.errors_when_full:
+        return f"{words}, and writes that need room do not wait any longer (the kernel's no_space_timeout): they fail"
+    return f"{words}, and writes that need room {'fail' if status.errors_when_full else 'wait for it'}"
+
+
+def _advice(record: ThinPool, status: PoolStatus, *, data: bool, metadata: bool) -> str:
+    """What makes it larger: of a file its record, of a device whoever made that."""
+    data_backing, metadata_backing = backings(record)
+    ways = [_larger(data_backing, "data")] if data else []
+    if metadata and status.metadata_total * METADATA_BLOCK >= METADATA_MOST:
+        ways.append("delete devices or snapshots, as the kernel uses no more metadata than this")
+    elif metadata:
+        ways.append(_larger(metadata_backing, "metadata"))
+    files = data_backing.file is not None and metadata_backing.file is not None
+    or_else = ", or add `extend`" if files else ""
+    return f"{' and '.join(ways)}{or_else}"
+
+
+def _larger(backing: Backing, what: str) -> str:
+    if backing.file is not None:
+        return f"raise `{what}.size` in its record"
+    return f"make {backing.device} larger (`lvextend` if it is a logical volume), which is taken up by itself"
 
 
 def _extend(case: PoolCase, record: ThinPool, shape: PoolShape, words: str, *, data: bool, metadata: bool) -> Plan:
@@ -99,22 +153,30 @@ def _extend(case: PoolCase, record: ThinPool, shape: PoolShape, words: str, *, d
     assert known is not None  # noqa: S101  # a pool without knowledge does not come here
     assert extend is not None  # noqa: S101
     factor = 100 + extend.step
-    new_data = _grown(known.data_size, factor, extend.max, shape.block * SECTOR) if data else known.data_size
-    new_metadata = (
-        _grown(known.metadata_size, factor, METADATA_MOST, METADATA_BLOCK) if metadata else known.metadata_size
-    )
-    if (new_data, new_metadata) == (known.data_size, known.metadata_size):
-        return find(case, Reason.POOL_LOW, f"{words}, and it is as large as `extend.max` lets it be: raise that")
+    old_data, old_metadata = _sizes(case, known)
+    new_data = _grown(old_data, factor, extend.max, shape.block * SECTOR) if data else old_data
+    new_metadata = _grown(old_metadata, factor, METADATA_MOST, METADATA_BLOCK) if metadata else old_metadata
+    if (new_data, new_metadata) == (old_data, old_metadata):
+        message = f"{words}, and it is as large as `extend.max` lets it be: raise that"
+        return find(case, _reason(case), message)
     for word, more, backing in (
-        ("data", new_data - known.data_size, case.live.data),
-        ("metadata", new_metadata - known.metadata_size, case.live.metadata),
+        ("data", new_data - old_data, case.live.data),
+        ("metadata", new_metadata - old_metadata, case.live.metadata),
     ):
         if more > backing.free_space:
             message = f"{words}, and {format_size(more)} more of {word} do not fit on the filesystem below it"
-            return find(case, Reason.POOL_LOW, message)
+            return find(case, _reason(case), message)
     sizes = f"{format_size(new_data)} of data and {format_size(new_metadata)} of metadata"
     plan = find(case, Reason.POOL_LOW, f"{words}: growing it to {sizes}")
     return plan.but(*growth(case, record, shape, new_data, new_metadata))
+
+
+def _sizes(case: PoolCase, known: KnownPool) -> tuple[Bytes, Bytes]:
+    """Of data and metadata, as the store knows them; or as they are, where that is more: a store may be an old copy."""
+    device, status = case.live.device, case.live.status
+    data = sum(target.length for target in device.table) * SECTOR if device is not None else 0
+    metadata = status.metadata_total * METADATA_BLOCK if isinstance(status, PoolStatus) else 0
+    return max(known.data_size, Bytes(data)), max(known.metadata_size, Bytes(metadata))
 
 
 def _grown(size: Bytes, factor: int, most: Bytes, grid: int) -> Bytes:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from math import ceil
-from typing import Final
 
 from reconciler.model.condition import Condition, Reason
 from reconciler.model.live import LiveDevice
 from reconciler.model.records import ThinPool
-from reconciler.model.status import PoolFailure, PoolMode, PoolStatus
+from reconciler.model.status import PoolStatus
 from reconciler.model.steps import CancelDeferredRemove, Clear, KnowPool, LoadPool, PoolShape, RemovePool, Resume
 from reconciler.model.table import PoolTable, read_table
-from reconciler.planner.access import expected_transactions
 from reconciler.planner.cases import PoolCase
 from reconciler.planner.identity import lies_on_record
 from reconciler.planner.plan import Plan, Sign
-from reconciler.planner.pool_words import contradiction, find, known_from, repair_words, whole_blocks
-
-_NO_MORE_WRITES: Final = frozenset({PoolMode.RO, PoolMode.NEEDS_CHECK})
+from reconciler.planner.pool_health import plan_damage
+from reconciler.planner.pool_words import contradiction, find, known_from, whole_blocks
 
 
 def plan_device(case: PoolCase, shape: PoolShape) -> Plan | None:
@@ -76,7 +73,7 @@ def plan_knowledge(case: PoolCase, record: ThinPool) -> Plan | None:
         return find(case, Reason.CONVERGED, "taken over").but(KnowPool(record.key, known_from(case, record)))
     if case.ids is None:  # a pool that cannot be written to cannot tell them
         reading = find(case, Reason.METADATA_MISMATCH, "reading the pool's thin ids").condition
-        return _to_repair(case) or Plan(reading, needs_ids=True)
+        return plan_damage(case) or Plan(reading, needs_ids=True)
     if status.transaction_id == 0 and not case.ids:
         return find(case, Reason.CONVERGED, "as desired").but(KnowPool(record.key, known_from(case, record)))
     message = (
@@ -85,30 +82,6 @@ def plan_knowledge(case: PoolCase, record: ThinPool) -> Plan | None:
         f"`dm-reconciler doctor --fix --manifests DIR` shows what can be mended"
     )
     return find(case, Reason.METADATA_MISMATCH, message)
-
-
-def plan_health(case: PoolCase) -> Plan | None:
-    status = case.live.status
-    if status is None:
-        return find(case, Reason.POOL_UNHEALTHY, f"pool {case.name} did not tell its status")
-    if isinstance(status, PoolFailure) or status.mode in _NO_MORE_WRITES:
-        return _to_repair(case)
-    if status.transaction_id in expected_transactions(case):
-        return None
-    expected = " or ".join(str(number) for number in sorted(expected_transactions(case)))
-    message = (
-        f"pool {case.name} is at transaction {status.transaction_id}, the store expects {expected}: somebody else "
-        f"changed it, or the store is an old copy. Nothing is created or deleted until `dm-reconciler doctor --fix`"
-    )
-    return find(case, Reason.METADATA_MISMATCH, message)
-
-
-def _to_repair(case: PoolCase) -> Plan | None:
-    """A pool that only a person can bring back, with the words how."""
-    status = case.live.status
-    if isinstance(status, PoolFailure) or (status is not None and status.mode in _NO_MORE_WRITES):
-        return find(case, Reason.POOL_UNHEALTHY, repair_words(case, status))
-    return None
 
 
 def _lies_elsewhere(case: PoolCase, record: ThinPool, table: PoolTable) -> str:

@@ -6,7 +6,7 @@ from reconciler.model.condition import Condition, Reason
 from reconciler.model.knowledge import KnownPool
 from reconciler.model.live import LiveBacking, LiveState
 from reconciler.model.records import Backing, ThinPool
-from reconciler.model.status import PoolFailure, PoolStatus
+from reconciler.model.status import PoolStatus
 from reconciler.model.steps import PoolShape
 from reconciler.model.units import Bytes, Sectors, sectors
 from reconciler.planner.cases import PoolCase
@@ -86,16 +86,3 @@ def contradiction(case: PoolCase, record: ThinPool) -> str:
     if known.metadata != metadata.path:
         return f"the pool's metadata is {known.metadata}, the record says {metadata.path}"
     return ""
-
-
-def repair_words(case: PoolCase, status: PoolStatus | PoolFailure) -> str:
-    """Why nothing is written to the pool, and the very commands that repair it."""
-    # The path, not the loop on it: that goes with the pool.
-    node = case.known.metadata if case.known is not None and case.known.metadata else "METADATA"
-    what = f"pool {case.name} is {status.mode.value}"
-    return (
-        f"{what}: stop what uses it, set `state: Inactive` in its record and in those of its devices that are Active, "
-        f"wait until it is gone, then: "
-        f"`thin_check --ignore-non-fatal-errors {node}`; if that finds damage `thin_repair -i {node} -o NEW` and copy NEW back; "
-        f"`thin_check --clear-needs-check-flag {node}`; then `state: Active` again"
-    )

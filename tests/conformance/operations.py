@@ -96,6 +96,11 @@ class Message(Operation):
 
 
 @dataclass(frozen=True, slots=True)
+class FillMetadata(Operation):
+    """Thins from id 1000 on, until the pool is read-only: how many, is the business of the kernel's trees."""
+
+
+@dataclass(frozen=True, slots=True)
 class Write(Operation):
     """A word into the first bytes of a block, flushed."""
 

@@ -16,6 +16,7 @@ from tests.conformance.operations import (
     Clear,
     Create,
     Detach,
+    FillMetadata,
     Garbage,
     Grow,
     LoadLinear,
@@ -95,6 +96,8 @@ def _play(stage: Stage, operation: Operation) -> str | None:  # noqa: C901, PLR0
             dm.clear(name)
         case Message(text=text):
             dm.message(name, text)
+        case FillMetadata():
+            _fill_metadata(stage, name)
         case Write(number=number, token=token):
             stage.write(name, number, token)
         case Read(number=number):
@@ -150,6 +153,14 @@ def devno_of(stage: Stage, name: str) -> Devno:
         return stage.kernel.disks.loops_on(stage.path(name))[0].devno
     info = stage.kernel.dm.info(stage.prefix + name)
     return Devno(252, 4095) if info is None else info.devno
+
+
+def _fill_metadata(stage: Stage, name: str) -> None:
+    for number in range(1000, 5000):
+        stage.kernel.dm.message(name, f"create_thin {number}")
+        if " ro " in stage.kernel.dm.status(name)[0][1]:
+            return
+    raise AssertionError("4,000 thins, and there is room for more")
 
 
 def _thin_ids(stage: Stage, name: str) -> str:

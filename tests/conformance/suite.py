@@ -50,7 +50,8 @@ class Compared:
             return result
         found = play(self.other, operation)
         assert found == result, self._differs("result", result, found)
-        assert show(self.other) == show(self.simulated), self._differs("state", show(self.simulated), show(self.other))
+        seen, real = self._shown(self.simulated), self._shown(self.other)
+        assert real == seen, self._differs("state", seen, real)
         mine, theirs = self._changed()
         if isinstance(operation, op.PowerCut):
             return result  # another boot: there is no before
@@ -61,6 +62,15 @@ class Compared:
         for operation, expected in scenario:
             found = self.play(operation)
             assert found == expected, self._differs("expected", expected, found)
+
+    def _shown(self, stage: Stage) -> dict[str, dict[str, object]]:
+        """But for how often a pool that was filled up announced that its metadata runs low."""
+        filled = {operation.name for operation, _ in self.played if isinstance(operation, op.FillMetadata)}
+        shown = show(stage)
+        return {
+            name: {key: value for key, value in each.items() if name not in filled or key != "events"}
+            for name, each in shown.items()
+        }
 
     def _changed(self) -> tuple[bool, bool]:
         mine = self.simulated.kernel.dm.has_changed()

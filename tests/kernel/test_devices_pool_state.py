@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
+from reconciler.model.faults import HostFault
 from tests.kernel.conftest import run
 from tests.kernel.harness import House, a_house, eventually
 
@@ -21,12 +23,11 @@ def house() -> Iterator[House]:
         yield house
 
 
-def reload(house: House, pool: str, *features: str) -> None:
-    """The pool's table with these features in the place of those that it has."""
-    name = house.prefix + pool
-    words = str(house.dm.table(name)[0]).split()
-    run("dmsetup", "load", name, "--table", " ".join([*words[:7], str(len(features)), *features]))
-    run("dmsetup", "resume", name)
+def fill_metadata(house: House, pool: str) -> None:
+    """Somebody makes thins in it until the kernel refuses."""
+    with house.asleep(), suppress(HostFault):
+        for number in range(100_000, 102_000):
+            house.dm.message(house.prefix + pool, f"create_thin {number}")
 
 
 def mode(house: House, pool: str) -> str:
@@ -79,19 +80,17 @@ def test_devices_wait_for_a_pool_that_is_to_be_inactive(house: House) -> None:
 
 @pytest.fixture(scope="module")
 def read_only(house: House) -> Iterator[str]:
-    house.declare(house.pool("ro"), file="ro.yaml")
+    metadata = {"file": str(house.root / "ro.meta"), "size": "2MiB"}
+    house.declare(house.pool("ro", metadata=metadata), file="ro.yaml")
     house.wait_pool(pool="ro")
     for name in ("frozen", "removed", "deleted", "done"):
         house.have(name, pool="ro")
     house.have("golden", pool="ro", state="Committed")
-    house.declare(house.pool("ro", paused=True), file="ro.yaml")
-    house.wait_pool("Paused", pool="ro")
-    reload(house, "ro", "read_only")
+    fill_metadata(house, "ro")
     assert " ro " in mode(house, "ro")
-    house.declare(house.pool("ro"), file="ro.yaml")
     house.wait_pool("PoolUnhealthy", pool="ro")
     yield "ro"
-    reload(house, "ro")
+    house.declare(house.pool("ro", metadata={**metadata, "size": "8MiB"}), file="ro.yaml")
     house.wait_pool(pool="ro")
     house.wait("removed", pool="ro", live="Active")
     house.wait("new", pool="ro", live="Active")
@@ -99,7 +98,7 @@ def read_only(house: House) -> Iterator[str]:
 
 
 class TestAPoolThatMustNotBeWritten:
-    """Its metadata is read-only: what hangs is let go, what should not be up goes, nothing is made or deleted."""
+    """Its metadata is full: what hangs is let go, what should not be up goes, nothing is made or deleted."""
 
     def test_a_suspended_device_is_resumed(self, house: House, read_only: str) -> None:
         run("dmsetup", "suspend", house.dm_name("frozen", read_only))

@@ -110,20 +110,6 @@ def _set_needs_check(house: House, metadata: Path) -> None:
     run("thin_restore", "--input", str(dump), "--output", str(metadata))
 
 
-def test_a_read_only_pool_is_left_alone(house: House, tank: Record) -> None:
-    name = house.prefix + "tank"
-    good = table(name)
-    words = good.split()
-    dmsetup("load", name, "--table", " ".join([*words[:7], "1", "read_only"]))
-    dmsetup("resume", name)
-    house.wait_pool("PoolUnhealthy", mode="ro")
-    _frozen(house, tank, "PoolUnhealthy", "newer")
-    dmsetup("load", name, "--table", good)
-    dmsetup("resume", name)
-    house.wait("newer")
-    house.wait_pool(mode="rw")
-
-
 def test_a_pool_whose_metadata_fails_is_frozen_and_comes_back_when_taken_down(house: House) -> None:
     """The metadata is on a linear device, which an error table takes the place of."""
     metadata = house.prefix + "metadisk"

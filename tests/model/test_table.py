@@ -53,6 +53,7 @@ def test_a_thin_is_read_as_it_is_written(wanted: ThinTable) -> None:
         zero_new_blocks=st.booleans(),
         discards=st.sampled_from(["passdown", "nopassdown", "ignore"]),
         error_if_full=st.booleans(),
+        read_only=st.booleans(),
     )
 )
 def test_a_pool_is_read_as_it_is_written(wanted: PoolTable) -> None:
@@ -89,7 +90,6 @@ def test_an_error_table_has_a_length() -> None:
         pool("7:0 7:1 128 x 0"),
         pool("7:0 7:1"),
         pool("7:0 meta 128 100 0"),
-        pool("7:0 7:1 128 100 1 read_only"),
         pool("7:0 7:1 128 100 1 from_the_future"),
         thin("253:0 7") + table("", "error", start=8),
         table("", "error") + table("", "error", start=8),

@@ -121,7 +121,9 @@ def shell(name: str = NAME, uuid: str = UUID, *, opened: int = 0, suspended: boo
     return LiveDevice(info(name, uuid, opened=opened, live_table=False, suspended=suspended))
 
 
-def status(mode: PoolMode = PoolMode.RW, transaction: int = TRANSACTION, **numbers: int) -> PoolStatus:
+def status(
+    mode: PoolMode = PoolMode.RW, transaction: int = TRANSACTION, *, errors_when_full: bool = False, **numbers: int
+) -> PoolStatus:
     usual = {"metadata_used": 100, "metadata_total": 16384, "data_used": 10, "data_total": 16384}
     return PoolStatus(
         transaction,
@@ -129,6 +131,7 @@ def status(mode: PoolMode = PoolMode.RW, transaction: int = TRANSACTION, **numbe
         held_root=False,
         mode=mode,
         needs_check=mode is PoolMode.NEEDS_CHECK,
+        errors_when_full=errors_when_full,
     )
 
 

@@ -340,7 +340,7 @@ def _holds_deletion(case: DeviceCase, plan: Plan) -> None:
     record, intent, known = case.record, case.intent, case.known
     for step in plan.steps:
         if isinstance(step, DeleteThin):
-            assert case.access.access is Access.FULL
+            assert case.access.may_delete
             assert not (case.pool_record is not None and case.pool_record.spec.external)
             asked = (record is not None and record.spec.state == "Absent") or (
                 record is None and case.prune is PruneVerdict.DELETE

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 DOC = Path(__file__).parents[2] / "docs" / "reference" / "healing.md"
-ROW = re.compile(r"^\| ([A-Z]\d\d) \|", re.MULTILINE)
+ROW = re.compile(r"^\| ([A-Z]\d\d[a-z]?) \|", re.MULTILINE)
 HELD = re.compile(r"^@row\(([^)]*)\)", re.MULTILINE)
 
 

@@ -71,7 +71,12 @@ class PoolImage:
     def metadata_used(self) -> int:
         """About: the real number depends on how the trees have grown."""
         mappings = sum(len(image.blocks) for image in self.thins.values())
-        return EMPTY_USED + len(self.thins) + mappings // 126 + (2 if self.held is not None else 0)
+        used = EMPTY_USED + len(self.thins) + mappings // 126 + (2 if self.held is not None else 0)
+        return min(self.metadata_blocks, used + self.metadata_reserve())
+
+    def metadata_reserve(self) -> int:
+        """What the kernel keeps back for its own commits (dm-thin-metadata.c, `__set_metadata_reserve`)."""
+        return min(self.metadata_blocks // 10, 4096)
 
     # What messages do.
 

@@ -83,6 +83,9 @@ class Pool:
             self._abort()
             return
         self.metadata.image = self.image.copy()
+        if self.image.metadata_used() >= self.image.metadata_blocks:
+            self.set_mode(Mode.OUT_OF_METADATA_SPACE)
+            return
         if self.mode is Mode.OUT_OF_DATA_SPACE and self.free_blocks() > 0:
             self.set_mode(Mode.WRITE)
 
@@ -195,6 +198,8 @@ class Pool:
         grown = blocks > self.image.data_blocks
         metadata_blocks = self.metadata.size // 4096
         self.image.data_blocks = blocks
+        if metadata_blocks > self.image.metadata_blocks and self.mode is Mode.OUT_OF_METADATA_SPACE:
+            self.set_mode(Mode.WRITE)
         if grown or metadata_blocks > self.image.metadata_blocks:
             self.image.metadata_blocks = metadata_blocks
             self.commit()

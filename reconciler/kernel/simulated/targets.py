@@ -47,7 +47,7 @@ class PoolTarget(SimpleTarget):
         super().__init__(line, (table.metadata, table.data))
         self.wanted = table
         self.pool = pool
-        self.mode = Mode.WRITE
+        self.mode = Mode.READ_ONLY if table.read_only else Mode.WRITE
         """What its resume asks for: of a table that was in use, the mode that the pool had (dm-thin.c, `adjusted_pf`)."""
         self._devices = devices
         pool.users += 1
