@@ -10,10 +10,12 @@ SANDBOX := $(PY) -m reconciler.sandbox
 DEMO_SECONDS := 600
 SEEDS ?=
 MINUTES ?=
+SAMPLE ?= 60
+SEED ?= 1
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-kernel lint format dashboards man bench soak shell clean
+.PHONY: help setup demo test test-unit test-kernel lint format dashboards man bench soak mutants shell clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -54,6 +56,9 @@ bench: setup ## measure it, in the sandbox
 
 soak: setup ## what takes long: SEEDS=20000 simulated lives, MINUTES=30 of chaos on a real kernel; all, if neither is given
 	@SEEDS=$(SEEDS) MINUTES=$(MINUTES) $(PY) -m tools.soak $(ARGS)
+
+mutants: setup ## bugs made of the product's own lines, SAMPLE=60 of them by SEED=1: which of them no test finds
+	@$(PY) -m tools.mutants --sample $(SAMPLE) --seed $(SEED) $(ARGS)
 
 shell: setup ## a root shell in the sandbox
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(SANDBOX)
