@@ -21,7 +21,7 @@ from reconciler.model.names import Key
 from reconciler.model.report import EventType
 from reconciler.model.steps import HostStep
 from reconciler.planner.plan import Sign
-from reconciler.planner.relief import relief_of_device, relief_of_pool
+from reconciler.planner.relief import relief_of_device, relief_of_pool, suspended_in
 from reconciler.store.store import Store
 
 _PAUSE: Final = 30.0
@@ -57,6 +57,8 @@ class Relief:
         self._since = 0.0
         """When it first looked in this wait."""
         self._not_before = 0.0
+        self._cause = ""
+        """What is suspended below the pool, or the pool itself, at the second worker's last look."""
 
     def waiting(self, beside: PoolPort) -> None:
         if self._settings.observe_only or self._store.trouble is not None or self._clock.now() < self._not_before:
@@ -65,7 +67,9 @@ class Relief:
         if self._viewer is None:
             self._since = self._clock.now()
         viewer = self._viewer = self._viewer or self._new_viewer(beside)
-        if viewer.look(desired, (), whole=True):
+        trouble = viewer.look(desired, (), whole=True)
+        self._cause = "" if trouble else suspended_in(self._gatherer.pool_case(desired, viewer.world))
+        if trouble:
             return  # it hangs too
         executor = Executor(beside, self._store, self._recorder)
         for key, steps in self._steps(desired, viewer):
@@ -75,8 +79,11 @@ class Relief:
                 return
             self._recorder.relieved(key, _reason(key), self._clock.now() - self._since)
 
+    def cause(self) -> str:
+        return self._cause
+
     def answered(self) -> None:
-        self._viewer = None
+        self._viewer, self._cause = None, ""
 
     def _new_viewer(self, beside: PoolPort) -> Viewer:
         # As one that only looks: to read the thin ids is to write to the pool's metadata, where a call may be going on.

@@ -8,6 +8,7 @@ announces itself nowhere else.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,6 +91,9 @@ class Observer:
     def _look_at_pool(self, *, thorough: bool) -> LivePool:
         dm, name = self._kernel.dm, self._watched.pool
         info = dm.info(name) if name in self._roster.listing else None
+        if info is None and (suspended := self._suspended_in_its_place()):
+            self._below = []
+            return LivePool(data=self._data, metadata=self._metadata, suspended_below=suspended)
         if thorough or info is None:
             self._data = self._backing(self._watched.data, info, is_metadata=False)
             self._metadata = self._backing(self._watched.metadata, info, is_metadata=True)
@@ -116,9 +120,22 @@ class Observer:
             is_metadata=is_metadata,
         )
 
+    def _suspended_in_its_place(self) -> tuple[Below, ...]:
+        """Of a pool that is not there: a suspended device where it is to lie, which a read of its superblock waits for."""
+        disks, under = self._kernel.disks, dict[Devno, None]()
+        for place in (self._watched.data, self._watched.metadata):
+            if place is None:
+                continue
+            devno = disks.kind(place.path)[2]
+            under.update(dict.fromkeys(disks.stands_on([place.path]) if devno is None else disks.below(devno)))
+        return self._suspended_of(under)
+
     def _suspended_below(self) -> tuple[Below, ...]:
+        return self._suspended_of(self._below)
+
+    def _suspended_of(self, devnos: Iterable[Devno]) -> tuple[Below, ...]:
         names = self._roster.names
-        infos = (self._kernel.dm.info(names[devno]) for devno in self._below if devno in names)
+        infos = (self._kernel.dm.info(names[devno]) for devno in devnos if devno in names)
         return tuple(Below(info.name, info.uuid) for info in infos if info is not None and info.suspended)
 
     def _pool_status(self, info: DeviceInfo) -> PoolStatus | PoolFailure | None:

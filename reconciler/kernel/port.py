@@ -20,6 +20,7 @@ from reconciler.kernel.perform import perform
 from reconciler.kernel.pool_lock import PoolLocked
 from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.talk import Answer, Forget, Hello, Question, Said
+from reconciler.kernel.waits import roughly, wait_of
 from reconciler.model.faults import HostFault, Unanswered
 from reconciler.model.live import LookRequest, PoolLook, Watched
 from reconciler.model.steps import HostStep, StepResult
@@ -29,7 +30,7 @@ LOOK_DEADLINE: Final = 5.0
 IDS_DEADLINE: Final = 60.0
 """Seconds for a look that also reads the thin ids: thin_ls takes its time on a large pool."""
 START_DEADLINE: Final = 20.0
-"""Seconds for a new process to have read its modules, on a busy host."""
+"""Seconds for a new process to have read its modules. On a host that swaps it takes longer, and goes on all the same."""
 PATIENCE: Final = 5.0
 """Seconds that a question waits before anybody asks why, and again each time."""
 
@@ -62,6 +63,9 @@ class Helper(Protocol):
 
     def waiting(self, beside: PoolPort) -> None:
         """Again and again. `beside` leads to a second worker, without the pool's lock, started when first asked."""
+
+    def cause(self) -> str:
+        """What the worker waits for, as far as the second one saw: `NAME, which it lies on, is suspended`. Or nothing."""
 
     def answered(self) -> None:
         """After waits: the worker is there again, or gone. The second one ends."""
@@ -103,6 +107,11 @@ class ProcessPort:
         self._connection: Connection | None = None
         self._late = False
         """A question is still unanswered: its answer is thrown away when it comes."""
+        self._starting = False
+        """The process was started, and has not said yet that it is ready: nothing has been asked of the pool."""
+        self._asked: tuple[str, str] = ("look at", self._pool)
+        """The question at hand: what, of which object."""
+        self._asked_at = 0.0
         self._helper: Helper | None = None
         self._beside: ProcessPort | None = None
 
@@ -144,13 +153,15 @@ class ProcessPort:
         self._connection = self._socket = None
         if self._process is None:
             return
+        if self._starting:  # it has made no call for the pool that could be cut off
+            self._process.kill()
         try:
             self._process.wait(wait)
         except subprocess.TimeoutExpired:
-            left = f"the worker of pool {self._pool} (pid {self._pid}) still waits for the kernel: left behind"
+            left = f"the worker of pool {self._pool} {wait_of(self._pid)}: left behind"
             _log.warning("%s", left, extra={"pool": self._pool, "reason": "Stuck"})
             self._process.returncode = 0  # it is not ours to wait for any more: no warning that it still runs
-        self._process, self._late = None, False
+        self._process, self._late, self._starting = None, False, False
 
     @property
     def _pool(self) -> str:
@@ -163,6 +174,7 @@ class ProcessPort:
     def _ask(self, question: Question, kind: type[T], deadline: float) -> T:
         connection = self._connected()
         try:
+            self._asked, self._asked_at = _names_of(question, self._pool), time.monotonic()
             connection.send(question)
             answer = self._receive(connection, deadline, self._call_for_help)
         except (EOFError, ConnectionError) as error:
@@ -188,10 +200,19 @@ class ProcessPort:
                     self._late = False
                     return answer
             elif time.monotonic() >= end:
-                detail = f"no answer for {deadline:.0f} s, something below the pool hangs"
-                raise Unanswered("ask the worker of", self._pool, errno.ETIMEDOUT, detail)
+                raise self._unanswered()
             elif at_times is not None:
                 at_times()
+
+    def _unanswered(self) -> Unanswered:
+        """Says which question has no answer, for how long, and what the worker waits for."""
+        seconds, waits = roughly(time.monotonic() - self._asked_at), wait_of(self._pid)
+        if self._starting:
+            detail = f"it has not started for {seconds}, as this host is slow or short of memory; it {waits}"
+            return Unanswered("start the worker of", self._pool, errno.ETIMEDOUT, detail)
+        cause = self._helper.cause() if self._helper is not None else ""
+        detail = f"no answer for {seconds}; the worker {waits}" + (f"; {cause}" if cause else "")
+        return Unanswered(*self._asked, errno.ETIMEDOUT, detail)
 
     def _heard(self, connection: Connection) -> Answer | Said:
         """What it says next. A line for the log is written there."""
@@ -210,6 +231,8 @@ class ProcessPort:
     def _connected(self) -> Connection:
         if self._connection is None:
             return self._start()
+        if self._starting:
+            return self._started(self._connection, LOOK_DEADLINE)
         if self._late:
             self._catch_up(self._connection)
         return self._connection
@@ -219,8 +242,7 @@ class ProcessPort:
         try:
             if not self._has_answered(connection):
                 self._call_for_help()
-                detail = "it still waits for the kernel: something below the pool hangs"
-                raise Unanswered("ask the worker of", self._pool, errno.ETIMEDOUT, detail)
+                raise self._unanswered()
             connection.send(Forget())
             self._receive(connection, LOOK_DEADLINE)
         except (EOFError, ConnectionError):
@@ -237,10 +259,14 @@ class ProcessPort:
             )
         self._socket = ours
         self._connection = connection = Connection(os.dup(ours.fileno()))
-        begun = time.monotonic()
+        self._starting, self._asked_at = True, time.monotonic()
         connection.send(self._hello)
+        return self._started(connection, START_DEADLINE)
+
+    def _started(self, connection: Connection, deadline: float) -> Connection:
+        """Once it is ready. One that takes longer is waited for again with the next question."""
         try:
-            answer = self._receive(connection, START_DEADLINE)
+            answer = self._receive(connection, deadline)
         except (EOFError, ConnectionError) as error:
             self._end()
             raise HostFault(
@@ -250,7 +276,9 @@ class ProcessPort:
             self._end()
             self._help_former(answer)
             raise answer
-        _log.debug("worker of pool %s (pid %d) started in %.2f s", self._pool, self._pid, time.monotonic() - begun)
+        self._starting = False
+        seconds = time.monotonic() - self._asked_at
+        _log.debug("worker of pool %s (pid %d) started in %.2f s", self._pool, self._pid, seconds)
         return connection
 
     # While it hangs
@@ -279,3 +307,12 @@ class ProcessPort:
     def hangs(self) -> bool:
         """Whether a question is still unanswered."""
         return self._late and self._connection is not None and not self._connection.poll(0)
+
+
+def _names_of(question: Question, pool: str) -> tuple[str, str]:
+    """What is asked, of which object: for the message that there is no answer."""
+    if isinstance(question, HostStep):
+        return question.action, question.subject
+    if isinstance(question, LookRequest) and question.ids:
+        return "read the thin ids of", pool
+    return "look at", pool

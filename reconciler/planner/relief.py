@@ -21,6 +21,16 @@ from reconciler.planner.plan import Sign
 from reconciler.planner.pool import plan_pool
 
 
+def suspended_in(case: PoolCase) -> str:
+    """What a worker that hangs may be waiting for: a suspended device below the pool, or the pool. Empty for neither."""
+    below = case.live.suspended_below
+    if below:
+        names = ", ".join(device.name for device in below)
+        return f"{names}, which the pool lies on, is suspended: `dmsetup resume {below[0].name}`, if nobody is at work there"
+    device = case.live.device
+    return f"the pool itself, {device.info.name}, is suspended" if device is not None and device.info.suspended else ""
+
+
 def relief_of_pool(case: PoolCase) -> tuple[HostStep, ...]:
     """Before that of its devices: with the pool suspended, a resume of one of them would hang too."""
     return _letting_go(plan_pool(case).steps, case.grace)

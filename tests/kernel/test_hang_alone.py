@@ -113,11 +113,17 @@ def _make(house: House, count: int) -> None:
     house.declare(house.pool("hangs", metadata={"device": f"/dev/mapper/{below}"}), *devices, file="hangs.yaml")
 
 
-def _hangs_alone(house: House) -> None:
-    """Nothing else is held up: not the other pool, not HTTP, not the end of the daemon, and not the next one."""
+def _hangs_alone(house: House, below: str | None = None) -> None:
+    """Nothing else is held up: not the other pool, not HTTP, not the end of the daemon, and not the next one. Said is
+    what has no answer, and what the worker waits for: `below`, where that is suspended.
+    """
     _others_heal(house)
     _answers(house)
-    house.wait_pool("Stuck", "hangs")
+    said = house.wait_pool("Stuck", "hangs")
+    assert "waits in the kernel, in " in said["message"]
+    if below is not None:
+        told = f"{below}, which the pool lies on, is suspended: `dmsetup resume {below}`"
+        eventually(lambda: told in house.pool_status("hangs")["message"], "the cause is named")
     _others_heal(house)
 
     begun = time.monotonic()
@@ -144,7 +150,7 @@ def test_a_hanging_pool_takes_nothing_with_it_and_heals_when_it_is_let_go(house:
     _make(house, MANY)
     eventually(lambda: transaction(pool) > 2, "devices are being made")
     _hang(below, pool)
-    _hangs_alone(house)
+    _hangs_alone(house, below)
     dmsetup("resume", below)
     _all_made(house, MANY)
 

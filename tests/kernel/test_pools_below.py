@@ -62,3 +62,21 @@ def test_what_was_declared_meanwhile_is_made_afterwards(house: House) -> None:
     house.wait("late", "Stuck", pool="below")
     dmsetup("resume", below)
     house.wait("late", pool="below", live="Active")
+
+
+def test_where_the_pool_is_down_nothing_is_read_from_the_suspended_disk(house: House) -> None:
+    """A look at the superblock would hang, and the second worker's with it."""
+    below, pool = _below(house, "metadata"), house.prefix + "below"
+    house.wait_pool(pool="below")
+    with house.asleep():
+        for name in ("a", "late"):  # the second one only where the test before has run
+            if exists(house, house.dm_name(name, "below")):
+                dmsetup("remove", "--retry", house.dm_name(name, "below"))
+        dmsetup("remove", "--retry", pool)
+        dmsetup("suspend", below)
+    said = house.wait_pool("Stuck", "below")
+    assert f"dmsetup resume {below}" in said["message"]
+    passes(house, 3)
+    assert "no answer" not in house.wait_pool("Stuck", "below")["message"]
+    dmsetup("resume", below)
+    house.wait("a", pool="below")

@@ -119,6 +119,9 @@ class Resumer:
         self.saw.append(look.pool.device.info.suspended)
         beside.run(Resume(self.pool))
 
+    def cause(self) -> str:
+        return ""
+
     def answered(self) -> None:
         """The port ends the second one."""
 

@@ -18,6 +18,7 @@ from reconciler.kernel import port as ports
 from reconciler.kernel.port import PoolPort, ProcessPort
 from reconciler.model.faults import HostFault, Unanswered
 from reconciler.model.live import LookRequest, Watched
+from reconciler.model.steps import Resume
 
 WORKER = """#!{python} -P
 import sys
@@ -51,6 +52,9 @@ class Watcher:
             self.looks += 1
         except HostFault as fault:
             self.faults.append(fault)
+
+    def cause(self) -> str:
+        return "disk0, which the pool lies on, is suspended"
 
     def answered(self) -> None:
         self.ends += 1
@@ -98,6 +102,7 @@ def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watcher: Watcher) -> I
     program.chmod(stat.S_IRWXU)
     monkeypatch.setattr(ports, "sys", SimpleNamespace(executable=str(program)))
     monkeypatch.setattr(ports, "LOOK_DEADLINE", SHORT)
+    monkeypatch.setattr(Resume, "deadline", SHORT)
     before = children()
     port = ProcessPort(Watched("tank", None, None, frozenset()), tmp_path / "state", lock=False)
     port.tell_of_waits(watcher)
@@ -134,6 +139,18 @@ def test_while_the_first_hangs_the_second_answers_and_then_it_ends(port: Process
     port.look(LOOK)
     assert (watcher.looks, watcher.ends) == (3, 1)
     assert children() == [first]
+
+
+def test_it_is_told_what_has_no_answer_and_what_the_worker_waits_for(port: ProcessPort) -> None:
+    first = children()[0]
+    stop(first)
+    with pytest.raises(Unanswered) as told:
+        port.run(Resume("tank-a"))
+    go_on(first)
+    message = str(told.value)
+    assert message.startswith("resume tank-a failed (ETIMEDOUT): no answer for ")
+    assert f"the worker (pid {first}) was stopped by a signal: `kill -CONT {first}` lets it go on" in message
+    assert message.endswith("; disk0, which the pool lies on, is suspended")
 
 
 def test_a_long_question_is_told_of_in_its_midst_and_answered(

@@ -114,8 +114,7 @@ class SimulatedPort:
     def _catch_up(self, worker: Worker) -> None:
         if worker.is_stopped:
             self._call_for_help()
-            detail = "it still waits for the kernel: something below the pool hangs"
-            raise Unanswered("ask the worker of", worker.pool, errno.ETIMEDOUT, detail)
+            raise Unanswered("look at", worker.pool, errno.ETIMEDOUT, "the worker still waits in the kernel")
         self._late = False
         self._check(worker)
         worker.ask(Forget())
@@ -126,8 +125,7 @@ class SimulatedPort:
         self._check(worker)
         self._wait(worker, deadline)
         if worker.is_stopped:
-            detail = f"no answer for {deadline:.0f} s, something below the pool hangs"
-            raise Unanswered("ask the worker of", worker.pool, errno.ETIMEDOUT, detail)
+            raise Unanswered("look at", worker.pool, errno.ETIMEDOUT, f"no answer for {deadline:.0f} s")
         self._late = False
         return worker.take()
 
