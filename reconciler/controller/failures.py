@@ -17,7 +17,7 @@ def condition_of(found: Condition, step: Step, fault: HostFault) -> Condition:
     beneath = found.reason if found.reason in DRIFT else found.beneath
     if isinstance(fault, Unanswered):
         return Condition(Reason.STUCK, str(fault), LiveState.UNKNOWN, beneath=beneath)
-    if isinstance(step, CreateSnapshot) and isinstance(fault, NotBegun):
+    if isinstance(step, CreateSnapshot) and isinstance(fault, NotBegun) and fault.errno != errno.EIO:
         return Condition(Reason.WAITING_FOR_ORIGIN, str(fault), found.live, beneath=beneath)
     if isinstance(step, CheckMetadata) and fault.errno == errno.EUCLEAN:
         return Condition(Reason.POOL_UNHEALTHY, str(fault), found.live, beneath=beneath)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
-from reconciler.kernel import blkid, blockdev, files, loops, mounts, place_lock
+from reconciler.kernel import blkid, blockdev, files, loops, memory, mounts, place_lock
 from reconciler.model.live import Loop, PathKind
 from reconciler.model.table import Devno
 from reconciler.model.units import Bytes
@@ -73,6 +73,9 @@ class HostDisks:
 
     def below(self, devno: Devno) -> list[Devno]:
         return blockdev.below(devno)
+
+    def unwritten(self) -> Bytes:
+        return memory.unwritten()
 
     def stands_on(self, paths: Sequence[str]) -> frozenset[Devno]:
         return blockdev.stands_on(paths)

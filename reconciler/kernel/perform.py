@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from reconciler.kernel.basics import activate, confirm_table, remove, require
+from reconciler.kernel.failing_disk import with_disk
 from reconciler.kernel.perform_disks import DISK_STEPS
 from reconciler.kernel.perform_pool import POOL_STEPS
 from reconciler.kernel.protocol import Kernel, Mkfs
@@ -101,6 +102,8 @@ def _in_private(kernel: Kernel, name: str, uuid: str, table: Target, work: Calla
     activate(kernel, name, uuid, table, read_only=False, hidden=True)
     try:
         work(f"/dev/mapper/{name}")
+    except HostFault as fault:
+        raise with_disk(kernel, fault, table) from fault
     finally:
         _await_closed(kernel, name)
         remove(kernel, name, uuid)

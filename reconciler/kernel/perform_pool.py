@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from reconciler.kernel.basics import activate, read_ids, remove, require
+from reconciler.kernel.failing_disk import refuse_on_failing_disk
 from reconciler.kernel.perform_disks import resolve
 from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.superblock import SIZE, read_superblock
@@ -30,7 +31,7 @@ from reconciler.model.steps import (
     SetTransactionId,
 )
 from reconciler.model.table import PoolTable, read_table
-from reconciler.model.units import Sectors, sectors
+from reconciler.model.units import SECTOR, Bytes, Sectors, format_size, sectors
 
 _DATA_MAY_BE_FULL: Final = frozenset({"delete", "set_transaction_id", "release_metadata_snap"})
 """Messages that take no room for data: a pool that is out of it serves them, and the first makes room (observed)."""
@@ -62,12 +63,14 @@ def _message(kernel: Kernel, pool: str, text: str) -> None:
 
 
 def _create_thin(kernel: Kernel, step: CreateThin) -> str:
+    refuse_on_failing_disk(kernel, "create_thin", step.subject)
     _message(kernel, step.subject, f"create_thin {step.thin_id}")
     return ""
 
 
 def _create_snapshot(kernel: Kernel, step: CreateSnapshot) -> str:
     text = f"create_snap {step.thin_id} {step.origin_id}"
+    refuse_on_failing_disk(kernel, "create_snap", step.subject)
     if not step.suspend:
         _message(kernel, step.subject, text)
         return ""
@@ -75,7 +78,7 @@ def _create_snapshot(kernel: Kernel, step: CreateSnapshot) -> str:
     if info is None or info.suspended:
         # Suspending again would succeed, and the resume would then end somebody else's freeze.
         raise NotBegun("suspend", step.suspend, errno.EAGAIN, "it is gone, or was suspended by somebody else")
-    kernel.dm.suspend(step.suspend)
+    _suspend(kernel, step.subject, step.suspend)
     try:
         if not require(kernel, "suspend", step.suspend).suspended:
             raise Unconfirmed("suspend", step.suspend, 0, "it still runs, and a snapshot of it would be torn")
@@ -85,6 +88,34 @@ def _create_snapshot(kernel: Kernel, step: CreateSnapshot) -> str:
     if require(kernel, "resume", step.suspend).suspended:
         raise Unconfirmed("resume", step.suspend, 0, "it is still suspended")
     return ""
+
+
+def _suspend(kernel: Kernel, pool: str, origin: str) -> None:
+    """A suspension waits for all writes of its device. Those of a full pool wait for the pool to grow, and that waits for
+    the suspension (observed on 6.1): so there must be room for what is not written yet, and it is not waited for long.
+    """
+    try:
+        status = healthy_status(kernel, "create_snap", pool)
+    except HostFault as fault:
+        raise NotBegun(fault.operation, fault.subject, fault.errno, fault.detail) from fault
+    table = read_table(kernel.dm.table(pool))
+    waits = isinstance(table, PoolTable) and not table.error_if_full
+    free = (status.data_total - status.data_used) * table.block * SECTOR if isinstance(table, PoolTable) else 0
+    unwritten = kernel.disks.unwritten()
+    if waits and free < unwritten:
+        detail = (
+            f"pool {pool} has room for {format_size(Bytes(free))}, and {format_size(unwritten)} in this host's memory "
+            f"wait to be written: if they fill the pool, the suspension hangs"
+        )
+        raise NotBegun("suspend", origin, errno.ENOSPC, detail)
+    try:
+        kernel.dm.suspend(origin)
+    except HostFault as fault:
+        if fault.errno != errno.EINTR:
+            raise
+        if require(kernel, "suspend", origin).suspended:
+            kernel.dm.resume(origin)
+        raise NotBegun("suspend", origin, errno.EINTR, "its writes did not end in time: is the pool full?") from fault
 
 
 def _delete_thin(kernel: Kernel, step: DeleteThin) -> str:

@@ -59,7 +59,9 @@ class DeviceMapper(Protocol):
         """
 
     def suspend(self, name: str) -> None:
-        """Flush, freeze the filesystem on it, and hold back I/O. Succeeds on what is suspended already."""
+        """Flush, freeze the filesystem on it, and hold back I/O. Succeeds on what is suspended already. EINTR: what was
+        to be flushed was not in time, and it runs on.
+        """
 
     def remove(self, name: str) -> None:
         """Never forced, never deferred. EBUSY: open. ENXIO: gone already."""
@@ -140,6 +142,9 @@ class Disks(Protocol):
 
     def below(self, devno: Devno) -> list[Devno]:
         """The dm devices that lie under it, also through loops and partitions, nearest first; itself first if it is one."""
+
+    def unwritten(self) -> Bytes:
+        """What waits in memory to be written, to any disk of the host."""
 
     def stands_on(self, paths: Sequence[str]) -> frozenset[Devno]:
         """The dm devices under the filesystems of these paths, and under swap."""

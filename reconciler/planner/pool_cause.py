@@ -67,9 +67,10 @@ def _broken(case: PoolCase, cause: Cause) -> str:
             f"pool {name} is fail: its metadata, {node}, could not be written, nor what was there before be read again; "
             f"the kernel serves nothing from it until it was down"
         )
+    data = case.known.data if case.known is not None and case.known.data else "its data"
     text = (
-        f"pool {name} is needs_check: a commit of its metadata, {node}, failed, now or before it came up. What was "
-        f"committed before that counts, and nothing more is written"
+        f"pool {name} is needs_check: a commit of its metadata, {node}, failed, or the flush of {data} that comes before "
+        f"it, now or before it came up. What was committed before that counts, and nothing more is written"
     )
     status = case.live.status
     if isinstance(status, PoolStatus) and _metadata_is_full(status):

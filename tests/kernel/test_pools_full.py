@@ -28,7 +28,7 @@ TIMEOUT: Final = Path("/sys/module/dm_thin_pool/parameters/no_space_timeout")
 @pytest.fixture(scope="module")
 def house() -> Iterator[House]:
     with a_house() as house:
-        house.start("--suspend-grace", "1s", "--resync", "500ms")
+        house.start("--suspend-grace", "1s", "--resync", "2s")
         yield house
 
 

@@ -16,6 +16,7 @@ from typing import Final
 from reconciler.kernel import dmsetup
 from reconciler.kernel.events import DmEvents
 from reconciler.kernel.libdm.cookies import UDEV_CONTROL, Cookies
+from reconciler.kernel.libdm.interrupt import interrupted_after
 from reconciler.kernel.libdm.listing import read_deps, read_names, read_versions
 from reconciler.kernel.libdm.loader import Library, load
 from reconciler.kernel.libdm.signatures import DmInfo, TaskType
@@ -27,6 +28,8 @@ from reconciler.model.units import Sectors
 
 UDEV_DEADLINE: Final = 30.0
 """Seconds. udev itself kills a rule's program after 180."""
+SUSPEND_DEADLINE: Final = 10.0
+"""Seconds: what a device's writes wait for may itself wait for the suspension. The kernel then lets it run on (observed)."""
 _VERSION_LENGTH: Final = 64
 _CALLS: Final = logging.getLogger("reconciler.kernel.dmsetup")
 
@@ -170,7 +173,7 @@ class LibDm:
 
     def suspend(self, name: str) -> None:
         _show(dmsetup.suspend, name)
-        with Task(self._library, TaskType.SUSPEND, "suspend", name) as task:
+        with Task(self._library, TaskType.SUSPEND, "suspend", name) as task, interrupted_after(SUSPEND_DEADLINE):
             task.run()
 
     def remove(self, name: str) -> None:

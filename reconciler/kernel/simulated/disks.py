@@ -171,6 +171,9 @@ class SimulatedDisks:
             waiting += sorted(lower for table in device.tables for lower in table.on)
         return found
 
+    def unwritten(self) -> Bytes:
+        return Bytes(0)  # a program's writes go to its device at once
+
     def stands_on(self, paths: Sequence[str]) -> frozenset[Devno]:
         names = self._host.protected if paths else set()
         devices = self._host.devices.by_name

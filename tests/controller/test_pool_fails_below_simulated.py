@@ -1,0 +1,72 @@
+"""What fails, or fills up, below a pool between the look of a pass and its step: nothing is made, and nothing leaks."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.kernel.simulated import Call
+from reconciler.kernel.simulated.pool import Mode
+from reconciler.model.condition import Reason
+from reconciler.model.faults import HostFault
+from tests.simulation.house import POOL, House, a_house, device_record, pool_record
+
+EXT4 = {"type": "ext4"}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[House]:
+    """A pool with a device that is active."""
+    with a_house(tmp_path / "state") as house:
+        house.declare(pool_record(), device_record("a", size="64MiB"))
+        house.settle()
+        yield house
+
+
+@pytest.mark.parametrize("spec", [{"filesystem": EXT4}, {}, {"snapshotOf": "a"}])
+def test_on_a_data_disk_that_cannot_be_read_nothing_is_made(home: House, spec: dict[str, Any]) -> None:
+    ids, transaction = set(home.ids()), home.host.image(POOL).transaction_id
+
+    def fail(call: Call) -> None:
+        if call.name == "read":
+            raise HostFault("read", str(call.args[0]), errno.EIO)
+
+    home.calls.before = fail
+    home.also(device_record("b", **spec))
+    home.run(60)
+    assert home.status("b").reason is Reason.KERNEL_ERROR
+    assert "the disk below the pool's data" in home.status("b").message
+    assert (set(home.ids()), home.host.image(POOL).transaction_id) == (ids, transaction)
+    assert not home.store.intents(POOL)
+    home.calls.before = lambda _: None
+    home.run(400)
+    assert home.status("b").reason is Reason.CONVERGED
+    assert len(home.ids()) == len(ids) + 1
+
+
+def test_no_origin_is_suspended_in_a_pool_that_has_just_filled_up(home: House) -> None:
+    """Its writes wait for the pool to grow, the suspension for them, and whoever grows the pool for the suspension."""
+    suspended: list[str] = []
+
+    def fill(call: Call) -> None:
+        if call.name == "Begin":
+            number = 0
+            while home.host.pool(POOL).mode is Mode.WRITE:
+                home.host.io.write("tank-a", number, "x")
+                number += 1
+
+    def watch(call: Call) -> None:
+        if call.name == "suspend":
+            suspended.append(str(call.args[0]))
+
+    home.calls.after, home.calls.before = fill, watch
+    home.also(device_record("b", snapshotOf="a"))
+    home.run(30)
+    assert home.host.pool(POOL).mode is Mode.OUT_OF_DATA_SPACE
+    assert suspended == []
+    assert not home.store.intents(POOL)
+    assert home.status("b").reason is Reason.POOL_UNHEALTHY
