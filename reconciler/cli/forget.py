@@ -26,7 +26,7 @@ The daemon must not be running; nothing on the host is looked at or changed.
 
 \b
 Take its manifest away first. A record that is still declared is taken for a new one by the next
-run: it makes an empty device where the old one is gone, and reports a Conflict where it is not.
+run: it makes an empty device where the old one's data is gone, and else says what is in the way.
 
 \b
 Examples:

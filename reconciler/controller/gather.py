@@ -10,12 +10,14 @@ from reconciler.controller.clock import Clock
 from reconciler.controller.desired import Desired
 from reconciler.controller.world import World
 from reconciler.model.knowledge import Intent, IntentKind, KnownDevice
-from reconciler.model.live import LiveDevice, Place, Watched
+from reconciler.model.live import LiveDevice, Place, ThinEntry, ThinIds, Watched
 from reconciler.model.names import Key, device_dm_name, make_uuid, of_store, private_dm_name
 from reconciler.model.records import Backing, DeviceState, PoolState, ThinDevice
+from reconciler.model.report import PoolStatusReport
 from reconciler.planner.access import access_to
 from reconciler.planner.cases import DeviceCase, Grace, Origin, PoolCase, PruneVerdict
 from reconciler.planner.prune import PruneRules, prune_verdict
+from reconciler.planner.suspects import suspects_of
 from reconciler.store.store import Store
 
 
@@ -161,8 +163,31 @@ class Gatherer:
             adopted_by=self._adopted_by(key, thin_id) if known is None else "",
             origin=self._origin(key, record, intents, world, desired),
             ids=world.ids,
+            suspects=self._suspects(key, desired, world, pool) if record is not None and known is None else {},
             prune=PruneVerdict.RETAIN if record is not None else self._prune(known, desired),
         )
+
+    def _suspects(self, key: Key, desired: Desired, world: World, pool: PoolCase) -> ThinIds | None:
+        """Thin ids that may be the data of this device, which the store does not know. None: nobody can tell."""
+        left = self._store.left_by(self._name, key.device)
+        if pool.known is None or (pool.known.taken_over_at is None and not left):
+            return {}
+        ids = world.ids if world.ids_are_told else self._told()  # who only looks has the daemon's word
+        if ids is None:
+            return None
+        records = desired.devices_of(self._name)
+        adopted = {record.spec.adopt.device_id for record in records if record.spec.adopt is not None}
+        foreign = pool.record.spec.foreign_thins if pool.record is not None else ()
+        return suspects_of(pool.known, ids, named=self.named_ids() | adopted, left=left, foreign=foreign)
+
+    def _told(self) -> ThinIds | None:
+        """The thin ids that nobody names, as the daemon has last told them; None where it has not."""
+        status = self._store.statuses().get(Key(self._name))
+        told = status.leaked_ids if isinstance(status, PoolStatusReport) else None
+        if told is None:
+            return None
+        left = self._store.former(self._name)
+        return {number: ThinEntry(0, left[number].created_at if number in left else 0) for number in told}
 
     def _private(self, key: Key, world: World) -> LiveDevice | None:
         """The device under the private name. One of another store's is foreign, and so is one without our UUID."""

@@ -186,7 +186,7 @@ class PoolReconciler:
             self._recorder.forget([self._key])
             return
         desired = case.record.spec.state.value if case.record is not None else ""
-        named = self._gatherer.named_ids() if self._viewer.ids_are_told else None
+        named = self._gatherer.named_ids() if self._viewer.world.ids_are_told else None
         condition = self._with_place(self._key, condition)
         status = pool_status(case, condition, self._clock.wall(), named)
         self._recorder.record(status, condition, desired)

@@ -38,8 +38,6 @@ class Viewer:
         """Why the pool cannot be looked at; empty while it can."""
         self.ids_trouble = ""
         """Why the thin ids could not be read when they were last asked for."""
-        self.ids_are_told = False
-        """Whether the thin ids of `world` are the pool's own word, and not the store's."""
         self._port = port
         self._gatherer = gatherer
         self._clock = clock
@@ -113,8 +111,7 @@ class Viewer:
             return False
         self._ids_cost = self._clock.now() - begun
         self._ids_mark = self._mark()
-        self.ids_are_told = self.world.ids is not None
-        return self.ids_are_told
+        return self.world.ids is not None
 
     def know_id(self, thin_id: int) -> None:
         """Somebody's id was met."""
@@ -213,5 +210,5 @@ class Viewer:
         if self.world.ids is not None:
             return False
         self.world.ids = {number: ThinEntry(0, 0) for number in self._gatherer.named_ids()}
-        self.ids_are_told = False
+        self.world.ids_are_told = False
         return True

@@ -17,6 +17,8 @@ class World:
         self.devices: dict[str, LiveDevice] = {}
         self.ids: dict[int, ThinEntry] | None = None
         self.ids_at = 0.0
+        self.ids_are_told = False
+        """Whether they are the pool's own word, and not the store's."""
         self.protected: frozenset[Devno] = frozenset()
         self._since: dict[str, dict[Sign, float]] = {}
         self._touched: dict[str, set[int]] = {}
@@ -35,7 +37,7 @@ class World:
             self._sight(name, device, now)
             self._index(name, device)
         if look.ids is not None:
-            self.ids, self.ids_at = dict(look.ids), now
+            self.ids, self.ids_at, self.ids_are_told = dict(look.ids), now, True
         if look.pool.device is None:
             self.ids = None  # whoever has the pool active elsewhere meanwhile may change them
         self.protected = look.protected

@@ -30,6 +30,9 @@ class KnownPool:
     made_files: tuple[str, ...] = ()
     """Files that the reconciler made, and so may delete with the pool."""
     external: bool = False
+    taken_over_at: int | None = None
+    """The pool's transaction id when this store took its word for what is in it, without having made all of that: thins
+    that were there by then may be the data of records that the store has no device for. None: it made them all."""
 
 
 @dataclass(frozen=True, slots=True)

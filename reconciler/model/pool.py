@@ -125,6 +125,15 @@ class PoolSpec(Model):
         ),
     ] = False
     adopt: Annotated[bool, Field(description="true: take over an existing pool for good. Default: false.")] = False
+    foreign_thins: Annotated[
+        tuple[Annotated[int, Field(ge=0, lt=2**24)], ...],
+        Field(
+            strict=False,
+            max_length=1000,
+            description="Thin ids in the pool that are no record's data, such as [3, 7]: they stay as they are, and hold up "
+            "no new device. Default: none.",
+        ),
+    ] = ()
     paused: Annotated[
         bool, Field(description="true: hands off the pool and its devices, whatever is found. Default: false.")
     ] = False

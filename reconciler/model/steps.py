@@ -316,6 +316,8 @@ class KnowDevice(StoreStep):
 @dataclass(frozen=True, slots=True)
 class KnowPool(StoreStep):
     pool: KnownPool
+    empty: bool = False
+    """No thin was in it when it was looked at: so there is none that this store has not made itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,6 +129,9 @@ class DeviceCase:
     """Another device here that has the thin which this record wants to adopt; empty if none has."""
     origin: Origin | None = None
     ids: ThinIds | None = None
+    suspects: ThinIds | None = field(default_factory=dict)
+    """Thin ids that nobody names and that may be the data of this device, which the store does not know. None: nobody
+    can tell yet."""
     prune: PruneVerdict = PruneVerdict.RETAIN
 
     @property

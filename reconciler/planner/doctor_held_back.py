@@ -8,18 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
 
 from reconciler.model.knowledge import KnownDevice
-from reconciler.model.live import LiveDevice, PathKind, ThinEntry, ThinIds
+from reconciler.model.live import LiveDevice, PathKind, ThinIds
 from reconciler.model.names import UUID_PREFIX, Key, is_private
 from reconciler.model.records import DeviceState, ThinDevice
 from reconciler.model.table import ThinTable, read_table
-from reconciler.model.units import format_size
+from reconciler.model.units import SECTOR, Sectors
 from reconciler.planner.doctor import PoolView
 from reconciler.planner.doctor_leaks import leaked
-
-_SHOWN: Final = 12
+from reconciler.planner.suspects import told
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +38,17 @@ def held_back(view: PoolView, found: Mapping[Key, KnownDevice], could: str) -> W
     hints = [hint for record in missing if (hint := _hint(view, record, nobodys))]
     return Withheld(
         f"{could}, but {names} would then be made anew, empty, though their data may be in the thin ids "
-        f"that nobody names: {_told(nobodys, view.block)}{'; '.join(['', *hints])}",
+        f"that nobody names: {told(nobodys, Sectors(view.block // SECTOR))}{'; '.join(['', *hints])}",
         f"for each of {names}: add `adopt: {{deviceId: ..., dmName: ...}}` or `paused: true` to its record, or take the "
-        f"record away, or activate it by hand; then run this again",
+        f"record away, or activate it by hand; what is no record's data belongs into `foreignThins` of the pool's record; "
+        f"then run this again",
     )
 
 
 def unexplained(view: PoolView, found: Mapping[Key, KnownDevice]) -> ThinIds:
     """Thin ids that nobody names, nor is found to have."""
     taken = {device.thin_id for device in found.values()}
+    taken |= set(view.case.record.spec.foreign_thins) if view.case.record is not None else set()
     return {number: entry for number, entry in leaked(view).items() if number not in taken}
 
 
@@ -135,14 +135,3 @@ def _hint(view: PoolView, record: ThinDevice, unexplained: ThinIds) -> str:
         return ""
     made = f", made at transaction {device.created_at}" if device.created_at is not None else ""
     return f"{said.file} says that {record.key} was thin id {device.thin_id}{made}, which nothing proves"
-
-
-def _told(ids: Mapping[int, ThinEntry], block: int) -> str:
-    """With the transaction that made each: the order in which they were made."""
-    shown = {
-        number: f"{number} ({format_size(e.mapped_blocks * block)}, of transaction {e.created_at})"
-        for number, e in ids.items()
-    }
-    return ", ".join(list(shown.values())[:_SHOWN]) + (
-        f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
-    )

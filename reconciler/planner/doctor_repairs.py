@@ -169,8 +169,17 @@ def delete_leaked(view: PoolView) -> list[Repair]:
     return [
         _delete(view, number, status.transaction_id)
         for number, entry in leaked(view).items()
-        if is_ours(view, number, entry) and not view.shown_by(number)
+        if is_ours(view, number, entry) and not view.shown_by(number) and not _is_missed(view, number)
     ]
+
+
+def _is_missed(view: PoolView, thin_id: int) -> bool:
+    """Whether a record of its former name waits for its data, or for a word that it is none."""
+    record = view.case.record
+    if record is not None and thin_id in record.spec.foreign_thins:
+        return False
+    waiting = {each.key.device for each in view.records if each.spec.state is not DeviceState.ABSENT} - set(view.known)
+    return view.former[thin_id].device in waiting
 
 
 def _delete(view: PoolView, thin_id: int, transaction_id: int) -> Repair:

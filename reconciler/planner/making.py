@@ -26,6 +26,7 @@ from reconciler.model.units import Sectors, sectors
 from reconciler.planner.cases import DeviceCase, Origin
 from reconciler.planner.device_words import find, pool_devno, shows_thin, thin_target
 from reconciler.planner.plan import Plan
+from reconciler.planner.suspects import held_back
 
 
 def plan_making(case: DeviceCase, record: ThinDevice) -> Plan:
@@ -39,6 +40,9 @@ def plan_making(case: DeviceCase, record: ThinDevice) -> Plan:
         return plan.under(Reason.WAITING_FOR_POOL, case.access.no_room)
     if case.ids is None:
         return Plan(plan.condition, needs_ids=True)
+    why_not = held_back(case, record)
+    if why_not:
+        return plan.under(Reason.METADATA_MISMATCH, why_not)
     if record.spec.snapshot_of is None:
         return plan.but(*_steps(case, record, _intent(case, record), None))
     return _snapshot(case, record, plan)

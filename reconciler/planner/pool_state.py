@@ -75,7 +75,9 @@ def plan_knowledge(case: PoolCase, record: ThinPool) -> Plan | None:
         reading = find(case, Reason.METADATA_MISMATCH, "reading the pool's thin ids").condition
         return plan_damage(case) or Plan(reading, needs_ids=True)
     if status.transaction_id == 0 and not case.ids:
-        return find(case, Reason.CONVERGED, "as desired").but(KnowPool(record.key, known_from(case, record)))
+        return find(case, Reason.CONVERGED, "as desired").but(
+            KnowPool(record.key, known_from(case, record), empty=True)
+        )
     message = (
         f"pool {case.name} holds {len(case.ids)} thin ids at transaction {status.transaction_id}, and this store "
         f"has never seen it: nothing is touched. `adopt: true` in the record takes it over; "

@@ -23,7 +23,7 @@ def problem_of(name: str, known: PoolKnowledge) -> str:
 def pool_problem(name: str, pool: KnownPool) -> str:
     if pool.name != name or not _NAME.fullmatch(name):
         return f"what is known of pool {name!r} is of {pool.name!r}"
-    if min(pool.transaction_id, pool.block, pool.data_size, pool.metadata_size) < 0:
+    if min(pool.transaction_id, pool.block, pool.data_size, pool.metadata_size, pool.taken_over_at or 0) < 0:
         return f"pool {name} has a number below 0"
     if not set(pool.made_files) <= {pool.data, pool.metadata}:
         return f"pool {name} has made files that it does not lie on"

@@ -151,6 +151,14 @@ class Store:
             if held.held_as is HeldAs.TAKEN and held.created_at is not None
         }
 
+    def left_by(self, pool: str, device: str) -> Mapping[int, int | None]:
+        """Thin ids that a device of this name had when it was forgotten, and the transaction that made each, if known."""
+        return {
+            number: held.created_at
+            for number, held in self._of(pool).ids.items()
+            if held.held_as is HeldAs.TAKEN and held.device == device
+        }
+
     def free_thin_id(self, pool: str, also_taken: Container[int] = ()) -> int:
         """An id for `Begin` to reserve."""
         thin_id = transitions.free_thin_id(self._of(pool), also_taken)

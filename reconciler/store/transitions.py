@@ -41,7 +41,7 @@ class Holder:
 
     held_as: HeldAs
     device: str = ""
-    """Who has it. Of one that is taken: who had it, where this store made it."""
+    """Who has it. Of one that is taken: who had it, where that was forgotten; else it is somebody else's."""
     created_at: int | None = None
     """Of a thin that this store made and then forgot: the pool's transaction id then."""
 
@@ -73,8 +73,8 @@ def free_thin_id(known: PoolKnowledge, also_taken: Container[int]) -> int | None
 def after(known: PoolKnowledge, step: StoreStep) -> PoolKnowledge:
     """What is known after the step."""
     match step:
-        case KnowPool(pool=pool):
-            return _know_pool(known, step.key, pool)
+        case KnowPool():
+            return _know_pool(known, step)
         case Forget(key=key):
             return _forget(known, key)
         case _ if known.pool is None:
@@ -200,10 +200,26 @@ def _know_device(known: PoolKnowledge, device: KnownDevice) -> PoolKnowledge:
     return replace(known, devices={**known.devices, key.device: device}, ids=ids)
 
 
-def _know_pool(known: PoolKnowledge, key: Key, pool: KnownPool) -> PoolKnowledge:
-    if pool.name != key.pool:
-        raise contradiction(key, f"what is to be known is of another pool, {pool.name}")
-    return replace(known, pool=pool)
+def _know_pool(known: PoolKnowledge, step: KnowPool) -> PoolKnowledge:
+    pool = step.pool
+    if pool.name != step.key.pool:
+        raise contradiction(step.key, f"what is to be known is of another pool, {pool.name}")
+    return replace(known, pool=replace(pool, taken_over_at=_taken_over_at(known.pool, step)))
+
+
+def _taken_over_at(before: KnownPool | None, step: KnowPool) -> int | None:
+    """Here, where every way passes by which a pool becomes known, or its transaction id another than the store's own
+    operations made it: adopted, rebuilt, put right after an older copy of the store, and whatever comes later.
+    """
+    pool = step.pool
+    if before is not None and before.external:
+        before = None  # a guest knows of what it adopted, and of nothing else
+    kept = before.taken_over_at if before is not None else None
+    if not pool.created or pool.external or step.empty:
+        return kept
+    if before is not None and before.transaction_id == pool.transaction_id:
+        return kept
+    return max(pool.transaction_id, -1 if kept is None else kept)
 
 
 def _forget(known: PoolKnowledge, key: Key) -> PoolKnowledge:
@@ -222,10 +238,8 @@ def _forget(known: PoolKnowledge, key: Key) -> PoolKnowledge:
 
 
 def _left_by(device: KnownDevice) -> Holder:
-    """What is held of a thin that is nobody's any more. Who made it is known only of one that was not adopted."""
-    if device.adopted or device.created_at is None:
-        return _TAKEN
-    return Holder(HeldAs.TAKEN, device.key.device, device.created_at)
+    """What is held of a thin that is nobody's any more. When it was made is known only of one that was not adopted."""
+    return Holder(HeldAs.TAKEN, device.key.device, None if device.adopted else device.created_at)
 
 
 def _open_intent(known: PoolKnowledge, key: Key) -> Intent:

@@ -8,6 +8,7 @@ import pytest
 
 from reconciler.model.condition import Reason
 from reconciler.model.knowledge import IntentKind, KnownDevice
+from reconciler.model.live import ThinEntry
 from reconciler.model.steps import (
     Activate,
     Begin,
@@ -198,3 +199,29 @@ def test_the_filesystem_on_a_snapshot_is_as_large_as_its_origins(
     finish = next(step for step in steps(this) if isinstance(step, Finish))
     assert finish.device is not None
     assert (finish.device.size, finish.device.filesystem_size) == (size, expected)
+
+
+SUSPECTS = {3: ThinEntry(64, 2), 5: ThinEntry(0, 3)}
+
+
+@row("M15")
+@pytest.mark.parametrize("spec", [{}, {"filesystem": {"type": "ext4"}}, {**SNAPSHOT}])
+@pytest.mark.parametrize("state", ["Active", "Inactive", "Committed"])
+def test_nothing_is_made_while_its_data_may_be_in_a_thin_that_nobody_names(state: str, spec: dict[str, object]) -> None:
+    found = plan(case(state, knowing=None, spec=spec, ids=a.ids(3, 5), origin=a.origin(), suspects=SUSPECTS))
+    assert (found.reason, found.steps) == (Reason.METADATA_MISMATCH, ())
+    message = found.condition.message
+    assert "3 (4MiB, of transaction 2), 5 (0B, of transaction 3)" in message
+    assert "`adopt: {deviceId: 3, dmName: tank-a}`" in message
+    assert "`foreignThins: [3]`" in message
+
+
+@row("M15")
+def test_what_was_not_read_yet_may_be_its_data_too() -> None:
+    found = plan(case(knowing=None, ids=a.ids(3), suspects=None))
+    assert (found.reason, found.steps) == (Reason.METADATA_MISMATCH, ())
+
+
+@row("M15")
+def test_an_adoption_is_held_up_by_nobody() -> None:
+    assert a.kinds(case(knowing=None, live=a.thin(), spec={"adopt": a.ADOPT}, suspects=SUSPECTS)) == ["KnowDevice"]

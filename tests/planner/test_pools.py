@@ -173,7 +173,7 @@ def test_an_empty_pool_on_the_records_disks_becomes_known() -> None:
     this = pool_case(knowing=None, live=UNKNOWN_LIVE)
     assert plan(this).needs_ids
     expected = known_pool(uuid="", transaction_id=0, made_files=())
-    assert steps(replace(this, ids={})) == (KnowPool(KEY, expected),)
+    assert steps(replace(this, ids={})) == (KnowPool(KEY, expected, empty=True),)
 
 
 @row("P18")

@@ -282,7 +282,7 @@ def test_a_creation_interrupted_between_create_and_load_begins_with_the_shell() 
 @row("P37")
 def test_a_pool_that_is_live_and_not_noted_yet_is_noted() -> None:
     this = pool_case(knowing=BEGUN, live=live_pool(of=status(transaction=0)), ids={})
-    assert steps(this) == (KnowPool(KEY, known_pool(transaction_id=0)),)
+    assert steps(this) == (KnowPool(KEY, known_pool(transaction_id=0), empty=True),)
 
 
 @row("P37")

@@ -325,7 +325,7 @@ class TestAside:
         assert contents(state) == before
 
     def test_what_is_only_in_its_log_is_remembered_too(self, state: Path) -> None:
-        late = KnownPool("late", "DMR-1", True, "/d", "/m", Sectors(128), "passdown")
+        late = KnownPool("late", "DMR-1", True, "/d", "/m", Sectors(128), "passdown", taken_over_at=0)
         with Store.open(state, wall_clock=lambda: 0.0) as store:
             store.apply(KnowPool(Key("late"), late))
             left = {name: (state / name).read_bytes() for name in ("state.db", "state.db-wal")}

@@ -22,7 +22,7 @@ TANK = Key("tank")
 
 
 def pool(name: str, uuid: str = "DMR-1") -> KnownPool:
-    return KnownPool(name, uuid, True, "/d", "/m", Sectors(128), "passdown")
+    return KnownPool(name, uuid, True, "/d", "/m", Sectors(128), "passdown", taken_over_at=0)
 
 
 def opened(directory: Path) -> Store:

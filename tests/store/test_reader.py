@@ -20,7 +20,7 @@ from reconciler.store.store import Store
 
 TANK = Key("tank")
 A = Key("tank", "a")
-POOL = KnownPool("tank", "DMR-1", True, "/d", "/m", Sectors(128), "passdown")
+POOL = KnownPool("tank", "DMR-1", True, "/d", "/m", Sectors(128), "passdown", taken_over_at=0)
 STATUS = DeviceStatus(A, LiveState.ACTIVE, Reason.CONVERGED, "", 1.0, True)
 EVENT = Event(A, EventType.FOUND, "R", "m", 1.0)
 

@@ -29,7 +29,7 @@ from reconciler.store.store import Store
 TANK = Key("tank")
 A = Key("tank", "a")
 B = Key("tank", "b")
-POOL = KnownPool("tank", "DMR-1", True, "/d", "/m", Sectors(128), "passdown", transaction_id=5)
+POOL = KnownPool("tank", "DMR-1", True, "/d", "/m", Sectors(128), "passdown", transaction_id=5, taken_over_at=5)
 CREATE = Intent(A, IntentKind.CREATE, 0, 5, "DMR-2", "tank-a", Sectors(2048))
 DEVICE = KnownDevice(A, "DMR-2", "tank-a", 0, Sectors(2048), created_at=5)
 ADOPTED = KnownDevice(B, "", "vg-b", 7, Sectors(8), adopted=True)
