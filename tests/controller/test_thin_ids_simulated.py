@@ -14,7 +14,9 @@ from reconciler.kernel.port import InlinePort
 from reconciler.kernel.simulated import Calls, SimulatedHost, simulated_kernel
 from reconciler.kernel.simulated.faults import changes
 from reconciler.model.live import Watched
+from reconciler.model.names import Key
 from reconciler.model.records import Record
+from reconciler.model.report import PoolStatusReport
 from reconciler.model.table import PoolTable, ThinTable
 from reconciler.model.units import Sectors
 from tests.simulation.house import POOL, House, a_house, device_record, pool_record
@@ -70,6 +72,19 @@ def test_a_daemon_reads_those_of_its_own_pool_through_a_metadata_snapshot(tmp_pa
         house.declare(pool_record(), device_record("a"))
         house.settle()
         assert "reserve_metadata_snap" in messages(house.calls)
+
+
+def test_a_thin_that_appears_without_a_transaction_is_noticed(tmp_path: Path) -> None:
+    """`dmsetup message` moves no transaction id: only that more of the metadata is in use tells of it."""
+    with a_house(tmp_path / "state") as house:
+        house.declare(pool_record(), device_record("a"))
+        house.settle()
+        house.run(60)  # by then they were read since the last transaction of its own
+        house.outside.dm.message(POOL, "create_thin 4000")
+        house.run(30)
+        pool = house.recorder.statuses()[Key(POOL)]
+        assert isinstance(pool, PoolStatusReport)
+        assert pool.leaked_ids == (4000,)
 
 
 def test_who_only_shows_what_would_be_done_changes_nothing(tmp_path: Path) -> None:
