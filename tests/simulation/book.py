@@ -55,6 +55,7 @@ class Book:
     def pool_gone(self, pool: str) -> None:
         for thin in [thin for thin in self.written if thin[0] == pool]:
             self.gone(thin)
+        self.held.discard(pool)
 
     # Suspensions
 

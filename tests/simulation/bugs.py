@@ -232,6 +232,7 @@ BUGS: Final[dict[str, Planting]] = {
         "reconciler.planner.prune._is_mass", return_value=False
     ),
     "whatever carries the name is ours": _everywhere("is_foreign", lambda _: lambda _: False),
+    "a pool whose metadata is full does not grow": _planner("pool_cause._metadata_is_full", lambda _: False),
     "a wrong table is left": _planner("device_active._table", lambda *_: None),
     "a read-only flag is left": _planner("device_active._read_only", lambda *_: None),
     "a filesystem does not follow its device": _planner("device_active._grow", lambda *_: ()),

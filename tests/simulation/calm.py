@@ -10,7 +10,7 @@ from unittest import mock
 from reconciler.controller.desired import Desired
 from reconciler.controller.execute import Executor
 from reconciler.daemon.doctor_pools import PoolEyes
-from reconciler.kernel.simulated.pool import CommitFault
+from reconciler.kernel.simulated.pool import CommitFault, Mode
 from reconciler.model.condition import Reason
 from reconciler.model.faults import HostFault
 from reconciler.model.names import Key
@@ -91,13 +91,25 @@ def _repair(world: World, told: list[str]) -> bool:
     for key, status in sorted(world.village.recorder.statuses().items()):
         if status.reason is Reason.POOL_LOW and not key.device:
             told.append(f"grow {key}: {status.message}")
-            return bool(world.operator.grow_pool(key.pool)) or _empty(world, key.pool)
+            return _grow(world, key.pool)
     statuses = sorted(world.village.recorder.statuses().items())
     wrong = [key for key, status in statuses if status.reason is Reason.INVALID_CHANGE and key.device]
     corrected = [key for key in wrong if world.operator.correct(key)]
     told.extend(f"correct {key}" for key in corrected)
     pools = {key.pool for key, status in statuses if status.reason is Reason.METADATA_MISMATCH}
     return any([bool(corrected), *(_ask_doctor(world, pool, told) for pool in sorted(pools))])
+
+
+def _grow(world: World, pool: str) -> bool:
+    """Data or metadata, whichever there is hardly any left of; where it cannot grow, what is in it goes."""
+    village, operator = world.village, world.operator
+    up = pool in village.host.devices.by_name
+    if up and village.host.image(pool).metadata_used() * 4 > village.host.image(pool).metadata_blocks * 3:
+        operator.grow_metadata(pool)
+    elif not operator.grow_pool(pool):
+        return _empty(world, pool)
+    operator.apply()
+    return True
 
 
 def _empty(world: World, pool: str) -> bool:
@@ -117,10 +129,11 @@ def _repair_pool(world: World, pool: str) -> None:
     if village.host.devices.by_name.get(pool) is None:
         _clear_needs_check(world, pool)
         return
-    if not host.image(pool).needs_check and host.pool(pool).mode == 1:  # out of data space
-        if not operator.grow_pool(pool):
-            _empty(world, pool)
-        operator.apply()
+    if not host.image(pool).needs_check and host.pool(pool).mode in {
+        Mode.OUT_OF_DATA_SPACE,
+        Mode.OUT_OF_METADATA_SPACE,
+    }:
+        _grow(world, pool)
         return
     for thin in host.pool(pool).thins:
         host.io.fail(thin.device)

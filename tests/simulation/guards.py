@@ -132,6 +132,8 @@ class Guards:
         words, book, host = text.split(), self._village.book, self._village.host
         if words[0] == "delete" and pool in host.devices.by_name and int(words[1]) not in host.image(pool).thins:
             book.gone((pool, int(words[1])))
+        if words[0] == "reserve_metadata_snap":
+            book.held.discard(pool)  # a power cut had taken what others held
         if words[0] == "create_snap" and pool in host.devices.by_name:
             new, origin = (pool, int(words[1])), (pool, int(words[2]))
             book.snapped(new, origin)

@@ -109,6 +109,18 @@ class Operator:
         data["size"] += 8 * MIB
         return f"{pool} {data['size'] // MIB}MiB"
 
+    def grow_metadata(self, pool: str) -> str:
+        """A file by its record; a disk as whoever keeps it makes it longer."""
+        metadata, host = self.pools[pool]["metadata"], self._village.host
+        if "size" in metadata:
+            metadata["size"] += 4 * MIB
+            return f"{pool} {metadata['size'] // MIB}MiB"
+        devno = host.resolve(metadata["device"])
+        assert devno is not None
+        disk = host.disk_of(devno)
+        disk.size += 4 * MIB
+        return f"{metadata['device']} {disk.size // MIB}MiB"
+
     def withdraw(self, key: Key) -> Spec:
         self.withdrawn[key] = self.devices.pop(key)
         return self.withdrawn[key]

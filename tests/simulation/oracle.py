@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reconciler.kernel.simulated.io import is_torn
+from reconciler.kernel.simulated.pool import Mode
 from reconciler.model.names import Key
 from tests.simulation.events import World
 from tests.simulation.operator import MIB, RUNTIME
@@ -31,6 +32,7 @@ def _check_pools(world: World) -> None:
         assert not device.suspended, f"pool {pool} is suspended"
         assert known is not None, f"pool {pool} is not known"
         image = village.host.image(pool)
+        assert village.host.pool(pool).mode is Mode.WRITE, f"pool {pool} cannot be written to"
         assert image.transaction_id == known.transaction_id, f"pool {pool}: another transaction than the store's"
         assert image.held is None or pool in village.book.held, f"pool {pool}: a metadata snapshot is still held"
         size = world.operator.pools[pool]["data"].get("size", 0)

@@ -192,6 +192,54 @@ def hold_metadata_snapshot(world: World, rng: random.Random) -> str:
     return ""
 
 
+@happens(1)
+def release_metadata_snapshot(world: World, rng: random.Random) -> str:
+    """Whoever holds one, as a backup does, is done with it."""
+    held = sorted(world.village.book.held)
+    if not held:
+        return ""
+    pool = rng.choice(held)
+    with suppress(HostFault):
+        world.village.dm.message(pool, "release_metadata_snap")
+        world.village.book.held.discard(pool)
+        return pool
+    return ""
+
+
+@happens(1, midway=True)
+def rename(world: World, rng: random.Random) -> str:
+    """And back, somewhat later."""
+    name, village = _some(world, rng), world.village
+    if name is None or name in village.book.frozen or name.endswith(".private"):
+        return ""
+    other = f"{name}.old"
+    with suppress(HostFault):
+        village.dm.rename(name, other)
+
+        def back() -> None:
+            with suppress(HostFault):
+                village.dm.rename(other, name)
+
+        village.after(rng.choice([1, 20]), back)
+        return f"{name} to {other}"
+    return ""
+
+
+@happens(1)
+def use_up_metadata(world: World, rng: random.Random) -> str:
+    """What many snapshots and small writes take: none of it is left, or hardly any."""
+    pool, host = rng.choice(world.operator.own_pools()), world.village.host
+    with suppress(HostFault):
+        image, keeps = host.image(pool), rng.choice([0, 0, 20])
+        left = image.metadata_blocks - image.metadata_used() - keeps
+        if left <= 0:
+            return ""
+        image.spent += left
+        host.pool(pool).commit()
+        return f"{pool}, {keeps} blocks are left"
+    return ""
+
+
 # Programs
 
 

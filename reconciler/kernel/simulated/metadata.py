@@ -59,6 +59,8 @@ class PoolImage:
     held: dict[int, ThinImage] | None = None
     """What a reserved metadata snapshot shows."""
     needs_check: bool = False
+    spent: int = 0
+    """Blocks of metadata that are used besides what is reckoned here, as by trees that have grown apart."""
     next_block: int = 0
 
     def copy(self) -> PoolImage:
@@ -71,7 +73,7 @@ class PoolImage:
     def metadata_used(self) -> int:
         """About: the real number depends on how the trees have grown."""
         mappings = sum(len(image.blocks) for image in self.thins.values())
-        used = EMPTY_USED + len(self.thins) + mappings // 126 + (2 if self.held is not None else 0)
+        used = EMPTY_USED + len(self.thins) + mappings // 126 + (2 if self.held is not None else 0) + self.spent
         return min(self.metadata_blocks, used + self.metadata_reserve())
 
     def metadata_reserve(self) -> int:
