@@ -1,0 +1,40 @@
+"""A pool that is new takes nothing that somebody may miss: what a disk carries is looked at while it has no pool yet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reconciler.kernel.simulated import SimulatedHost
+from reconciler.model.condition import Reason
+from reconciler.model.names import Key
+from tests.simulation.house import POOL, House, device_record, pool_record
+
+MIB = 1 << 20
+
+
+def on_disks(tmp_path: Path, *, signature: str) -> House:
+    host = SimulatedHost()
+    data = host.add_disk("sda", 16 * MIB)
+    host.add_disk("sdb", 4 * MIB)
+    host.disk_of(data).signature = signature
+    house = House(tmp_path / "state", host)
+    data_at, metadata_at = {"device": "/dev/sda"}, {"device": "/dev/sdb"}
+    house.declare(pool_record(data=data_at, metadata=metadata_at), device_record("a"))
+    return house
+
+
+def test_no_pool_is_made_on_a_disk_that_carries_a_filesystem(tmp_path: Path) -> None:
+    house = on_disks(tmp_path, signature="ext4")
+    house.run(20)
+    house.kill()
+    status = house.recorder.statuses()[Key(POOL)]
+    assert status.reason is Reason.CONFLICT
+    assert "ext4" in status.message
+    assert house.info(POOL) is None
+
+
+def test_one_is_made_on_a_disk_that_carries_nothing(tmp_path: Path) -> None:
+    house = on_disks(tmp_path, signature="")
+    house.settle()
+    house.kill()
+    assert house.info(POOL) is not None
