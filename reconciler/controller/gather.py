@@ -9,11 +9,13 @@ from dataclasses import dataclass, field, replace
 from reconciler.controller.clock import Clock
 from reconciler.controller.desired import Desired
 from reconciler.controller.world import World
+from reconciler.model.identity import Marks, Noted
 from reconciler.model.knowledge import Intent, IntentKind, KnownDevice
 from reconciler.model.live import LiveDevice, Place, ThinEntry, ThinIds, Watched
 from reconciler.model.names import Key, device_dm_name, make_uuid, of_store, private_dm_name
 from reconciler.model.records import Backing, DeviceState, PoolState, ThinDevice
 from reconciler.model.report import PoolStatusReport
+from reconciler.model.units import Bytes, Sectors, in_bytes
 from reconciler.planner.access import access_to
 from reconciler.planner.cases import DeviceCase, Grace, Origin, PoolCase, PruneVerdict
 from reconciler.planner.prune import PruneRules, prune_verdict
@@ -66,7 +68,8 @@ class Gatherer:
             self._recorded = {record.key: record.dm_name for record in desired.devices_of(self._name)}
             self._scope = None
         strays, pool = self._strays(), self._store.known_pool(self._name)
-        mark = (strays, pool and (pool.created, pool.data, pool.metadata))
+        noted = pool.noted if pool is not None else None
+        mark = (strays, pool and (pool.created, pool.data, pool.metadata, noted and (noted.data, noted.metadata)))
         if self._scope is None or mark != self._mark:
             self._scope = self._make_scope(desired, {**self._recorded, **strays})
         self._scope_of, self._mark = (desired, knowledge), mark
@@ -103,7 +106,10 @@ class Gatherer:
         record, known = desired.pool(self._name), self._store.known_pool(self._name)
         if record is not None and not record.spec.external:
             fresh = known is None or not known.created
-            return Watched(self._name, _place(record.spec.data), _place(record.spec.metadata), names, fresh=fresh)
+            noted = known.noted if known is not None and known.noted is not None else Noted()
+            data = _place(record.spec.data, known.data if known is not None else "", noted.data)
+            metadata = _place(record.spec.metadata, known.metadata if known is not None else "", noted.metadata)
+            return Watched(self._name, data, metadata, names, fresh=fresh)
         if record is None and known is not None and known.data:
             return Watched(self._name, _known_place(known.data), _known_place(known.metadata), names)
         return Watched(self._name, None, None, names)
@@ -124,8 +130,14 @@ class Gatherer:
             devices_live=world.live_on_pool() if goes_down else (),
             known_devices=tuple(sorted(self._store.known_devices(self._name))) if goes_down else (),
             needed=goes_down and self._needed(desired, intents),
+            largest=Bytes(0) if world.pool.device is not None else self._largest(intents),
             stuck=stuck,
         )
+
+    def _largest(self, intents: tuple[Intent, ...]) -> Bytes:
+        """Asked of a pool that is down: what is at the start of its data may be a filesystem in one of them."""
+        sizes = [device.size for device in self._store.known_devices(self._name).values()]
+        return in_bytes(max((*sizes, *(intent.size for intent in intents)), default=Sectors(0)))
 
     def _needed(self, desired: Desired, intents: tuple[Intent, ...]) -> bool:
         known = self._store.known_devices(self._name)
@@ -257,8 +269,11 @@ def _known_place(path: str) -> Place:
     return Place(path, is_file=not path.startswith("/dev/"))
 
 
-def _place(backing: Backing | None) -> Place | None:
-    return None if backing is None else Place(backing.path, is_file=backing.file is not None)
+def _place(backing: Backing | None, known: str, noted: Marks) -> Place | None:
+    if backing is None:
+        return None
+    former = known if known != backing.path else ""
+    return Place(backing.path, backing.file is not None, former, noted)
 
 
 def _no_grace(world: World, name: str, now: float) -> Grace:

@@ -35,6 +35,7 @@ from reconciler.planner.device import plan_device
 from reconciler.planner.left import left_alone
 from reconciler.planner.plan import Plan
 from reconciler.planner.pool import plan_pool
+from reconciler.planner.pool_state import plan_note
 from reconciler.store.store import Store
 
 _ROUNDS = 12
@@ -113,7 +114,21 @@ class PoolReconciler:
             outcome = self._reconcile_device(key)
             if outcome is not None:
                 self._queue.finish(key, outcome)
+        self._note_pool()
         self._recorder.flush()
+
+    def _note_pool(self) -> None:
+        """What the pool lies on is noted again once its thins have changed: at the next boot it is known by that."""
+        known = self._store.known_pool(self._key.pool)
+        if known is None or known.noted is None or known.noted.transaction_id == known.transaction_id:
+            return
+        if self._why_not(self._key) or self._store.intents(self._key.pool) or self._access is None:
+            return
+        self._viewer.look_at_pool(self._desired)
+        self._pool = self._pool_case()
+        noted = plan_note(self._pool) if access_to(self._pool).access is Access.FULL else None
+        if noted is not None:
+            self._act(self._key, noted)
 
     def _take_over(self, desired: Desired) -> None:
         """New records: everything is looked at anew, and who has lost its record is noted, with when."""

@@ -79,6 +79,10 @@ class Viewer:
         """After steps: at what they were about; everything about a pool."""
         self._ask(desired, LookRequest(names=frozenset(self._names_of([key])) if key.device else None, thorough=True))
 
+    def look_at_pool(self, desired: Desired) -> None:
+        """At the pool alone, closely, and at none of its devices."""
+        self._ask(desired, LookRequest(names=frozenset(), thorough=True))
+
     def rewatch(self, desired: Desired) -> None:
         """After steps on the store, which may have changed what is to be looked at."""
         if self._scope is None or self._gatherer.scope(desired).watched != self._scope.watched:

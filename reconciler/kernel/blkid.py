@@ -15,8 +15,12 @@ from typing import Final
 from reconciler.kernel.hostcalls import opened, told_as
 from reconciler.model.faults import HostFault
 
-_TYPE_ONLY: Final = 1 << 5
+_TYPE: Final = 1 << 5
 """BLKID_SUBLKS_TYPE: look for the type, not for labels and UUIDs."""
+_UUID: Final = 1 << 3
+"""BLKID_SUBLKS_UUID"""
+_PARTITION: Final = 1 << 2
+"""BLKID_PARTS_ENTRY_DETAILS: of the partition that the device itself is, by its disk's table."""
 _ONLY_IN: Final = 2
 """BLKID_FLTR_ONLYIN"""
 _FILESYSTEMS: Final = 1 << 1
@@ -31,6 +35,7 @@ _SIGNATURES: Final = {
     "blkid_probe_set_superblocks_flags": (ctypes.c_int, (_Probe, ctypes.c_int)),
     "blkid_probe_filter_superblocks_usage": (ctypes.c_int, (_Probe, ctypes.c_int, ctypes.c_int)),
     "blkid_probe_enable_partitions": (ctypes.c_int, (_Probe, ctypes.c_int)),
+    "blkid_probe_set_partitions_flags": (ctypes.c_int, (_Probe, ctypes.c_int)),
     "blkid_do_probe": (ctypes.c_int, (_Probe,)),
     "blkid_do_safeprobe": (ctypes.c_int, (_Probe,)),
     "blkid_probe_lookup_value": (
@@ -45,15 +50,41 @@ def signature(path: str) -> str:
 
     Every trace counts, also those that contradict each other: the answer decides whether something may be overwritten.
     """
-    found: list[str] = []
+    return "+".join(dict.fromkeys(kind for kind, _ in _traces(path, _TYPE)))
+
+
+def contents(path: str) -> str:
+    """The same with the UUID of each, so that two filesystems of one type are told apart: `ext4 6e1c...`."""
+    return "+".join(dict.fromkeys(f"{kind} {uuid}".strip() for kind, uuid in _traces(path, _TYPE | _UUID)))
+
+
+def filesystem_uuid(path: str) -> str:
+    """Of the filesystem on it, empty where there is none, or it has none."""
+    return next((uuid for _, uuid in _traces(path, _TYPE | _UUID) if uuid), "")
+
+
+def partition_uuid(path: str) -> str:
+    """What the table of its disk says of a partition; empty for what is none."""
     with _probe(path) as (library, probe):
+        _called(path, library.blkid_probe_enable_superblocks(probe, 0))
+        _called(path, library.blkid_probe_enable_partitions(probe, 1))
+        _called(path, library.blkid_probe_set_partitions_flags(probe, _PARTITION))
+        _called(path, min(library.blkid_do_safeprobe(probe), 0))
+        return _value(library, probe, b"PART_ENTRY_UUID")
+
+
+def _traces(path: str, flags: int) -> list[tuple[str, str]]:
+    """(type, UUID) of all that is found."""
+    found: list[tuple[str, str]] = []
+    with _probe(path, flags) as (library, probe):
         _called(path, library.blkid_probe_enable_partitions(probe, 1))
         while (answer := library.blkid_do_probe(probe)) == 0:
-            kind = _value(library, probe, b"TYPE") or _value(library, probe, b"PTTYPE")
-            if kind and kind not in found:
-                found.append(kind)
+            filesystem = _value(library, probe, b"TYPE")
+            kind = filesystem or _value(library, probe, b"PTTYPE")
+            if kind:
+                found.append((kind, _value(library, probe, b"UUID" if filesystem else b"PTUUID")))
         _called(path, min(answer, 0))
-    return "+".join(found)
+    return found
 
 
 def filesystem(path: str) -> str:
@@ -78,7 +109,7 @@ def _library() -> ctypes.CDLL:
 
 
 @contextmanager
-def _probe(path: str) -> Iterator[tuple[ctypes.CDLL, int]]:
+def _probe(path: str, flags: int = _TYPE) -> Iterator[tuple[ctypes.CDLL, int]]:
     library = _library()
     with told_as("probe", path), opened(path, os.O_RDONLY) as descriptor:
         probe = library.blkid_new_probe()
@@ -87,7 +118,7 @@ def _probe(path: str) -> Iterator[tuple[ctypes.CDLL, int]]:
         try:
             _called(path, library.blkid_probe_set_device(probe, descriptor, 0, 0))
             _called(path, library.blkid_probe_enable_superblocks(probe, 1))
-            _called(path, library.blkid_probe_set_superblocks_flags(probe, _TYPE_ONLY))
+            _called(path, library.blkid_probe_set_superblocks_flags(probe, flags))
             yield library, probe
         finally:
             library.blkid_free_probe(probe)

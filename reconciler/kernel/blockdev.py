@@ -15,6 +15,7 @@ from reconciler.kernel import loops
 from reconciler.kernel.hostcalls import devno_of, name_of, read_attribute, read_devno, sysfs
 from reconciler.kernel.mounts import GONE, all_processes, mounts, read_mountinfo, swap_devices
 from reconciler.model.table import Devno
+from reconciler.model.units import SECTOR, whole_number
 
 
 def above(devno: Devno) -> list[str]:
@@ -35,9 +36,22 @@ def node(devno: Devno) -> str:
     return f"{folder}/{name_of(devno)}"
 
 
+def read_only(devno: Devno) -> bool:
+    """Whether the kernel refuses writes to it: its own flag, or its disk's."""
+    return read_attribute(sysfs(devno) / "ro") == "1"
+
+
+def sector(devno: Devno) -> int:
+    """Bytes of its logical block; a partition has its disk's."""
+    folder = sysfs(devno)
+    if (folder / "partition").exists():
+        folder = folder.resolve().parent
+    return whole_number(read_attribute(folder / "queue/logical_block_size")) or SECTOR
+
+
 def processes(devno: Devno) -> list[str]:
     """`dd (pid 412)` for each process, but this one, that has a node of the device open."""
-    return [f"{_command(pid)} (pid {pid})" for pid in all_processes() if pid != os.getpid() and _has_open(pid, devno)]
+    return [f"{command(pid)} (pid {pid})" for pid in all_processes() if pid != os.getpid() and _has_open(pid, devno)]
 
 
 def below(devno: Devno) -> list[Devno]:
@@ -113,7 +127,7 @@ def _behind_loop(devno: Devno) -> list[Devno]:
 
 def _has_open(pid: int, devno: Devno) -> bool:
     number = os.makedev(devno.major, devno.minor)
-    for link in _descriptors(pid):
+    for link in descriptors(pid):
         try:
             # Only what looks like a path: stat of a socket or pipe costs, and tells nothing.
             if not str(link.readlink()).startswith("/"):
@@ -126,14 +140,14 @@ def _has_open(pid: int, devno: Devno) -> bool:
     return False
 
 
-def _descriptors(pid: int) -> list[Path]:
+def descriptors(pid: int) -> list[Path]:
     try:
         return list(Path(f"/proc/{pid}/fd").iterdir())
     except (*GONE, PermissionError):  # ended, or hidden from us: then it cannot be named
         return []
 
 
-def _command(pid: int) -> str:
+def command(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
     except GONE:

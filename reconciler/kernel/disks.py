@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
-from reconciler.kernel import blkid, blockdev, files, loops, memory, mounts, place_lock
+from reconciler.kernel import blkid, blockdev, disk_marks, files, loops, memory, mounts, place_lock, writers
+from reconciler.model.identity import Marks
 from reconciler.model.live import Loop, PathKind
 from reconciler.model.table import Devno
 from reconciler.model.units import Bytes
@@ -58,6 +59,27 @@ class HostDisks:
 
     def signature(self, path: str) -> str:
         return blkid.signature(path)
+
+    def contents(self, path: str) -> str:
+        return blkid.contents(path)
+
+    def marks(self, path: str) -> Marks:
+        return disk_marks.marks(path)
+
+    def whereabouts(self, marks: Marks) -> str:
+        return disk_marks.whereabouts(marks)
+
+    def read_only(self, devno: Devno) -> bool:
+        return blockdev.read_only(devno)
+
+    def sector(self, devno: Devno) -> int:
+        return blockdev.sector(devno)
+
+    def behind(self, devno: Devno) -> tuple[str, Bytes] | None:
+        return writers.behind(devno)
+
+    def writers(self, path: str) -> list[str]:
+        return writers.writers(path)
 
     def mounts(self, devno: Devno) -> list[str]:
         return mounts.mounts(devno)

@@ -118,6 +118,12 @@ def behind(devno: Devno) -> Behind | None:
     return _status(_node(name))
 
 
+def backing_file(devno: Devno) -> str:
+    """The path of the file behind the loop, as /sys tells it: of some mount namespace. Empty for a free one."""
+    name = Path("/sys/dev/block", str(devno)).resolve().name
+    return read_attribute(_backing_folder(name) / "backing_file").removesuffix(_DELETED)
+
+
 def _in_use() -> list[tuple[Loop, Behind]]:
     found = []
     for folder in sorted(Path("/sys/block").glob("loop*/loop"), key=lambda folder: (len(str(folder)), str(folder))):

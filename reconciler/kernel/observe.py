@@ -16,7 +16,9 @@ from reconciler.kernel.basics import read_ids
 from reconciler.kernel.observe_backing import look_at_backing
 from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.roster import TURNS, Roster
+from reconciler.kernel.starts import look_at_start
 from reconciler.model.faults import HostFault
+from reconciler.model.identity import Start
 from reconciler.model.live import (
     Below,
     DeviceInfo,
@@ -29,7 +31,7 @@ from reconciler.model.live import (
     ThinIds,
     Watched,
 )
-from reconciler.model.status import PoolFailure, PoolStatus, read_pool_status, read_thin_status
+from reconciler.model.status import PoolFailure, PoolMode, PoolStatus, read_pool_status, read_thin_status
 from reconciler.model.table import Devno, Table, parse_devno
 
 
@@ -44,6 +46,7 @@ class Observer:
         self._roster = Roster(kernel.dm)
         self._below: list[Devno] = []
         self._protected: frozenset[Devno] = frozenset()
+        self._is_used = False
         self._data = LiveBacking()
         self._metadata = LiveBacking()
         self._turn = 0
@@ -94,22 +97,39 @@ class Observer:
         if info is None and (suspended := self._suspended_in_its_place()):
             self._below = []
             return LivePool(data=self._data, metadata=self._metadata, suspended_below=suspended)
-        if thorough or info is None:
-            self._data = self._backing(self._watched.data, info, is_metadata=False)
-            self._metadata = self._backing(self._watched.metadata, info, is_metadata=True)
         if info is None:
             self._below = []
+            self._look_below(None, quiet=False)
             return LivePool(data=self._data, metadata=self._metadata)
         if thorough or not self._below:
             self._below = [devno for devno in self._kernel.disks.below(info.devno) if devno != info.devno]
         suspended = self._suspended_below()
+        if thorough:
+            self._look_below(info, quiet=bool(suspended))
         if suspended:
             device = LiveDevice(info, table=dm.table(name))
             return LivePool(device, None, self._data, self._metadata, suspended)
         device = LiveDevice(info, table=dm.table(name), inactive=self._inactive(info))
-        return LivePool(device, self._pool_status(info), self._data, self._metadata)
+        status = self._pool_status(info)
+        data = self._data
+        if isinstance(status, PoolStatus) and status.mode is PoolMode.RW and not info.suspended:
+            if thorough or (status.data_used > 0) != self._is_used:
+                data = replace(data, start=self._start())  # in this look only: it changes
+            self._is_used = status.data_used > 0
+        return LivePool(device, status, data, self._metadata)
 
-    def _backing(self, place: Place | None, info: DeviceInfo | None, *, is_metadata: bool) -> LiveBacking:
+    def _start(self) -> Start | None:
+        """Nothing below the pool is suspended, so its data can be read."""
+        place = self._watched.data
+        if place is None or self._data.devno is None:
+            return None
+        return look_at_start(self._kernel.disks, self._kernel.disks.node(self._data.devno))
+
+    def _look_below(self, info: DeviceInfo | None, *, quiet: bool) -> None:
+        self._data = self._backing(self._watched.data, info, is_metadata=False, quiet=quiet)
+        self._metadata = self._backing(self._watched.metadata, info, is_metadata=True, quiet=quiet)
+
+    def _backing(self, place: Place | None, info: DeviceInfo | None, *, is_metadata: bool, quiet: bool) -> LiveBacking:
         if place is None:
             return LiveBacking()
         return look_at_backing(
@@ -118,6 +138,7 @@ class Observer:
             live_pool="" if info is None else info.name,
             fresh=self._watched.fresh,
             is_metadata=is_metadata,
+            quiet=quiet,
         )
 
     def _suspended_in_its_place(self) -> tuple[Below, ...]:

@@ -61,6 +61,8 @@ def _grow_file(kernel: Kernel, step: GrowFile) -> str:
 def _attach(kernel: Kernel, step: AttachLoop) -> str:
     if the_loop(kernel.disks, step.subject) is not None:
         return "there is one on it already"
+    if users := kernel.disks.writers(step.subject):
+        raise HostFault("attach a loop to", step.subject, errno.EBUSY, f"{', '.join(users)} has it open for writing")
     kernel.disks.attach(step.subject)
     if the_loop(kernel.disks, step.subject) is None:
         raise Unconfirmed("attach a loop to", step.subject, 0, "none is on it")

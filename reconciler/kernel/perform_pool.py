@@ -13,9 +13,11 @@ from typing import Any, Final
 from reconciler.kernel.basics import activate, read_ids, remove, require
 from reconciler.kernel.failing_disk import refuse_on_failing_disk
 from reconciler.kernel.perform_disks import resolve
-from reconciler.kernel.protocol import Kernel
-from reconciler.kernel.superblock import SIZE, read_superblock
+from reconciler.kernel.protocol import Disks, Kernel
+from reconciler.kernel.starts import look_at_start
+from reconciler.kernel.superblock import SIZE, data_blocks_used, read_superblock
 from reconciler.model.faults import HostFault, NotBegun, Unconfirmed, answers_message
+from reconciler.model.identity import Moment, Noted, is_other, start_is_other
 from reconciler.model.live import Superblock
 from reconciler.model.status import PoolMode, PoolStatus, read_pool_status
 from reconciler.model.steps import (
@@ -167,13 +169,30 @@ def _check_unused(kernel: Kernel, step: ActivatePool, table: PoolTable) -> None:
         detail = f"{step.shape.metadata} and {step.shape.data} are the same device, {table.data}"
         raise HostFault("activate", step.subject, errno.EBUSY, detail)
     for path, devno in ((step.shape.metadata, table.metadata), (step.shape.data, table.data)):
-        users = kernel.disks.mounts(devno) + kernel.disks.above(devno)
+        users = kernel.disks.mounts(devno) + kernel.disks.above(devno) + kernel.disks.writers(path)
         if users:
             raise HostFault("activate", step.subject, errno.EBUSY, f"{path} is in use by {', '.join(users)}")
-    found, transaction_id = read_superblock(kernel.disks.read(step.shape.metadata, SIZE))
+    block = kernel.disks.read(step.shape.metadata, SIZE)
+    found, transaction_id = read_superblock(block)
     expected = found is Superblock.POOL and transaction_id == step.transaction_id
     if not expected and not (step.fresh and found is Superblock.ZERO):
         detail = f"its metadata holds {found.value}, transaction {transaction_id}, not the pool that was there"
+        raise HostFault("activate", step.subject, errno.ESTALE, detail)
+    if step.noted is not None:
+        _check_same(kernel.disks, step, step.noted, block)
+
+
+def _check_same(disks: Disks, step: ActivatePool, noted: Noted, block: bytes) -> None:
+    """They are the disks that the pool lay on, and its data begins as it did."""
+    for path, marks in ((step.shape.metadata, noted.metadata), (step.shape.data, noted.data)):
+        if is_other(marks, disks.marks(path)):
+            raise HostFault(
+                "activate", step.subject, errno.ESTALE, f"{path} leads to another disk since it was looked at"
+            )
+    start = look_at_start(disks, step.shape.data)
+    at = Moment(step.transaction_id, data_blocks_used(block), step.largest)
+    if start_is_other(noted, start, disks.marks(step.shape.data), at):
+        detail = f"{step.shape.data} does not begin as it did when the pool was last well"
         raise HostFault("activate", step.subject, errno.ESTALE, detail)
 
 

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from reconciler.model.identity import Marks
 from reconciler.model.live import DeviceInfo, Listed, Loop, PathKind, ThinEntry
 from reconciler.model.table import Devno, Table
 from reconciler.model.units import Bytes
@@ -125,6 +126,31 @@ class Disks(Protocol):
 
     def signature(self, path: str) -> str:
         """What libblkid finds (`ext4`, `LVM2_member`, `dos` ...), empty where nothing is known."""
+
+    def contents(self, path: str) -> str:
+        """The same, with the UUID of each: `ext4 6e1c...`."""
+
+    def marks(self, path: str) -> Marks:
+        """What the block device or file is known by, whichever path leads to it: WWN, serial, PARTUUID, dm UUID, the file
+        behind a loop. Empty where it has nothing, or there is nothing.
+        """
+
+    def whereabouts(self, marks: Marks) -> str:
+        """The path of the block device that has these marks now, empty where none has."""
+
+    def read_only(self, devno: Devno) -> bool:
+        """Whether the kernel refuses writes to the device."""
+
+    def sector(self, devno: Devno) -> int:
+        """Bytes of its logical block."""
+
+    def behind(self, devno: Devno) -> tuple[str, Bytes] | None:
+        """The file behind a loop, and its size. None where it is no loop on a file that can be seen from here."""
+
+    def writers(self, path: str) -> list[str]:
+        """`qemu (pid 412)` for each other process that has the file, the device, or the file behind that loop, open for
+        writing.
+        """
 
     def mounts(self, devno: Devno) -> list[str]:
         """Mount points of the device in every mount namespace, and `swap`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from typing import Final
 
@@ -37,6 +38,16 @@ def needs_check(block: bytes) -> bool:
         return False
     (flags,) = struct.unpack_from("<I", block, _FLAGS_AT)
     return bool(flags & _NEEDS_CHECK)
+
+
+def digest(block: bytes) -> str:
+    """The same for as long as no transaction is committed; empty where it is no pool's superblock.
+
+    Without the flags, and the checksum over them: `thin_check --clear-needs-check-flag` changes those.
+    """
+    if read_superblock(block)[0] is not Superblock.POOL:
+        return ""
+    return hashlib.sha256(block[_FLAGS_AT + 4 : SIZE]).hexdigest()[:32]
 
 
 def data_blocks_used(block: bytes) -> int:

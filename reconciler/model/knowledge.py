@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from reconciler.model.identity import Noted
 from reconciler.model.names import Key
 from reconciler.model.units import Bytes, Sectors
 
@@ -33,6 +34,8 @@ class KnownPool:
     taken_over_at: int | None = None
     """The pool's transaction id when this store took its word for what is in it, without having made all of that: thins
     that were there by then may be the data of records that the store has no device for. None: it made them all."""
+    noted: Noted | None = None
+    """What it lay on when it was last seen well. None: not seen yet since this is noted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from reconciler.model.identity import Marks, Start
 from reconciler.model.status import PoolFailure, PoolStatus, ThinFailure, ThinStatus
 from reconciler.model.table import Devno, Table
 from reconciler.model.units import Bytes, Sectors
@@ -125,7 +126,24 @@ class LiveBacking:
     signature: str = ""
     """What libblkid finds on it, in a word. Read only while no pool lies on it."""
     used_by: tuple[str, ...] = ()
-    """Devices above it but for the pool itself; mounts and swap only while no pool lies on it."""
+    """Devices above it but for the pool itself, and other loops on the file behind it; mounts and swap only while no
+    pool lies on it."""
+    read_only: bool = False
+    """The block device, or its loop, takes no writes."""
+    sector: int = 512
+    """Bytes of the smallest piece that it takes: no table on it may have a length off this grid."""
+    file_size: Bytes | None = None
+    """Of the file behind a loop that is itself named as the device: the loop goes on showing what was there."""
+    marks: Marks = ()
+    """What it is known by, whichever path leads to it."""
+    elsewhere: str = ""
+    """Where the disk with the marks that were noted is, if this is not it."""
+    is_known_place: bool = False
+    """The path that the store knows is another one, and leads to the very same device or file."""
+    start: Start | None = None
+    """Of the data: what stands at its beginning. Of a live pool only while that is healthy."""
+    superblock_digest: str = ""
+    """Of the metadata's first block, but for what a repair changes in it. Read with the superblock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +182,10 @@ class Place:
 
     path: str
     is_file: bool
+    known: str = ""
+    """The path that the store knows, where that is another one."""
+    noted: Marks = ()
+    """The marks of what was there when the pool was last well."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from reconciler.model.identity import Noted
 from reconciler.model.knowledge import Intent, KnownDevice, KnownPool
 from reconciler.model.names import Key
 from reconciler.model.table import Devno, PoolTable, Target
@@ -242,6 +243,10 @@ class ActivatePool(HostStep):
     """What the metadata must say in the moment before."""
     fresh: bool = False
     """The metadata may be zeros: the kernel then formats it. Never so for a pool that was there before."""
+    noted: Noted | None = None
+    """What it must lie on, asked again in the moment before."""
+    largest: Bytes = Bytes(0)
+    """Of the devices that are known in it."""
     action: ClassVar[str] = "activate_pool"
 
 

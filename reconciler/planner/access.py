@@ -6,6 +6,7 @@ from reconciler.model.condition import Reason
 from reconciler.model.status import PoolFailure, PoolMode, PoolStatus
 from reconciler.planner.cases import Access, PoolAccess, PoolCase
 from reconciler.planner.identity import owns_pool
+from reconciler.planner.pool_below import cut_off, read_only
 from reconciler.planner.pool_cause import Cause, cause_of
 from reconciler.planner.pool_size import has_metadata_to_spare
 
@@ -29,6 +30,9 @@ def access_to(case: PoolCase) -> PoolAccess:
     if live.data.used_by or live.metadata.used_by:
         message = f"pool {case.name} shares its disk: see `dm-reconciler describe pool {case.name}`"
         return PoolAccess(Access.MAINTAIN, Reason.WAITING_FOR_POOL, message)
+    if cut_off(live) or any(read_only(live)):
+        message = f"what pool {case.name} lies on is not as it was: see `dm-reconciler describe pool {case.name}`"
+        return PoolAccess(Access.MAINTAIN, Reason.POOL_UNHEALTHY, message)
     return _health(case)
 
 

@@ -11,6 +11,7 @@ from reconciler.model.knowledge import Intent, KnownDevice, KnownPool
 from reconciler.model.live import LiveDevice, LivePool, ThinIds
 from reconciler.model.names import Key
 from reconciler.model.records import ThinDevice, ThinPool
+from reconciler.model.units import Bytes
 from reconciler.planner.plan import Sign
 
 
@@ -46,6 +47,8 @@ class PoolCase:
     """Devices that the store has in this pool."""
     needed: bool = False
     """A device still has to be deleted from it, which takes an active pool."""
+    largest: Bytes = Bytes(0)
+    """The size of the largest device that the store has in it."""
     stuck: str = ""
     """Why its worker does not answer; empty while it does."""
 

@@ -9,7 +9,7 @@ from math import ceil
 
 from reconciler.model.condition import Condition, Reason
 from reconciler.model.records import DeviceState, PoolState, ThinDevice, ThinPool
-from reconciler.model.units import sectors
+from reconciler.model.units import SECTOR, Sectors, sectors
 from reconciler.planner.cases import Access, DeviceCase
 from reconciler.planner.claims import plan_claims, plan_private
 from reconciler.planner.device_absent import plan_absent
@@ -21,6 +21,7 @@ from reconciler.planner.left import paused
 from reconciler.planner.making import plan_making
 from reconciler.planner.orphans import plan_orphan
 from reconciler.planner.plan import Plan, Sign, live_state
+from reconciler.planner.pool_below import off_grid
 
 
 def plan_device(case: DeviceCase) -> Plan:
@@ -152,15 +153,33 @@ def _plan_desired(case: DeviceCase, record: ThinDevice) -> Plan:
     state = record.spec.state
     if state is DeviceState.ABSENT:
         return plan_absent(case, record)
-    if case.known is None:
-        return plan_making(case, record)
-    invalid = _invalid_change(case, record)
+    invalid = _off_grid(case, record) or _invalid_change(case, record)
     if invalid:
         plan = find(case, Reason.INVALID_CHANGE, invalid)
         return plan.but(*let_go(case, case.live)) if case.live is not None and hangs(case.live) else plan
+    if case.known is None:
+        return plan_making(case, record)
     if state is DeviceState.ACTIVE:
         return plan_active(case, record)
     return plan_inactive(case, record)
+
+
+def _off_grid(case: DeviceCase, record: ThinDevice) -> str:
+    """Why the kernel would refuse each table of it (EINVAL): the disk below has larger sectors. Empty if it would not."""
+    known, spec, sector = case.known, record.spec, case.pool.data.sector
+    size = sectors(spec.size) if spec.size is not None else known.size if known is not None else Sectors(0)
+    if off_grid(size, sector):
+        grid = sector // SECTOR
+        fits = [size // grid * grid, (size // grid + 1) * grid]
+        sizes = fits if known is None and fits[0] else fits[1:]
+        return (
+            f"{case.key} has {size}s, and the disk below pool {case.key.pool} has sectors of {sector} bytes: no table on it "
+            f"has that length; write `size: {'s` or `size: '.join(map(str, sizes))}s`"
+        )
+    is_made = known is None and spec.filesystem is not None and spec.snapshot_of is None
+    if is_made and spec.filesystem is not None and spec.filesystem.block_size < sector:
+        return f"{case.key}: no filesystem on sectors of {sector} bytes has smaller blocks: write `blockSize: 4KiB`"
+    return ""
 
 
 def _invalid_change(case: DeviceCase, record: ThinDevice) -> str:

@@ -30,6 +30,8 @@ from reconciler.planner.doctor_held_back import Withheld, found_again, held_back
 from reconciler.planner.doctor_leaks import is_ours, leaked, listed
 from reconciler.planner.doctor_take_over import take_over
 from reconciler.planner.pool import plan_pool
+from reconciler.planner.pool_identity import another_disk, other_content
+from reconciler.planner.pool_words import backings
 
 
 def repairs_of(view: PoolView) -> list[Repair]:
@@ -46,7 +48,31 @@ def repairs_of(view: PoolView) -> list[Repair]:
 
 def first_of(view: PoolView) -> Repair | Withheld | None:
     """What brings store and pool together again. As long as it waits for a person, so does all else."""
-    return mend_transaction(view) or take_over(view)
+    return mend_transaction(view) or take_what_is_there(view) or take_over(view)
+
+
+# A pool that is down lies on another disk or file than before, or what is on them is another
+
+
+def take_what_is_there(view: PoolView) -> Repair | None:
+    case, record, known = view.case, view.case.record, view.case.known
+    if known is None or record is None or not known.created or known.noted is None or case.live.device is not None:
+        return None
+    why = another_disk(case, record, known) or other_content(case, known)
+    taken = replace(known, noted=None)
+    if not why or plan_pool(replace(case, known=taken)).reason in FINAL:
+        return None  # as it should be, or something else is wrong too, which this would not help
+    data, metadata = backings(record)
+    return Repair(
+        key=Key(case.name),
+        what=f"take {data.path} and {metadata.path} for what pool {case.name} lies on",
+        why=why.partition(". ")[0],
+        effect=(
+            "nothing is written now; the pool is brought up on them next, and its devices write to them",
+            f"if {data.path} is not the pool's data, what is on it is lost then, and the pool's devices show that",
+        ),
+        steps=(KnowPool(Key(case.name), taken),),
+    )
 
 
 # The pool's transaction id is another than the store's
@@ -59,7 +85,9 @@ def mend_transaction(view: PoolView) -> Repair | Withheld | None:
         return None
     if Reason.METADATA_MISMATCH not in {plan_pool(case).reason, access_to(case).reason}:
         return None
-    mended = replace(known, transaction_id=found)
+    # At another transaction its metadata is another too: the disks stay known, what is on them does not.
+    noted = None if known.noted is None else replace(known.noted, superblock="", start=None)
+    mended = replace(known, transaction_id=found, noted=noted)
     if plan_pool(replace(case, known=mended)).reason in FINAL:
         return None  # something else is wrong, and this would not help
     apart = f"the pool is at transaction {found}, the store expects {known.transaction_id}"

@@ -20,9 +20,11 @@ from reconciler.planner.pool_missing import plan_missing
 from reconciler.planner.pool_size import plan_size, pool_low
 from reconciler.planner.pool_state import (
     after_grace,
+    plan_below,
     plan_contradiction,
     plan_device,
     plan_knowledge,
+    plan_note,
 )
 from reconciler.planner.pool_words import backings, find, shape_of
 
@@ -123,7 +125,9 @@ def _plan_live(case: PoolCase, record: ThinPool) -> Plan:
         or plan_device(case, shape)
         or plan_contradiction(case, record)
         or plan_knowledge(case, record)
+        or plan_below(case, record)
         or plan_health(case, record, shape)
+        or plan_note(case)
         or plan_size(case, record, shape)
         or _plan_features(case, record, shape)
         or pool_low(case, record, shape)

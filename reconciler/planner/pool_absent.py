@@ -21,6 +21,7 @@ from reconciler.model.steps import (
 )
 from reconciler.planner.cases import PoolCase
 from reconciler.planner.plan import Plan
+from reconciler.planner.pool_identity import noted_at_rest, noted_going_down
 from reconciler.planner.pool_missing import plan_missing
 from reconciler.planner.pool_words import backings, find
 
@@ -32,9 +33,17 @@ def plan_inactive(case: PoolCase, record: ThinPool) -> Plan:
         return find(case, Reason.BUSY, f"pool {case.name} is to be inactive, and {held}")
     steps = _take_down(case, record)
     if not steps:
-        return find(case, Reason.CONVERGED, "as desired: inactive")
+        return _at_rest(case, record)
     message = f"pool {case.name} is to be inactive: taking it down"
     return find(case, Reason.ACTIVE_BUT_DESIRED_INACTIVE, message).but(*steps)
+
+
+def _at_rest(case: PoolCase, record: ThinPool) -> Plan:
+    plan = find(case, Reason.CONVERGED, "as desired: inactive")
+    noted = noted_at_rest(case, record)
+    if noted is None or case.known is None:
+        return plan
+    return plan.but(KnowPool(record.key, replace(case.known, noted=noted)))
 
 
 def _held(case: PoolCase) -> str:
@@ -51,7 +60,12 @@ def _take_down(case: PoolCase, record: ThinPool) -> tuple[Step, ...]:
     known = case.known
     remove: tuple[Step, ...] = ()
     if case.live.device is not None and known is not None:
-        remove = (RemovePool(record.dm_name, case.live.device.info.uuid),)
+        noted = noted_going_down(case)
+        knows = () if noted is None else (KnowPool(record.key, noted),)
+        remove = (
+            *knows,
+            RemovePool(record.dm_name, case.live.device.info.uuid),
+        )
     if known is None:
         return remove
     return (*remove, *_detach(record, case.live.data, case.live.metadata))

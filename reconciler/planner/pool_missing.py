@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from reconciler.model.condition import Reason
@@ -23,7 +22,9 @@ from reconciler.model.units import Bytes, format_size, sectors
 from reconciler.planner.access import expected_transactions
 from reconciler.planner.cases import PoolCase
 from reconciler.planner.plan import Plan
-from reconciler.planner.pool_words import backings, contradiction, find, shape_of, shown_size, whole_blocks
+from reconciler.planner.pool_below import how_to_write
+from reconciler.planner.pool_identity import another_disk, contradiction, other_content, parts, renamed
+from reconciler.planner.pool_words import backings, find, shape_of, shown_size, whole_blocks
 
 
 def plan_missing(case: PoolCase, record: ThinPool) -> Plan:
@@ -39,18 +40,12 @@ def plan_missing(case: PoolCase, record: ThinPool) -> Plan:
     return _create(case, record)
 
 
-def _pairs(case: PoolCase, record: ThinPool) -> Iterator[tuple[str, Backing, LiveBacking]]:
-    data, metadata = backings(record)
-    yield "data", data, case.live.data
-    yield "metadata", metadata, case.live.metadata
-
-
 def _conflict(case: PoolCase, record: ThinPool) -> str:
     """What is wrong with the places that the pool is to lie on, whether or not the pool is known."""
     data, metadata = case.live.data, case.live.metadata
     if data.devno is not None and data.devno == metadata.devno:  # by two names of one file, or a link to the device
         return f"data and metadata are the same device, {data.devno}: name another for one of them"
-    for word, wanted, live in _pairs(case, record):
+    for word, wanted, live in parts(case, record):
         expected = PathKind.FILE if wanted.file is not None else PathKind.BLOCK
         if live.kind not in {expected, PathKind.MISSING}:
             found = {"file": "a plain file", "block": "a block device"}.get(live.kind, "neither file nor block device")
@@ -60,6 +55,8 @@ def _conflict(case: PoolCase, record: ThinPool) -> str:
         if len(live.loops) > 1:
             loops = ", ".join(loop.path for loop in live.loops)
             return f"{word}: {wanted.path} is on several loops at once ({loops}), which corrupts it; detach all but one"
+        if live.read_only:
+            return f"{word}: {wanted.path} is read-only: {how_to_write(wanted.path, live)}"
         if live.loops and (wrong := _not_whole(wanted, live, live.loops[0])):
             return f"{word}: {live.loops[0].path} {wrong}: detach it (`losetup -d {live.loops[0].path}`)"
     return ""
@@ -98,7 +95,7 @@ def _create(case: PoolCase, record: ThinPool) -> Plan:
         return obstacle
     known, shape = _known(case, record), shape_of(record)
     steps: list[Step] = [KnowPool(record.key, known)] if known != case.known else []
-    for word, wanted, live in _pairs(case, record):
+    for word, wanted, live in parts(case, record):
         steps += _make(wanted, live, allocate=wanted.preallocate or word == "metadata")
     steps.append(ActivatePool(record.dm_name, known.uuid, shape, transaction_id=0, fresh=True))
     steps.append(KnowPool(record.key, replace(known, created=True)))
@@ -108,7 +105,7 @@ def _create(case: PoolCase, record: ThinPool) -> Plan:
 def _obstacle(case: PoolCase, record: ThinPool) -> Plan | None:
     """Why a pool cannot be created where the record says."""
     made = case.known.made_files if case.known is not None else ()
-    for word, wanted, live in _pairs(case, record):
+    for word, wanted, live in parts(case, record):
         if live.kind is PathKind.MISSING:
             if wanted.file is None:
                 return find(case, Reason.POOL_MISSING, f"{word}: {wanted.path} does not exist (yet); waiting for it")
@@ -166,7 +163,7 @@ def _known(case: PoolCase, record: ThinPool) -> KnownPool:
     data, metadata = backings(record)
     missing = {
         wanted.path
-        for _, wanted, live in _pairs(case, record)
+        for _, wanted, live in parts(case, record)
         if wanted.file is not None and live.kind is PathKind.MISSING
     }
     made = set(case.known.made_files) if case.known is not None else set()
@@ -199,22 +196,40 @@ def _bring_back(case: PoolCase, record: ThinPool, known: KnownPool) -> Plan:
     words = contradiction(case, record)
     if words:
         return find(case, Reason.INVALID_CHANGE, f"{words}; put it back in the record, or make a new pool")
+    moved = renamed(case, record)
+    if moved is not None:
+        return find(case, Reason.POOL_MISSING, "the record names the same disks by other paths").but(
+            KnowPool(record.key, moved)
+        )
+    other = another_disk(case, record, known)
+    if other:
+        return find(case, Reason.METADATA_MISMATCH, other)
     lost = _lost(case, record, known)
     if lost:
         message = f"{lost}. Nothing is made in its place: bring it back (is its filesystem mounted?)"
         forget = f"if all in it may be lost, `dm-reconciler forget pool {case.name}`"
         return find(case, Reason.METADATA_MISMATCH, f"{message}, or, {forget}")
-    detached = [w.path for _, w, live in _pairs(case, record) if w.file is not None and not live.loops]
+    other = other_content(case, known)
+    if other:
+        return find(case, Reason.METADATA_MISMATCH, other)
+    detached = [w.path for _, w, live in parts(case, record) if w.file is not None and not live.loops]
     shape: PoolShape = shape_of(record)
     # A loop that lags behind its file would give a shorter table, whose resume fails.
-    steps: list[Step] = [
+    steps: list[Step] = []
+    if known.noted is not None and known.noted.at_rest:
+        # From here on it may have been up, and its metadata another.
+        steps.append(KnowPool(record.key, replace(known, noted=replace(known.noted, superblock=""))))
+    steps += [
         GrowFile(wanted.path, live.size, allocate=False)
-        for _, wanted, live in _pairs(case, record)
+        for _, wanted, live in parts(case, record)
         if wanted.file is not None and live.loops and shown_size(live) < live.size
     ]
     steps += [AttachLoop(path) for path in detached]
     steps.append(CheckMetadata(known.metadata))
-    steps.append(ActivatePool(record.dm_name, known.uuid, shape, case.live.metadata.transaction_id or 0))
+    transaction_id = case.live.metadata.transaction_id or 0
+    steps.append(
+        ActivatePool(record.dm_name, known.uuid, shape, transaction_id, noted=known.noted, largest=case.largest)
+    )
     if detached:
         message = f"no loop is on {' and '.join(detached)}: attaching, then activating pool {case.name}"
         return find(case, Reason.LOOP_DETACHED, message).but(*steps)
@@ -223,9 +238,10 @@ def _bring_back(case: PoolCase, record: ThinPool, known: KnownPool) -> Plan:
 
 def _lost(case: PoolCase, record: ThinPool, known: KnownPool) -> str:
     """What is not as the store left it; empty if all is."""
-    for word, wanted, live in _pairs(case, record):
+    for word, wanted, live in parts(case, record):
         if live.kind is PathKind.MISSING:
-            return f"the {word} of pool {case.name}, {wanted.path}, is missing"
+            there = f" (the disk that it was on is {live.elsewhere} now)" if live.elsewhere else ""
+            return f"the {word} of pool {case.name}, {wanted.path}, is missing{there}"
         before = known.data_size if word == "data" else known.metadata_size
         if live.size < before:
             return f"the {word} of pool {case.name}, {wanted.path}, is shorter than it was"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import ceil
 
 from reconciler.model.condition import Condition, Reason
 from reconciler.model.live import LiveDevice
+from reconciler.model.names import Key
 from reconciler.model.records import ThinPool
 from reconciler.model.status import PoolStatus
 from reconciler.model.steps import CancelDeferredRemove, Clear, KnowPool, LoadPool, PoolShape, RemovePool, Resume
@@ -13,8 +15,10 @@ from reconciler.model.table import PoolTable, read_table
 from reconciler.planner.cases import PoolCase
 from reconciler.planner.identity import lies_on_record
 from reconciler.planner.plan import Plan, Sign
+from reconciler.planner.pool_below import cut_off, how_to_write, read_only
 from reconciler.planner.pool_health import plan_damage
-from reconciler.planner.pool_words import contradiction, find, known_from, whole_blocks
+from reconciler.planner.pool_identity import contradiction, noted_now, renamed
+from reconciler.planner.pool_words import backings, find, known_from, whole_blocks
 
 
 def plan_device(case: PoolCase, shape: PoolShape) -> Plan | None:
@@ -110,4 +114,36 @@ def plan_contradiction(case: PoolCase, record: ThinPool) -> Plan | None:
     table = read_table(case.live.device.table) if case.live.device else None
     if isinstance(table, PoolTable) and not lies_on_record(case.live, table):
         return find(case, Reason.METADATA_MISMATCH, _lies_elsewhere(case, record, table))
+    known = renamed(case, record)
+    if known is not None:
+        return find(case, Reason.CONVERGED, "the record names the same disks by other paths").but(
+            KnowPool(record.key, known)
+        )
     return None
+
+
+def plan_below(case: PoolCase, record: ThinPool) -> Plan | None:
+    """What the pool lies on has changed under it, which the pool itself does not tell."""
+    words = cut_off(case.live)
+    if words:
+        message = (
+            f"pool {case.name} is live, but {words}. It is not grown, which would hide that: what its devices had beyond "
+            f"is lost, unless a copy of the file is put back while the pool is down (`state: Inactive`)"
+        )
+        return find(case, Reason.METADATA_MISMATCH, message)
+    paths = dict(zip(("data", "metadata"), (backing.path for backing in backings(record)), strict=True))
+    for word, backing in read_only(case.live):
+        cure = how_to_write(paths[word], backing)
+        message = (
+            f"pool {case.name} is live on {word} that is read-only, {paths[word]}: what is written to it fails. {cure}"
+        )
+        return find(case, Reason.POOL_UNHEALTHY, message)
+    return None
+
+
+def plan_note(case: PoolCase) -> Plan | None:
+    """What a live and healthy pool lies on is noted, so that it is known again."""
+    noted = noted_now(case)
+    if noted is None or case.known is None:
+        return None
+    return find(case, Reason.CONVERGED, "as desired").but(KnowPool(Key(case.name), replace(case.known, noted=noted)))

@@ -71,18 +71,3 @@ def known_from(case: PoolCase, record: ThinPool) -> KnownPool:
         metadata_size=case.live.metadata.size,
         made_files=known.made_files if known is not None else (),
     )
-
-
-def contradiction(case: PoolCase, record: ThinPool) -> str:
-    """What the record says otherwise than what the pool was created with; empty if nothing."""
-    known = case.known
-    if known is None:
-        return ""
-    data, metadata = backings(record)
-    if known.block != sectors(record.spec.block_size):
-        return f"blockSize is fixed once the pool exists: it is {known.block}s"
-    if known.data != data.path:
-        return f"the pool's data is {known.data}, the record says {data.path}"
-    if known.metadata != metadata.path:
-        return f"the pool's metadata is {known.metadata}, the record says {metadata.path}"
-    return ""

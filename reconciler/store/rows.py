@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from types import NoneType, UnionType
@@ -30,15 +30,25 @@ Reader = Callable[[Any], Any]
 
 
 def encode(value: Data) -> str:
-    return _ENCODER.encode({name: getattr(value, name) for name in value.__dataclass_fields__})
+    return _ENCODER.encode(_as_mapping(value))
+
+
+def _as_mapping(value: Data) -> dict[str, Any]:
+    """Also of a dataclass within another."""
+    if not is_dataclass(value):
+        raise TypeError(f"{value!r} has no form as text")
+    return {name: getattr(value, name) for name in value.__dataclass_fields__}
 
 
 def decode(kind: type[T], text: str) -> T:
     """Raises ValueError, saying what is wrong, for text that `encode` has not made of a `kind`."""
-    stored = parse(text)
+    return _of_mapping(kind, parse(text))
+
+
+def _of_mapping(kind: type[T], stored: Any) -> T:
     readers = _readers(kind)
     if not isinstance(stored, dict) or not stored.keys() <= readers.keys():
-        raise ValueError(f"not a {kind.__name__}: {text[:80]}")
+        raise ValueError(f"not a {kind.__name__}: {str(stored)[:80]}")
     missing = _required(kind) - stored.keys()
     if missing:
         raise ValueError(f"a {kind.__name__} without {', '.join(sorted(missing))}")
@@ -53,7 +63,7 @@ def parse(text: str) -> Any:
         raise ValueError(f"nested too deep: {text[:80]}") from error
 
 
-_ENCODER = json.JSONEncoder(separators=(",", ":"))
+_ENCODER = json.JSONEncoder(separators=(",", ":"), default=_as_mapping)
 
 
 @cache
@@ -82,6 +92,8 @@ def _reader(hint: Any) -> Reader:
         return _float
     if issubclass(hint, Enum):
         return cast(Reader, hint)
+    if isinstance(hint, type) and is_dataclass(hint):
+        return lambda value: _of_mapping(hint, value)
     return _exact(hint)
 
 

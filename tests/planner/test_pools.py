@@ -153,6 +153,8 @@ def test_a_deferred_removal_is_cancelled() -> None:
 )
 @pytest.mark.parametrize("world", [live_pool(), a.down()])
 def test_what_is_fixed_when_a_pool_is_made_cannot_change(state: str, spec: dict[str, Any], world: LivePool) -> None:
+    elsewhere = {name: replace(getattr(world, name), devno=Devno(7, 9)) for name in spec if name != "blockSize"}
+    world = replace(world, **elsewhere)
     found = plan(pool_case(recorded=pool_record(state=state, **spec), live=world, ids={}))
     assert (found.reason, found.steps) == (Reason.INVALID_CHANGE, ())
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from reconciler.kernel.simulated.disk import Disk, LoopDevice
 from reconciler.kernel.simulated.faults import Call, Calls, WouldBlock, fault
+from reconciler.model.identity import Marks, is_same
 from reconciler.model.live import Loop, PathKind
 from reconciler.model.table import Devno
-from reconciler.model.units import Bytes, Sectors, in_bytes
+from reconciler.model.units import SECTOR, Bytes, Sectors, in_bytes
 
 if TYPE_CHECKING:
     from reconciler.kernel.simulated.host import SimulatedHost
@@ -102,6 +103,49 @@ class SimulatedDisks:
     def signature(self, path: str) -> str:
         return self._disk("look at", path).signature
 
+    def contents(self, path: str) -> str:
+        return self._disk("look at", path).signature
+
+    # What it is
+
+    def marks(self, path: str) -> Marks:
+        devno = self._host.resolve(path)
+        if devno is not None:
+            return self._marks(devno)
+        file = self._host.files.get(path)
+        return () if file is None else _of_file(file, path)
+
+    def _marks(self, devno: Devno) -> Marks:
+        loop, device = self._host.loops.get(devno), self._host.devices.by_devno(devno)
+        if loop is not None:
+            return (*_of_file(loop.disk, loop.path), f"offset:{loop.offset}")
+        if device is not None:
+            return (f"dm:{device.uuid}",) if device.uuid else ()
+        block = self._host.blocks.get(devno)
+        return (f"serial:{block.disk.serial}",) if block is not None and block.disk.serial else ()
+
+    def whereabouts(self, marks: Marks) -> str:
+        numbers = (*self._host.blocks, *self._host.loops)
+        return next((self.node(devno) for devno in numbers if is_same(marks, self._marks(devno))), "")
+
+    def read_only(self, devno: Devno) -> bool:
+        held = self._host.loops.get(devno) or self._host.blocks.get(devno)
+        return held is not None and held.read_only
+
+    def sector(self, devno: Devno) -> int:
+        del devno
+        return SECTOR
+
+    def behind(self, devno: Devno) -> tuple[str, Bytes] | None:
+        loop = self._host.loops.get(devno)
+        if loop is None or self._host.files.get(loop.path) is not loop.disk:
+            return None
+        return loop.path, Bytes(loop.disk.size)
+
+    def writers(self, path: str) -> list[str]:
+        del path  # nobody here writes to what a pool lies on but through its pool
+        return []
+
     def _disk(self, operation: str, path: str) -> Disk:
         devno = self._host.resolve(path)
         if devno is None:
@@ -180,5 +224,9 @@ class SimulatedDisks:
         return frozenset(lower for name in names if name in devices for lower in self.below(devices[name].devno))
 
 
+def _of_file(file: Disk, path: str) -> Marks:
+    return f"file::{file.inode}", f"path:{path}"
+
+
 def _told(loop: LoopDevice) -> Loop:
-    return Loop(loop.devno, loop.node, loop.deleted, Bytes(loop.size), Bytes(loop.offset))
+    return Loop(loop.devno, loop.node, loop.deleted, Bytes(loop.size), Bytes(loop.offset), read_only=loop.read_only)

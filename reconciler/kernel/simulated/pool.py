@@ -161,6 +161,7 @@ class Pool:
                 raise MetadataError(errno.ENOSPC)
             return False
         self.image.write(thin_id, number, token)
+        self.data.written(self.image.of(thin_id).blocks[number].block, token)
         return True
 
     def _has_room(self) -> bool:
