@@ -13,7 +13,7 @@ from chaos.stage import Stage
 
 LIMIT: Final = 120.0
 """Seconds until a pool that nobody uses is gone, and until it is back."""
-DAMAGED: Final = ("ro", "needs_check", "fail", "error")
+DAMAGED: Final = ("needs_check", "fail")
 
 
 def ask_for_repair(stage: Stage) -> dict[str, str]:

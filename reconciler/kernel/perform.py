@@ -131,6 +131,14 @@ def _discard(kernel: Kernel, step: DiscardThin) -> str:
 
 
 def _grow_filesystem(kernel: Kernel, step: GrowFilesystem) -> str:
+    try:
+        return _grow(kernel, step)
+    except HostFault as fault:
+        table = kernel.dm.table(step.subject)
+        raise (with_disk(kernel, fault, table[0]) if table else fault) from fault
+
+
+def _grow(kernel: Kernel, step: GrowFilesystem) -> str:
     node = f"/dev/mapper/{step.subject}"
     found = kernel.tools.filesystem(node)
     if found != step.type:

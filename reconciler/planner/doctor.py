@@ -10,11 +10,11 @@ from reconciler.model.knowledge import FormerThin, KnownDevice, Remembered
 from reconciler.model.live import LiveDevice, ThinIds
 from reconciler.model.names import Key
 from reconciler.model.records import ThinDevice
-from reconciler.model.status import PoolMode
 from reconciler.model.steps import HostStep, Step
 from reconciler.model.table import ThinTable, read_table
 from reconciler.planner.cases import PoolCase
 from reconciler.planner.pool import plan_pool
+from reconciler.planner.pool_cause import Cause, cause_of
 
 
 class Mark(StrEnum):
@@ -132,9 +132,11 @@ def check_pool(view: PoolView, *, fix: str, daemon_runs: bool, can_mend: bool) -
 
 def _in_short(view: PoolView, message: str) -> str:
     """The repair of a damaged pool is a long line, which is shown once, among what is to be done."""
-    mode = view.case.live.status.mode if view.case.live.status is not None else PoolMode.RW
-    broken = mode in {PoolMode.RO, PoolMode.NEEDS_CHECK, PoolMode.FAIL, PoolMode.ERROR}
-    return f"pool {view.name} is {mode}" if broken else message
+    cause, status = cause_of(view.case), view.case.live.status
+    if cause is None or status is None:
+        return message
+    why = ": its metadata is full" if cause is Cause.METADATA_FULL else ""
+    return f"pool {view.name} is {status.mode}{why}"
 
 
 def check_loops_of(view: PoolView) -> list[Check]:

@@ -133,8 +133,12 @@ def _if_empty(case: PoolCase, record: ThinPool) -> Plan:
     status = case.live.status
     if isinstance(status, PoolStatus) and status.data_used:
         # Ids that were read before somebody made another one; or blocks that nothing refers to.
-        message = f"pool {case.name} shows no thin id, and yet {status.data_used} blocks of data are in use"
-        return find(case, Reason.BUSY, f"{message}: look with `dm-reconciler doctor` before it is deleted")
+        node = case.known.metadata if case.known is not None else "METADATA"
+        message = (
+            f"pool {case.name} shows no thin id, and yet {status.data_used} blocks of data are in use. If they have leaked, "
+            f"as where a disk failed, `state: Inactive` and `thin_check --auto-repair {node}` free them; then it is deleted"
+        )
+        return find(case, Reason.BUSY, message)
     return _destroy(case, record)
 
 

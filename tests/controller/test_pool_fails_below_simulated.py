@@ -70,3 +70,48 @@ def test_no_origin_is_suspended_in_a_pool_that_has_just_filled_up(home: House) -
     assert suspended == []
     assert not home.store.intents(POOL)
     assert home.status("b").reason is Reason.POOL_UNHEALTHY
+
+
+def fill(home: House) -> None:
+    number = 0
+    while home.host.pool(POOL).mode is Mode.WRITE:
+        home.host.io.write("tank-a", number, "x")
+        number += 1
+
+
+def test_a_full_pool_deletes_what_is_absent_and_goes_on(home: House) -> None:
+    home.also(device_record("b"))
+    home.settle()
+    home.host.io.write("tank-b", 0, "b")
+    fill(home)
+    home.run(3)
+    assert home.status("", POOL).reason is Reason.POOL_UNHEALTHY
+    home.also(device_record("b", state="Absent"))
+    home.run(60)
+    assert home.status("b").reason is Reason.CONVERGED
+    assert home.host.pool(POOL).mode is Mode.WRITE
+
+
+def test_metadata_that_is_full_grows_with_its_record_while_the_pool_is_up(home: House) -> None:
+    number = 1000
+    while home.host.pool(POOL).mode is Mode.WRITE:
+        home.outside.dm.message(POOL, f"create_thin {number}")
+        number += 1
+    home.run(3)
+    status = home.status("", POOL)
+    assert status.reason is Reason.POOL_UNHEALTHY
+    assert "metadata of pool tank is full" in status.message
+    home.also(device_record("c"))
+    home.run(3)
+    assert home.status("c").reason is Reason.POOL_UNHEALTHY
+    home.also(pool_record(metadata={"file": "/srv/tank.meta", "size": "64MiB"}))
+    home.run(60)
+    assert home.host.pool(POOL).mode is Mode.WRITE
+    assert home.status("c").reason is Reason.CONVERGED
+
+
+def test_after_the_kernels_timeout_it_is_said_that_writes_fail(home: House) -> None:
+    fill(home)
+    home.host.io.time_out(home.host.pool(POOL))
+    home.run(3)
+    assert "no_space_timeout" in home.status("", POOL).message

@@ -113,6 +113,26 @@ def test_a_flushing_suspend_blocks_behind_writes_that_wait_for_space(small: Smal
     small.kernel.dm.suspend("p")  # the pool has no I/O of its own that would have to end first
 
 
+def test_after_the_kernels_timeout_a_full_pool_fails_writes_until_there_is_room(small: Small) -> None:
+    """As tests/kernel/test_pools_full.py sees it on a real one: the status says so, and the table does not."""
+    small.kernel.dm.message("p", "create_thin 1")
+    small.thin("u", 1)
+    number = 0
+    while small.host.io.write("u", number, "x"):
+        number += 1
+    pool = small.host.pool("p")
+    small.host.io.time_out(pool)
+    assert small.host.devices.open_count(small.host.devices.by_name["u"]) == 0, "who waited has got its error"
+    assert "error_if_no_space" in small.kernel.dm.status("p")[0][1]
+    assert "error_if_no_space" not in str(small.kernel.dm.table("p")[0])
+    with fails(errno.ENOSPC):
+        small.host.io.write("t", 0, "x")
+    small.kernel.dm.remove("u")
+    small.kernel.dm.message("p", "delete 1")
+    assert " rw " in small.kernel.dm.status("p")[0][1]
+    assert "queue_if_no_space" in small.kernel.dm.status("p")[0][1]
+
+
 def test_a_message_hangs_while_something_below_the_pool_is_suspended() -> None:
     host = SimulatedHost()
     kernel = simulated_kernel(host)

@@ -70,6 +70,13 @@ class Io:
             device.openers.remove(_WAITING)
         device.queued.clear()
 
+    def time_out(self, pool: Pool) -> None:
+        """The kernel lets no write wait for room any longer: those that do fail."""
+        pool.no_space_timeout()
+        if pool.timed_out:
+            for thin in pool.thins:
+                self.fail(thin.device)
+
     def _retry_one(self, device: Device) -> None:
         if device.suspended or device.internal:
             return

@@ -64,6 +64,8 @@ class Pool:
     """Set by a test: the next commits fail."""
     told: Callable[[], None] = lambda: None
     """Raise the pool device's event number."""
+    timed_out: bool = False
+    """The kernel's no_space_timeout has passed: writes that find no room fail, whatever the table says."""
 
     @property
     def features(self) -> PoolTable | None:
@@ -72,6 +74,16 @@ class Pool:
     @property
     def discards(self) -> str:
         return "passdown" if self.features is None else self.features.discards
+
+    @property
+    def errors_if_full(self) -> bool:
+        return self.timed_out or (self.features is not None and self.features.error_if_full)
+
+    def no_space_timeout(self) -> None:
+        """A minute, as it is set by default, has passed since the pool was full (dm-thin.c, `do_no_space_timeout`)."""
+        if self.mode is Mode.OUT_OF_DATA_SPACE and not self.errors_if_full:
+            self.timed_out = True
+            self.told()
 
     # Metadata
 
@@ -106,6 +118,8 @@ class Pool:
             new = Mode.READ_ONLY if self.mode is Mode.WRITE else self.mode
         if self.mode is Mode.FAIL:
             new = self.mode
+        if new is Mode.WRITE:
+            self.timed_out = False
         changed, self.mode = new is not self.mode, new
         if self.bound is not None:
             self.bound.mode = new
@@ -157,7 +171,7 @@ class Pool:
             if self.mode is Mode.FAIL or self.image.needs_new_block(thin_id, number):
                 raise MetadataError(errno.EIO)
         elif self.image.needs_new_block(thin_id, number) and not self._has_room():
-            if self.features is not None and self.features.error_if_full:
+            if self.errors_if_full:
                 raise MetadataError(errno.ENOSPC)
             return False
         self.image.write(thin_id, number, token)
@@ -188,6 +202,7 @@ class Pool:
     def bind(self, target: PoolTarget) -> None:
         """Take the table that is resumed into use. Raises MetadataError EINVAL: it is shorter than the pool."""
         self.bound = target
+        self.timed_out = False
         self.set_mode(target.mode)
         if self.mode is Mode.FAIL:
             return
@@ -216,7 +231,7 @@ class Pool:
     def status(self) -> str:
         if self.mode is Mode.FAIL:
             return "Fail"
-        image, features = self.image, self.features
+        image = self.image
         discards = {"ignore": "ignore_discard", "nopassdown": "no_discard_passdown"}
         words = [
             str(image.transaction_id),
@@ -225,7 +240,7 @@ class Pool:
             "-" if image.held is None else "7",
             _WORDS.get(self.mode, "ro"),
             discards.get(self.discards, "discard_passdown"),
-            "error_if_no_space" if features is not None and features.error_if_full else "queue_if_no_space",
+            "error_if_no_space" if self.errors_if_full else "queue_if_no_space",
             "needs_check" if image.needs_check else "-",
             str(min(1024, image.metadata_blocks // 4)),
         ]
