@@ -6,9 +6,13 @@ EXPLORE=1 takes new ones each time: what they find belongs into the tests as an 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from hypothesis import settings
 
-settings.register_profile("same", derandomize=True)
-settings.register_profile("explore", print_blob=True)
+# What failed once is kept in the tree, but where that is read-only, as in the sandbox.
+KEPT = settings.get_profile("default").database if os.access(Path(__file__).parent, os.W_OK) else None
+
+settings.register_profile("same", derandomize=True, database=None)
+settings.register_profile("explore", print_blob=True, database=KEPT)
 settings.load_profile("explore" if os.environ.get("EXPLORE") else "same")

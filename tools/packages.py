@@ -55,13 +55,16 @@ PACKAGES: Final = (
         service="prometheus.service",
     ),
 )
-COMPILER: Final = Package("gcc", ("cc",), "the sandbox on a processor with AMX needs a shim compiled", sandbox=True)
+COMPILER: Final = (
+    Package("gcc", ("cc",), "the sandbox on a processor with AMX needs a shim compiled", sandbox=True),
+    Package("libc6-dev", ("/usr/include/stdint.h",), "the headers for that", sandbox=True),
+)
 VENV: Final = Package("python3-venv", (), "to make .venv")
 
 
 def missing() -> list[Package]:
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), *SBIN])
-    wanted = [*PACKAGES, COMPILER] if _has_amx() else list(PACKAGES)
+    wanted = [*PACKAGES, *COMPILER] if _has_amx() else list(PACKAGES)
     if platform.machine() != "x86_64":
         wanted = [package for package in wanted if not package.sandbox]
     absent = [package for package in wanted if not all(map(_is_there, package.files))]

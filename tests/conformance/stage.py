@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.simulated import SimulatedHost, WouldBlock, simulated_kernel
+from reconciler.kernel.simulated.release import Release
 from reconciler.model.units import Bytes
 
 METADATA = 2 * 1024 * 1024
@@ -11,9 +12,9 @@ DATA_BLOCKS = 24
 
 
 class SimulatedStage:
-    def __init__(self, prefix: str = "") -> None:
+    def __init__(self, prefix: str = "", release: Release = Release.V6_12) -> None:
         self.prefix = prefix
-        self.host = SimulatedHost()
+        self.host = SimulatedHost(release=release)
         self._kernel = simulated_kernel(self.host)
         for disk, size in (("metadata", METADATA), ("data", DATA_BLOCKS * 65536)):
             self._kernel.disks.make_file(self.path(disk), Bytes(size), allocate=False)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from reconciler.kernel.simulated import WouldBlock
+from reconciler.kernel.simulated.release import Release
 from tests.conformance import operations as op
-from tests.conformance.corpus import Scenario
+from tests.conformance.corpus import Scenario, on
 from tests.conformance.player import Stage, play, show
 from tests.conformance.stage import SimulatedStage
 
@@ -28,10 +29,16 @@ ANY = st.sampled_from(["pool", "t0", "t1", "t2"])
 
 
 class Compared:
-    """The simulated kernel alone, or beside a real one."""
+    """The simulated kernel alone, or beside a real one of that release."""
 
-    def __init__(self, other: Stage | None = None, told: Callable[[str], object] = lambda _: None) -> None:
-        self.simulated = SimulatedStage(other.prefix if other is not None else "")
+    def __init__(
+        self,
+        other: Stage | None = None,
+        told: Callable[[str], object] = lambda _: None,
+        release: Release = Release.V6_12,
+    ) -> None:
+        self.release = release
+        self.simulated = SimulatedStage(other.prefix if other is not None else "", release)
         self.other = other
         self.played: list[tuple[op.Operation, str]] = []
         self._told = told
@@ -61,7 +68,7 @@ class Compared:
     def run(self, scenario: Scenario) -> None:
         for operation, expected in scenario:
             found = self.play(operation)
-            assert found == expected, self._differs("expected", expected, found)
+            assert found == on(self.release, expected), self._differs("expected", expected, found)
 
     def _shown(self, stage: Stage) -> dict[str, dict[str, object]]:
         """But for how often a pool that was filled up announced that its metadata runs low."""

@@ -20,6 +20,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from reconciler.kernel.host import host_kernel
 from reconciler.kernel.hostcalls import told_as
 from reconciler.kernel.protocol import Kernel
+from reconciler.kernel.simulated.release import Release
 from reconciler.model.faults import HostFault
 from reconciler.model.units import Bytes
 from tests.conformance.corpus import CORPUS
@@ -120,7 +121,7 @@ class RealStage:
 def compared(folder: Path) -> Iterator[Compared]:
     stage = RealStage(folder)
     try:
-        yield Compared(stage, _watchdog())
+        yield Compared(stage, _watchdog(), Release.of(os.uname().release))
     finally:
         signal.alarm(0)
         stage.close()

@@ -6,6 +6,7 @@ Lanes are worked on in turn, in this thread, as their own threads would: the que
 from __future__ import annotations
 
 import random
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -96,6 +97,8 @@ class House:
         self.calls = calls or Calls()
         self.kernel: Kernel = simulated_kernel(self.host, self.calls)
         self.store = Store.open(self.state_dir, wall_clock=self.clock.wall)
+        # A test that makes a house for each moment of a story leaves them to the garbage collector.
+        weakref.finalize(self, self.store._db._connection.close)
         self._watch_store(self.store)
         self.metrics = self._new_metrics()
         self.recorder = Recorder(self.store, self.metrics, self.clock)

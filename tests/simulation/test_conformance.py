@@ -5,13 +5,29 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, settings
 
+from reconciler.kernel.simulated.release import Release
 from tests.conformance.corpus import CORPUS
 from tests.conformance.suite import Compared, RandomSequences
 
 
+@pytest.mark.parametrize("release", Release)
 @pytest.mark.parametrize("name", CORPUS)
-def test_the_corpus(name: str) -> None:
-    Compared().run(CORPUS[name])
+def test_the_corpus(name: str, release: Release) -> None:
+    Compared(release=release).run(CORPUS[name])
+
+
+@pytest.mark.parametrize(
+    ("uname", "release"),
+    [
+        ("5.15.0-rc1", Release.V6_1),
+        ("6.1.176", Release.V6_1),
+        ("6.12.57+deb13-amd64", Release.V6_12),
+        ("6.17-amd64", Release.V6_12),
+        ("7.0.1", Release.V6_12),
+    ],
+)
+def test_a_kernel_is_known_by_its_release(uname: str, release: Release) -> None:
+    assert Release.of(uname) is release
 
 
 TestRandomSequences = RandomSequences.TestCase

@@ -19,8 +19,9 @@ from reconciler.controller.outcome import ERROR_MOST
 from reconciler.kernel.pool_lock import PoolLocked
 from reconciler.kernel.port import PoolPort
 from reconciler.kernel.protocol import DeviceMapper
-from reconciler.kernel.simulated import Call, Crashed
+from reconciler.kernel.simulated import Call, Crashed, SimulatedHost
 from reconciler.kernel.simulated.faults import changes
+from reconciler.kernel.simulated.release import Release
 from reconciler.model.condition import Reason
 from reconciler.model.live import Watched
 from reconciler.model.names import Key
@@ -83,7 +84,8 @@ class Village(House):
         self.on_boot: Callable[[], None] = lambda: None
         """Whoever else starts with the host."""
         """Pools whose lanes wait for a worker at this moment."""
-        super().__init__(state_dir)
+        host = SimulatedHost(release=random.Random(f"release {seed}").choice(tuple(Release)))
+        super().__init__(state_dir, host)
         self._born = self.clock.now()
         self.book = Book(self.clock.now)
         self.guards = Guards(self)

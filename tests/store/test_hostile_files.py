@@ -355,6 +355,8 @@ class TestAside:
         self, whole: Path, state: Path, put_aside: Path, known: Known
     ) -> None:
         content, rng = (whole / "state.db").read_bytes(), random.Random(5)
+        with Store.open_read_only(whole) as one_that_is_whole:
+            its_id = one_that_is_whole.store_id
         (state / f"{put_aside.name}-wal").unlink()
         most = 0
         for at in range(0, len(content), PAGE):
@@ -364,5 +366,5 @@ class TestAside:
                 assert one.pool in (None, known.pools[pool])
                 assert one.devices.items() <= known.devices[pool].items()
             most += sum(len(one.devices) for one in remembered.values()) > 0
-            assert aside.recall_id(put_aside) in (None, Store.open_read_only(whole).store_id)
+            assert aside.recall_id(put_aside) in (None, its_id)
         assert most > len(content) // PAGE // 2

@@ -1,6 +1,6 @@
 """dm devices: their slots, their states, and who has them open.
 
-Sources: kernel, drivers/md/dm.c and dm-ioctl.c; what was observed on 6.1 is held by tests/conformance.
+Sources: kernel, drivers/md/dm.c and dm-ioctl.c; what was observed on 6.1 and 6.12 is held by tests/conformance.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from reconciler.kernel.simulated.faults import WouldBlock, fault
 from reconciler.kernel.simulated.loading import fits, open_table
 from reconciler.kernel.simulated.metadata import MetadataError
 from reconciler.kernel.simulated.pool import Pool
+from reconciler.kernel.simulated.release import Release
 from reconciler.model.table import Devno, Table
 from reconciler.model.units import Sectors
 
@@ -31,6 +32,10 @@ class Devices:
         self.pools: dict[Disk, Pool] = {}
         self.events = 0
         """Global: what poll on /dev/mapper/control shows."""
+
+    @property
+    def release(self) -> Release:
+        return self._host.release
 
     # Looking
 
@@ -233,7 +238,9 @@ class Devices:
             device.deferred = False
             return
         if device.live is None:
-            return  # answered with OK, and dropped (observed)
+            if self.release >= Release.V6_12:
+                raise fault("message", device.name, errno.EINVAL)
+            return  # answered with OK, and dropped
         pool = device.live.pool
         if pool is None:
             raise fault("message", device.name, errno.EINVAL)

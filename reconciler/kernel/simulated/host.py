@@ -16,6 +16,7 @@ from reconciler.kernel.simulated.io import Io
 from reconciler.kernel.simulated.metadata import PoolImage
 from reconciler.kernel.simulated.nodes import Nodes
 from reconciler.kernel.simulated.pool import CommitFault, Pool
+from reconciler.kernel.simulated.release import Release
 from reconciler.kernel.simulated.tools import SimulatedTools
 from reconciler.kernel.simulated.udev import SimulatedUdev
 from reconciler.model.table import Devno
@@ -36,7 +37,8 @@ class Held:
 class SimulatedHost:
     """Files, disks, and all that lies on them. Making one makes an empty host."""
 
-    def __init__(self, *, dm_major: int = 253, free_space: int = 1 << 40) -> None:
+    def __init__(self, *, dm_major: int = 253, free_space: int = 1 << 40, release: Release = Release.V6_12) -> None:
+        self.release = release
         self.dm_major = dm_major
         self.free_space = free_space
         self.files: dict[str, Disk] = {}

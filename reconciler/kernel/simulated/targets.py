@@ -13,6 +13,7 @@ from reconciler.kernel.simulated.disk import Disk
 from reconciler.kernel.simulated.faults import fault
 from reconciler.kernel.simulated.metadata import MAX_THIN_ID, PoolImage
 from reconciler.kernel.simulated.pool import Mode, Pool
+from reconciler.kernel.simulated.release import Release
 from reconciler.model.table import Devno, PoolTable, Target, parse_devno, read_table
 from reconciler.model.units import Sectors
 
@@ -117,6 +118,8 @@ def _open(devices: Devices, device: Device, word: str) -> Devno:
     devno = parse_devno(word)
     if devno is None:
         raise _refused(device, errno.ENODEV)
+    if devno == device.devno and devices.release >= Release.V6_12:
+        raise _refused(device)  # no device lies on itself
     if devices.size_of(devno) is None:
         raise _refused(device, errno.ENXIO)
     return devno
