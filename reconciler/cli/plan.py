@@ -12,6 +12,7 @@ from reconciler.cli.output import print_json, say
 from reconciler.cli.params import complete_names, manifests_option, node_option, output_option, state_dir_option
 from reconciler.cli.progress import Progress
 from reconciler.cli.quiet import warnings_only
+from reconciler.cli.unstable import note_unstable
 from reconciler.controller.preview import Preview, is_pending
 from reconciler.daemon.intake import ManifestsInvalid
 from reconciler.daemon.once import Once, UnknownName, plan_once
@@ -52,6 +53,7 @@ def command(*, manifests: Path, node: str, output: str, state_dir: Path, names: 
         print_json({"items": [_item(preview) for preview in previews]})
     else:
         _print(previews, pending)
+    note_unstable(preview.record for preview in previews if preview.record is not None)
     click.get_current_context().exit(ExitCode.NOT_AS_DESIRED if pending else ExitCode.FINE)
 
 

@@ -36,6 +36,7 @@ def command(paths: tuple[Path, ...], node: str | None) -> None:
 
     A PATH is a file, or a directory of *.yaml and *.yml files. All of them together are one set.
     """
+    from reconciler.cli.unstable import note_unstable  # noqa: PLC0415  # nor these
     from reconciler.sources.manifests import load  # noqa: PLC0415  # not for --help
 
     loaded = load(*paths, trust=False)
@@ -44,6 +45,7 @@ def command(paths: tuple[Path, ...], node: str | None) -> None:
     if loaded.problems or loaded.records is None:
         click.get_current_context().exit(ExitCode.INVALID)
     say(_verdict(loaded, node))
+    note_unstable(loaded.records)
 
 
 def _verdict(loaded: Loaded, node: str | None) -> str:

@@ -15,6 +15,7 @@ from reconciler.kernel.port import PoolPort
 from reconciler.model.knowledge import KnownDevice
 from reconciler.model.live import DeviceInfo, LiveDevice, LivePool, ThinEntry
 from reconciler.model.names import Key
+from reconciler.model.records import ThinPool
 from reconciler.model.status import PoolMode, PoolStatus
 from reconciler.model.steps import Activate, ActivatePool, Begin, Finish, HostStep, Step
 from reconciler.model.table import Devno, Table
@@ -36,6 +37,8 @@ class Preview:
     plan: Plan
     after_pool: bool = False
     """It follows only once the pool is active, which it is not yet."""
+    record: ThinPool | None = None
+    """Of a pool."""
 
     @property
     def is_change(self) -> bool:
@@ -63,7 +66,7 @@ def preview_pool(  # the wiring of one look, all by name
     viewer.read_ids(desired)
     case = gatherer.pool_case(desired, viewer.world, trouble)
     plan = plan_pool(case)
-    yield Preview(Key(name), plan)
+    yield Preview(Key(name), plan, record=case.record)
     activation = _activation(plan.steps)
     if activation is not None:
         viewer.world.pool = _as_if_active(viewer.world.pool, name)

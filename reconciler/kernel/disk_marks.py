@@ -14,6 +14,7 @@ from typing import Final
 
 from reconciler.kernel import blkid, blockdev, loops
 from reconciler.kernel.hostcalls import devno_of, read_attribute, read_devno, sysfs, told_as
+from reconciler.kernel.stable_names import stable_path
 from reconciler.model.faults import HostFault
 from reconciler.model.identity import Marks, is_same
 from reconciler.model.table import Devno
@@ -54,7 +55,7 @@ def whereabouts(wanted: Marks) -> str:
             continue
         with contextlib.suppress(HostFault, OSError):  # one that does not answer is not the one that is looked for
             if is_same(wanted, marks_of_device(devno)):
-                return blockdev.node(devno)
+                return stable_path(blockdev.node(devno))
     return ""
 
 

@@ -33,7 +33,9 @@ class Prune(StrEnum):
 class Backing(Model):
     """What a pool's data or metadata lies on: a block device, or a file on a loop device."""
 
-    device: Annotated[Path | None, Field(description="A block device, used whole, such as /dev/nvme1n1p2.")] = None
+    device: Annotated[
+        Path | None, Field(description="A block device, used whole, such as /dev/disk/by-id/wwn-0x5000c500a0b1c2d3.")
+    ] = None
     file: Annotated[
         Path | None, Field(description="A file on a loop device, which is re-attached after a reboot. Needs a size.")
     ] = None

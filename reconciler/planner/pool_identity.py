@@ -55,8 +55,8 @@ def other_content(case: PoolCase, known: KnownPool) -> str:
     now = Moment(metadata.transaction_id, metadata.data_blocks_used, case.largest)
     if start_is_other(noted, data.start, data.marks, now):
         return (
-            f"the data of pool {case.name}, {known.data}, begins with {_start(data.start)}, where "
-            f"{_start(noted.start)} was when the pool was last well: it is another disk or file, or it was written over. "
+            f"the data of pool {case.name}, {known.data}, begins with {_start(data.start)}; when the pool was "
+            f"last well it began with {_start(noted.start)}: it is another disk or file, or it was written over. "
             f"The pool's first write would destroy what is there. {_WAY_ON}"
         )
     return ""

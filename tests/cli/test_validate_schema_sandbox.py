@@ -82,6 +82,22 @@ def test_a_directory_without_manifests_is_told(tmp_path: Path, capsys: pytest.Ca
     assert (code, "there is no *.yaml or *.yml file there" in out) == (0, True)
 
 
+def test_a_disk_that_is_named_by_its_number_is_told_and_is_valid(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "disks.yaml"
+    stable = "/dev/disk/by-id/wwn-0x1"
+    file.write_text(
+        POOL.replace("file: /srv/tank.data, size: 1GiB", "device: /dev/sdzz").replace('["web-*"]', '["web"]')
+    )
+    code, out, err = validate(capsys, file)
+    assert (code, len(err.splitlines())) == (0, 1)
+    assert "tank: spec.data.device: /dev/sdzz may be another disk after the next boot" in err
+    assert "1 record in 1 file is valid" in out
+    file.write_text(file.read_text().replace("/dev/sdzz", stable))
+    assert validate(capsys, file)[2] == ""
+
+
 def test_the_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema"]) == 0
     assert json.loads(capsys.readouterr().out)["$schema"].startswith("https://json-schema.org/")

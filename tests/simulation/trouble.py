@@ -7,6 +7,7 @@ import random
 from typing import Final
 
 from reconciler.kernel.simulated import Call, Crashed
+from reconciler.kernel.simulated.disk import Disk
 from reconciler.kernel.simulated.pool import CommitFault
 from reconciler.model.faults import HostFault
 from tests.simulation.events import World, happens
@@ -243,6 +244,31 @@ def hide_files(world: World, rng: random.Random) -> str:
         host.files.update(hidden)
 
     world.village.after(rng.choice([2, 30]), mount)
+    world.village.power_lost = True
+    raise Crashed
+
+
+@happens(1)
+def replace_file(world: World, rng: random.Random) -> str:
+    """Another file is where the data file was, for a while, allocated and all zeros; and the host has just booted."""
+    host, pool = world.village.host, rng.choice(world.operator.own_pools())
+    known = world.village.store.known_pool(pool)
+    metadata = host.files.get(known.metadata) if known is not None else None
+    if known is None or known.noted is None or known.noted.start is None or metadata is None or metadata.image is None:
+        return ""
+    if not metadata.image.used_blocks():
+        return ""  # any file will do for a pool that holds nothing
+    was = host.files.pop(known.data, None)
+    if was is None:
+        return ""
+    other = host.files[known.data] = Disk(was.size, was.size)
+
+    def put_back() -> None:
+        assert not other.head, f"a pool was brought up on {known.data}, while another file was there"
+        assert all(loop.disk is not other for loop in host.loops.values())
+        host.files[known.data] = was
+
+    world.village.after(rng.choice([2, 30]), put_back)
     world.village.power_lost = True
     raise Crashed
 
