@@ -23,7 +23,8 @@ class ActionWatcher(Protocol):
 
     def begun(self, key: Key, step: Step) -> None: ...
 
-    def ended(self, key: Key, step: Step, seconds: float, fault: HostFault | None) -> None: ...
+    def ended(self, key: Key, step: Step, seconds: float, fault: HostFault | None, note: str = "") -> None:
+        """`note`: what the step found to be so already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +57,17 @@ class Executor:
     def _run(self, key: Key, step: Step) -> HostFault | None:
         self._watcher.begun(key, step)
         begun = time.monotonic()
-        fault = self._carry_out(step)
-        self._watcher.ended(key, step, time.monotonic() - begun, fault)
+        note, fault = self._carry_out(step)
+        self._watcher.ended(key, step, time.monotonic() - begun, fault, note)
         if fault is None and isinstance(step, HostStep):
             _log.debug("%s: %s", step.action, "; ".join(commands_of(step)))
         return fault
 
-    def _carry_out(self, step: Step) -> HostFault | None:
+    def _carry_out(self, step: Step) -> tuple[str, HostFault | None]:
         if isinstance(step, StoreStep):
             self._store.apply(step)  # a store that cannot be written stops the daemon: nothing goes on without it
-            return None
+            return "", None
         try:
-            self._port.run(step)
+            return self._port.run(step).note, None
         except HostFault as fault:
-            return fault
-        return None
+            return "", fault

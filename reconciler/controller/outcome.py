@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reconciler.model.condition import Condition, Reason
+from reconciler.model.steps import MakeFilesystem, Step
 from reconciler.planner.plan import Plan
 
 
@@ -25,6 +26,8 @@ class Retry:
     """A step did not work: again, each time later, at most so many seconds later."""
 
     most: float
+    first: float | None = None
+    """Seconds until the first try, where it is not to be made at once."""
 
 
 Outcome = Done | LookAgain | Retry
@@ -33,6 +36,8 @@ BUSY_MOST = 30.0
 """Seconds between two tries on something that is only busy."""
 ERROR_MOST = 300.0
 """Seconds between two tries after any other error."""
+FIRST_ANEW = 5.0
+"""Seconds until the first try of what makes its device anew each time: that takes a thin id and two transactions."""
 
 
 def after(plan: Plan) -> Outcome:
@@ -42,6 +47,8 @@ def after(plan: Plan) -> Outcome:
     return Done() if plan.look_again is None else LookAgain(plan.look_again)
 
 
-def after_fault(condition: Condition) -> Outcome:
+def after_fault(condition: Condition, step: Step | None = None) -> Outcome:
     """Of a step that did not work."""
+    if isinstance(step, MakeFilesystem):
+        return Retry(ERROR_MOST, FIRST_ANEW)
     return Retry(BUSY_MOST if condition.reason is Reason.BUSY else ERROR_MOST)

@@ -16,19 +16,20 @@ from reconciler.controller.desired import Desired
 from reconciler.controller.execute import Executor, Ran
 from reconciler.controller.failures import condition_of
 from reconciler.controller.gather import Gatherer, Settings
-from reconciler.controller.outcome import Done, Outcome, after, after_fault
+from reconciler.controller.outcome import BUSY_MOST, ERROR_MOST, Done, Outcome, Retry, after, after_fault
 from reconciler.controller.queue import WorkQueue
 from reconciler.controller.recorder import Recorder
 from reconciler.controller.relief import Relief
 from reconciler.controller.statuses import device_status, pool_status
-from reconciler.controller.tries import Tries, circumstances_of
+from reconciler.controller.tries import BURST, PACE, Circumstances, Pass, Tries, of_device, of_pool
 from reconciler.controller.viewer import Viewer
 from reconciler.kernel.port import PoolPort
 from reconciler.model.condition import Condition, Reason
-from reconciler.model.faults import HostFault, NotBegun, answers_message
+from reconciler.model.faults import HostFault, NotBegun, NothingDone, Unconfirmed, answers_message
 from reconciler.model.knowledge import Intent
 from reconciler.model.names import Key
-from reconciler.model.steps import Abandon, CreateSnapshot, CreateThin, HostStep, NoteTaken, Step
+from reconciler.model.report import EventType
+from reconciler.model.steps import Abandon, CreateSnapshot, CreateThin, HostStep, KnowDevice, NoteTaken, Step
 from reconciler.planner.access import access_to
 from reconciler.planner.cases import Access, DeviceCase, PoolAccess, PoolCase
 from reconciler.planner.device import plan_device
@@ -73,7 +74,7 @@ class PoolReconciler:
         self._desired = Desired()
         self._access: PoolAccess | None = None
         self._unsettled: set[Key] = set()
-        self._tries = Tries(queue)
+        self._tries = Tries(queue, clock)
         self._pool = self._pool_case()
         relief = Relief(
             name,
@@ -168,6 +169,7 @@ class PoolReconciler:
 
     def _reconcile_pool(self, case: PoolCase) -> PoolCase:
         outcome: Outcome = Done()
+        begun = Pass()
         for _ in range(_ROUNDS):
             plan = plan_pool(case)
             if plan.needs_ids:
@@ -176,9 +178,16 @@ class PoolReconciler:
                     continue
                 plan = self._without_ids(plan)
             outcome = after(plan)
-            standing = self._standing(self._key, plan, plan.steps)
-            self._record_pool(case, standing or left_alone(plan, self._why_not(self._key)))
-            if standing is not None and self._tries.is_too_early(self._key):
+            circumstances = of_pool(case, plan)
+            if self._is_again(self._key, plan, circumstances, begun):
+                condition = self._had_no_effect(self._key, plan, circumstances)
+                self._record_pool(case, condition)
+                outcome = Retry(BUSY_MOST)
+                break
+            standing = self._standing(self._key, plan, circumstances)
+            held_back = self._held_back(self._key, plan, circumstances, standing)
+            self._record_pool(case, standing or held_back or left_alone(plan, self._why_not(self._key)))
+            if held_back is not None or (standing is not None and self._tries.is_too_early(self._key)):
                 return case
             if not self._may_act(self._key, plan):
                 break
@@ -187,9 +196,14 @@ class PoolReconciler:
             if ran.failed is not None and ran.fault is not None:
                 condition = condition_of(plan.condition, ran.failed, ran.fault)
                 self._record_pool(case, condition)
-                self._tries.failed(self._key, plan.steps, condition)
-                outcome = after_fault(condition)
+                self._tries.failed(self._key, circumstances, condition)
+                outcome = after_fault(condition, ran.failed)
                 break
+            begun.did(circumstances)
+        else:
+            outcome = Retry(ERROR_MOST)
+        if begun.has_done and not isinstance(outcome, Retry):
+            self._tries.worked(self._key)
         self._queue.finish(self._key, outcome)
         return case
 
@@ -211,8 +225,48 @@ class PoolReconciler:
     def _reconcile_device(self, key: Key) -> Outcome | None:
         """None: it waits for its next try."""
         fault: Condition | None = None
-        learned: set[int] = set()
+        failure: Outcome | None = None
         outcome: Outcome = Done()
+        learned: set[int] = set()
+        begun = Pass()
+        for _ in range(_ROUNDS):
+            case, plan = self._planned(key)
+            outcome = after(plan)
+            circumstances = of_device(case, plan)
+            if self._is_again(key, plan, circumstances, begun):
+                fault = fault or self._had_no_effect(key, plan, circumstances)
+                failure = failure or Retry(BUSY_MOST)
+                self._record_device(case, fault)
+                break
+            standing = None if fault is not None else self._standing(key, plan, circumstances)
+            held_back = None if fault is not None else self._held_back(key, plan, circumstances, standing)
+            self._record_device(case, fault or standing or held_back or left_alone(plan, self._why_not(key)))
+            if held_back is not None or (standing is not None and self._tries.is_too_early(key)):
+                self._settle(key)
+                return None
+            # After a fault only what it left half done is gone on with: it is undone, and the rest is tried later.
+            if not self._may_act(key, plan) or (fault is not None and case.intent is None):
+                break
+            ran = self._act(key, plan)
+            if ran.failed is None or ran.fault is None:
+                begun.did(circumstances)
+                continue
+            if self._learn(key, ran.failed, ran.fault, learned):
+                continue
+            if fault is not None:
+                break
+            fault = condition_of(plan.condition, ran.failed, ran.fault)
+            failure = after_fault(fault, ran.failed)
+            self._tries.failed(key, circumstances, fault)
+        else:
+            outcome = Retry(ERROR_MOST)
+        if begun.has_done and fault is None:
+            self._tries.worked(key)
+        self._settle(key)
+        return failure or outcome
+
+    def _planned(self, key: Key) -> tuple[DeviceCase, Plan]:
+        """With all that the plan needs to know."""
         for _ in range(_ROUNDS):
             case = self._device_case(key)
             plan = plan_device(case)
@@ -220,26 +274,9 @@ class PoolReconciler:
                 if self._viewer.read_ids(self._desired):
                     continue
                 plan = self._without_ids(plan)
-            if self._viewer.wants_holders(case, plan) and self._viewer.look_at_holders(case):
-                continue
-            outcome = after(plan)
-            circumstances = circumstances_of(case, plan)
-            standing = None if fault is not None else self._standing(key, plan, circumstances)
-            self._record_device(case, fault or standing or left_alone(plan, self._why_not(key)))
-            if standing is not None and self._tries.is_too_early(key):
-                return None
-            # After a fault only what it left half done is gone on with: it is undone, and the rest is tried later.
-            if not self._may_act(key, plan) or (fault is not None and case.intent is None):
+            if not self._viewer.wants_holders(case, plan) or not self._viewer.look_at_holders(case):
                 break
-            ran = self._act(key, plan)
-            if ran.failed is None or ran.fault is None or self._learn(key, ran.failed, ran.fault, learned):
-                continue
-            if fault is not None:
-                break
-            fault = condition_of(plan.condition, ran.failed, ran.fault)
-            self._tries.failed(key, circumstances, fault)
-        self._settle(key)
-        return outcome if fault is None else after_fault(fault)
+        return case, plan
 
     def _device_case(self, key: Key) -> DeviceCase:
         return self._gatherer.device_case(key, self._desired, self._viewer.world, self._pool)
@@ -256,6 +293,8 @@ class PoolReconciler:
         if answers_message(fault, errno.EEXIST) and isinstance(step, CreateThin | CreateSnapshot):
             self._note_taken(key, step)
             return True
+        if isinstance(fault, NothingDone):
+            return self._let_filesystem_be(key, fault)
         if isinstance(fault, NotBegun) and isinstance(step, CreateSnapshot):
             # Somebody else suspended the origin: the intent must not pass for our own freeze.
             self._abandon(key)
@@ -267,6 +306,16 @@ class PoolReconciler:
         if intent is not None:  # half done: what is left is undone at once, by looking at the pool
             self._viewer.read_ids(self._desired)
         return False
+
+    def _let_filesystem_be(self, key: Key, fault: NothingDone) -> bool:
+        """Nothing of that type is there to be grown, and no record says any more that there should be."""
+        record, known = self._desired.device(key), self._store.known_devices(key.pool).get(key.device)
+        if known is None or record is None or record.spec.filesystem is not None:
+            return False
+        message = f"{fault}, and none is from now on: its record names no filesystem"
+        self._recorder.event(key, EventType.INFO, Reason.WRONG_SIZE, message)
+        self._store.apply(KnowDevice(key, replace(known, filesystem="")))
+        return True
 
     def _note_taken(self, key: Key, step: CreateThin | CreateSnapshot) -> None:
         intent = self._intent(key)
@@ -305,7 +354,39 @@ class PoolReconciler:
             return condition
         return replace(condition, message=f"{condition.message} (its record: {place})")
 
-    def _standing(self, key: Key, plan: Plan, circumstances: object) -> Condition | None:
+    def _is_again(self, key: Key, plan: Plan, circumstances: Circumstances, begun: Pass) -> bool:
+        """Whether a step that was answered with OK in this very pass is found to be needed as before."""
+        return self._may_act(key, plan) and begun.is_again(circumstances)
+
+    def _had_no_effect(self, key: Key, plan: Plan, circumstances: Circumstances) -> Condition:
+        """It counts as failed: else it would be done again and again, as fast as the host lets it."""
+        step = next((step for step in reversed(plan.steps) if isinstance(step, HostStep)), plan.steps[-1])
+        action, subject = (step.action, step.subject) if isinstance(step, HostStep) else ("note", str(step.key))
+        detail = f"it was answered with OK, and the same is found again, or somebody undid it: {plan.condition.message}"
+        fault = Unconfirmed(action, subject, 0, detail)
+        self._recorder.had_no_effect(key, action, fault)
+        condition = condition_of(plan.condition, step, fault)
+        self._tries.had_no_effect(key, circumstances, condition)
+        return condition
+
+    def _held_back(
+        self, key: Key, plan: Plan, circumstances: Circumstances, standing: Condition | None
+    ) -> Condition | None:
+        """What is said where this was put right again and again, and somebody breaks it each time; None: go on."""
+        if standing is not None or not self._may_act(key, plan):
+            return None
+        pause = self._tries.pause(key, circumstances)
+        if pause is None:
+            return None
+        self._queue.add(key, pause.seconds)
+        often = f"it was put right {BURST} times in a row and is found again: from now on that is done every {PACE:g} s"
+        condition = replace(plan.condition, message=f"{plan.condition.message}; {often}")
+        if pause.is_news:
+            self._recorder.warn(key, condition.reason, condition.message)
+            self._recorder.event(key, EventType.BLOCKED, condition.reason, condition.message)
+        return condition
+
+    def _standing(self, key: Key, plan: Plan, circumstances: Circumstances) -> Condition | None:
         """What is said of a plan that has failed before; None: its own words, as it is new, or may not be tried."""
         return self._tries.standing(key, circumstances) if self._may_act(key, plan) else None
 

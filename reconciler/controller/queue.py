@@ -61,12 +61,12 @@ class WorkQueue:
             case LookAgain(seconds):
                 self._forget_tries(key)
                 self.add(key, seconds)
-            case Retry(most):
+            case Retry(most, first):
                 tries = self._tries.get(key, 0)
                 self._tries[key] = tries + 1
                 self._watcher.retry()
                 # Jitter, so that pools that failed together do not try together for ever.
-                delay = min(most, FIRST_RETRY * 2 ** min(tries, 20)) * self._rng.uniform(0.75, 1.25)
+                delay = min(most, (first or FIRST_RETRY) * 2 ** min(tries, 20)) * self._rng.uniform(0.75, 1.25)
                 self._not_before[key] = self._clock.now() + delay
                 self.add(key, delay)
 

@@ -185,28 +185,40 @@ class Recorder:
         if self._progress is not None:
             self._progress.step(key, step)
 
-    def ended(self, key: Key, step: Step, seconds: float, fault: HostFault | None) -> None:
+    def ended(self, key: Key, step: Step, seconds: float, fault: HostFault | None, note: str = "") -> None:
         if not isinstance(step, HostStep):
             return
-        what = f"{step.action} {step.subject}"
+        what = f"{step.action} {step.subject}" + (f" ({note})" if note else "")
         with self._lock:
             self._metrics.action(step.action, "success" if fault is None else "error", seconds)
             episode = self._episodes.worked(key, what) if fault is None else self._episodes.told(key)
         reason = "" if episode is None else episode.reason
         if fault is None:
-            self._worked(key, step, seconds, reason)
+            self._worked(key, step, seconds, reason, what)
             return
         self._failed(key, step, seconds, fault, reason or fault.code)
         if episode is not None:
             with self._lock:
                 self._metrics.healed(key.kind, episode.reason, "error", seconds, key)
 
-    def _worked(self, key: Key, step: HostStep, seconds: float, reason: str) -> None:
+    def had_no_effect(self, key: Key, action: str, fault: HostFault) -> None:
+        """A step that was told as done, and the look after it finds the same again."""
+        with self._lock:
+            count = self._repeats.again(key, (action, fault.subject, "no effect"))
+            episode = self._episodes.told(key)
+            if episode is not None:
+                self._metrics.healed(key.kind, episode.reason, "error", self._clock.now() - episode.since, key)
+        if count:
+            reason = action if episode is None else episode.reason
+            _log.error("%s%s", fault, times(count), extra=about(key, reason=reason, action=action))
+        self.event(key, EventType.FAILED, action, str(fault))
+
+    def _worked(self, key: Key, step: HostStep, seconds: float, reason: str, what: str) -> None:
         with self._lock:
             count = self._repeats.again(key, (step.action, step.subject))  # a later step may fail again and again
         if count:
             extra = about(key, reason=reason, action=step.action, seconds=seconds)
-            _log.info("%s %s%s", step.action, step.subject, times(count), extra=extra)
+            _log.info("%s%s", what, times(count), extra=extra)
 
     def _failed(self, key: Key, step: HostStep, seconds: float, fault: HostFault, reason: str) -> None:
         with self._lock:

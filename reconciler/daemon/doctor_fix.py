@@ -136,5 +136,5 @@ class _Silent:
     def begun(self, key: Key, step: Step) -> None:
         del key, step
 
-    def ended(self, key: Key, step: Step, seconds: float, fault: HostFault | None) -> None:
-        del key, step, seconds, fault
+    def ended(self, key: Key, step: Step, seconds: float, fault: HostFault | None, note: str = "") -> None:
+        del key, step, seconds, fault, note

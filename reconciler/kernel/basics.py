@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+from typing import Final
 
 from reconciler.kernel.protocol import Kernel
-from reconciler.model.faults import HostFault, Unconfirmed
+from reconciler.model.faults import HostFault, NotBegun, Unconfirmed
 from reconciler.model.live import DeviceInfo, ThinIds
 from reconciler.model.table import Devno, Target
+
+_GOING_AWAY: Final = "a filesystem on it is just being unmounted, and cannot be frozen"
 
 
 def activate(kernel: Kernel, name: str, uuid: str, table: Target, *, read_only: bool, hidden: bool) -> None:
@@ -26,6 +30,36 @@ def confirm_table(kernel: Kernel, operation: str, name: str, table: Target) -> N
     info = require(kernel, operation, name)
     if info.suspended or kernel.dm.table(name) != (table,):
         raise Unconfirmed(operation, name, 0, "it does not show the table that was loaded")
+
+
+def suspend(kernel: Kernel, name: str) -> None:
+    """Raises NotBegun where a filesystem on it is just going away: that ends by itself.
+
+    Since Linux 6.8 a superblock that is being shut down cannot be frozen: EINVAL.
+    """
+    try:
+        kernel.dm.suspend(name)
+    except HostFault as fault:
+        if fault.errno != errno.EINVAL:
+            raise
+        raise NotBegun("suspend", name, errno.EAGAIN, _GOING_AWAY) from fault
+
+
+def swap_in(kernel: Kernel, name: str, *, hidden: bool = False, freeze: bool = True) -> None:
+    """Resume what runs, with the table that waits. Where that fails no table is left waiting.
+
+    The kernel suspends it first. If that fails, as in `suspend`, the device goes on under its old table.
+    """
+    try:
+        kernel.dm.resume(name, hidden=hidden, freeze=freeze)
+    except HostFault as fault:
+        info = None
+        with contextlib.suppress(HostFault):  # the first fault is the one that tells
+            info = kernel.dm.info(name)
+            kernel.dm.clear(name)
+        if fault.errno == errno.EINVAL and info is not None and not info.suspended:
+            raise NotBegun("suspend", name, errno.EAGAIN, _GOING_AWAY) from fault
+        raise
 
 
 def require(kernel: Kernel, operation: str, name: str) -> DeviceInfo:

@@ -1,21 +1,27 @@
 """What lies above and below a block device, and who has it open. Source: /sys and /proc, which open no device.
 
-Only for a loop below something is the loop opened, to ask which filesystem its file is on.
+Only for a loop below something is the loop opened, to ask which filesystem its file is on; and a device whose read-only
+flag is cleared.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from reconciler.kernel import loops
-from reconciler.kernel.hostcalls import devno_of, name_of, read_attribute, read_devno, sysfs
+from reconciler.kernel.hostcalls import devno_of, name_of, opened, read_attribute, read_devno, sysfs, told_as
 from reconciler.kernel.mounts import GONE, all_processes, mounts, read_mountinfo, swap_devices
 from reconciler.model.table import Devno
 from reconciler.model.units import SECTOR, whole_number
+
+_BLKROSET: Final = 0x125D
+"""_IO(0x12, 93), include/uapi/linux/fs.h: takes a pointer to an int."""
 
 
 def above(devno: Devno) -> list[str]:
@@ -47,6 +53,13 @@ def sector(devno: Devno) -> int:
     if (folder / "partition").exists():
         folder = folder.resolve().parent
     return whole_number(read_attribute(folder / "queue/logical_block_size")) or SECTOR
+
+
+def set_writable(devno: Devno) -> None:
+    """Clear the flag that `blockdev --setro` sets. One that comes from a dm table is another, and stays."""
+    path = node(devno)
+    with told_as("make writable", path), opened(path, os.O_RDONLY) as device:
+        fcntl.ioctl(device, _BLKROSET, bytes(4))
 
 
 def processes(devno: Devno) -> list[str]:

@@ -29,6 +29,7 @@ from reconciler.model.steps import (
     LoadPool,
     MakeFile,
     MakeFilesystem,
+    MakeWritable,
     PoolShape,
     RefreshNodes,
     Remove,
@@ -52,6 +53,14 @@ def _activation(name: str, uuid: str, table: Target, *, read_only: bool = False)
 
 def _load(step: Load) -> list[str]:
     return [dmsetup.load(step.subject, (step.table,), read_only=step.read_only), dmsetup.resume(step.subject)]
+
+
+def _make_writable(step: MakeWritable) -> list[str]:
+    flag = shell.line(shell.set_writable(f"/dev/mapper/{step.subject}"))
+    if step.table is None:
+        return [flag]
+    load = [dmsetup.load(step.subject, (step.table,)), dmsetup.resume(step.subject)]
+    return [flag, *(f"{line}  # if it is still read-only" for line in load)]
 
 
 def _snapshot(step: CreateSnapshot) -> list[str]:
@@ -81,6 +90,7 @@ def _pool_load(name: str, shape: PoolShape) -> list[str]:
 _COMMANDS: Final[dict[type[HostStep], Callable[[Any], list[str]]]] = {
     Activate: lambda step: _activation(step.subject, step.uuid, step.table, read_only=step.read_only),
     Load: _load,
+    MakeWritable: _make_writable,
     Resume: lambda step: [dmsetup.resume(step.subject)],
     Clear: lambda step: [dmsetup.clear(step.subject)],
     Remove: lambda step: [dmsetup.remove(step.subject)],

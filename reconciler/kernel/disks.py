@@ -42,6 +42,9 @@ class HostDisks:
     def zero(self, path: str, length: int) -> None:
         files.zero(path, length)
 
+    def set_writable(self, devno: Devno) -> None:
+        blockdev.set_writable(devno)
+
     def loops(self) -> list[Loop]:
         return loops.loops()
 

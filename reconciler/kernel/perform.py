@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from reconciler.kernel.basics import activate, confirm_table, remove, require
+from reconciler.kernel.basics import activate, confirm_table, remove, require, swap_in
 from reconciler.kernel.failing_disk import with_disk
 from reconciler.kernel.perform_disks import DISK_STEPS
 from reconciler.kernel.perform_pool import POOL_STEPS
 from reconciler.kernel.protocol import Kernel, Mkfs
-from reconciler.model.faults import HostFault, Unconfirmed
+from reconciler.model.faults import HostFault, NothingDone, Unconfirmed
 from reconciler.model.steps import (
     Activate,
     CancelDeferredRemove,
@@ -22,6 +21,7 @@ from reconciler.model.steps import (
     HostStep,
     Load,
     MakeFilesystem,
+    MakeWritable,
     RefreshNodes,
     Remove,
     Resume,
@@ -49,13 +49,23 @@ def _load(kernel: Kernel, step: Load) -> str:
     live = kernel.dm.table(step.subject)
     is_dead = bool(live) and all(target.type == "error" for target in live)
     kernel.dm.load(step.subject, (step.table,), read_only=step.read_only)
-    try:
-        kernel.dm.resume(step.subject, freeze=not is_dead)
-    except HostFault:
-        with contextlib.suppress(HostFault):  # the first fault is the one that tells
-            kernel.dm.clear(step.subject)
-        raise
+    swap_in(kernel, step.subject, freeze=not is_dead)
     confirm_table(kernel, "load", step.subject, step.table)
+    if step.read_only and not require(kernel, "load", step.subject).read_only:
+        raise Unconfirmed("load", step.subject, 0, "it can still be written to")
+    return ""
+
+
+def _make_writable(kernel: Kernel, step: MakeWritable) -> str:
+    """The kernel tells one flag for two: only after its own is cleared can be seen whether the table is read-only too."""
+    info = require(kernel, "make writable", step.subject)
+    if f"/dev/mapper/{step.subject}" in kernel.udev.missing(info):
+        kernel.dm.mknodes(step.subject)
+    kernel.disks.set_writable(info.devno)
+    if step.table is not None and require(kernel, "make writable", step.subject).read_only:
+        _load(kernel, Load(step.subject, step.table))
+    if require(kernel, "make writable", step.subject).read_only:
+        raise Unconfirmed("make writable", step.subject, 0, "it is still read-only")
     return ""
 
 
@@ -142,7 +152,8 @@ def _grow(kernel: Kernel, step: GrowFilesystem) -> str:
     node = f"/dev/mapper/{step.subject}"
     found = kernel.tools.filesystem(node)
     if found != step.type:
-        return f"no {step.type} is on it, so nothing was grown"
+        holds = f"it holds {found}" if found else "it holds no filesystem that is known"
+        raise NothingDone("grow the filesystem on", step.subject, 0, f"{holds}, not {step.type}: nothing was grown")
     info = require(kernel, "grow the filesystem on", step.subject)
     places = [place for place in kernel.disks.mounts(info.devno) if place != "swap"]
     kernel.tools.grow_filesystem(node, places[0] if places else None)
@@ -152,6 +163,7 @@ def _grow(kernel: Kernel, step: GrowFilesystem) -> str:
 _STEPS: Final[dict[type[HostStep], Callable[[Kernel, Any], str]]] = {
     Activate: _activate,
     Load: _load,
+    MakeWritable: _make_writable,
     Resume: _resume,
     Clear: _clear,
     Remove: _remove,

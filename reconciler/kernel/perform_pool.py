@@ -10,7 +10,7 @@ import errno
 from collections.abc import Callable
 from typing import Any, Final
 
-from reconciler.kernel.basics import activate, read_ids, remove, require
+from reconciler.kernel.basics import activate, read_ids, remove, require, suspend, swap_in
 from reconciler.kernel.failing_disk import refuse_on_failing_disk
 from reconciler.kernel.perform_disks import resolve
 from reconciler.kernel.protocol import Disks, Kernel
@@ -111,7 +111,7 @@ def _suspend(kernel: Kernel, pool: str, origin: str) -> None:
         )
         raise NotBegun("suspend", origin, errno.ENOSPC, detail)
     try:
-        kernel.dm.suspend(origin)
+        suspend(kernel, origin)
     except HostFault as fault:
         if fault.errno != errno.EINTR:
             raise
@@ -206,7 +206,7 @@ def _load_pool(kernel: Kernel, step: LoadPool) -> str:
             if users:
                 raise HostFault("load", step.subject, errno.EBUSY, f"{path} is in use by {', '.join(users)}")
         kernel.dm.load(step.subject, (table.target(),))
-        kernel.dm.resume(step.subject, hidden=True)
+        swap_in(kernel, step.subject, hidden=True)
     info = kernel.dm.info(step.subject)
     if info is None or info.suspended or kernel.dm.table(step.subject) != (table.target(),):
         raise Unconfirmed("load", step.subject, 0, "it does not show the table that was loaded")

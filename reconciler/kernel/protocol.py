@@ -109,6 +109,9 @@ class Disks(Protocol):
     def zero(self, path: str, length: int) -> None:
         """Zero the first bytes, durable when this returns."""
 
+    def set_writable(self, devno: Devno) -> None:
+        """Clear the block layer's read-only flag (BLKROSET). A table that is read-only keeps its device read-only."""
+
     def loops(self) -> list[Loop]:
         """All loops in use on the host, each with its file's path as /sys tells it, for people only."""
 

@@ -83,6 +83,10 @@ def grow_in_private_mount(node: str, kind: str) -> Command:
     return ("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "grow", node)
 
 
+def set_writable(node: str) -> Command:
+    return ("blockdev", "--setrw", node)
+
+
 def discard(node: str) -> Command:
     return ("blkdiscard", node)
 

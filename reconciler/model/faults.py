@@ -34,6 +34,10 @@ class Unanswered(HostFault):
     """No answer within the deadline: the call may still be going on."""
 
 
+class NothingDone(HostFault):
+    """There was nothing that the step could do, and what it is for is not so."""
+
+
 class NotBegun(HostFault):
     """The last look before it showed that the step must not be begun: nothing was done."""
 

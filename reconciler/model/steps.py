@@ -52,6 +52,15 @@ class Load(HostStep):
 
 
 @dataclass(frozen=True, slots=True)
+class MakeWritable(HostStep):
+    """Clear the block layer's own flag (BLKROSET); where it is the table's, load one that is writable."""
+
+    table: Target | None
+    """None: a pool, whose table never is read-only."""
+    action: ClassVar[str] = "make_writable"
+
+
+@dataclass(frozen=True, slots=True)
 class Resume(HostStep):
     action: ClassVar[str] = "resume"
 
@@ -339,4 +348,6 @@ class StepResult:
 
     seconds: float
     note: str = ""
-    """What there is to say of it besides that it worked: `gone already`."""
+    """Why there was nothing to do, where what the step is for was so already: `gone already`. A step that did nothing
+    while what it is for is not so raises NothingDone.
+    """

@@ -16,6 +16,7 @@ from reconciler.model.steps import (
     GrowFilesystem,
     KnowDevice,
     Load,
+    MakeWritable,
     RefreshNodes,
     Step,
 )
@@ -136,7 +137,9 @@ def _read_only(case: DeviceCase, record: ThinDevice, known: KnownDevice, live: L
     plan = find(case, Reason.WRONG_TABLE, f"{name} should be {words}")
     if wanted and live.info.open_count:
         return plan.under(Reason.BUSY, f"{name} should be read-only, but is held by {held(live)}")
-    return plan.but(Load(name, _target(case, record, known), read_only=wanted), *_know(case, record, known))
+    target = _target(case, record, known)
+    step = Load(name, target, read_only=True) if wanted else MakeWritable(name, target)
+    return plan.but(step, *_know(case, record, known))
 
 
 def _size(case: DeviceCase, record: ThinDevice, known: KnownDevice, live: LiveDevice) -> Plan | None:

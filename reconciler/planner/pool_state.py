@@ -10,7 +10,16 @@ from reconciler.model.live import LiveDevice
 from reconciler.model.names import Key
 from reconciler.model.records import ThinPool
 from reconciler.model.status import PoolStatus
-from reconciler.model.steps import CancelDeferredRemove, Clear, KnowPool, LoadPool, PoolShape, RemovePool, Resume
+from reconciler.model.steps import (
+    CancelDeferredRemove,
+    Clear,
+    KnowPool,
+    LoadPool,
+    MakeWritable,
+    PoolShape,
+    RemovePool,
+    Resume,
+)
 from reconciler.model.table import PoolTable, read_table
 from reconciler.planner.cases import PoolCase
 from reconciler.planner.identity import lies_on_record
@@ -40,6 +49,9 @@ def plan_device(case: PoolCase, shape: PoolShape) -> Plan | None:
     if info.deferred_remove:
         plan = find(case, Reason.DEFERRED_REMOVE_PENDING, f"pool {case.name} is to vanish at its last close")
         return plan.but(CancelDeferredRemove(info.name))
+    if info.read_only:  # a pool's table never is: it is the block layer's flag
+        plan = find(case, Reason.POOL_TABLE_WRONG, f"the device of pool {case.name} is read-only")
+        return plan.but(MakeWritable(info.name, None))
     return None
 
 

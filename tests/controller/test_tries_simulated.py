@@ -73,6 +73,19 @@ def test_events_of_its_own_making_do_not_hurry_it(house: House, mkfs: Mkfses) ->
     house.check()
 
 
+def test_each_try_takes_a_thin_id_and_two_transactions_so_that_there_are_few(house: House, mkfs: Mkfses) -> None:
+    house.declare(pool_record(), device_record("a", filesystem=XFS))
+    house.work()
+    before = house.host.image(POOL).transaction_id
+    for _ in range(40):
+        hear(house, "a")
+        house.run(0.1)
+    assert house.host.image(POOL).transaction_id == before, "it begins with a pause"
+    house.run(56)
+    assert house.host.image(POOL).transaction_id <= before + 2 * 4, "and goes on with longer ones"
+    assert len(mkfs.tries) >= 3
+
+
 def test_what_has_failed_is_told_since_then_also_while_it_is_tried(house: House, mkfs: Mkfses) -> None:
     house.declare(pool_record(), device_record("a", filesystem=XFS))
     house.work()

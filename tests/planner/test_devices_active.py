@@ -14,6 +14,7 @@ from reconciler.model.steps import (
     GrowFilesystem,
     KnowDevice,
     Load,
+    MakeWritable,
     RefreshNodes,
     Resume,
 )
@@ -145,7 +146,7 @@ def test_a_device_becomes_read_only_only_when_it_is_closed() -> None:
 @row("D28")
 def test_a_device_becomes_writable_also_while_it_is_open() -> None:
     this = case(live=thin(opened=1, read_only=True))
-    assert (plan(this).reason, steps(this)) == (Reason.WRONG_TABLE, (Load(NAME, a.table_of()),))
+    assert (plan(this).reason, steps(this)) == (Reason.WRONG_TABLE, (MakeWritable(NAME, a.table_of()),))
 
 
 @row("D29")

@@ -11,7 +11,16 @@ from reconciler.model.condition import Reason
 from reconciler.model.knowledge import KnownPool
 from reconciler.model.live import Below, LiveBacking, LiveDevice, LivePool, PathKind
 from reconciler.model.status import PoolMode, PoolStatus
-from reconciler.model.steps import CancelDeferredRemove, Clear, GrowFile, KnowPool, LoadPool, RemovePool, Resume
+from reconciler.model.steps import (
+    CancelDeferredRemove,
+    Clear,
+    GrowFile,
+    KnowPool,
+    LoadPool,
+    MakeWritable,
+    RemovePool,
+    Resume,
+)
 from reconciler.model.table import Devno, PoolTable
 from reconciler.model.units import Bytes, Sectors
 from reconciler.planner.cases import PoolCase
@@ -139,6 +148,16 @@ def test_a_table_left_in_the_inactive_slot_is_cleared_after_its_grace() -> None:
 def test_a_deferred_removal_is_cancelled() -> None:
     this = live(pool_device(deferred_remove=True))
     assert (plan(this).reason, steps(this)) == (Reason.DEFERRED_REMOVE_PENDING, (CancelDeferredRemove("tank"),))
+
+
+@row("P41")
+@pytest.mark.parametrize("state", STATES)
+def test_the_flag_that_makes_a_pools_own_device_read_only_is_cleared(state: str) -> None:
+    this = replace(live(pool_device(read_only=True)), record=pool_record(state=state))
+    if state != "Inactive":
+        assert (plan(this).reason, steps(this)) == (Reason.POOL_TABLE_WRONG, (MakeWritable("tank", None),))
+    else:
+        assert not any(isinstance(step, MakeWritable) for step in steps(this)), "it is going anyway"
 
 
 @row("P16")

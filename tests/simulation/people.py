@@ -81,6 +81,16 @@ def remove(world: World, rng: random.Random) -> str:
     return ""
 
 
+@happens(1, midway=True)
+def protect(world: World, rng: random.Random) -> str:
+    """`blockdev --setro`."""
+    name = rng.choice([*world.operator.own_pools(), _some(world, rng) or ""])
+    with suppress(HostFault):
+        world.village.host.protect(name)
+        return name
+    return ""
+
+
 @happens(1)
 def remove_deferred(world: World, rng: random.Random) -> str:
     """`dmsetup remove --deferred` of what somebody has open."""
@@ -325,7 +335,7 @@ def mount(world: World, rng: random.Random) -> str:
 
     def unmount() -> None:
         if host.devices.by_name.get(device.name) is device and "/mnt" in host.mounts.get(device.devno, []):
-            host.unmount(device.name, "/mnt")
+            host.unmount(device.name, "/mnt", leaving=rng.choice([0, 0, 1, 3]))
 
     world.village.after(rng.choice([1, 20]), unmount)
     return name

@@ -39,6 +39,7 @@ def check_grace(world: World) -> None:
     if world.village.dice.random() < 0.3:
         names = world.operator.own_pools()
     for name in names:
+        village.host.devices.by_name[name].leaving = 0  # an unmount ends within the calm
         village.dm.suspend(name)
         village.book.suspended(name)
     village.run(_LATE)

@@ -52,7 +52,11 @@ class Device:
     suspended: bool = False
     internal: int = 0
     """How often it was suspended by its pool."""
-    read_only: bool = False
+    table_read_only: bool = False
+    protected: bool = False
+    """By `blockdev --setro`: no table changes it."""
+    leaving: int = 0
+    """So many more tries to freeze the filesystem on it fail, as it is just being unmounted (Linux 6.8 and later)."""
     deferred: bool = False
     event_nr: int = 0
     typed: bool = False
@@ -64,6 +68,11 @@ class Device:
     def event(self) -> None:
         self.event_nr += 1
         self.announce()
+
+    @property
+    def read_only(self) -> bool:
+        """The one flag that the kernel tells."""
+        return self.table_read_only or self.protected
 
     @property
     def tables(self) -> Iterator[Loaded]:

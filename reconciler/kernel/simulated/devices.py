@@ -113,6 +113,9 @@ class Devices:
         if device.suspended:
             return
         self._check_suspend("suspend", device)
+        if device.leaving:
+            device.leaving -= 1
+            raise fault("suspend", device.name, errno.EINVAL)
         self._host.io.settle(device)
         pool = device.live.pool if device.live is not None else None
         if pool is not None:
@@ -158,7 +161,7 @@ class Devices:
             new.close()
             raise fault("resume", device.name, errno.EINVAL)
         old, device.live = device.live, new
-        device.read_only = new.read_only
+        device.table_read_only = new.read_only
         self._announce()
         return old
 

@@ -155,6 +155,12 @@ class SimulatedDisks:
             raise WouldBlock(operation, path, f"{device.name} is suspended")
         return self._host.devices.disk_of(devno)
 
+    def set_writable(self, devno: Devno) -> None:
+        device = self._host.devices.by_devno(devno)
+        if device is None:
+            raise fault("make writable", str(devno), errno.ENXIO)
+        device.protected = False
+
     # Loops
 
     def loops(self) -> list[Loop]:

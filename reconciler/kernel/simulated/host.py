@@ -96,10 +96,16 @@ class SimulatedHost:
     def mount(self, name: str, place: str) -> None:
         self.mounts.setdefault(self.devices.get("mount", name).devno, []).append(place)
 
-    def unmount(self, name: str, place: str) -> None:
-        devno = self.devices.get("unmount", name).devno
-        self.mounts[devno].remove(place)
-        self.devices.closed({devno})
+    def unmount(self, name: str, place: str, *, leaving: int = 0) -> None:
+        """`leaving`: its superblock goes only after so many tries to freeze it have failed."""
+        device = self.devices.get("unmount", name)
+        self.mounts[device.devno].remove(place)
+        device.leaving = leaving
+        self.devices.closed({device.devno})
+
+    def protect(self, name: str) -> None:
+        """`blockdev --setro`."""
+        self.devices.get("protect", name).protected = True
 
     def open(self, name: str, who: str = "cat (pid 100)") -> None:
         self.devices.get("open", name).openers.append(who)
