@@ -81,6 +81,23 @@ def test_a_disk_that_another_number_was_given_is_not_written_to(house: House) ->
     house.wait_pool()
 
 
+def test_a_disk_that_was_replaced_by_a_copy_is_taken_once_somebody_says_so(house: House) -> None:
+    _, data, _ = _on_disks(house)
+    before = _sum(house)
+    with stopped(house):
+        put_down(house, "tank", "a")
+        run("losetup", "--detach", data)
+        eventually(lambda: not Path("/sys/block", Path(data).name, "loop").exists(), "the loop is free")
+        shutil.copy(house.root / "data.disk", house.root / "copy.disk")
+        _attach(data, house.root / "copy.disk")
+    _refused(house, "doctor --fix")
+    house.stop()
+    said = house.cli("doctor", "--fix", "--yes", "--manifests", str(house.manifests), check=False)
+    assert f"take {data}" in said.out
+    house.start()
+    assert _sum(house) == before
+
+
 def test_data_and_metadata_that_were_swapped_stay_as_they_are(house: House) -> None:
     _, data, metadata = _on_disks(house)
     before = _sum(house)
@@ -174,11 +191,7 @@ def test_an_older_copy_of_the_metadata_is_refused_and_the_newest_is_not(house: H
     shutil.copy(file, new)
     shutil.copy(old, file)
     house.declare(*on)
-    _refused(house, "older copy")
-    house.stop()
-    said = house.cli("doctor", "--fix", "--manifests", str(house.manifests), check=False)
-    assert "take" in said.out, "the way on for whoever knows better"
-
-    shutil.copy(new, file)
-    house.start()
+    _refused(house, "older copy", "doctor --fix")
+    with stopped(house):
+        shutil.copy(new, file)
     assert _sum(house) == before
