@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 
 from reconciler.kernel.perform import perform
 from reconciler.kernel.simulated import Call
-from reconciler.model.steps import GrowFilesystem
-from tests.simulation.house import House, a_house, device_record, pool_record
+from reconciler.model.faults import HostFault
+from reconciler.model.steps import CheckMetadata, GrowFilesystem
+from tests.simulation.house import POOL, House, a_house, device_record, pool_record
 
 
 @pytest.fixture
@@ -42,3 +44,35 @@ def test_swap_is_no_place_at_which_a_filesystem_is_mounted(
     for place in places:
         house.host.mount("tank-a", place)
     assert grown(house).args == ("/dev/mapper/tank-a", expected)
+
+
+# The check of a pool's metadata, before it comes up
+
+
+META = "/srv/tank.meta"
+
+
+def down(house: House) -> None:
+    house.outside.dm.remove("tank-a")
+    house.outside.dm.remove(POOL)
+
+
+def test_of_metadata_that_is_whole_nothing_is_told(house: House) -> None:
+    down(house)
+    assert perform(house.kernel, CheckMetadata(META)).note == ""
+
+
+def test_of_what_is_harmless_it_is_told_what_mends_it(house: House) -> None:
+    down(house)
+    house.host.files[META].leaks = "some metadata blocks have leaked"
+    note = perform(house.kernel, CheckMetadata(META)).note
+    assert "leaked" in note
+    assert f"thin_check --auto-repair {META}" in note
+
+
+def test_of_damage_it_is_told_what_makes_a_repaired_copy(house: House) -> None:
+    down(house)
+    house.host.files[META].damage = "bad checksum in superblock"
+    with pytest.raises(HostFault, match=f"bad checksum in superblock; `thin_repair -i {META} -o NEW`") as raised:
+        perform(house.kernel, CheckMetadata(META))
+    assert raised.value.errno == errno.EUCLEAN
