@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from reconciler.kernel.simulated import SimulatedHost
+from reconciler.kernel.simulated.disk import Disk
 from reconciler.model.table import Table
 
 Thin = tuple[str, int]
@@ -30,6 +31,8 @@ class Book:
     """Thins that others made in pools of ours, with what is in them."""
     written: dict[Thin, dict[int, str]] = field(default_factory=dict)
     """What was written and flushed, by block."""
+    disks: list[Disk] = field(default_factory=list)
+    """Of others."""
     held: set[str] = field(default_factory=set)
     """Pools of whose metadata somebody holds a snapshot."""
     frozen: dict[str, float] = field(default_factory=dict)

@@ -179,6 +179,16 @@ def _as_if_unknown(where: str) -> Planting:
     return plant
 
 
+@contextmanager
+def _goes_by_the_path() -> Iterator[None]:
+    """What a path leads to is taken for what the pool lay on."""
+    with ExitStack() as stack:
+        for module in ("planner.pool_identity", "kernel.perform_pool"):
+            for name in ("is_other", "start_is_other"):
+                stack.enter_context(mock.patch(f"reconciler.{module}.{name}", return_value=False))
+        yield
+
+
 def _prunes_at_once(gone_since: float | None, **given: Any) -> PruneVerdict:
     now = given["now"]
     return prune_verdict(None if gone_since is None else now - 1e6, **{**given, "settled_for": 1e6})
@@ -241,6 +251,7 @@ BUGS: Final[dict[str, Planting]] = {
     "a table that waits is swapped in by a resume": _everywhere(
         "let_go", lambda inner: lambda *given: _without_step(Clear)(inner(*given))
     ),
+    "a pool comes up on whatever its paths lead to": _goes_by_the_path,
     "the ids of somebody else's pool are read": _reads_anybodys_ids,
     "what failed is tried again with each event": lambda: mock.patch(
         "reconciler.controller.tries.Tries.is_too_early", return_value=False

@@ -49,6 +49,7 @@ def bring_calm(world: World, guarded: Guarded, told: list[str]) -> None:
 def _stop_meddling(world: World) -> None:
     village, host = world.village, world.village.host
     village.ring(everything=True)
+    world.disks.put_into_record(world.operator)
     host.nodes.lost, host.nodes.running = 0, True
     for pool in host.devices.pools.values():
         pool.commit_fault = CommitFault.NONE
@@ -96,8 +97,25 @@ def _repair(world: World, told: list[str]) -> bool:
     wrong = [key for key, status in statuses if status.reason is Reason.INVALID_CHANGE and key.device]
     corrected = [key for key in wrong if world.operator.correct(key)]
     told.extend(f"correct {key}" for key in corrected)
+    named = [
+        key.pool for key, status in statuses if "foreignThins" in status.message and _name_strangers(world, key.pool)
+    ]
+    if named:
+        told.append(f"name others' thins in {named}")
+        return True
     pools = {key.pool for key, status in statuses if status.reason is Reason.METADATA_MISMATCH}
     return any([bool(corrected), *(_ask_doctor(world, pool, told) for pool in sorted(pools))])
+
+
+def _name_strangers(world: World, pool: str) -> bool:
+    """As only the operator knows: these are others', and no data of a record is in them. Whether that is news."""
+    spec = world.operator.pools[pool]
+    theirs = sorted(number for of, number in world.village.book.strangers if of == pool)
+    if not theirs or spec.get("foreignThins") == theirs:
+        return False
+    spec["foreignThins"] = theirs
+    world.operator.apply()
+    return True
 
 
 def _grow(world: World, pool: str) -> bool:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tests.simulation.operator import Operator
 from tests.simulation.runtime import Runtime, Squatters
 from tests.simulation.village import Village
+
+if TYPE_CHECKING:
+    from tests.simulation.disks import Disks
 
 
 @dataclass
@@ -21,6 +24,7 @@ class World:
     operator: Operator
     runtime: Runtime | None
     squatters: Squatters
+    disks: Disks
 
 
 Happening = Callable[[World, random.Random], str]

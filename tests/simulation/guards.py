@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 from reconciler.controller.desired import Desired
 from reconciler.kernel.simulated import Call
 from reconciler.kernel.simulated.device import Loaded
+from reconciler.kernel.simulated.disk import Disk
 from reconciler.kernel.simulated.io import is_torn
 from reconciler.model.knowledge import IntentKind, KnownDevice
 from reconciler.model.names import Key
 from reconciler.model.records import DeviceState, PoolState, Prune
 from reconciler.model.steps import Begin, Resume, StoreStep
+from reconciler.model.table import PoolTable, read_table
 
 if TYPE_CHECKING:
     from tests.simulation.village import Village
@@ -82,6 +84,7 @@ class Guards:
             raise Violation(f"{call}: {name} is somebody else's")
         checks = {
             "create": self._create,
+            "load": self._load,
             "resume": self._resume,
             "remove": self._remove,
             "message": self._message,
@@ -162,6 +165,18 @@ class Guards:
             if record.dm_name == name and record.spec.state is not DeviceState.ACTIVE:
                 raise Violation(f"{call}: it is desired {record.spec.state}")
 
+    def _load(self, worker: Worker, call: Call, began: Began) -> None:
+        """No pool comes up on a disk of somebody else's."""
+        del worker, began
+        table, host = read_table(call.args[1]), self._village.host
+        if isinstance(table, PoolTable):
+            for devno in {table.metadata, table.data} & {*host.blocks, *host.loops}:
+                self._not_theirs(call, host.disk_of(devno))
+
+    def _not_theirs(self, call: Call, disk: Disk) -> None:
+        if disk in self._village.book.disks:
+            raise Violation(f"{call}: the disk {disk.serial} is somebody else's")
+
     def _remove(self, worker: Worker, call: Call, began: Began) -> None:
         name = str(call.args[0])
         known = self._known(worker.pool, name)
@@ -178,6 +193,8 @@ class Guards:
     def _message(self, worker: Worker, call: Call, began: Began) -> None:
         words = str(call.args[1]).split()
         match words:
+            case ["release_metadata_snap_"] if worker.pool in self._village.book.held:
+                raise Violation(f"{call}: somebody else holds it")
             case ["delete", number]:
                 self._delete(worker, int(number))
             case ["create_snap", number, origin]:
@@ -269,6 +286,9 @@ class Guards:
         self._pool_goes(worker.pool, call, began)
 
     def _zero(self, worker: Worker, call: Call, began: Began) -> None:
+        devno = self._village.host.resolve(str(call.args[0]))
+        if devno is not None:
+            self._not_theirs(call, self._village.host.disk_of(devno))
         self._pool_goes(worker.pool, call, began)
 
     def _pool_goes(self, pool: str, call: Call, began: Began) -> None:

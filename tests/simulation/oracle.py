@@ -108,6 +108,7 @@ def _check_content(world: World) -> None:
 
 
 def _check_others(world: World) -> None:
+    world.disks.check()
     for name in list(world.village.book.foreign):
         world.squatters.check(name)
     if world.runtime is not None and RUNTIME in world.village.host.devices.by_name:

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Final
 
 from reconciler.kernel.simulated import Call, Crashed
-from tests.simulation import edits, people, trouble
+from tests.simulation import disks, edits, people, trouble
 from tests.simulation.calm import bring_calm
+from tests.simulation.disks import Disks
 from tests.simulation.events import KINDS, World
 from tests.simulation.operator import POOLS, RUNTIME, TANK, VAULT, Operator
 from tests.simulation.runtime import Runtime, Squatters
 from tests.simulation.village import BEFORE, Village
 
-_KINDS_OF: Final = (edits, people, trouble)
+_KINDS_OF: Final = (edits, people, trouble, disks)
 """Whose events are in KINDS by being imported."""
 WAIT: Final = "wait"
 _WAITS: Final = (0.2, 0.5, 1, 3, 7, 20)
@@ -67,12 +68,12 @@ class Story:
         chosen = None if only is None else frozenset(only)
         self.events = [event for event in events if chosen is None or event.number in chosen]
         self.village = Village(state_dir, seed)
-        for name in ("sda", "sdb"):
-            self.village.host.add_disk(name, 16 << 20 if name == "sda" else 4 << 20)
+        below = Disks(self.village)
         pools = pools_of(seed)
         runtime = Runtime(self.village) if RUNTIME in pools else None
         squatters = Squatters(self.village)
-        self.world = World(self.village, Operator(self.village, pools), runtime, squatters)
+        below.add_others()
+        self.world = World(self.village, Operator(self.village, pools), runtime, squatters, below)
         self.village.on_boot = self._boot
 
     def _boot(self) -> None:
