@@ -222,7 +222,7 @@ def test_while_somebody_else_has_changed_the_pool_nothing_is_made_or_activated(h
         house.have(name, pool="moved")
     house.have("golden", pool="moved", state="Committed")
     table, pool = house.thin_table("golden", "moved"), f"{house.prefix}moved"
-    was = house.pool_status("moved")["transactionId"]
+    was = int(mode(house, "moved").split()[3])
     run("dmsetup", "message", pool, "0", f"set_transaction_id {was} {was + 7}")
     house.wait_pool("MetadataMismatch", pool="moved")
     with house.asleep():

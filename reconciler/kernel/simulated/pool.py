@@ -242,7 +242,7 @@ class Pool:
             discards.get(self.discards, "discard_passdown"),
             "error_if_no_space" if self.errors_if_full else "queue_if_no_space",
             "needs_check" if image.needs_check else "-",
-            str(min(1024, image.metadata_blocks // 4)),
+            str(min(1024, self.metadata.size // 4096 // 4)),  # of the device as it is now, in use or not
         ]
         return " ".join(words)
 
