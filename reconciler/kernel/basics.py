@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+from collections.abc import Iterator
 from typing import Final
 
 from reconciler.kernel.protocol import Kernel
@@ -26,6 +27,22 @@ def activate(kernel: Kernel, name: str, uuid: str, table: Target, *, read_only: 
     confirm_table(kernel, "activate", name, table)
 
 
+@contextlib.contextmanager
+def told_if_frozen(kernel: Kernel, name: str) -> Iterator[None]:
+    """Around what suspends a device: EBUSY means that its filesystem is frozen already, by fsfreeze or a backup (the
+    kernel's freeze_super; observed on 6.1). Raises that with where it is mounted, and the command that ends it.
+    """
+    try:
+        yield
+    except HostFault as fault:
+        info = kernel.dm.info(name) if fault.errno == errno.EBUSY else None
+        places = [] if info is None else [place for place in kernel.disks.mounts(info.devno) if place != "swap"]
+        if not places:
+            raise
+        detail = f"its filesystem is frozen: `fsfreeze --unfreeze {places[0]}` ends that, if no backup is at work there"
+        raise HostFault(fault.operation, fault.subject, errno.EBUSY, detail) from fault
+
+
 def confirm_table(kernel: Kernel, operation: str, name: str, table: Target) -> None:
     info = require(kernel, operation, name)
     if info.suspended or kernel.dm.table(name) != (table,):
@@ -38,7 +55,8 @@ def suspend(kernel: Kernel, name: str) -> None:
     Since Linux 6.8 a superblock that is being shut down cannot be frozen: EINVAL.
     """
     try:
-        kernel.dm.suspend(name)
+        with told_if_frozen(kernel, name):
+            kernel.dm.suspend(name)
     except HostFault as fault:
         if fault.errno != errno.EINVAL:
             raise
@@ -51,7 +69,8 @@ def swap_in(kernel: Kernel, name: str, *, hidden: bool = False, freeze: bool = T
     The kernel suspends it first. If that fails, as in `suspend`, the device goes on under its old table.
     """
     try:
-        kernel.dm.resume(name, hidden=hidden, freeze=freeze)
+        with told_if_frozen(kernel, name):
+            kernel.dm.resume(name, hidden=hidden, freeze=freeze)
     except HostFault as fault:
         info = None
         with contextlib.suppress(HostFault):  # the first fault is the one that tells

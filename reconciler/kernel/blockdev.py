@@ -63,8 +63,13 @@ def set_writable(devno: Devno) -> None:
 
 
 def processes(devno: Devno) -> list[str]:
-    """`dd (pid 412)` for each process, but this one, that has a node of the device open."""
-    return [f"{command(pid)} (pid {pid})" for pid in all_processes() if pid != os.getpid() and _has_open(pid, devno)]
+    """`dd (pid 412)` for each process, but this one, that has a node of the device open; `bash (pid 77), with a file on
+    it open` for one that keeps its filesystem mounted (`umount --lazy` takes away only the mount point); and `loop7,
+    whose file is on it`.
+    """
+    told = ((pid, _use(pid, devno)) for pid in all_processes() if pid != os.getpid())
+    users = [f"{command(pid)} (pid {pid}){use}" for pid, use in told if use is not None]
+    return users + [f"{Path(loop.path).name}, whose file is on it" for loop in loops.loops_in_filesystem(devno)]
 
 
 def below(devno: Devno) -> list[Devno]:
@@ -138,9 +143,11 @@ def _behind_loop(devno: Devno) -> list[Devno]:
     return filesystem_device(seen.device)
 
 
-def _has_open(pid: int, devno: Devno) -> bool:
+def _use(pid: int, devno: Devno) -> str | None:
+    """How a process uses the device, as the end of a sentence: empty for its node. None where it does not."""
     number = os.makedev(devno.major, devno.minor)
-    for link in descriptors(pid):
+    has_file = False
+    for link in (*descriptors(pid), *_others(pid)):
         try:
             # Only what looks like a path: stat of a socket or pipe costs, and tells nothing.
             if not str(link.readlink()).startswith("/"):
@@ -149,8 +156,9 @@ def _has_open(pid: int, devno: Devno) -> bool:
         except OSError:  # closed or ended meanwhile, or on a filesystem that does not answer root (FUSE)
             continue
         if stat.S_ISBLK(facts.st_mode) and facts.st_rdev == number:
-            return True
-    return False
+            return ""
+        has_file |= facts.st_dev == number
+    return ", with a file on it open" if has_file or _has_mapped(pid, devno) else None
 
 
 def descriptors(pid: int) -> list[Path]:
@@ -158,6 +166,21 @@ def descriptors(pid: int) -> list[Path]:
         return list(Path(f"/proc/{pid}/fd").iterdir())
     except (*GONE, PermissionError):  # ended, or hidden from us: then it cannot be named
         return []
+
+
+def _others(pid: int) -> tuple[Path, ...]:
+    """What it works in, and runs."""
+    folder = Path(f"/proc/{pid}")
+    return folder / "cwd", folder / "root", folder / "exe"
+
+
+def _has_mapped(pid: int, devno: Devno) -> bool:
+    """Whether a file on the device is in its memory (proc(5), maps: the device as %02x:%02x)."""
+    mark = f" {devno.major:02x}:{devno.minor:02x} "
+    try:
+        return mark in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
+    except (*GONE, PermissionError):
+        return False
 
 
 def command(pid: int) -> str:

@@ -74,6 +74,12 @@ def loops_on_device(devno: Devno) -> list[Loop]:
     return [loop for loop, seen in _in_use() if seen.block_device == number]
 
 
+def loops_in_filesystem(devno: Devno) -> list[Loop]:
+    """The loops whose files are on the filesystem of this block device, whether or not that has a mount point still."""
+    number = os.makedev(devno.major, devno.minor)
+    return [loop for loop, seen in _in_use() if not seen.block_device and seen.device == number]
+
+
 def attach(path: str) -> Loop:
     """A loop on the file, with direct I/O where the filesystem has it.
 

@@ -167,7 +167,9 @@ class Disks(Protocol):
         """
 
     def processes(self, devno: Devno) -> list[str]:
-        """`dd (pid 412)` for each process that has the device open, in every namespace that can be seen."""
+        """`dd (pid 412)` for each process that has the device, or a file on it, open, in every namespace that can be seen;
+        and the loops whose files are on it.
+        """
 
     def below(self, devno: Devno) -> list[Devno]:
         """The dm devices that lie under it, also through loops and partitions, nearest first; itself first if it is one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import ceil
+from typing import Final
 
 from reconciler.model.condition import Condition, Reason
 from reconciler.model.live import LiveDevice
@@ -13,6 +14,8 @@ from reconciler.model.table import Devno, ErrorTable, Target, ThinTable, read_ta
 from reconciler.model.units import Sectors, sectors
 from reconciler.planner.cases import DeviceCase
 from reconciler.planner.plan import Plan, Sign, live_state
+
+_SHOWN: Final = 8
 
 
 def find(case: DeviceCase, reason: Reason, message: str) -> Plan:
@@ -55,7 +58,8 @@ def is_error(live: LiveDevice, size: Sectors) -> bool:
 def held(live: LiveDevice) -> str:
     """Who has it open, for messages."""
     if live.holders:
-        return ", ".join(live.holders)
+        more = len(live.holders) - _SHOWN
+        return ", ".join(live.holders[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
     return f"{live.info.open_count} opener(s) that cannot be seen from here"
 
 

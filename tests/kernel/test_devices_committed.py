@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -97,6 +98,40 @@ def test_a_device_in_use_waits_and_names_a_mount_in_another_namespace(house: Hou
         assert house.told("used", "Found", "CommittedButActive")
     eventually(lambda: house.info("used") is None, "it goes when it is closed")
     house.wait("used")
+
+
+def test_a_filesystem_that_was_lazily_unmounted_names_who_keeps_it(house: House) -> None:
+    point = mounted_by_hand(house, "lazy")
+    with (point / "file").open("w", encoding="utf-8"):
+        run("umount", "--lazy", str(point))
+        house.change("lazy", state="Inactive", filesystem={"type": "ext4"})
+        status = house.wait("lazy", "Busy")
+        assert any(f"(pid {os.getpid()}), with a file on it open" in holder for holder in status["holders"])
+        assert f"(pid {os.getpid()})" in status["message"]
+    eventually(lambda: house.info("lazy") is None, "it goes once the file is closed")
+
+
+def test_a_loop_on_a_file_inside_is_named(house: House) -> None:
+    point = mounted_by_hand(house, "around")
+    (point / "image").write_bytes(bytes(1 << 20))
+    loop = Path(run("losetup", "--find", "--show", str(point / "image")).out.strip())
+    run("umount", "--lazy", str(point))
+    try:
+        house.change("around", state="Inactive", filesystem={"type": "ext4"})
+        status = house.wait("around", "Busy")
+        assert f"{loop.name}, whose file is on it" in status["holders"]
+    finally:
+        run("losetup", "--detach", str(loop))
+    eventually(lambda: house.info("around") is None, "it goes once the loop is detached")
+
+
+def mounted_by_hand(house: House, name: str) -> Path:
+    """Where a new device of that name is mounted, for a test to unmount."""
+    house.have(name, filesystem={"type": "ext4"})
+    point = house.root / f"on-{name}"
+    point.mkdir()
+    run("mount", str(house.node(name)), str(point))
+    return point
 
 
 def test_a_device_in_use_names_the_process_and_the_device_above(house: House) -> None:

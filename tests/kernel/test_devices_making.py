@@ -183,3 +183,15 @@ def test_a_private_device_that_a_crash_has_left_goes(house: House) -> None:
         run("dmsetup", "suspend", private)
     eventually(lambda: house.dm.info(private) is None, "it is gone")
     house.wait("tidy", live="Inactive")
+
+
+def test_a_frozen_filesystem_is_named_with_the_command_that_thaws_it(house: House) -> None:
+    house.have("iced", filesystem={"type": "ext4"})
+    with house.mounted("iced") as point:
+        run("fsfreeze", "--freeze", str(point))
+        try:
+            said = house.have("of-iced", "Busy", snapshotOf="iced")
+            assert f"`fsfreeze --unfreeze {point}`" in said["message"]
+        finally:
+            run("fsfreeze", "--unfreeze", str(point))
+        house.wait("of-iced")
