@@ -8,6 +8,7 @@ export PYTHONUNBUFFERED := 1
 # In a kernel of its own, as an ordinary process: no privileges, nothing of this host is touched.
 SANDBOX := $(PY) -m reconciler.sandbox
 DEMO_SECONDS := 600
+RELEASE ?= trixie
 SEEDS ?=
 MINUTES ?=
 SAMPLE ?= 60
@@ -15,7 +16,7 @@ SEED ?= 1
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-kernel lint format dashboards man bench soak mutants shell clean
+.PHONY: help setup demo test test-unit test-kernel test-debian lint format dashboards man bench soak mutants shell clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -34,6 +35,9 @@ test-unit: setup ## only what needs no kernel; ARGS="-k suspended" goes to pytes
 
 test-kernel: setup ## only what needs a real kernel
 	@$(PY) -m tools.run_tests kernel $(ARGS)
+
+test-debian: ## all tests in a fresh Debian of its own, as root, in half an hour: RELEASE=trixie (or bookworm)
+	@$(PYTHON) -m tools.fresh_debian $(RELEASE) test ARGS='$(ARGS)'
 
 lint: setup ## ruff, mypy, and the layers that may import each other
 	$(PY) -m ruff check

@@ -6,13 +6,15 @@ EXPLORE=1 takes new ones each time: what they find belongs into the tests as an 
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 from hypothesis import settings
+from hypothesis.configuration import set_hypothesis_home_dir
 
-# What failed once is kept in the tree, but where that is read-only, as in the sandbox.
-KEPT = settings.get_profile("default").database if os.access(Path(__file__).parent, os.W_OK) else None
+if not os.access(Path(__file__).parent, os.W_OK):  # the sandbox's tree is read-only, and hypothesis warns of that
+    set_hypothesis_home_dir(tempfile.gettempdir())
 
-settings.register_profile("same", derandomize=True, database=None)
-settings.register_profile("explore", print_blob=True, database=KEPT)
+settings.register_profile("same", derandomize=True)
+settings.register_profile("explore", print_blob=True)
 settings.load_profile("explore" if os.environ.get("EXPLORE") else "same")
