@@ -85,6 +85,8 @@ def is_other(noted: Marks, found: Marks) -> bool:
     then, now = by_kind(noted), by_kind(found)
     if not then:
         return False
+    if now and ("part" in then) != ("part" in now):
+        return True  # a partition has its disk's marks beside its own
     both = then.keys() & now.keys()
     if any(then[kind] != now[kind] for kind in both - _OF_A_FILE):
         return True

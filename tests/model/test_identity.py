@@ -25,6 +25,8 @@ LOOP = (*FILE, "offset:0")
         (PARTITION, PARTITION, False, True),
         (PARTITION, ("part:1", "partuuid:aa", "wwn:naa.2"), True, False),
         (PARTITION, ("part:2", "partuuid:bb", "wwn:naa.1"), True, False),
+        (PARTITION, WWN, True, False),
+        (WWN, PARTITION, True, False),
         (("part:1",), ("part:1",), False, False),
         (("part:1",), ("part:2",), True, False),
         (FILE, ("file:ff:9", "path:/srv/a"), False, True),
