@@ -66,6 +66,12 @@ def test_what_the_daemon_ends_by_itself_is_left_to_it_for_a_minute() -> None:
         assert late.todo == "`dm-reconciler describe device tank/a` tells why, and what was tried"
 
 
+def test_what_lasts_is_named_before_what_was_only_found_just_now() -> None:
+    found = check(status("tank/a", Reason.SUSPENDED, 1), status("tank/b", Reason.SUSPENDED))
+    assert found.mark is Mark.WRONG
+    assert found.message == "2 are not as desired: tank/b (Suspended), tank/a (Suspended)"
+
+
 def test_what_was_not_looked_at_yet_is_told() -> None:
     found = check(status("tank"), unseen=("tank/a", "tank/b"))
     assert (found.mark, found.message) == (Mark.LEFT, "1 is as desired; 2 are not looked at yet")
