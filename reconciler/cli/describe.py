@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import click
 
 from reconciler.cli.chronicle import table_of_one
+from reconciler.cli.freshness import as_of_now, freshness, tell
 from reconciler.cli.output import Cell, print_json, print_styled, print_table, say
 from reconciler.cli.params import Kind, complete_names, output_option, state_dir_option
 from reconciler.cli.portrait import Portrait, Section, as_json, sections
-from reconciler.cli.view import find, look, reading
+from reconciler.cli.view import Seen, find, look, reading
+from reconciler.model.names import Key
 from reconciler.store.store import Store
 
 _EPILOG: Final = """\b
@@ -38,17 +41,19 @@ def command(kind: str, name: str, output: str, state_dir: Path) -> None:
     POOL/NAME, or the bare name where it is unique.
     """
     with reading(state_dir) as store:
-        portrait = _portrait(store, kind, name)
+        fresh = freshness(state_dir)
+        portrait = _portrait(store, as_of_now(look(store), fresh), kind, name)
+    tell(fresh)
     if output == "json":
-        print_json({"items": [as_json(portrait)]})
+        items = {"items": [as_json(portrait)]}
+        print_json({**items, "stale": fresh.stale} if fresh.stale else items)
         return
     for section in sections(portrait):
         _print_section(section)
     _print_events(portrait)
 
 
-def _portrait(store: Store, kind: str, name: str) -> Portrait:
-    seen = look(store)
+def _portrait(store: Store, seen: Mapping[Key, Seen], kind: str, name: str) -> Portrait:
     one = seen[find(seen, kind, name)]
     key = one.key
     intents = [intent for intent in store.intents(key.pool) if not key.device or intent.key == key]

@@ -10,6 +10,7 @@ import click
 
 from reconciler.cli.chronicle import COLUMNS, row, table
 from reconciler.cli.eyes import Eyes
+from reconciler.cli.freshness import freshness, tell
 from reconciler.cli.output import Row, note, plain_lines, print_json, print_table
 from reconciler.cli.params import complete_names, output_option, state_dir_option
 from reconciler.cli.view import find, look, reading
@@ -57,6 +58,7 @@ def command(name: str | None, follow: bool, limit: int, output: str, state_dir: 
         return
     with reading(state_dir) as store:
         last, _, _ = _last(store, name, limit)
+    tell(freshness(state_dir))
     if output == "json":
         print_json({"items": [event_item(event) for event in last]})
     elif last:

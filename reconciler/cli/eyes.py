@@ -25,7 +25,7 @@ class Eyes:
     """
 
     def __init__(self, state_dir: Path) -> None:
-        self._state_dir = state_dir
+        self.state_dir = state_dir
         self._opened = ExitStack()
         self._store: Store | None = None
         self._database: Database | None = None
@@ -77,8 +77,8 @@ class Eyes:
     def _open(self) -> Store:
         self.close()
         with ExitStack() as opened:
-            store = opened.enter_context(reading(self._state_dir))
-            self._database = opened.enter_context(closing(open_for_reading(self._state_dir / NAME)))
+            store = opened.enter_context(reading(self.state_dir))
+            self._database = opened.enter_context(closing(open_for_reading(self.state_dir / NAME)))
             self._opened = opened.pop_all()
         self._store, self._version = store, -1
         self.stores += 1

@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from reconciler.cli.eyes import Eyes
+from reconciler.cli.freshness import as_of_now, freshness, tell
 from reconciler.cli.listing import FORMATS, print_listing
 from reconciler.cli.output import note
 from reconciler.cli.params import Kind, complete_names, output_option, state_dir_option
@@ -46,11 +47,13 @@ def command(kind: str | None, name: str | None, output: str, watch: bool, state_
             follow(eyes, kind or "", name, output)
         return
     with reading(state_dir) as store:
-        seen = _selected(look(store), kind or "", name)
+        fresh = freshness(state_dir)
+        seen = _selected(as_of_now(look(store), fresh), kind or "", name)
+    tell(fresh)
     if not seen and output in {"table", "wide"}:
         note(f"no {kind + 's' if kind else 'records'} yet: the daemon has found none in its manifests")
         return
-    print_listing(list(seen.values()), output)
+    print_listing(list(seen.values()), output, stale=fresh.stale)
 
 
 def _selected(seen: Mapping[Key, Seen], kind: str, name: str | None) -> dict[Key, Seen]:

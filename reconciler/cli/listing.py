@@ -18,13 +18,13 @@ _DEVICE: Final = ("NAME", "POOL", "DESIRED", "LIVE", "READY", "REASON", "SIZE", 
 _DEVICE_WIDE: Final = (*_DEVICE, "DM-NAME", "ID", "UUID", "SINCE", "MESSAGE")
 
 
-def print_listing(seen: Sequence[Seen], output: str, *, stream: bool = False) -> None:
-    """`stream`: one of several listings that follow each other."""
+def print_listing(seen: Sequence[Seen], output: str, *, stream: bool = False, stale: str = "") -> None:
+    """`stream`: one of several listings that follow each other. `stale`: why it is not of now."""
     match output:
         case "json":
-            print_json(document(seen), compact=stream)
+            print_json(document(seen, stale), compact=stream)
         case "yaml":
-            say_yaml(document(seen), stream=stream)
+            say_yaml(document(seen, stale), stream=stream)
         case _:
             _print_tables(seen, wide=output == "wide")
 
@@ -36,8 +36,9 @@ def visible(one: Seen, output: str) -> object:
     return _device_row(one) if one.key.device else _pool_row(one)
 
 
-def document(seen: Sequence[Seen]) -> dict[str, Any]:
-    return {"items": [one.item for one in seen]}
+def document(seen: Sequence[Seen], stale: str = "") -> dict[str, Any]:
+    items = {"items": [one.item for one in seen]}
+    return {**items, "stale": stale} if stale else items
 
 
 def say_yaml(value: Any, *, stream: bool = False) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from reconciler.cli import words
+from reconciler.cli.freshness import as_of_now, freshness, tell
 from reconciler.cli.output import Cell, clean, console, note, on_terminal, say
 from reconciler.cli.params import state_dir_option
 from reconciler.cli.view import Seen, look, reading
@@ -42,7 +43,9 @@ class Branch:
 def command(state_dir: Path) -> None:
     """Show pools, origins and their snapshots as a tree."""
     with reading(state_dir) as store:
-        branches = grow(look(store))
+        fresh = freshness(state_dir)
+        branches = grow(as_of_now(look(store), fresh))
+    tell(fresh)
     if not branches:
         note("no records yet: the daemon has found none in its manifests")
     elif on_terminal():

@@ -11,6 +11,7 @@ import click
 
 from reconciler.cli.errors import ExitCode, Failure
 from reconciler.cli.eyes import Eyes
+from reconciler.cli.freshness import as_of_now, freshness, from_before_boot
 from reconciler.cli.params import Duration, Kind, complete_names, state_dir_option
 from reconciler.cli.progress import Progress
 from reconciler.cli.view import NoStore, Seen, find
@@ -71,7 +72,7 @@ def _missing(kind: str, name: str, timeout: float, state_dir: Path) -> Iterator[
         while True:
             late = monotonic() >= deadline
             try:
-                yield _lacks(eyes.latest(), kind, name)
+                yield _lacks(eyes.latest(), kind, name) or _doubt(eyes, kind, name)
             except NoStore as error:
                 if late:
                     raise
@@ -90,6 +91,16 @@ def _lacks(seen: Mapping[Key, Seen], kind: str, name: str) -> str:
             raise
         return "there is no such record yet"
     return _why_not_ready(one)
+
+
+def _doubt(eyes: Eyes, kind: str, name: str) -> str:
+    """The store says that it is ready: why that is not to be believed; empty if it is."""
+    fresh = freshness(eyes.state_dir)
+    if fresh.statuses is not None:
+        return fresh.stale or _lacks(as_of_now(eyes.seen(), fresh), kind, name)
+    if fresh.is_running or from_before_boot(eyes.state_dir):
+        return fresh.stale
+    return ""  # nobody is at work: it is as the last one left it, and its node is there
 
 
 def _why_not_ready(one: Seen) -> str:

@@ -36,6 +36,7 @@ class Board:
         self._lock = threading.Lock()
         self._desired = controller.desired
         self._sets = 0
+        self._trouble_since: float | None = None
         self.node = ""
         """The name of this host."""
         self.observe_only = False
@@ -66,6 +67,7 @@ class Board:
     def store_trouble(self) -> str:
         """Why nothing is done to devices, where the store cannot be written to; empty where it can."""
         trouble = self._store.trouble
+        self._trouble_since = None if trouble is None else self._trouble_since or self._clock.wall()
         return f"{trouble}; nothing is done to any device until then" if trouble is not None else ""
 
     def daemon(self) -> list[dict[str, Any]]:
@@ -82,6 +84,8 @@ class Board:
             "message": "" if healthy and ready else unready if healthy else unhealthy,
             "observeOnly": self.observe_only,
             "manifestProblems": told,
+            "storeTrouble": self.store_trouble() or None,
+            "storeTroubleSince": None if self._trouble_since is None else rfc3339(self._trouble_since),
         }
         return [{"kind": "Daemon", "metadata": {"name": self.node}, "spec": None, "status": status}]
 

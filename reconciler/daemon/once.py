@@ -17,11 +17,11 @@ from reconciler.controller.gather import Settings
 from reconciler.controller.preview import Preview, preview_pool
 from reconciler.controller.recorder import Progress
 from reconciler.daemon.intake import ManifestsInvalid
+from reconciler.daemon.over import is_over
 from reconciler.daemon.simulated import disks_in_words, host_for, simulated_port
 from reconciler.daemon.wiring import House, host_port
 from reconciler.kernel.libdm.device_mapper import LibDm
 from reconciler.kernel.privileges import require_admin
-from reconciler.model.condition import FINAL
 from reconciler.model.names import Key
 from reconciler.model.recordset import RecordSet
 from reconciler.model.report import Status
@@ -133,7 +133,7 @@ def _converge(house: House, desired: Desired, timeout: float, shown: Shown) -> R
         something.clear()
         _check_store(house)
         statuses = house.controller.statuses()
-        if house.controller.all_passed() and _is_over(statuses):
+        if house.controller.all_passed() and is_over(statuses, desired):
             return Result(statuses, timed_out=False)
         left = end - house.clock.now()
         if left <= 0:
@@ -156,7 +156,7 @@ def _settle(house: House, desired: Desired, timeout: float) -> Result:
             something.clear()
             _check_store(house)
         statuses = house.controller.statuses()
-        if _is_over(statuses) or statuses == before:
+        if is_over(statuses, desired) or statuses == before:
             return Result(statuses, timed_out=False)
         before = statuses
 
@@ -174,10 +174,6 @@ def _check_store(house: House) -> None:
         raise house.controller.failure
     if house.store.trouble is not None:
         raise house.store.trouble
-
-
-def _is_over(statuses: dict[Key, Status]) -> bool:
-    return all(status.good or status.reason in FINAL for status in statuses.values())
 
 
 def plan_once(once: Once, tell: Callable[[str], None]) -> list[Preview]:

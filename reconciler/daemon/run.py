@@ -58,14 +58,16 @@ def run(options: Options) -> int:
     lock.acquire()
     try:
         with Store.open(options.state_dir, wall_clock=time.time) as store:
-            return Daemon(options, store).run()
+            return Daemon(options, store, lock.announce).run()
     finally:
         lock.release()
 
 
 class Daemon:
-    def __init__(self, options: Options, store: Store) -> None:
+    def __init__(self, options: Options, store: Store, announce: Callable[[str], None] = lambda _: None) -> None:
+        """`announce` hears where it answers."""
         self._options = options
+        self._announce = announce
         self._store = store
         self._house = House(store, options.settings, host_port(options.state_dir, lock=True))
         self._dm = LibDm()
@@ -96,6 +98,7 @@ class Daemon:
         previous = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         try:
             self._http.start()
+            self._announce(self._http.url)
             _log.info("manifests in %s, state in %s", self._options.manifests, self._options.state_dir)
             if self._options.settings.observe_only:
                 _log.warning("--observe: what is found is told, and what would be done about it; no device is touched")

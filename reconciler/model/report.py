@@ -107,6 +107,50 @@ def item(
     return told if written is None else {**told, "record": {"file": written[0], "line": written[1]}}
 
 
+def key_of(told: dict[str, Any]) -> Key:
+    """Of an item."""
+    pool, _, device = str(told["metadata"]["name"]).partition("/")
+    return Key(pool, device)
+
+
+def status_of(told: dict[str, Any]) -> Status | None:
+    """What `item` was made of, but for what it does not tell. Raises LookupError, ValueError, TypeError for another's."""
+    key, status = key_of(told), told["status"]
+    if status is None:
+        return None
+    common: dict[str, Any] = {
+        "key": key,
+        "live": LiveState(status["live"]),
+        "reason": Reason(status["reason"]),
+        "message": str(status["message"]),
+        "since": datetime.fromisoformat(status["since"]).timestamp(),
+        "good": bool(status["good"]),
+        "dm_name": str(status["dmName"]),
+        "uuid": str(status["uuid"]),
+    }
+    if key.device:
+        return DeviceStatus(
+            **common,
+            device_id=status["deviceId"],
+            size=status["sizeBytes"],
+            mapped=status["mappedBytes"],
+            origin=status["snapshotOf"] or "",
+            holders=tuple(status["holders"]),
+        )
+    leaked = status["leakedThinIds"]
+    return PoolStatusReport(
+        **common,
+        mode=PoolMode(status["mode"]),
+        data_used=status["dataUsedBytes"],
+        data_size=status["dataSizeBytes"],
+        metadata_used=status["metadataUsedBytes"],
+        metadata_size=status["metadataSizeBytes"],
+        transaction_id=status["transactionId"],
+        leaked_ids=None if leaked is None else tuple(leaked),
+        leaked=status["leakedBytes"],
+    )
+
+
 def _status(status: Status) -> dict[str, Any]:
     common: dict[str, Any] = {
         "live": status.live.value,

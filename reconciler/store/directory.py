@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
 from typing import Final
 
-from reconciler.store.errors import StoreError
+from reconciler.store.errors import StoreError, explain_os
 
 _OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
@@ -17,6 +18,8 @@ def make_directory(directory: Path) -> None:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}:
+            raise StoreError(f"state directory {directory}: {explain_os(directory, error)}") from error
         raise StoreError(
             f"state directory {directory}: {error.strerror}: run as root, or give another with --state-dir"
         ) from error

@@ -2,19 +2,61 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from pathlib import Path
 from typing import Final
 
+_FULL: Final = "free some space there (`df {place}`, `df --inodes {place}`), what was being done is tried again"
+_DISK: Final = "its disk does not work; look at the kernel's log (`dmesg`), and restore a copy if the disk is lost"
+_LOCKS: Final = "files cannot be locked there; the state directory must be on a local filesystem"
+_BESIDE: Final = (
+    "SQLite cannot make or map the file {file}-shm beside it; see that {place} is local, writable and has room"
+)
 _NEXT: Final = {
-    sqlite3.SQLITE_FULL: "there is no room left; free some space on that filesystem, what was being done is tried again",
+    sqlite3.SQLITE_FULL: f"there is no room left, or a quota is used up; {_FULL}",
     sqlite3.SQLITE_READONLY: "it cannot be written to; see that its filesystem is writable and who owns the file",
+    sqlite3.SQLITE_READONLY_DIRECTORY: "nothing can be made in {place}; see that it is writable and who owns it",
+    sqlite3.SQLITE_READONLY_DBMOVED: "it was moved or removed while in use; put it back, or stop the daemon and start it again",
+    sqlite3.SQLITE_READONLY_RECOVERY: "its log has to be folded in first; run as the user that the daemon runs as",
+    sqlite3.SQLITE_READONLY_CANTINIT: "its log has to be folded in first; run as the user that the daemon runs as",
+    sqlite3.SQLITE_READONLY_ROLLBACK: "its log has to be folded in first; run as the user that the daemon runs as",
+    sqlite3.SQLITE_READONLY_CANTLOCK: _LOCKS,
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened; run as the user that the daemon runs as, on a writable filesystem",
+    sqlite3.SQLITE_CANTOPEN_ISDIR: "there is a directory in its place; move that away",
+    sqlite3.SQLITE_CANTOPEN_SYMLINK: "there is a symbolic link in its place; put the file itself there",
+    sqlite3.SQLITE_CANTOPEN_NOTEMPDIR: "there is no directory for temporary files; make /tmp writable",
     sqlite3.SQLITE_PERM: "it cannot be opened; run as the user that the daemon runs as",
-    sqlite3.SQLITE_BUSY: "another program keeps it locked; end that program (`fuser` names it) and try again",
-    sqlite3.SQLITE_IOERR: "its disk does not work; look at the kernel's log, and restore a copy if the disk is lost",
+    sqlite3.SQLITE_AUTH: "it cannot be opened; run as the user that the daemon runs as",
+    sqlite3.SQLITE_BUSY: "another program keeps it locked; end that program (`fuser {file}` names it) and try again",
+    sqlite3.SQLITE_BUSY_RECOVERY: "another program is folding in its log; try again in a moment",
+    sqlite3.SQLITE_LOCKED: "another program keeps it locked; end that program (`fuser {file}` names it) and try again",
+    sqlite3.SQLITE_PROTOCOL: _LOCKS,
+    sqlite3.SQLITE_NOMEM: "the host has no memory left; free some, what was being done is tried again",
+    sqlite3.SQLITE_IOERR: _DISK,
+    sqlite3.SQLITE_IOERR_NOMEM: "the host has no memory left; free some, what was being done is tried again",
+    sqlite3.SQLITE_IOERR_LOCK: _LOCKS,
+    sqlite3.SQLITE_IOERR_RDLOCK: _LOCKS,
+    sqlite3.SQLITE_IOERR_UNLOCK: _LOCKS,
+    sqlite3.SQLITE_IOERR_CHECKRESERVEDLOCK: _LOCKS,
+    sqlite3.SQLITE_IOERR_SHMLOCK: _LOCKS,
+    sqlite3.SQLITE_IOERR_SHMOPEN: _BESIDE,
+    sqlite3.SQLITE_IOERR_SHMSIZE: _BESIDE,
+    sqlite3.SQLITE_IOERR_SHMMAP: _BESIDE,
+    sqlite3.SQLITE_IOERR_MMAP: _BESIDE,
+    sqlite3.SQLITE_IOERR_DELETE_NOENT: "a file beside it was removed while in use; try again",
+    sqlite3.SQLITE_IOERR_CORRUPTFS: "the filesystem that it is on is damaged; check that (`fsck`), then try again",
 }
-"""What a person can do something about, while the file is as good as before."""
+"""What a person can do something about, while the file is as good as before. Extended codes before their plain ones."""
+_ROOM: Final = 64 * 1024
+"""Bytes: less than this is no room for a transaction."""
+_BY_THE_PLACE: Final = frozenset(
+    {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL}
+)
+_READ_ONLY: Final = (
+    "the filesystem of {place} is read-only; see in the kernel's log why (`dmesg`), then `mount -o remount,rw`"
+)
 _CONTRADICTION: Final = "it refuses what contradicts itself; please report this, with the events before it"
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
 _LONGEST: Final = 200
@@ -50,12 +92,47 @@ def damaged(path: Path, detail: str) -> StoreDamaged:
 
 def explain(path: Path, error: sqlite3.Error) -> StoreError:
     # Extended codes carry the plain one in their lowest byte.
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    extended = getattr(error, "sqlite_errorcode", 0)
+    code = extended & 0xFF
     # Text that is no UTF-8 comes without a code.
     if code in _DAMAGED or (not code and isinstance(error, sqlite3.OperationalError)):
         return damaged(path, str(error))
+    if code in _BY_THE_PLACE and (why := _trouble_of(path.parent)):
+        return StoreUnusable(f"store {path}: {error}: {why}")
     if code in _NEXT:
-        return StoreUnusable(f"store {path}: {error}: {_NEXT[code]}")
+        words = _NEXT.get(extended, _NEXT[code]).format(file=path, place=path.parent)
+        return StoreUnusable(f"store {path}: {error}: {words}")
     if code == sqlite3.SQLITE_CONSTRAINT:
         return StoreError(f"store {path}: {error}: {_CONTRADICTION}")
     return StoreError(f"store {path}: {error}; please report this")
+
+
+def explain_os(path: Path, error: OSError) -> str:
+    """The cause and the cure of a call that failed on the path, which is in the state directory, or is that."""
+    place = path if path.is_dir() else path.parent
+    said = error.strerror or str(error)
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return f"{said}: there is no room left, or a quota is used up; {_FULL.format(place=place)}"
+    if error.errno == errno.EROFS:
+        return f"{said}: {_READ_ONLY.format(place=place)}"
+    if error.errno == errno.EIO:
+        return f"{said}: {_DISK}"
+    if error.errno in {errno.EMFILE, errno.ENFILE}:
+        return f"{said}: too many files are open; see `ulimit -n` and who has them (`lsof`)"
+    return f"{said}: run as the user that the daemon runs as, on a writable filesystem with room"
+
+
+def _trouble_of(place: Path) -> str:
+    """What SQLite's code leaves open: it says only that a read or a write failed. Empty where the place is fine."""
+    try:
+        found = os.statvfs(place)
+    except OSError:
+        return ""
+    if found.f_flag & os.ST_RDONLY:
+        return _READ_ONLY.format(place=place)
+    free = found.f_frsize * (found.f_bfree if os.geteuid() == 0 else found.f_bavail)
+    if found.f_blocks and free < _ROOM:
+        return f"the filesystem of {place} is full; {_FULL.format(place=place)}"
+    if found.f_files and not found.f_ffree:
+        return f"the filesystem of {place} has no inode left; {_FULL.format(place=place)}"
+    return ""

@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import quote
 
 from reconciler.store.checks import beside, size_of
-from reconciler.store.errors import StoreUnusable, damaged, explain
+from reconciler.store.errors import StoreUnusable, damaged, explain, explain_os
 from reconciler.store.schema import APPLICATION_ID, migrate
 
 NAME: Final = "state.db"
@@ -26,9 +26,7 @@ def translated(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         raise explain(path, error) from error
     except OSError as error:
-        raise StoreUnusable(
-            f"store {path}: {error.strerror}: run as the user that the daemon runs as, on a writable filesystem with room"
-        ) from error
+        raise StoreUnusable(f"store {path}: {explain_os(path, error)}") from error
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:

@@ -12,17 +12,22 @@ from typing import Final, Self
 
 from reconciler.model.report import rfc3339
 from reconciler.store.directory import make_directory
-from reconciler.store.errors import StoreError
+from reconciler.store.errors import StoreError, explain_os
 from reconciler.store.rows import parse
 
 _NAME: Final = "lock"
 _LONGEST: Final = 400
+_LENGTH: Final = 4000
 
 
 class LockHeld(StoreError):  # noqa: N818  # what it is, not an error of anybody's
-    """Somebody else has the lock. `pid` is 0 where it did not get to write down who it is."""
+    """Somebody else has the lock. `pid` is 0 where it did not get to write down who it is.
 
-    def __init__(self, directory: Path, pid: int, command: str, since: float) -> None:
+    `url` is where it answers; empty: nowhere, or it is a daemon of 0.1.0.
+    """
+
+    def __init__(self, directory: Path, pid: int, command: str, since: float, url: str = "") -> None:
+        self.url = url
         self.pid = pid
         self.command = command
         self.since = since
@@ -64,6 +69,15 @@ class StateLock:
             os.close(self._fd)
             self._fd = -1
 
+    def announce(self, url: str) -> None:
+        """Say where its holder answers, for commands that ask it. What was signed before takes as much room."""
+        if self._fd >= 0:
+            _sign(self._fd, url)
+
+    def was_taken(self) -> bool:
+        """Whether anybody ever had it."""
+        return (self._directory / _NAME).exists()
+
     def holder(self) -> LockHeld | None:
         """Who has it, without taking it, and without making anything. None: nobody, or there is no directory."""
         try:
@@ -94,10 +108,7 @@ class StateLock:
             raise self._unusable(error) from error
 
     def _unusable(self, error: OSError) -> StoreError:
-        return StoreError(
-            f"{self._directory / _NAME}: {error.strerror}: run as the user that the daemon runs as, "
-            "on a writable filesystem with room"
-        )
+        return StoreError(f"{self._directory / _NAME}: {explain_os(self._directory / _NAME, error)}")
 
     def _holder(self, fd: int) -> LockHeld:
         # It was signed when it was taken, so the file's time says since when.
@@ -105,13 +116,13 @@ class StateLock:
         try:
             signed = parse(os.pread(fd, 4096, 0).decode())
             command = " ".join(ascii(str(signed["command"]))[1:-1][:_LONGEST].split())
-            return LockHeld(self._directory, int(signed["pid"]), command, since)
+            return LockHeld(self._directory, int(signed["pid"]), command, since, str(signed.get("url", "")))
         except (ValueError, LookupError, TypeError, OverflowError):
             return LockHeld(self._directory, 0, "", since)
 
 
-def _sign(fd: int) -> None:
-    """Say who has it, for whoever comes second."""
-    os.ftruncate(fd, 0)
-    text = json.dumps({"pid": os.getpid(), "command": " ".join(" ".join(sys.argv).split())[:_LONGEST]})
-    os.pwrite(fd, text.encode(), 0)
+def _sign(fd: int, url: str = "") -> None:
+    """Say who has it, for whoever comes second. Always of one length: signed again, it needs no room on a full disk."""
+    text = json.dumps({"pid": os.getpid(), "command": " ".join(" ".join(sys.argv).split())[:_LONGEST], "url": url})
+    os.pwrite(fd, text.encode().ljust(_LENGTH), 0)
+    os.ftruncate(fd, _LENGTH)
