@@ -90,7 +90,12 @@ _CREATED_AT: Final = """
 ALTER TABLE thin_ids ADD COLUMN created_at INTEGER;
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _CREATED_AT)
+_SINCE_0_2_0: Final = """
+-- No table changes: what 0.2.0 notes in `body` (the disks of a pool, what was taken over) 0.1.0 does not know, and would call
+-- damaged. With a number of its own the store is of a later version to it, and a copy is kept for the way back.
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _CREATED_AT, _SINCE_0_2_0)
 
 
 def version_of(connection: sqlite3.Connection) -> int:

@@ -225,7 +225,7 @@ def test_what_was_backed_up_can_be_put_back_with_the_devices_in_use(served: Hous
 def test_the_copy_that_an_upgrade_keeps_can_be_put_back(served: House, systemd: Systemd) -> None:
     served.have("older")
     with closing(sqlite3.connect(STATE / "state.db")) as store:
-        store.execute("VACUUM INTO ?", (str(STATE / "state.db.version-1"),))
+        store.execute("VACUUM INTO ?", (str(STATE / "state.db.version-2"),))
     served.have("newer")
     _, back = commands("Upgrade")
     systemd.call("sh", "-ec", back)

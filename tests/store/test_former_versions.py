@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -157,3 +159,13 @@ def test_its_events_are_told_with_their_counts(opened: Store) -> None:
     ]
     assert (events[-1].count, events[-1].first, events[-1].time) == (2, 1764201500.0, 1764201560.0)
     assert events[0].seconds == 0.25
+
+
+@pytest.mark.usefixtures("opened")
+def test_a_copy_is_kept_for_the_way_back(tmp_path: Path) -> None:
+    """0.1.0 calls a field that it does not know damage: it must find a later version, or its own copy."""
+    copy = tmp_path / "state" / "state.db.version-2"
+    with closing(sqlite3.connect(copy)) as former, closing(sqlite3.connect(WRITTEN_BY_0_1_0)) as written:
+        assert list(former.iterdump()) == list(written.iterdump())
+    with closing(sqlite3.connect(tmp_path / "state" / "state.db")) as now:
+        assert now.execute("PRAGMA user_version").fetchone()[0] > 2
