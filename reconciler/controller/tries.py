@@ -17,7 +17,6 @@ from reconciler.model.live import LiveBacking
 from reconciler.model.names import Key
 from reconciler.model.status import PoolStatus
 from reconciler.model.steps import Begin, HostStep, Step
-from reconciler.model.units import Bytes
 from reconciler.planner.cases import DeviceCase, PoolCase
 from reconciler.planner.plan import Plan
 
@@ -59,8 +58,10 @@ def of_pool(case: PoolCase, plan: Plan) -> Circumstances:
     return Circumstances((plan.reason, _sizes(live.status), _kinds(plan)), around)
 
 
-def _backing(found: LiveBacking) -> LiveBacking:
-    return replace(found, free_space=Bytes(0), allocated=Bytes(0))
+def _backing(found: LiveBacking) -> object:
+    """What it is and who has it: not what is written to it."""
+    place = found.kind, found.size, found.devno, found.loops, found.folder_exists, found.elsewhere
+    return *place, found.superblock, found.used_by, found.read_only
 
 
 def _sizes(status: object) -> object:
