@@ -86,7 +86,7 @@ def _node(value: str) -> str:
 
 def _label(value: str) -> str:
     if not re.fullmatch(LABEL_PATTERN[1:-1], value):
-        raise ValueError("not a label: use letters, digits and . _ -, at most 16 characters")
+        raise ValueError("not a label: use letters, digits and . _ -, at most 16 characters for ext4 and 12 for xfs")
     return value
 
 

@@ -12,6 +12,14 @@ from reconciler.model.recordset import FieldPath, Position
 
 _TRUE: Final = {"yes", "true", "on"}
 _DECIMAL: Final = re.compile(r"[-+]?(0|[1-9][0-9]{0,39})")
+_NUMBER_1_2: Final = re.compile(
+    r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+|[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+)
+"""What YAML 1.2 takes for a number (its chapter 10.3, the core schema), as kubectl and yq do."""
+_SHOWN: Final = 40
+_READ_DIFFERENTLY: Final = (
+    "a number to some readers of YAML and text to others: quote it, or write a plain decimal number or another name"
+)
 _RESOLVER: Final = yaml.resolver.Resolver()
 
 
@@ -50,7 +58,8 @@ Node = Scalar | Sequence | Mapping
 def resolve(text: str) -> str | int | float | bool | None:
     """The value of text without quotes, as YAML 1.1 has it.
 
-    Raises ValueError for numbers that YAML 1.1 and 1.2 read differently: 010 is 8 to one of them, 1:30 is 90.
+    Raises ValueError for what YAML 1.1 and 1.2 read differently: 010 is 8 or 10, 1:30 is 90 or text, and 1e3, 0o17 and
+    08 are text or numbers. A record must be the same one to all who read it.
     """
     tag = _RESOLVER.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
     if tag == "tag:yaml.org,2002:null":
@@ -59,18 +68,25 @@ def resolve(text: str) -> str | int | float | bool | None:
         return text.lower() in _TRUE
     if tag == "tag:yaml.org,2002:float":
         return _fraction(text)
-    if tag != "tag:yaml.org,2002:int":
-        return text
+    if tag == "tag:yaml.org,2002:int":
+        return _whole(text)
+    if _NUMBER_1_2.fullmatch(text):
+        raise ValueError(f"{text[:_SHOWN]} is {_READ_DIFFERENTLY}")
+    return text
+
+
+def _whole(text: str) -> int:
     if not _DECIMAL.fullmatch(text):
         raise ValueError("a number that YAML's versions read differently: quote it, or write a plain decimal one")
     return int(text)
 
 
-def _fraction(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
+def _fraction(text: str) -> float:
+    """1:30.5 and 1_0.5 are numbers to YAML 1.1 alone."""
+    if ":" in text or "_" in text:
+        raise ValueError(f"{text[:_SHOWN]} is {_READ_DIFFERENTLY}")
+    named = text.lower().replace(".inf", "inf").replace(".nan", "nan")
+    return float(named)
 
 
 def plain(node: Node) -> Any:

@@ -153,7 +153,7 @@ def test_a_wrong_pool_is_refused_with_what_would_be_right(spec: dict[str, Any], 
         ({"filesystem": {"type": "xfs", "label": "thirteenchars"}}, "label: too long: xfs takes at most 12 characters"),
         (
             {"filesystem": {"type": "ext4", "label": "-O x"}},
-            "not a label: use letters, digits and . _ -, at most 16 characters",
+            "not a label: use letters, digits and . _ -, at most 16 characters for ext4 and 12 for xfs",
         ),
     ],
 )
