@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from reconciler.kernel.privileges import ALWAYS, EVERY
+from reconciler.kernel.privileges import EVERY
 
 TESTS = Path(__file__).parent
 PAGE = (TESTS.parent / "docs/security.md").read_text(encoding="utf-8")
@@ -36,11 +36,11 @@ def test_its_capabilities_are_those_of_the_program() -> None:
     assert rows == [capability.name for capability in EVERY]
 
 
-def test_the_lines_of_the_unit_keep_what_a_host_with_udev_needs() -> None:
+def test_the_lines_of_the_unit_keep_what_it_needs() -> None:
     (line,) = re.findall(r"^CapabilityBoundingSet=(.*)$", PAGE, re.MULTILINE)
-    assert line.split() == [capability.name for capability in ALWAYS]
+    assert line.split() == [capability.name for capability in EVERY]
 
 
 def test_so_does_the_line_for_hosts_without_systemd() -> None:
     (line,) = re.findall(r"--bounding-set -all,([\w+,]+)", PAGE)
-    assert line.split(",") == [f"+{capability.name.removeprefix('CAP_').lower()}" for capability in ALWAYS]
+    assert line.split(",") == [f"+{capability.name.removeprefix('CAP_').lower()}" for capability in EVERY]

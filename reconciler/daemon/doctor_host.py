@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from reconciler.kernel import udevd
 from reconciler.kernel.libdm.device_mapper import LibDm
 from reconciler.kernel.privileges import IPC_LOCK, SYS_ADMIN, missing
 from reconciler.kernel.programs import search_path
-from reconciler.kernel.udev import HostUdev
 from reconciler.model.faults import HostFault
 from reconciler.planner.doctor import Check, Mark
 
@@ -134,33 +134,46 @@ def check_namespaces() -> list[Check]:
 
 def check_udev() -> list[Check]:
     try:
-        running = HostUdev().running()
+        running, answers = udevd.listens(), udevd.answers()
     except HostFault as fault:
-        return [Check("udev", Mark.UNKNOWN, f"cannot be asked: {fault}")]
+        return [Check("udev", Mark.UNKNOWN, f"cannot be asked: {fault}"), _check_semaphores()]
     if not running and not shutil.which("udevadm"):
-        return [Check("udev", Mark.LEFT, "this host has none: nodes in /dev/mapper are made without it, links are not")]
-    if not running:
-        todo = "`systemctl start systemd-udevd`"
-        return [
-            Check(
-                "udev",
-                Mark.WRONG,
-                "it is installed, and does not run: nodes are made without it, links in /dev/disk are not",
-                todo,
-            )
-        ]
+        without = "this host has none: nodes in /dev/mapper are made without it, links are not"
+        return [Check("udev", Mark.LEFT, without), _check_semaphores()]
+    if not answers:
+        why, _, todo = udevd.why_not().partition(": ")
+        text = f"{why}: nodes in /dev/mapper are made without it, links in /dev/disk are not"
+        return [Check("udev", Mark.WRONG, text, todo), _check_semaphores()]
     rules = [name for name in _RULES if any(Path(folder, name).exists() for folder in _RULES_IN)]
     if not rules:
         todo = "`apt-get install dmsetup` (or your system's package with 10-dm.rules)"
         return [Check("udev", Mark.WRONG, "it runs, without device-mapper's rules", todo)]
-    return [Check("udev", Mark.OK, f"it runs, with {rules[0]}"), _check_cookies()]
+    return [Check("udev", Mark.OK, f"it runs, with {rules[0]}"), _check_semaphores()]
 
 
-def _check_cookies() -> Check:
+def _check_semaphores() -> Check:
+    """All of the host's may be in use, whoever has them: then none can be made for a cookie."""
     try:
-        count = count_cookies(Path("/proc/sysvipc/sem").read_text(encoding="ascii", errors="replace"))
+        table = Path("/proc/sysvipc/sem").read_text(encoding="ascii", errors="replace")
+        most = int(Path("/proc/sys/kernel/sem").read_text(encoding="ascii").split()[3])
     except OSError as error:
         return Check("udev cookies", Mark.UNKNOWN, f"cannot be counted: {error.strerror}")
+    used = len(table.splitlines()) - 1
+    if used < most:
+        return _check_cookies(table)
+    text = (
+        f"all {most} semaphores of this host are in use, {count_cookies(table)} of them device-mapper's: devices come up "
+        f"without waiting for udev, and other programs fail"
+    )
+    todo = (
+        "`ipcs -s` shows whose they are, `ipcrm -s ID` removes one, `dmsetup udevcomplete_all 10` those that "
+        "device-mapper's programs left behind; `sysctl kernel.sem` shows how many there may be"
+    )
+    return Check("udev cookies", Mark.WRONG, text, todo)
+
+
+def _check_cookies(table: str) -> Check:
+    count = count_cookies(table)
     text = "none are left" if not count else "1 is in use" if count == 1 else f"{count} are in use"
     if count <= _MANY_COOKIES:
         return Check("udev cookies", Mark.OK, text)

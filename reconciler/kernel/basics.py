@@ -25,6 +25,19 @@ def activate(kernel: Kernel, name: str, uuid: str, table: Target, *, read_only: 
         kernel.dm.remove(name)
         raise
     confirm_table(kernel, "activate", name, table)
+    if hidden:  # udev's rules may have left it alone altogether; one that is not hidden has its links to wait for too
+        make_node(kernel, name)
+
+
+def make_node(kernel: Kernel, name: str) -> str:
+    """Its node in /dev/mapper, where it is missing. Gives why it still is: empty where it is there."""
+    info, path = require(kernel, "make the node of", name), f"/dev/mapper/{name}"
+    if path not in kernel.udev.missing(info):
+        return ""
+    kernel.dm.mknodes(name)
+    if path not in kernel.udev.missing(info):
+        return ""
+    return kernel.udev.in_the_way(path) or "device-mapper's library did not make it"
 
 
 @contextlib.contextmanager

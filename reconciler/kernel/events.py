@@ -20,7 +20,7 @@ from typing import Final, Self
 
 import pyudev
 
-from reconciler.kernel.libdm.task import CONTROL
+from reconciler.kernel.nodes import CONTROL, open_control
 from reconciler.model.faults import HostFault
 from reconciler.model.live import Listed
 from reconciler.model.table import Devno
@@ -44,10 +44,7 @@ class DmEvents:
     def __init__(self, path: str = CONTROL) -> None:
         """An own descriptor: the library's is another open file, which is armed on its own."""
         self._path = path
-        try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except OSError as error:
-            raise HostFault("open", path, error.errno or 0) from error
+        self._fd = open_control(path)
 
     def __enter__(self) -> Self:
         return self

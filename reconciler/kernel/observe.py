@@ -109,7 +109,8 @@ class Observer:
         if suspended:
             device = LiveDevice(info, table=dm.table(name))
             return LivePool(device, None, self._data, self._metadata, suspended)
-        device = LiveDevice(info, table=dm.table(name), inactive=self._inactive(info))
+        missing = self._missing_nodes(info)
+        device = LiveDevice(info, table=dm.table(name), inactive=self._inactive(info), missing_nodes=missing)
         status = self._pool_status(info)
         data = self._data
         if isinstance(status, PoolStatus) and status.mode is PoolMode.RW and not info.suspended:
@@ -224,8 +225,11 @@ class Observer:
             table=table,
             inactive=inactive,
             status=read_thin_status(lines[0][1]) if len(lines) == 1 and lines[0][0] == "thin" else None,
-            missing_nodes=kernel.udev.missing(info) if info.live_table and not info.suspended else (),
+            missing_nodes=self._missing_nodes(info),
         )
+
+    def _missing_nodes(self, info: DeviceInfo) -> tuple[str, ...]:
+        return self._kernel.udev.missing(info) if info.live_table and not info.suspended else ()
 
     def _inactive(self, info: DeviceInfo) -> Table:
         return self._kernel.dm.table(info.name, inactive=True) if info.inactive_table else ()

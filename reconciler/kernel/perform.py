@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from reconciler.kernel.basics import activate, confirm_table, remove, require, swap_in
+from reconciler.kernel.basics import activate, confirm_table, make_node, remove, require, swap_in
 from reconciler.kernel.failing_disk import with_disk
 from reconciler.kernel.perform_disks import DISK_STEPS
 from reconciler.kernel.perform_pool import POOL_STEPS
 from reconciler.kernel.protocol import Kernel, Mkfs
-from reconciler.model.faults import HostFault, NothingDone, Unconfirmed
+from reconciler.model.faults import HostFault, NothingDone, Unanswered, Unconfirmed
 from reconciler.model.steps import (
     Activate,
     CancelDeferredRemove,
@@ -96,14 +97,23 @@ def _cancel_deferred(kernel: Kernel, step: CancelDeferredRemove) -> str:
 
 
 def _refresh_nodes(kernel: Kernel, step: RefreshNodes) -> str:
-    if kernel.udev.running():
+    trouble = _have_udev_look(kernel, step)
+    unmade = make_node(kernel, step.subject)
+    still = kernel.udev.missing(require(kernel, "refresh the nodes of", step.subject))
+    if not still:
+        return ""
+    why = unmade or kernel.udev.in_the_way(still[0]) or trouble or "udev's rules did not make it"
+    raise Unconfirmed("refresh the nodes of", step.subject, 0, f"{', '.join(still)} is missing: {why}")
+
+
+def _have_udev_look(kernel: Kernel, step: RefreshNodes) -> str:
+    """Why it did not: a udev that does not answer must not keep the device from its own node."""
+    if not kernel.udev.running():
+        return kernel.udev.why_not()
+    try:
         kernel.udev.look_again(step.devno)
-    info = require(kernel, "refresh the nodes of", step.subject)
-    if f"/dev/mapper/{step.subject}" in kernel.udev.missing(info):
-        kernel.dm.mknodes(step.subject)
-    still = kernel.udev.missing(info)
-    if still:
-        raise Unconfirmed("refresh the nodes of", step.subject, 0, f"{', '.join(still)} is still missing")
+    except Unanswered:
+        return kernel.udev.why_not()
     return ""
 
 
@@ -111,12 +121,20 @@ def _in_private(kernel: Kernel, name: str, uuid: str, table: Target, work: Calla
     """Work on a thin under a private name, hidden from udev's rules, which is gone when this returns."""
     activate(kernel, name, uuid, table, read_only=False, hidden=True)
     try:
-        work(f"/dev/mapper/{name}")
+        work(_node_that_leads_there(kernel, name))
     except HostFault as fault:
         raise with_disk(kernel, fault, table) from fault
     finally:
         _await_closed(kernel, name)
         remove(kernel, name, uuid)
+
+
+def _node_that_leads_there(kernel: Kernel, name: str) -> str:
+    """The path for a program that works on the device: what else is at that path must not be worked on."""
+    path = f"/dev/mapper/{name}"
+    if missing := make_node(kernel, name):
+        raise HostFault("open", path, errno.ENODEV, missing)
+    return path
 
 
 def _await_closed(kernel: Kernel, name: str) -> None:
@@ -149,7 +167,7 @@ def _grow_filesystem(kernel: Kernel, step: GrowFilesystem) -> str:
 
 
 def _grow(kernel: Kernel, step: GrowFilesystem) -> str:
-    node = f"/dev/mapper/{step.subject}"
+    node = _node_that_leads_there(kernel, step.subject)
     found = kernel.tools.filesystem(node)
     if found != step.type:
         holds = f"it holds {found}" if found else "it holds no filesystem that is known"

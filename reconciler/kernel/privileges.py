@@ -11,10 +11,8 @@ import errno
 import os
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Final
 
-from reconciler.kernel.udev import HostUdev
 from reconciler.model.faults import HostFault
 
 _CAPABILITY_VERSION: Final = 0x20080522
@@ -37,15 +35,15 @@ class Capability:
 
 SYS_ADMIN: Final = Capability("CAP_SYS_ADMIN", 21, "nothing can be done")
 IPC_LOCK: Final = Capability("CAP_IPC_LOCK", 14, "workers may wait for pages that lie on what they have suspended")
-MKNOD: Final = Capability("CAP_MKNOD", 27, "no nodes are made, which takes it where udev does not make them")
-ALWAYS: Final = (
+MKNOD: Final = Capability("CAP_MKNOD", 27, "no node is made where udev makes none, or has ended")
+EVERY: Final = (
     SYS_ADMIN,
     Capability("CAP_DAC_READ_SEARCH", 2, "processes of other users that hold a device are not named"),
     Capability("CAP_SYS_PTRACE", 19, "processes that hold a device, and mounts in other namespaces, are not seen"),
     IPC_LOCK,
     Capability("CAP_SYS_RESOURCE", 24, "a mounted ext4 does not grow"),
+    MKNOD,
 )
-EVERY: Final = (*ALWAYS, MKNOD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +55,10 @@ class Held:
     inheritable: int
 
 
-def needed() -> tuple[Capability, ...]:
-    """On this host."""
-    return EVERY if _makes_its_own_nodes() else ALWAYS
-
-
 def missing() -> list[Capability]:
     """What is needed and not held."""
     effective = held().effective
-    return [capability for capability in needed() if not effective >> capability.bit & 1]
+    return [capability for capability in EVERY if not effective >> capability.bit & 1]
 
 
 def held() -> Held:
@@ -77,12 +70,12 @@ def held() -> Held:
     return Held(effective, permitted, inheritable)
 
 
-def drop_all_others() -> None:
+def drop_all_others(kept: tuple[Capability, ...] = EVERY) -> None:
     """Keep what is needed, of what is held. There is no way back, for this process and for whatever it starts.
 
     Raises HostFault where the kernel refuses. Threads that run already keep what they have.
     """
-    keep = sum(1 << capability.bit for capability in needed())
+    keep = sum(1 << capability.bit for capability in kept)
     _called("prctl", _libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     before = held()
     # Without CAP_SETPCAP the bounding set stays, and means nothing: no program gains what is not permitted here.
@@ -90,8 +83,8 @@ def drop_all_others() -> None:
         for bit in range(_MOST):
             if not keep >> bit & 1 and _libc().prctl(_PR_CAPBSET_READ, bit, 0, 0, 0) == 1:
                 _called("prctl", _libc().prctl(_PR_CAPBSET_DROP, bit, 0, 0, 0))
-    kept = before.permitted & keep
-    _put(Held(kept, kept, before.inheritable & keep))
+    held_on = before.permitted & keep
+    _put(Held(held_on, held_on, before.inheritable & keep))
 
 
 def require_admin() -> None:
@@ -104,25 +97,6 @@ def _put(wanted: Held) -> None:
     sets = (wanted.effective, wanted.permitted, wanted.inheritable)
     words = (ctypes.c_uint32 * 6)(*(word & _WORD for word in sets), *(word >> 32 for word in sets))
     _called("capset", _libc().capset(_header(), words))
-
-
-def _makes_its_own_nodes() -> bool:
-    """Where no udev is at work, and where /dev is not the kernel's own (a container's): no node comes by itself."""
-    return not _dev_is_the_kernels() or not _udev_runs()
-
-
-def _udev_runs() -> bool:
-    try:
-        return HostUdev().running()
-    except HostFault:  # it may not be asked, but it is there
-        return True
-
-
-def _dev_is_the_kernels() -> bool:
-    """By mountinfo (proc(5)): ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [...] - TYPE SOURCE OPTIONS. The last one counts."""
-    lines = [line.partition(b" - ") for line in Path("/proc/self/mountinfo").read_bytes().split(b"\n")]
-    kinds = [after.split(b" ")[0] for before, _, after in lines if before.split(b" ")[4:5] == [b"/dev"]]
-    return kinds[-1:] == [b"devtmpfs"]
 
 
 @cache

@@ -225,6 +225,12 @@ class Udev(Protocol):
     def missing(self, info: DeviceInfo) -> tuple[str, ...]:
         """Paths that should lead to the device and do not: its node in /dev/mapper, and the links udev promised."""
 
+    def why_not(self) -> str:
+        """Why udev does not make what is missing, with the command that helps."""
+
+    def in_the_way(self, path: str) -> str:
+        """What is at a path where a node should be, and how it is taken away. Empty where nothing is."""
+
     def look_again(self, devno: Devno) -> None:
         """Have udev run its rules for the device (a synthetic change event), and wait for it, with a deadline."""
 

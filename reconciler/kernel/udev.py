@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
-import stat
 import time
 import uuid
 from functools import cached_property
@@ -21,12 +19,14 @@ from typing import Final
 
 import pyudev
 
-from reconciler.kernel.hostcalls import devno_of, sysfs, told_as
+from reconciler.kernel import udevd
+from reconciler.kernel.hostcalls import sysfs, told_as
+from reconciler.kernel.nodes import in_the_way, leads_to, node_of
 from reconciler.model.faults import HostFault, Unanswered
 from reconciler.model.live import DeviceInfo
 from reconciler.model.table import Devno
 
-_CONTROL: Final = "/run/udev/control"
+_CONTROL: Final = udevd.UDEV_CONTROL
 _DEADLINE: Final = 10.0
 """Seconds that udev's rules may take for one event."""
 
@@ -45,15 +45,11 @@ class HostUdev:
 
     def running(self) -> bool:
         """Somebody listens on udev's control socket: udevd itself, or systemd, which would start it."""
-        kind = socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-        with told_as("connect to", _CONTROL), socket.socket(socket.AF_UNIX, kind) as ours:
-            try:
-                ours.connect(_CONTROL)
-            except (FileNotFoundError, ConnectionRefusedError):
-                return False
-            except BlockingIOError:  # its queue is full: it is there, and busy
-                return True
-        return True
+        return udevd.listens(_CONTROL)
+
+    def why_not(self) -> str:
+        """Why it does not make what is missing, with the command that helps."""
+        return udevd.why_not()
 
     def missing(self, info: DeviceInfo) -> tuple[str, ...]:
         """Paths that should lead to the device and do not.
@@ -61,10 +57,14 @@ class HostUdev:
         A link that several devices claim (an origin and its snapshot have one filesystem UUID) leads to one of them: it
         is not missing for the others.
         """
-        node = f"/dev/mapper/{info.name}"
-        lost = () if _leads_to(node) == info.devno else (node,)
+        node = node_of(info.name)
+        lost = () if leads_to(node) == info.devno else (node,)
         links = [link for link in self._links(info.devno) if link != node]
         return (*lost, *(link for link in links if not self._is_right(link, info.devno)))
+
+    def in_the_way(self, path: str) -> str:
+        """What is at a path where a node should be, and how it is taken away. Empty where nothing is."""
+        return in_the_way(path)
 
     def look_again(self, devno: Devno) -> None:
         """Have udev run its rules for the device, and wait until it has.
@@ -88,7 +88,7 @@ class HostUdev:
             _wait_for(monitor, mark, devno)
 
     def _is_right(self, link: str, devno: Devno) -> bool:
-        there = _leads_to(link)
+        there = leads_to(link)
         if there is None or there == devno:
             return there == devno
         return link in self._links(there)
@@ -118,19 +118,6 @@ def _written(devno: Devno) -> int | None:
         return os.stat(f"/run/udev/data/b{devno}").st_mtime_ns  # noqa: PTH116  # a Path costs more than the call
     except FileNotFoundError:
         return None
-
-
-def _leads_to(path: str) -> Devno | None:
-    """The block device at the path, links followed."""
-    try:
-        facts = os.stat(path)  # noqa: PTH116  # as above
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            return None
-        raise HostFault("look at", path, error.errno or 0, error.strerror or "") from error
-    return devno_of(facts.st_rdev) if stat.S_ISBLK(facts.st_mode) else None
 
 
 def _is_circle(path: str) -> bool:

@@ -7,12 +7,12 @@ from dataclasses import replace
 from reconciler.model.condition import Condition, Reason
 from reconciler.model.records import PoolState, ThinPool
 from reconciler.model.status import PoolMode, PoolStatus
-from reconciler.model.steps import LoadPool, PoolShape
+from reconciler.model.steps import LoadPool, PoolShape, RefreshNodes
 from reconciler.model.table import PoolTable, read_table
 from reconciler.planner.cases import PoolCase
 from reconciler.planner.identity import owner_of, owns_pool
 from reconciler.planner.left import paused
-from reconciler.planner.plan import Plan, Sign
+from reconciler.planner.plan import NODE_GRACE, Plan, Sign
 from reconciler.planner.pool_absent import plan_gone, plan_inactive
 from reconciler.planner.pool_external import plan_external
 from reconciler.planner.pool_health import plan_health
@@ -130,9 +130,19 @@ def _plan_live(case: PoolCase, record: ThinPool) -> Plan:
         or plan_note(case)
         or plan_size(case, record, shape)
         or _plan_features(case, record, shape)
-        or pool_low(case, record, shape)
+        or _low_or_without_node(case, record, shape)
         or find(case, Reason.CONVERGED, "as desired")
     )
+
+
+def _low_or_without_node(case: PoolCase, record: ThinPool, shape: PoolShape) -> Plan | None:
+    """Room for its devices comes before its node, and its node before what only its operator can change."""
+    low, device = pool_low(case, record, shape), case.live.device
+    if (low is not None and low.steps) or device is None or not device.missing_nodes:
+        return low
+    missing = find(case, Reason.NODE_MISSING, f"missing: {', '.join(device.missing_nodes)}")
+    refresh = RefreshNodes(device.info.name, device.info.devno)
+    return after_grace(case, Sign.NODE, missing.but(refresh), NODE_GRACE)
 
 
 def _shared(case: PoolCase, record: ThinPool) -> Plan | None:

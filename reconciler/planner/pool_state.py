@@ -65,8 +65,8 @@ def _resume(case: PoolCase, device: LiveDevice, shape: PoolShape) -> Plan:
     return after_grace(case, Sign.SUSPENDED, plan.but(*clear, Resume(info.name)))
 
 
-def after_grace(case: PoolCase, sign: Sign, plan: Plan) -> Plan:
-    left = case.grace.left(sign)
+def after_grace(case: PoolCase, sign: Sign, plan: Plan, length: float | None = None) -> Plan:
+    left = case.grace.left(sign, length)
     if left <= 0:
         return plan
     message = f"{plan.condition.message}; it is left for {ceil(left)} s more, as somebody may be at work"

@@ -18,7 +18,7 @@ import pytest
 from reconciler.kernel import blockdev, privileges, programs, shell
 from reconciler.kernel.libdm.device_mapper import LibDm
 from reconciler.kernel.memory import lock_memory
-from reconciler.kernel.privileges import ALWAYS, EVERY, Capability, Held, needed
+from reconciler.kernel.privileges import EVERY, Capability, Held
 from tests.kernel.conftest import MIB, Run, TestPool, devno_of, run
 from tests.kernel.harness import House, a_house, children_of, eventually
 
@@ -57,9 +57,7 @@ def in_a_child(work: Callable[[], object]) -> str:
 
 def with_only(capabilities: tuple[Capability, ...], work: Callable[[], object]) -> str:
     def dropped() -> object:
-        privileges.needed, really = lambda: capabilities, privileges.needed
-        privileges.drop_all_others()
-        privileges.needed = really
+        privileges.drop_all_others(capabilities)
         return work()
 
     return in_a_child(dropped)
@@ -100,20 +98,13 @@ def test_the_daemon_and_its_workers_hold_what_is_needed_and_can_gain_nothing(hou
     workers = [Path("/proc", str(pid)) for pid in children_of(house.process.pid)]
     assert len(tasks) > 1
     assert len(workers) == 1
-    wanted = bits(needed())
+    wanted = bits(EVERY)
     for process in (*tasks, *workers, *workers[0].glob("task/*")):
         text = status_of(process)
         held = held_by(text) if text else {}
         all_of_it = {"Prm": wanted, "Eff": wanted, "Bnd": wanted, "Inh": 0, "Amb": 0, "NoNewPrivs": 1}
         assert held in ({}, all_of_it), process
     assert held_by(status_of(workers[0])) == all_of_it
-
-
-def test_where_udev_makes_the_nodes_the_daemon_cannot(house: House) -> None:
-    assert house.process is not None
-    is_there = Path("/run/udev/control").exists()
-    held = held_by(Path(f"/proc/{house.process.pid}/status").read_text())["Eff"]
-    assert held == bits(ALWAYS if is_there else EVERY)
 
 
 def test_with_that_it_does_all_its_work(house: House) -> None:
@@ -254,11 +245,11 @@ def without_setpcap() -> str:
 
 
 def test_what_is_dropped_is_dropped_for_programs_too() -> None:
-    held = held_by(with_only(needed(), status_of_a_program))
-    assert (held["Eff"], held["Bnd"], held["NoNewPrivs"]) == (bits(needed()), bits(needed()), 1)
+    held = held_by(with_only(EVERY, status_of_a_program))
+    assert (held["Eff"], held["Bnd"], held["NoNewPrivs"]) == (bits(EVERY), bits(EVERY), 1)
 
 
 def test_where_the_bounding_set_must_stay_programs_gain_nothing_from_it() -> None:
     held = held_by(in_a_child(without_setpcap))
-    assert held["Bnd"] != bits(needed())
-    assert (held["Eff"], held["Prm"], held["NoNewPrivs"]) == (bits(needed()), bits(needed()), 1)
+    assert held["Bnd"] != bits(EVERY)
+    assert (held["Eff"], held["Prm"], held["NoNewPrivs"]) == (bits(EVERY), bits(EVERY), 1)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.kernel.privileges import ALWAYS
+from reconciler.kernel.privileges import EVERY
 from tests.kernel.conftest import MIB, run
 from tests.kernel.harness import House, a_house, eventually
 from tests.kernel.systemd import EMPTY, Systemd, a_systemd, why_not
@@ -91,7 +91,7 @@ def test_once_it_is_started_the_first_pass_is_done(served: House, systemd: Syste
 def test_it_holds_what_the_list_names_and_is_confined(served: House, systemd: Systemd) -> None:
     text = Path(f"/proc/{systemd.main_pid(UNIT)}/status").read_text(encoding="ascii")
     found = dict(line.split(":\t") for line in text.splitlines() if ":\t" in line)
-    assert int(found["CapEff"], 16) == int(found["CapBnd"], 16) == sum(1 << one.bit for one in ALWAYS)
+    assert int(found["CapEff"], 16) == int(found["CapBnd"], 16) == sum(1 << one.bit for one in EVERY)
     assert (found["NoNewPrivs"], found["Seccomp"]) == ("1", "2")
     for folder in (STATE, LOCKS):
         assert (folder.stat().st_mode & 0o7777, folder.stat().st_uid) == (0o700, 0)

@@ -8,14 +8,13 @@ import pytest
 
 from reconciler.daemon import doctor_host
 from reconciler.kernel import privileges
-from reconciler.kernel.privileges import ALWAYS, EVERY, IPC_LOCK, MKNOD, SYS_ADMIN, Capability, Held
+from reconciler.kernel.privileges import EVERY, IPC_LOCK, MKNOD, SYS_ADMIN, Capability, Held
 from reconciler.model.faults import HostFault
 from reconciler.planner.doctor import Mark
 
 
 @pytest.fixture
 def lacking(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    monkeypatch.setattr(privileges, "needed", lambda: EVERY)
     return monkeypatch
 
 
@@ -33,17 +32,6 @@ def test_what_is_held_is_what_proc_tells() -> None:
 
 def test_the_list_has_no_capability_twice() -> None:
     assert len({capability.bit for capability in EVERY}) == len({capability.name for capability in EVERY}) == len(EVERY)
-
-
-@pytest.mark.parametrize(
-    ("udev", "own_dev", "nodes"), [(True, True, False), (False, True, True), (True, False, True), (False, False, True)]
-)
-def test_nodes_are_made_only_where_neither_udev_nor_the_kernel_makes_them(
-    monkeypatch: pytest.MonkeyPatch, udev: bool, own_dev: bool, nodes: bool
-) -> None:
-    monkeypatch.setattr(privileges, "_udev_runs", lambda: udev)
-    monkeypatch.setattr(privileges, "_dev_is_the_kernels", lambda: own_dev)
-    assert privileges.needed() == (EVERY if nodes else ALWAYS)
 
 
 def test_without_the_first_nothing_can_begin(lacking: pytest.MonkeyPatch) -> None:

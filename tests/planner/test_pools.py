@@ -18,6 +18,7 @@ from reconciler.model.steps import (
     KnowPool,
     LoadPool,
     MakeWritable,
+    RefreshNodes,
     RemovePool,
     Resume,
 )
@@ -399,6 +400,29 @@ def test_a_pool_that_does_not_extend_itself_is_reported(found_status: PoolStatus
 def test_a_pool_as_its_record_asks_is_converged() -> None:
     found = plan(pool_case())
     assert (found.reason, found.steps, found.look_again) == (Reason.CONVERGED, (), None)
+
+
+def without_node(**rest: Any) -> LivePool:
+    return live_pool(replace(pool_device(), missing_nodes=("/dev/mapper/tank",)), **rest)
+
+
+@row("P26a")
+def test_a_pool_without_its_node_gets_it_after_a_moment() -> None:
+    gone = without_node()
+    assert (plan(pool_case(live=gone)).reason, plan(pool_case(live=gone)).steps) == (Reason.NODE_MISSING, ())
+    found = plan(pool_case(live=gone, seen={Sign.NODE: LONG_AGO}))
+    assert (found.reason, found.steps) == (Reason.NODE_MISSING, (RefreshNodes("tank", Devno(253, 0)),))
+
+
+@row("P26a")
+def test_a_low_pool_grows_before_it_gets_its_node() -> None:
+    record = pool_record(extend={"threshold": "80%", "step": "20%", "max": "4GiB"})
+    low = without_node(of=status(data_used=15000))
+    found = plan(pool_case(recorded=record, live=low, seen={Sign.NODE: LONG_AGO}))
+    assert found.reason is Reason.POOL_LOW
+    assert found.steps
+    told = plan(pool_case(live=low, seen={Sign.NODE: LONG_AGO}))
+    assert told.reason is Reason.NODE_MISSING
 
 
 @row("P38")

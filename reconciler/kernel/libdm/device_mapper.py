@@ -15,12 +15,14 @@ from typing import Final
 
 from reconciler.kernel import dmsetup
 from reconciler.kernel.events import DmEvents
-from reconciler.kernel.libdm.cookies import UDEV_CONTROL, Cookies
+from reconciler.kernel.libdm.cookies import Cookies
 from reconciler.kernel.libdm.interrupt import interrupted_after
 from reconciler.kernel.libdm.listing import read_deps, read_names, read_versions
 from reconciler.kernel.libdm.loader import Library, load
 from reconciler.kernel.libdm.signatures import DmInfo, TaskType
 from reconciler.kernel.libdm.task import Task, to_bytes, to_text
+from reconciler.kernel.nodes import make_folder
+from reconciler.kernel.udevd import UDEV_CONTROL
 from reconciler.model.faults import HostFault
 from reconciler.model.live import DeviceInfo, Listed
 from reconciler.model.table import Devno, Table, Target
@@ -203,6 +205,7 @@ class LibDm:
     def mknodes(self, name: str) -> None:
         """Where there is no such device, its node goes, as with dmsetup."""
         _show(dmsetup.mknodes, name)
+        make_folder()
         with Task(self._library, TaskType.MKNODES, "mknodes", name) as task:
             task.run()
             self._functions.dm_task_update_nodes()

@@ -10,9 +10,9 @@ from typing import Final, Self
 
 from reconciler.kernel.libdm.loader import Library
 from reconciler.kernel.libdm.signatures import DmInfo, Handle, TaskType
+from reconciler.kernel.nodes import CONTROL
 from reconciler.model.faults import HostFault
 
-CONTROL: Final = "/dev/mapper/control"
 _HOST: Final = "device-mapper"
 """What a fault names where no device was asked."""
 

@@ -26,6 +26,13 @@ class SimulatedUdev:
         wanted = (node_of(info.name), *nodes.promised.get(info.devno, ()))
         return tuple(path for path in wanted if nodes.paths.get(path) != info.devno)
 
+    def why_not(self) -> str:
+        return "" if self._host.nodes.running else "udevd does not run: `systemctl restart systemd-udevd`"
+
+    def in_the_way(self, path: str) -> str:
+        there = self._host.nodes.paths.get(path)
+        return "" if there is None else f"a node of another device, {there}, is in its place: `rm {path}`"
+
     def look_again(self, devno: Devno) -> None:
         nodes, device = self._host.nodes, self._host.devices.by_devno(devno)
         if not nodes.running:

@@ -1,0 +1,101 @@
+"""Nodes in /dev/mapper: what is at a path, what is in its way, and the folder with device-mapper's own node."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from reconciler.kernel.hostcalls import devno_of
+from reconciler.model.faults import HostFault
+from reconciler.model.table import Devno
+
+FOLDER: Final = "/dev/mapper"
+CONTROL: Final = f"{FOLDER}/control"
+_MISC: Final = Path("/proc/misc")
+_MISC_MAJOR: Final = 10
+
+
+def node_of(name: str) -> str:
+    return f"{FOLDER}/{name}"
+
+
+def leads_to(path: str) -> Devno | None:
+    """The block device at the path, links followed."""
+    try:
+        facts = os.stat(path)  # noqa: PTH116  # a Path costs more than the call
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return None
+        raise HostFault("look at", path, error.errno or 0, error.strerror or "") from error
+    return devno_of(facts.st_rdev) if stat.S_ISBLK(facts.st_mode) else None
+
+
+def in_the_way(path: str) -> str:
+    """What is at a path where a node should be, and how it is taken away. Empty where nothing is."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return ""
+    except NotADirectoryError:
+        return f"{os.path.dirname(path)} is no folder: `rm {os.path.dirname(path)}`"  # noqa: PTH120  # it is text
+    if stat.S_ISDIR(mode):
+        return f"a folder is in its place: `rm -r {path}`"
+    if stat.S_ISLNK(mode):
+        return f"a link to {os.readlink(path)}, {_end_of(path)}, is in its place: `rm {path}`"  # noqa: PTH115
+    if stat.S_ISREG(mode):
+        return f"a plain file is in its place: `rm {path}`"
+    if stat.S_ISBLK(mode):
+        return f"a node of another device, {leads_to(path)}, is in its place: `rm {path}`"
+    return f"something that is no block device is in its place: `rm {path}`"
+
+
+def make_folder() -> None:
+    """Somebody may have removed it, with all that was in it."""
+    try:
+        os.makedirs(FOLDER, mode=0o755, exist_ok=True)  # noqa: PTH103  # as above
+    except OSError as error:
+        raise HostFault("make", FOLDER, error.errno or 0, in_the_way(f"{FOLDER}/x") or error.strerror or "") from error
+
+
+def open_control(path: str = CONTROL) -> int:
+    """A descriptor of device-mapper's own node, which is made where it is missing."""
+    flags = os.O_RDWR | os.O_CLOEXEC
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError as error:
+        if path != CONTROL or not _make_control():
+            raise HostFault("open", path, errno.ENOENT) from error
+    except OSError as error:
+        raise HostFault("open", path, error.errno or 0) from error
+    try:
+        return os.open(path, flags)
+    except OSError as error:
+        raise HostFault("open", path, error.errno or 0) from error
+
+
+def _make_control() -> bool:
+    """Of the number that the kernel gave to device-mapper. False: this kernel has none."""
+    lines = (line.split() for line in _MISC.read_text(encoding="ascii").splitlines())
+    number = next((int(minor) for minor, name in lines if name == "device-mapper"), None)
+    if number is None:
+        return False
+    make_folder()
+    try:
+        os.mknod(CONTROL, 0o600 | stat.S_IFCHR, os.makedev(_MISC_MAJOR, number))
+    except FileExistsError:  # somebody else was faster
+        return True
+    except OSError as error:
+        raise HostFault("make", CONTROL, error.errno or 0) from error
+    return True
+
+
+def _end_of(link: str) -> str:
+    found = leads_to(link)
+    if found is not None:
+        return f"another device ({found})"
+    return "which is no block device" if os.path.exists(link) else "which leads nowhere"  # noqa: PTH110
