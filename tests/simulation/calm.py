@@ -20,6 +20,7 @@ from reconciler.planner.doctor_held_back import Withheld
 from reconciler.planner.doctor_repairs import first_of, repairs_of
 from tests.simulation.events import World
 from tests.simulation.oracle import check_all
+from tests.simulation.people import rename_back
 from tests.simulation.quiet import ALL_TURNS, check_grace, check_quiet
 from tests.simulation.village import Village
 
@@ -62,6 +63,7 @@ def _stop_meddling(world: World) -> None:
             host.io.give_up(name)
     village.ring(everything=True)
     world.squatters.leave_all()
+    rename_back(world)  # also what had to wait for a name
 
 
 def _drop_what_cannot_be(world: World) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import random
 from contextlib import suppress
+from typing import Final
 
 from reconciler.model.faults import HostFault
 from reconciler.model.table import Target, ThinTable
@@ -12,6 +13,7 @@ from reconciler.model.units import Sectors
 from tests.simulation.events import World, happens
 from tests.simulation.operator import NAMES, RUNTIME, TANK
 
+_RENAMED: Final = ".old"
 STRANGER: int = 4000
 """Thin ids from here on are those of people who use the pool with dmsetup."""
 
@@ -222,17 +224,19 @@ def rename(world: World, rng: random.Random) -> str:
     name, village = _some(world, rng), world.village
     if name is None or name in village.book.frozen or name.endswith(".private"):
         return ""
-    other = f"{name}.old"
     with suppress(HostFault):
-        village.dm.rename(name, other)
-
-        def back() -> None:
-            with suppress(HostFault):
-                village.dm.rename(other, name)
-
-        village.after(rng.choice([1, 20]), back)
-        return f"{name} to {other}"
+        village.dm.rename(name, f"{name}{_RENAMED}")
+        village.after(rng.choice([1, 20]), lambda: rename_back(world))
+        return f"{name} to {name}{_RENAMED}"
     return ""
+
+
+def rename_back(world: World) -> None:
+    """All of them, unless somebody else has the name by now."""
+    dm = world.village.dm
+    for name in [name for name in world.village.host.devices.by_name if name.endswith(_RENAMED)]:
+        with suppress(HostFault):
+            dm.rename(name, name.removesuffix(_RENAMED))
 
 
 @happens(1)
