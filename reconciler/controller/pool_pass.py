@@ -186,7 +186,9 @@ class PoolReconciler:
                 break
             standing = self._standing(self._key, plan, circumstances)
             held_back = self._held_back(self._key, plan, circumstances, standing)
-            self._record_pool(case, standing or held_back or left_alone(plan, self._why_not(self._key)))
+            said = standing or held_back
+            if said is not None or not self._is_only_noted(self._key, plan):
+                self._record_pool(case, said or left_alone(plan, self._why_not(self._key)))
             if held_back is not None or (standing is not None and self._tries.is_too_early(self._key)):
                 return case
             if not self._may_act(self._key, plan):
@@ -240,7 +242,9 @@ class PoolReconciler:
                 break
             standing = None if fault is not None else self._standing(key, plan, circumstances)
             held_back = None if fault is not None else self._held_back(key, plan, circumstances, standing)
-            self._record_device(case, fault or standing or held_back or left_alone(plan, self._why_not(key)))
+            said = fault or standing or held_back
+            if said is not None or not self._is_only_noted(key, plan):
+                self._record_device(case, said or left_alone(plan, self._why_not(key)))
             if held_back is not None or (standing is not None and self._tries.is_too_early(key)):
                 self._settle(key)
                 return None
@@ -357,6 +361,10 @@ class PoolReconciler:
     def _is_again(self, key: Key, plan: Plan, circumstances: Circumstances, begun: Pass) -> bool:
         """Whether a step that was answered with OK in this very pass is found to be needed as before."""
         return self._may_act(key, plan) and begun.is_again(circumstances)
+
+    def _is_only_noted(self, key: Key, plan: Plan) -> bool:
+        """So far it is as desired, and what is news is noted first: whether there is more only the next plan tells."""
+        return plan.reason is Reason.CONVERGED and self._may_act(key, plan)
 
     def _had_no_effect(self, key: Key, plan: Plan, circumstances: Circumstances) -> Condition:
         """It counts as failed: else it would be done again and again, as fast as the host lets it."""
