@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+from reconciler.kernel.basics import may_be_reserved
 from reconciler.kernel.commands import commands_of
 from reconciler.kernel.port import PoolPort
 from reconciler.model.faults import HostFault
 from reconciler.model.names import Key
-from reconciler.model.steps import HostStep, Step, StoreStep
+from reconciler.model.steps import ConfirmEmpty, HostStep, Step, StoreStep
 from reconciler.store.store import Store
 
 _log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class Executor:
     def _run(self, key: Key, step: Step) -> HostFault | None:
         self._watcher.begun(key, step)
         begun = time.monotonic()
-        note, fault = self._carry_out(step)
+        note, fault = self._confirm_empty(step) if isinstance(step, ConfirmEmpty) else self._carry_out(step)
         self._watcher.ended(key, step, time.monotonic() - begun, fault, note)
         if fault is None and isinstance(step, HostStep):
             _log.debug("%s: %s", step.action, "; ".join(commands_of(step)))
@@ -71,3 +72,13 @@ class Executor:
             return self._port.run(step).note, None
         except HostFault as fault:
             return "", fault
+
+    def _confirm_empty(self, step: ConfirmEmpty) -> tuple[str, HostFault | None]:
+        """It reads the thin ids: that a metadata snapshot is reserved for it is flushed first."""
+        reserved = self._store.reserved
+        ours = step.subject in reserved
+        reserved.note(step.subject, reserved=True)
+        note, fault = self._carry_out(replace(step, ours=ours))
+        if fault is None or not (ours or may_be_reserved(fault)):
+            reserved.note(step.subject, reserved=False)
+        return note, fault

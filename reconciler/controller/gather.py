@@ -49,8 +49,8 @@ class Gatherer:
     """Of one pool."""
 
     def __init__(self, name: str, store: Store, clock: Clock, rng: random.Random, settings: Settings) -> None:
-        self._name = name
-        self._store = store
+        self.name = self._name = name
+        self.store = self._store = store
         self._clock = clock
         self._rng = rng
         self._settings = settings

@@ -51,6 +51,8 @@ class Viewer:
         self._thorough = False
         self._ids_cost = 0.0
         self._ids_taken_at = 0.0
+        self._is_reserved = False
+        """The metadata snapshot of the last look may still be held."""
         self._ids_mark: tuple[int, int] | None = None
         self._holders_at: dict[str, tuple[float, DeviceInfo | None]] = {}
 
@@ -66,6 +68,7 @@ class Viewer:
         if not self._ask(desired, LookRequest(names=names, thorough=self._thorough)):
             return self.trouble
         self._thorough = False
+        self._note_released()
         if whole and self._ids_are_due():
             self.read_ids(desired)
         return self.trouble
@@ -111,11 +114,35 @@ class Viewer:
             return self._assume_ids()
         begun = self._clock.now()
         self.world.ids = None  # what was read before may be why it is asked again
-        if not self._ask(desired, LookRequest(ids=True)):
+        if not self._ask_ids(desired):
             return False
         self._ids_cost = self._clock.now() - begun
         self._ids_mark = self._mark()
         return self.world.ids is not None
+
+    def _ask_ids(self, desired: Desired) -> bool:
+        """That a metadata snapshot is reserved is flushed first, so that it is known for ours after a crash."""
+        store, pool = self._gatherer.store, self._gatherer.name
+        if store.read_only:  # who only reads the store can note nothing: what is held then, is told
+            return self._ask(desired, LookRequest(ids=True))
+        if store.trouble is not None:
+            self.ids_trouble = "that they are read cannot be noted, as the store cannot be written to"
+            return False
+        ours = pool in store.reserved
+        store.reserved.note(pool, reserved=True)
+        answered = self._ask(desired, LookRequest(ids=True, ours=ours))
+        if answered:
+            unread = self.world.ids is None  # then one of ours may be held as before
+            store.reserved.note(pool, reserved=unread and (ours or self._is_reserved))
+        return answered
+
+    def _note_released(self) -> None:
+        """Whoever reserves one from now on is somebody else."""
+        store, pool, status = self._gatherer.store, self._gatherer.name, self.world.pool.status
+        if pool not in store.reserved or store.read_only or store.trouble is not None:
+            return
+        if isinstance(status, PoolStatus) and not status.held_root:
+            store.reserved.note(pool, reserved=False)
 
     def know_id(self, thin_id: int) -> None:
         """Somebody's id was met."""
@@ -172,7 +199,7 @@ class Viewer:
         if shown:
             self._changed |= self._gatherer.keys_of(frozenset().union(*shown))
         self._pool_changed |= self.world.pool != before
-        self.ids_trouble = look.ids_trouble
+        self.ids_trouble, self._is_reserved = look.ids_trouble, look.reserved
         self.trouble = ""
 
     def _watch(self, desired: Desired) -> None:

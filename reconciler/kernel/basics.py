@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from reconciler.kernel.protocol import Kernel
-from reconciler.model.faults import HostFault, NotBegun, Unconfirmed
+from reconciler.model.faults import HostFault, NotBegun, Unconfirmed, answers_message
 from reconciler.model.live import DeviceInfo, ThinIds
 from reconciler.model.table import Devno, Target
 
@@ -101,13 +101,32 @@ def require(kernel: Kernel, operation: str, name: str) -> DeviceInfo:
     return info
 
 
-def read_ids(kernel: Kernel, pool: str, metadata: Devno) -> ThinIds:
-    """All thin ids of a live pool that can be written to, through a metadata snapshot that is released in any case."""
+def read_ids(kernel: Kernel, pool: str, metadata: Devno, *, held: bool, ours: bool) -> ThinIds:
+    """All thin ids of a live pool that can be written to, through a metadata snapshot that is released in any case.
+
+    `held`: it holds one already. Another program's stays: it may read through it, and what was made since is not in it,
+    so that nothing is read from there either. Raises HostFault, NotBegun then.
+    """
+    if held and not ours:
+        detail = (
+            f"another program holds the pool's metadata snapshot; waiting until it releases that (if nobody needs it any "
+            f"more: `dmsetup message {pool} 0 release_metadata_snap`)"
+        )
+        raise NotBegun("read the thin ids of", pool, errno.EBUSY, detail)
+    if held:
+        kernel.dm.message(pool, "release_metadata_snap")
     kernel.dm.message(pool, "reserve_metadata_snap")
     try:
         return kernel.tools.thin_ls(kernel.disks.node(metadata), live=True)
     finally:
         kernel.dm.message(pool, "release_metadata_snap")
+
+
+def may_be_reserved(fault: HostFault) -> bool:
+    """Whether a reading of the thin ids that failed so may have left its metadata snapshot: all but one that was told
+    that it cannot be reserved.
+    """
+    return not isinstance(fault, NotBegun) and not answers_message(fault, errno.EBUSY)
 
 
 def remove(kernel: Kernel, name: str, uuid: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from reconciler.kernel.basics import read_ids
+from reconciler.kernel.basics import may_be_reserved, read_ids
 from reconciler.kernel.observe_backing import look_at_backing
 from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.roster import TURNS, Roster
@@ -87,7 +87,7 @@ class Observer:
             self._turn = (self._turn + 1) % TURNS
         self._first = False
         seen = PoolLook(pool, changed, gone, first, protected=self._protected)
-        return self._with_ids(seen) if request.ids and not quiet else seen
+        return self._with_ids(seen, ours=request.ours) if request.ids and not quiet else seen
 
     # The pool
 
@@ -246,14 +246,14 @@ class Observer:
 
     # The ids
 
-    def _with_ids(self, look: PoolLook) -> PoolLook:
+    def _with_ids(self, look: PoolLook, *, ours: bool) -> PoolLook:
         """What else was seen is told also where the ids cannot be read."""
         try:
-            return replace(look, ids=self._read_ids(look.pool))
+            return replace(look, ids=self._read_ids(look.pool, ours=ours))
         except HostFault as fault:
-            return replace(look, ids_trouble=str(fault))
+            return replace(look, ids_trouble=str(fault), reserved=may_be_reserved(fault))
 
-    def _read_ids(self, pool: LivePool) -> ThinIds | None:
+    def _read_ids(self, pool: LivePool, *, ours: bool) -> ThinIds | None:
         """All thin ids, through a metadata snapshot that is released whatever happens.
 
         None where the pool cannot give one: it must be writable, and its metadata device known.
@@ -262,8 +262,7 @@ class Observer:
         table = pool.device.table if pool.device is not None else ()
         if not isinstance(status, PoolStatus) or status.mode.value not in {"rw", "out_of_data_space"} or not table:
             return None
-        dm, name = self._kernel.dm, self._watched.pool
-        if status.held_root and self._watched.metadata is not None:
-            dm.message(name, "release_metadata_snap")
         metadata = parse_devno(table[0].params.split()[0])
-        return None if metadata is None else read_ids(self._kernel, name, metadata)
+        if metadata is None:
+            return None
+        return read_ids(self._kernel, self._watched.pool, metadata, held=status.held_root, ours=ours)

@@ -218,9 +218,7 @@ def _confirm_empty(kernel: Kernel, step: ConfirmEmpty) -> str:
     table = read_table(kernel.dm.table(step.subject))
     if not isinstance(table, PoolTable):
         raise HostFault("delete", step.subject, errno.ESTALE, "it is no thin pool any more")
-    if status.held_root:
-        kernel.dm.message(step.subject, "release_metadata_snap")
-    ids = read_ids(kernel, step.subject, table.metadata)
+    ids = read_ids(kernel, step.subject, table.metadata, held=status.held_root, ours=step.ours)
     if ids:
         some = ", ".join(str(number) for number in sorted(ids)[:20])
         detail = f"the pool holds the thin ids {some}: it is deleted only when it is empty"

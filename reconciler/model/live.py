@@ -212,6 +212,8 @@ class LookRequest:
     ids: bool = False
     holders: bool = False
     """Also who has those names open."""
+    ours: bool = False
+    """With `ids`: a metadata snapshot that the pool still holds was reserved by this store, and is released first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,5 +232,7 @@ class PoolLook:
     """None: not asked for, or the pool could not tell."""
     ids_trouble: str = ""
     """Why the ids could not be read, where that is known."""
+    reserved: bool = False
+    """The metadata snapshot through which they were read may still be held."""
     protected: frozenset[Devno] = frozenset()
     """Devices that the daemon itself stands on (root, swap, its state): never suspended."""

@@ -271,6 +271,8 @@ class LoadPool(HostStep):
 class ConfirmEmpty(HostStep):
     """Subject: a live pool. Fails while any thin id is in it: the last look before it is deleted."""
 
+    ours: bool = False
+    """As in a LookRequest. Said by who carries it out, who knows it then."""
     action: ClassVar[str] = "confirm_empty"
     deadline: ClassVar[float] = LONG
 

@@ -21,6 +21,7 @@ from reconciler.store.directory import check_directory, make_directory
 from reconciler.store.errors import StoreError, damaged
 from reconciler.store.events import KEPT, EventLog
 from reconciler.store.manifests import StoredRecord, StoredRecords
+from reconciler.store.reserved import Reserved
 from reconciler.store.transitions import HeldAs, PoolKnowledge
 
 _NOTHING: Final = PoolKnowledge()
@@ -48,6 +49,8 @@ class Store:
         self._db = db
         self._wall_clock = wall_clock
         self._events = EventLog(db)
+        self.reserved = Reserved(db)
+        """Pools of whose metadata this store may hold a snapshot."""
         self._known: Mapping[str, PoolKnowledge] = {}
         self._statuses: dict[Key, Status] = {}
         self._version: int | None = None
@@ -92,6 +95,10 @@ class Store:
     def trouble(self) -> StoreError | None:
         """Why a try to write failed, until `try_again` finds that one works. Nothing is done to devices meanwhile."""
         return self._db.trouble
+
+    @property
+    def read_only(self) -> bool:
+        return self._db.read_only
 
     def try_again(self) -> None:
         """See whether it can be written to again, where it could not."""

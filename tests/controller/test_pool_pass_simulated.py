@@ -204,7 +204,9 @@ def lost_pool_and_loops(home: House) -> None:
 
 
 def held_snapshot(home: House) -> None:
+    """As a crash leaves it, of which the store knows."""
     simulated_kernel(home.host).dm.message(POOL, "reserve_metadata_snap")
+    home.store.reserved.note(POOL, reserved=True)
     home.also(device_record("new"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 from unittest import mock
@@ -54,6 +55,10 @@ def _stop_meddling(world: World) -> None:
     host.nodes.lost, host.nodes.running = 0, True
     for pool in host.devices.pools.values():
         pool.commit_fault = CommitFault.NONE
+    for name in sorted(village.book.held):
+        if name not in village.store.reserved:  # else somebody has released it, and it is ours by now
+            with suppress(HostFault):
+                village.dm.message(name, "release_metadata_snap")
     if host.io.writers:
         village.run(30)  # whatever holds the writer's device suspended is ended first
     for name in list(host.io.writers):

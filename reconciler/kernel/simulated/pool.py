@@ -150,12 +150,18 @@ class Pool:
             case ["set_transaction_id", old, new]:
                 image.set_transaction_id(_number(old), _number(new))
             case ["reserve_metadata_snap"]:
-                self.commit()
-                image.reserve_snap()
+                self._commit_or_fail()
+                self.image.reserve_snap()
             case ["release_metadata_snap"]:
                 image.release_snap()
             case _:
                 raise MetadataError(errno.EINVAL)
+
+    def _commit_or_fail(self) -> None:
+        """Of a metadata snapshot: unlike after other messages, whoever asked is told (observed on 6.1)."""
+        self.commit()
+        if self.mode >= Mode.OUT_OF_METADATA_SPACE:
+            raise MetadataError(errno.EINVAL if self.mode is Mode.FAIL else errno.EPERM)
 
     def _delete(self, thin_id: int) -> None:
         self.image.of(thin_id)
