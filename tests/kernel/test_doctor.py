@@ -100,13 +100,18 @@ def test_everything_that_it_can_repair_in_a_pool(house: House, tank: str) -> Non
     assert transaction(tank) == before + 4
 
     house.start()
-    assert house.wait("a")["deviceId"] not in ids.values()
     house.wait("b")
     house.wait_pool()
     left = house.thin_ids()
     assert ids["old"] not in left
     assert {ids["other"], 88} <= left.keys()
-    for number in (ids["other"], 88):
+    said_of_a = house.wait("a", "MetadataMismatch")["message"]
+    assert "its data may be in a thin id" in said_of_a, "the store took the pool's word for its transaction"
+    foreign = sorted((ids["other"], 88))
+    house.declare(house.pool(foreignThins=foreign), house.device("a"), house.device("b"))
+    assert house.wait("a")["deviceId"] not in ids.values()
+    house.declare(house.pool(), house.device("a"), house.device("b"))
+    for number in foreign:
         dmsetup("message", tank, "0", f"delete {number}")
 
 
