@@ -153,6 +153,7 @@ class Gatherer:
         now = self._clock.now()
         intent = next((intent for intent in intents if intent.key == key), None)
         thin_id = _thin_id(record, known)
+        elsewhere = world.elsewhere(thin_id, name) if thin_id is not None else ()
         # A later look than the pool's own, such as one for the ids, may have found it otherwise, or failed.
         pool = pool if pool.live is world.pool else replace(pool, live=world.pool)
         return DeviceCase(
@@ -168,11 +169,12 @@ class Gatherer:
             new_id=self._store.free_thin_id(self._name, world.ids or ()),
             new_uuid=self._new_uuid(),
             private=self._private(key, world),
-            elsewhere=world.elsewhere(thin_id, name) if thin_id is not None else (),
+            elsewhere=elsewhere,
+            renamed=_renamed(elsewhere, known, world),
             intent=intent,
             id_taken=intent is not None and intent.thin_id in self._store.taken(self._name),
             other_intent=next((str(intent.key) for intent in intents if intent.key != key), ""),
-            adopted_by=self._adopted_by(key, thin_id) if known is None else "",
+            adopted_by=self._adopted_by(key, _thin_id(record, None)),
             origin=self._origin(key, record, intents, world, desired),
             ids=world.ids,
             suspects=self._suspects(key, desired, world, pool) if record is not None and known is None else {},
@@ -262,6 +264,12 @@ def _thin_id(record: ThinDevice | None, known: KnownDevice | None) -> int | None
     if known is not None:
         return known.thin_id
     return record.spec.adopt.device_id if record is not None and record.spec.adopt is not None else None
+
+
+def _renamed(elsewhere: tuple[str, ...], known: KnownDevice | None, world: World) -> str:
+    if known is None or not known.uuid:
+        return ""
+    return next((name for name in elsewhere if world.devices[name].info.uuid == known.uuid), "")
 
 
 def _known_place(path: str) -> Place:

@@ -65,6 +65,8 @@ class KnownDevice:
     """The device that it was made a snapshot of."""
     frozen: bool = False
     """The reconciler itself suspended it and could not resume it yet: it is resumed without a grace."""
+    external: str = ""
+    """The external origin that its table was last seen with (`253:7`): without it, what was never written reads as zeros."""
     gone_since: float | None = None
     """Wall-clock seconds since when no record names it; None while one does."""
 

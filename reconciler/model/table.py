@@ -56,9 +56,12 @@ class ThinTable:
     length: Sectors
     pool: Devno
     thin_id: int
+    external: Devno | None = None
+    """The external origin: what blocks that were never written read as."""
 
     def target(self) -> Target:
-        return Target(Sectors(0), self.length, "thin", f"{self.pool} {self.thin_id}")
+        words = (self.pool, self.thin_id) if self.external is None else (self.pool, self.thin_id, self.external)
+        return Target(Sectors(0), self.length, "thin", " ".join(map(str, words)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +131,13 @@ def read_table(table: Table) -> TypedTable:
 
 def _thin(target: Target) -> ThinTable | None:
     words = target.params.split()
-    if len(words) != 2:  # a third word is an external origin: not ours
+    if len(words) not in {2, 3}:
         return None
     pool, thin_id = parse_devno(words[0]), whole_number(words[1])
-    return None if pool is None or thin_id is None else ThinTable(target.length, pool, thin_id)
+    external = parse_devno(words[2]) if len(words) == 3 else None
+    if pool is None or thin_id is None or (external is None and len(words) == 3):
+        return None
+    return ThinTable(target.length, pool, thin_id, external)
 
 
 def _pool(target: Target) -> PoolTable | None:

@@ -123,6 +123,8 @@ class DeviceCase:
     private: LiveDevice | None = None
     elsewhere: tuple[str, ...] = ()
     """dm names of other live devices that show the same thin."""
+    renamed: str = ""
+    """The one of them that carries this device's UUID; empty if none does."""
     intent: Intent | None = None
     id_taken: bool = False
     """The store has noted the intent's id as somebody else's: its create found a thin there. Nothing is deleted."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from reconciler.model.condition import Reason
 from reconciler.model.live import LiveDevice
 from reconciler.model.records import DeviceState
-from reconciler.model.steps import Remove, Resume, Step
+from reconciler.model.steps import KnowDevice, Remove, Resume, Step
 from reconciler.model.table import Devno, ThinTable, read_table
 from reconciler.planner.cases import Access, DeviceCase
 from reconciler.planner.device_words import find, hangs, held, shows_thin
@@ -36,6 +36,11 @@ def plan_private(case: DeviceCase) -> Plan | None:
 
 def plan_claims(case: DeviceCase) -> Plan | None:
     """Somebody else's device under this record's name, or another device on its thin."""
+    moved = _plan_moved(case)
+    if moved is not None:
+        return moved
+    if case.renamed:
+        return find(case, Reason.CONFLICT, _renamed(case))
     if case.elsewhere:
         names = ", ".join(case.elsewhere)
         message = (
@@ -49,6 +54,32 @@ def plan_claims(case: DeviceCase) -> Plan | None:
         # Half-done work needs only the thin id, not the name; left open, it would hold up the whole pool.
         return plan_intent(replace(case, live=None), case.record)
     return find(case, Reason.CONFLICT, _carried_by(case, live))
+
+
+def _renamed(case: DeviceCase) -> str:
+    rename = f"`dmsetup rename {case.renamed} {case.dm_name}`"
+    if case.live is not None:
+        rename = f"once {case.dm_name}, which is another device, is gone (`dmsetup remove {case.dm_name}`), {rename}"
+    return f"{case.key} is live as {case.renamed}: it has the UUID of {case.dm_name}, and was renamed. {rename} puts it right"
+
+
+def _plan_moved(case: DeviceCase) -> Plan | None:
+    """Whoever made an adopted device has given it another thin, as LVM does when it merges a snapshot into it."""
+    known, live, pool = case.known, case.live, case.pool.device
+    if known is None or not known.adopted or live is None or pool is None or live.info.uuid != known.uuid:
+        return None
+    table, adopt = read_table(live.table), case.record.spec.adopt if case.record is not None else None
+    if not isinstance(table, ThinTable) or table.pool != pool.info.devno or table.thin_id == known.thin_id:
+        return None
+    if adopt is not None and adopt.device_id == table.thin_id and not case.adopted_by:
+        plan = find(case, Reason.CONFLICT, f"{case.dm_name} shows thin id {table.thin_id} now, as its record says")
+        return plan.but(KnowDevice(case.key, replace(known, thin_id=table.thin_id, size=live.length)))
+    message = (
+        f"{case.dm_name} shows thin id {table.thin_id} now, and not {known.thin_id}, which was adopted: its owner has "
+        f"moved it, as LVM does when it merges a snapshot. It is left so: `adopt: {{deviceId: {table.thin_id}, dmName: "
+        f"{case.dm_name}}}` in the record of {case.key} follows"
+    )
+    return find(case, Reason.CONFLICT, message)
 
 
 def _carried_by(case: DeviceCase, live: LiveDevice) -> str:

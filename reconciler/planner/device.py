@@ -119,6 +119,12 @@ def _plan_lost(case: DeviceCase, record: ThinDevice) -> Plan | None:
         return None
     if known.thin_id in case.ids:
         return None
+    if known.adopted:
+        message = (
+            f"thin id {known.thin_id}, which {case.key} adopted, is not in the pool any more: whoever made it has deleted it, "
+            f"or moved {known.dm_name} to another (an LVM merge does): name that in `adopt`, or remove the record"
+        )
+        return find(case, Reason.METADATA_MISMATCH, message)
     message = (
         f"thin id {known.thin_id} of {case.key} is not in the pool: its data is lost. Nothing is made in its place: "
         f"`dm-reconciler doctor --fix` or `forget device {case.key}` lets it be made anew, `state: Absent` lets it go"

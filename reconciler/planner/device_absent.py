@@ -41,7 +41,7 @@ def delete(case: DeviceCase, known: KnownDevice, plan: Plan, *, discard: bool) -
         size=known.size,
     )
     steps: list[Step] = [Begin(case.key, intent)]
-    if discard:
+    if discard and not known.external:
         name = private_dm_name(case.key.pool, case.key.device)
         # An adopted device's UUID is its maker's, and would not show that the private one is the reconciler's.
         uuid = private_uuid(case.new_uuid if known.adopted else known.uuid)

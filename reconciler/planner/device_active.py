@@ -26,6 +26,7 @@ from reconciler.planner.cases import DeviceCase
 from reconciler.planner.device_words import (
     after_grace,
     converged,
+    external_of,
     find,
     hangs,
     held,
@@ -42,6 +43,9 @@ from reconciler.planner.plan import NODE_GRACE, Plan, Sign
 def plan_active(case: DeviceCase, record: ThinDevice) -> Plan:
     known, live = case.known, case.live
     assert known is not None  # noqa: S101  # an unknown one is made first
+    without_origin = _without_origin(case, known)
+    if without_origin is not None:
+        return without_origin
     if live is None:
         return _activate(case, record, known)
     if not live.info.live_table:
@@ -61,6 +65,22 @@ def plan_active(case: DeviceCase, record: ThinDevice) -> Plan:
     )
 
 
+def _without_origin(case: DeviceCase, known: KnownDevice) -> Plan | None:
+    """The number of an external origin may be another disk's by now, so that only a live table tells which it is."""
+    live, pool = case.live, pool_devno(case)
+    if not known.external or (live is not None and (hangs(live) or external_of(live, pool, known.thin_id))):
+        return None
+    uuid = f" --uuid {known.uuid}" if known.uuid else ""
+    table = f"0 {known.size} thin {pool} {known.thin_id} ORIGIN"
+    down = f"take {known.dm_name} down, then " if live is not None else ""
+    message = (
+        f"{case.key} was last active on an external origin, {known.external}: without it, what was never written would "
+        f"read as zeros. Nothing is loaded: {down}bring it up with its origin, "
+        f"`dmsetup create {known.dm_name}{uuid} --table '{table}'`"
+    )
+    return find(case, Reason.CONFLICT, message)
+
+
 def _target_size(case: DeviceCase, record: ThinDevice, known: KnownDevice) -> Sectors:
     """Never less than what is live: whoever made it longer has perhaps put something there."""
     live = case.live
@@ -69,11 +89,13 @@ def _target_size(case: DeviceCase, record: ThinDevice, known: KnownDevice) -> Se
 
 
 def _target(case: DeviceCase, record: ThinDevice, known: KnownDevice) -> Target:
-    return thin_target(case, known.thin_id, _target_size(case, record, known))
+    external = external_of(case.live, pool_devno(case), known.thin_id)
+    return thin_target(case, known.thin_id, _target_size(case, record, known), external)
 
 
 def _now_known(case: DeviceCase, record: ThinDevice, known: KnownDevice) -> KnownDevice:
     filesystem = record.spec.filesystem.type if record.spec.filesystem is not None else known.filesystem
+    external = external_of(case.live, pool_devno(case), known.thin_id)
     return replace(
         known,
         active=True,
@@ -81,6 +103,7 @@ def _now_known(case: DeviceCase, record: ThinDevice, known: KnownDevice) -> Know
         size=_target_size(case, record, known),
         read_only=record.spec.read_only,
         filesystem=filesystem,
+        external=known.external if external is None else str(external),
     )
 
 

@@ -14,6 +14,7 @@ from reconciler.planner.device_words import (
     after_grace,
     after_suspension,
     converged,
+    external_of,
     find,
     hangs,
     held,
@@ -68,8 +69,11 @@ def remove_live(case: DeviceCase, live: LiveDevice, plan: Plan) -> Plan:
 
 
 def _note_size(case: DeviceCase, live: LiveDevice) -> tuple[Step, ...]:
-    """Somebody made it longer: brought back shorter than that, what is on it would be cut off."""
+    """Somebody made it longer, or gave it an external origin: brought back without, what is on it would be cut off."""
     known = case.known
-    if known is None or live.length <= known.size or not shows_thin(live, pool_devno(case), known.thin_id):
+    if known is None or not shows_thin(live, pool_devno(case), known.thin_id):
         return ()
-    return (KnowDevice(case.key, replace(known, size=live.length)),)
+    external = external_of(live, pool_devno(case), known.thin_id)
+    seen = known.external if external is None else str(external)
+    now_known = replace(known, size=max(known.size, live.length), external=seen)
+    return (KnowDevice(case.key, now_known),) if now_known != known else ()

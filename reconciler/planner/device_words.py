@@ -40,8 +40,16 @@ def wanted_size(case: DeviceCase, record: ThinDevice) -> Sectors:
     return known if record.spec.size is None else sectors(record.spec.size)
 
 
-def thin_target(case: DeviceCase, thin_id: int, size: Sectors) -> Target:
-    return ThinTable(size, pool_devno(case), thin_id).target()
+def thin_target(case: DeviceCase, thin_id: int, size: Sectors, external: Devno | None = None) -> Target:
+    return ThinTable(size, pool_devno(case), thin_id, external).target()
+
+
+def external_of(live: LiveDevice | None, pool: Devno | None, thin_id: int) -> Devno | None:
+    """The external origin of a device that shows this thin."""
+    table = read_table(live.table) if live is not None else None
+    if not isinstance(table, ThinTable) or (table.pool, table.thin_id) != (pool, thin_id):
+        return None
+    return table.external
 
 
 def shows_thin(live: LiveDevice, pool: Devno, thin_id: int) -> bool:

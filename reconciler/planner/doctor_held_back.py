@@ -117,6 +117,7 @@ def _known_again(view: PoolView, record: ThinDevice, live: LiveDevice, table: Th
         adopted=adopted,
         # Only the record can tell by now, and it was read when the device was made.
         origin=record.spec.snapshot_of or "",
+        external="" if table.external is None else str(table.external),
     )
 
 

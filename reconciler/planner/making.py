@@ -22,9 +22,10 @@ from reconciler.model.steps import (
     SetTransactionId,
     Step,
 )
+from reconciler.model.table import Devno, ThinTable, read_table
 from reconciler.model.units import Sectors, sectors
 from reconciler.planner.cases import DeviceCase, Origin
-from reconciler.planner.device_words import find, pool_devno, shows_thin, thin_target
+from reconciler.planner.device_words import external_of, find, pool_devno, shows_thin, thin_target
 from reconciler.planner.plan import Plan
 from reconciler.planner.suspects import held_back
 
@@ -127,8 +128,9 @@ def _steps(case: DeviceCase, record: ThinDevice, intent: Intent, origin: Origin 
     if intent.filesystem_to_make:
         steps += [NoteMade(case.key), _mkfs(case, record, intent)]
     steps.append(Finish(case.key, device_of(intent, record, origin)))
-    if record.spec.state is DeviceState.ACTIVE:
-        table = thin_target(case, intent.thin_id, intent.size)
+    lacks_origin = bool(_external(origin)) and _origins_external(case, origin) is None
+    if record.spec.state is DeviceState.ACTIVE and not lacks_origin:
+        table = thin_target(case, intent.thin_id, intent.size, _origins_external(case, origin))
         steps.append(Activate(intent.dm_name, intent.uuid, table, read_only=record.spec.read_only))
     return tuple(steps)
 
@@ -162,7 +164,24 @@ def device_of(intent: Intent, record: ThinDevice, origin: Origin | None) -> Know
         filesystem=intent.filesystem,
         filesystem_size=_filesystem_size(intent, origin),
         origin=intent.origin,
+        external=_external(origin) if intent.kind is IntentKind.SNAPSHOT else "",
     )
+
+
+def _external(origin: Origin | None) -> str:
+    """A snapshot has the external origin of its origin: the blocks that neither has written are there."""
+    if origin is None or origin.known is None:
+        return ""
+    table = read_table(origin.live.table) if origin.live is not None else None
+    seen = table.external if isinstance(table, ThinTable) and table.thin_id == origin.known.thin_id else None
+    return origin.known.external if seen is None else str(seen)
+
+
+def _origins_external(case: DeviceCase, origin: Origin | None) -> Devno | None:
+    """As the live origin shows it now."""
+    if origin is None or origin.known is None:
+        return None
+    return external_of(origin.live, pool_devno(case), origin.known.thin_id)
 
 
 def _filesystem_size(intent: Intent, origin: Origin | None) -> Sectors:
@@ -207,5 +226,10 @@ def _adopt(case: DeviceCase, record: ThinDevice, plan: Plan) -> Plan:
         filesystem=record.spec.filesystem.type if record.spec.filesystem is not None else "",
         filesystem_size=size,
         adopted=True,
+        external=_text(external_of(live, pool_devno(case), adopt.device_id)),
     )
     return plan.but(KnowDevice(case.key, known))
+
+
+def _text(external: Devno | None) -> str:
+    return "" if external is None else str(external)

@@ -37,7 +37,7 @@ def pool(params: str) -> Table:
     return table(params, "thin-pool")
 
 
-@given(st.builds(ThinTable, lengths, devnos, st.integers(0, 2**24 - 1)))
+@given(st.builds(ThinTable, lengths, devnos, st.integers(0, 2**24 - 1), st.none() | devnos))
 def test_a_thin_is_read_as_it_is_written(wanted: ThinTable) -> None:
     assert read_table((wanted.target(),)) == wanted
 
@@ -81,7 +81,8 @@ def test_an_error_table_has_a_length() -> None:
     "found",
     [
         (),
-        thin("253:0 7 8:16"),
+        thin("253:0 7 origin"),
+        thin("253:0 7 8:16 8:32"),
         thin("253:0"),
         thin("253:0 x"),
         thin("pool 7"),
