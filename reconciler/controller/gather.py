@@ -109,7 +109,8 @@ class Gatherer:
             noted = known.noted if known is not None and known.noted is not None else Noted()
             data = _place(record.spec.data, known.data if known is not None else "", noted.data)
             metadata = _place(record.spec.metadata, known.metadata if known is not None else "", noted.metadata)
-            return Watched(self._name, data, metadata, names, fresh=fresh)
+            uuid = known.uuid if known is not None and not known.external else ""
+            return Watched(self._name, data, metadata, names, fresh=fresh, uuid=uuid)
         if record is None and known is not None and known.data:
             return Watched(self._name, _known_place(known.data), _known_place(known.metadata), names)
         return Watched(self._name, None, None, names)

@@ -100,7 +100,7 @@ class Observer:
         if info is None:
             self._below = []
             self._look_below(None, quiet=False)
-            return LivePool(data=self._data, metadata=self._metadata)
+            return LivePool(data=self._data, metadata=self._metadata, renamed=self._renamed(info))
         if thorough or not self._below:
             self._below = [devno for devno in self._kernel.disks.below(info.devno) if devno != info.devno]
         suspended = self._suspended_below()
@@ -117,7 +117,16 @@ class Observer:
             if thorough or (status.data_used > 0) != self._is_used:
                 data = replace(data, start=self._start())  # in this look only: it changes
             self._is_used = status.data_used > 0
-        return LivePool(device, status, data, self._metadata)
+        return LivePool(device, status, data, self._metadata, renamed=self._renamed(info))
+
+    def _renamed(self, named: DeviceInfo | None) -> str:
+        """Above the disks, as that is where the pool is, whatever its name has become."""
+        uuid, disks = self._watched.uuid, self._kernel.disks
+        if not uuid or (named is not None and named.uuid == uuid):
+            return ""
+        devnos = [backing.devno for backing in (self._metadata, self._data) if backing.devno is not None]
+        above = (self._kernel.dm.info(name) for devno in devnos for name in disks.above(devno))
+        return next((info.name for info in above if info is not None and info.uuid == uuid), "")
 
     def _start(self) -> Start | None:
         """Nothing below the pool is suspended, so its data can be read."""

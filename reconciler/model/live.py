@@ -162,6 +162,8 @@ class LivePool:
     data: LiveBacking = field(default_factory=LiveBacking)
     metadata: LiveBacking = field(default_factory=LiveBacking)
     suspended_below: tuple[Below, ...] = ()
+    renamed: str = ""
+    """Of a pool whose name is not there, or another device's: the name of the one that carries its UUID."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +202,8 @@ class Watched:
     """dm names of the pool's devices, private ones included, whether or not they exist."""
     fresh: bool = False
     """The store has not created the pool: look also for what could be in the way of creating it."""
+    uuid: str = ""
+    """The pool's own, where the store knows it: it stays when somebody renames the device."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,8 @@ def _plan_unrecorded(case: PoolCase) -> Plan:
 def _plan_running(case: PoolCase, record: ThinPool) -> Plan:
     case = _without_former_owner(case, record)
     device = case.live.device
+    if case.live.renamed and not case.stuck:
+        return find(case, Reason.CONFLICT, _renamed(case, record))
     if device is not None and not owns_pool(case.live, record, case.known) and not case.stuck:
         owner = owner_of(device.info)
         message = f"the name {case.name} is carried by a device that is not this pool: {owner}. Rename the record or it"
@@ -66,6 +68,16 @@ def _plan_running(case: PoolCase, record: ThinPool) -> Plan:
         return _plan_inactive(case, record)
     plan = plan_missing(case, record) if device is None else _plan_live(case, record)
     return plan if record.spec.state is PoolState.ACTIVE else _not_yet_down(case, record, plan)
+
+
+def _renamed(case: PoolCase, record: ThinPool) -> str:
+    rename = f"`dmsetup rename {case.live.renamed} {record.dm_name}`"
+    if case.live.device is not None:
+        rename = f"once {record.dm_name}, which is another device, has another name or is gone, {rename}"
+    return (
+        f"pool {case.name} is live as {case.live.renamed}, which has its UUID: it was renamed. {rename} puts it right; "
+        f"until then nothing is done to it or to its devices"
+    )
 
 
 def _can_delete(case: PoolCase) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.kernel.conftest import run
 from tests.kernel.harness import House, a_house, eventually
-from tests.kernel.pools import checksum, dmsetup, exists, make_disk, table
+from tests.kernel.pools import checksum, declared, dmsetup, exists, make_disk, table
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +82,33 @@ def test_an_adopted_name_that_its_owner_moved_is_left_and_followed(house: House)
     house.have("merged", adopt={"deviceId": 81, "dmName": device})
     eventually(lambda: house.status("merged")["deviceId"] == 81, "the record is followed")
     assert table(device).split()[4] == "81"
+
+
+@pytest.mark.parametrize("taken", [False, True], ids=["free", "taken"])
+@pytest.mark.parametrize("state", ["Active", "Inactive"])
+def test_a_renamed_pool_is_told_with_the_rename_that_helps(house: House, state: str, *, taken: bool) -> None:
+    place = f"re{state[:2].lower()}{taken:d}"
+    pool, name = house.pool(place), house.prefix + place
+    house.declare(pool, file=f"{place}.yaml")
+    house.wait_pool(pool=place)
+    house.have("b", pool=place)
+    renamed, ours = f"{name}-tonk", house.table("b", place)
+    with house.asleep():
+        dmsetup("rename", name, renamed)
+        if taken:
+            dmsetup("create", name, "--table", "0 2048 error")
+        house.declare(declared(pool, state=state), file=f"{place}.yaml")
+    status = house.wait_pool("Conflict", pool=place)
+    assert f"`dmsetup rename {renamed} {name}` puts it right" in status["message"]
+    assert status["ready"] is False
+    house.wait("b", "WaitingForPool", place)
+    house.look_again()
+    assert house.table("b", place) == ours
+    assert table(renamed).split()[2] == "thin-pool"
+
+    if taken:
+        run("dmsetup", "remove", "--retry", name)
+    house.declare(pool, file=f"{place}.yaml")
+    dmsetup("rename", renamed, name)
+    house.wait_pool(pool=place)
+    house.wait("b", pool=place)

@@ -83,6 +83,17 @@ def test_a_name_carried_by_a_foreign_device_is_a_conflict(state: str, device: Li
 
 
 @row("P02")
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("device", [None, pool_device(uuid="LVM-x", suspended=True)])
+def test_a_renamed_pool_is_ours_and_the_command_is_told(state: str, device: LiveDevice | None) -> None:
+    world = replace(a.down() if device is None else live_pool(device), renamed="tonk")
+    found = plan(pool_case(recorded=pool_record(state=state), live=world, seen=SUSPENDED))
+    assert (found.reason, found.steps) == (Reason.CONFLICT, ())
+    assert "`dmsetup rename tonk tank` puts it right" in found.condition.message
+    assert ("another device" in found.condition.message) == (device is not None)
+
+
+@row("P02")
 def test_without_a_uuid_the_pool_on_the_records_disks_is_ours() -> None:
     assert plan(live(pool_device(uuid=""))).reason is Reason.CONVERGED
 
