@@ -40,6 +40,8 @@ class LoadThin(Operation):
     read_only: bool = False
     pool: str = "pool"
     more: str = ""
+    external: str = ""
+    """The device that is its external origin."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,8 +133,9 @@ def _lines(stage: Stage, operation: Operation) -> tuple[tuple[Target, ...], bool
             metadata, data = devno_of(stage, operation.metadata), devno_of(stage, operation.data)
             params = f"{metadata} {data} {block} {low} {features}"
             return (_target(0, blocks * BLOCK, "thin-pool", params),), read_only
-        case LoadThin(thin_id=thin_id, blocks=blocks, read_only=read_only, pool=pool, more=more):
-            params = f"{devno_of(stage, pool)} {thin_id} {more}".rstrip()
+        case LoadThin(thin_id=thin_id, blocks=blocks, read_only=read_only, pool=pool, more=more, external=external):
+            origin = f" {devno_of(stage, external)}" if external else ""
+            params = f"{devno_of(stage, pool)} {thin_id}{origin} {more}".rstrip()
             return (_target(0, blocks * BLOCK, "thin", params),), read_only
         case LoadLinear(on=on, start=start, length=length):
             return (_target(0, length, "linear", f"{devno_of(stage, on)} {start}"),), False

@@ -14,6 +14,7 @@ from reconciler.kernel.simulated.metadata import MetadataError
 from reconciler.kernel.simulated.pool import CommitFault, Pool
 from reconciler.kernel.simulated.targets import ThinTarget
 from reconciler.model.faults import HostFault
+from reconciler.model.table import Devno
 
 HEAD: Final = 4
 TAIL: Final = 5
@@ -48,7 +49,17 @@ class Io:
     def read(self, name: str, number: int) -> str:
         """Empty where nothing was written."""
         thin = self._thin(self._devices.get("read", name))
-        return thin.pool.image.of(thin.thin_id).content.get(number, "")
+        content = thin.pool.image.of(thin.thin_id).content
+        if number in content or thin.external is None:
+            return content.get(number, "")
+        return self._read_external(thin.external, number)
+
+    def _read_external(self, devno: Devno, number: int) -> str:
+        """Of another thin, or of a disk, of which only the beginning is kept here."""
+        origin = self._devices.by_devno(devno)
+        if origin is not None:
+            return self.read(origin.name, number)
+        return self._devices.disk_of(devno).head.decode() if number == 0 else ""
 
     def flush(self, name: str) -> None:
         """What was written is durable when this returns. Unlike a message, it tells when the commit failed."""

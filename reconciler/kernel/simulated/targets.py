@@ -61,11 +61,15 @@ class PoolTarget(SimpleTarget):
 
 
 class ThinTarget(SimpleTarget):
-    def __init__(self, line: Target, device: Device, pool: Pool, thin_id: int, devices: Devices) -> None:
-        super().__init__(line, (pool.device.devno,))
+    def __init__(
+        self, line: Target, device: Device, pool: Pool, thin_id: int, external: Devno | None, devices: Devices
+    ) -> None:
+        super().__init__(line, (pool.device.devno,) if external is None else (pool.device.devno, external))
         self.device = device
         self.pool = pool
         self.thin_id = thin_id
+        self.external = external
+        """What blocks that were never written read as."""
         self._devices = devices
         pool.users += 1
         pool.thins.append(self)
@@ -175,8 +179,9 @@ def _image(device: Device, disk: Disk, block: Sectors) -> PoolImage:
 
 def _thin(devices: Devices, device: Device, line: Target) -> SimpleTarget:
     words = line.params.split()
-    if len(words) != 2:
+    if len(words) not in {2, 3} or words[0] == words[-1]:
         raise _refused(device)
+    external = _open(devices, device, words[2]) if len(words) == 3 else None
     devno = _open(devices, device, words[0])
     if not words[1].isdecimal() or int(words[1]) > MAX_THIN_ID:
         raise _refused(device)
@@ -187,4 +192,4 @@ def _thin(devices: Devices, device: Device, line: Target) -> SimpleTarget:
         raise _refused(device, errno.ENODATA)
     if pool.suspended:
         raise _refused(device)
-    return ThinTarget(line, device, pool, int(words[1]), devices)
+    return ThinTarget(line, device, pool, int(words[1]), external, devices)
