@@ -10,6 +10,7 @@ from typing import Final
 from reconciler.kernel.protocol import Kernel
 from reconciler.model.faults import HostFault, NotBegun, Unconfirmed, answers_message
 from reconciler.model.live import DeviceInfo, ThinIds
+from reconciler.model.status import PoolMode, PoolStatus, read_pool_status
 from reconciler.model.table import Devno, Target
 
 _GOING_AWAY: Final = "a filesystem on it is just being unmounted, and cannot be frozen"
@@ -117,9 +118,21 @@ def read_ids(kernel: Kernel, pool: str, metadata: Devno, *, held: bool, ours: bo
         kernel.dm.message(pool, "release_metadata_snap")
     kernel.dm.message(pool, "reserve_metadata_snap")
     try:
-        return kernel.tools.thin_ls(kernel.disks.node(metadata), live=True)
+        ids = kernel.tools.thin_ls(kernel.disks.node(metadata), live=True)
     finally:
         kernel.dm.message(pool, "release_metadata_snap")
+    _confirm_committed(kernel, "release_metadata_snap", pool)
+    return ids
+
+
+def _confirm_committed(kernel: Kernel, message: str, pool: str) -> None:
+    """The kernel says OK to a message whose commit failed, and the pool takes no more writes then: what it was about is
+    on disk as before, and is there again once the pool was repaired.
+    """
+    lines = kernel.dm.status(pool)
+    status = read_pool_status(lines[0][1]) if len(lines) == 1 and lines[0][0] == "thin-pool" else None
+    if not isinstance(status, PoolStatus) or status.mode not in {PoolMode.RW, PoolMode.OUT_OF_DATA_SPACE}:
+        raise Unconfirmed(message, pool, 0, "the pool takes no writes any more since")
 
 
 def may_be_reserved(fault: HostFault) -> bool:
