@@ -36,6 +36,7 @@ def bring_calm(world: World, guarded: Guarded, told: list[str]) -> None:
     guarded(lambda: _stop_meddling(world))
     for _ in range(_REPAIRS):
         guarded(lambda: village.rest(_SOON))
+        guarded(lambda: _release_held(world))
         _drop_what_cannot_be(world)
         if not _repair(world, told) and village.is_settled():
             break
@@ -55,10 +56,7 @@ def _stop_meddling(world: World) -> None:
     host.nodes.lost, host.nodes.running = 0, True
     for pool in host.devices.pools.values():
         pool.commit_fault = CommitFault.NONE
-    for name in sorted(village.book.held):
-        if name not in village.store.reserved:  # else somebody has released it, and it is ours by now
-            with suppress(HostFault):
-                village.dm.message(name, "release_metadata_snap")
+    _release_held(world)
     if host.io.writers:
         village.run(30)  # whatever holds the writer's device suspended is ended first
     for name in list(host.io.writers):
@@ -69,6 +67,15 @@ def _stop_meddling(world: World) -> None:
     village.ring(everything=True)
     world.squatters.leave_all()
     rename_back(world)  # also what had to wait for a name
+
+
+def _release_held(world: World) -> None:
+    """What others hold of a pool's metadata. One that is down yet, as after a power cut, lets go once it is up."""
+    village = world.village
+    for name in sorted(village.book.held):
+        if name not in village.store.reserved:  # else somebody has released it, and it is ours by now
+            with suppress(HostFault):
+                village.dm.message(name, "release_metadata_snap")
 
 
 def _drop_what_cannot_be(world: World) -> None:
