@@ -263,9 +263,9 @@ BUGS: Final[dict[str, Planting]] = {
 
 FOUND_BY: Final = {
     "a suspension that did not happen is believed": 133,
-    "devices are removed deferred": 168,
+    "devices are removed deferred": 94,
     "ENODATA on a deletion is an error": 313,
-    "a thin that exists already is adopted": 161,
+    "a thin that exists already is adopted": 794,
     "half of a creation is taken for all of it": 36,
     "an undo deletes whatever has the id": 460,
     "any number of vanished records is pruned": 13,
