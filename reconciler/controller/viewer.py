@@ -141,6 +141,10 @@ class Viewer:
         store, pool, status = self._gatherer.store, self._gatherer.name, self.world.pool.status
         if pool not in store.reserved or store.read_only or store.trouble is not None:
             return
+        if (
+            self._settings.observe_only
+        ):  # the second worker: the first may be about to reserve one, in a call that hangs
+            return
         if isinstance(status, PoolStatus) and not status.held_root:
             store.reserved.note(pool, reserved=False)
 
