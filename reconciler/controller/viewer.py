@@ -9,6 +9,7 @@ from reconciler.controller.clock import Clock
 from reconciler.controller.desired import Desired
 from reconciler.controller.gather import Gatherer, Scope, Settings
 from reconciler.controller.world import World
+from reconciler.kernel.basics import held_by_another, may_be_reserved
 from reconciler.kernel.pool_lock import PoolLocked
 from reconciler.kernel.port import PoolPort
 from reconciler.model.condition import Reason
@@ -128,12 +129,14 @@ class Viewer:
         if store.trouble is not None:
             self.ids_trouble = "that they are read cannot be noted, as the store cannot be written to"
             return False
-        ours = pool in store.reserved
+        ours, status = pool in store.reserved, self.world.pool.status
+        if isinstance(status, PoolStatus) and status.held_root and not ours:
+            self.ids_trouble = str(held_by_another(pool))
+            return False
         store.reserved.note(pool, reserved=True)
         answered = self._ask(desired, LookRequest(ids=True, ours=ours))
-        if answered:
-            unread = self.world.ids is None  # then one of ours may be held as before
-            store.reserved.note(pool, reserved=unread and (ours or self._is_reserved))
+        unread = not answered or self.world.ids is None  # then one of ours may be held as before
+        store.reserved.note(pool, reserved=unread and (ours or self._is_reserved))
         return answered
 
     def _note_released(self) -> None:
@@ -185,9 +188,11 @@ class Viewer:
                 self._watch(desired)
             look = self._port.look(request)
         except PoolLocked as held:
+            self._is_reserved = False
             self._held_until = self._clock.now() + _LOCKED_FOR
             self.trouble = f"{held}: waiting for it to end"
         except HostFault as fault:
+            self._is_reserved = may_be_reserved(fault)
             self.trouble = str(fault)
         else:
             self._absorb(look)

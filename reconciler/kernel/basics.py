@@ -8,7 +8,15 @@ from collections.abc import Iterator
 from typing import Final
 
 from reconciler.kernel.protocol import Kernel
-from reconciler.model.faults import HostFault, NotBegun, Unconfirmed, answers_message
+from reconciler.model.faults import (
+    HostFault,
+    NotBegun,
+    Unanswered,
+    Unconfirmed,
+    Unreleased,
+    WorkerDied,
+    answers_message,
+)
 from reconciler.model.live import DeviceInfo, ThinIds
 from reconciler.model.status import PoolMode, PoolStatus, read_pool_status
 from reconciler.model.table import Devno, Target
@@ -106,23 +114,32 @@ def read_ids(kernel: Kernel, pool: str, metadata: Devno, *, held: bool, ours: bo
     """All thin ids of a live pool that can be written to, through a metadata snapshot that is released in any case.
 
     `held`: it holds one already. Another program's stays: it may read through it, and what was made since is not in it,
-    so that nothing is read from there either. Raises HostFault, NotBegun then.
+    so that nothing is read from there either. Raises NotBegun then, Unreleased where it failed later.
     """
     if held and not ours:
-        detail = (
-            f"another program holds the pool's metadata snapshot; waiting until it releases that (if nobody needs it any "
-            f"more: `dmsetup message {pool} 0 release_metadata_snap`)"
-        )
-        raise NotBegun("read the thin ids of", pool, errno.EBUSY, detail)
-    if held:
-        kernel.dm.message(pool, "release_metadata_snap")
-    kernel.dm.message(pool, "reserve_metadata_snap")
+        raise held_by_another(pool)
     try:
-        ids = kernel.tools.thin_ls(kernel.disks.node(metadata), live=True)
-    finally:
-        kernel.dm.message(pool, "release_metadata_snap")
-    _confirm_committed(kernel, "release_metadata_snap", pool)
+        if held:
+            kernel.dm.message(pool, "release_metadata_snap")
+        kernel.dm.message(pool, "reserve_metadata_snap")
+        try:
+            ids = kernel.tools.thin_ls(kernel.disks.node(metadata), live=True)
+        finally:
+            kernel.dm.message(pool, "release_metadata_snap")
+        _confirm_committed(kernel, "release_metadata_snap", pool)
+    except HostFault as fault:
+        if answers_message(fault, errno.EBUSY):  # somebody else was faster: none of ours is held
+            raise
+        raise Unreleased(fault.operation, fault.subject, fault.errno, fault.detail) from fault
     return ids
+
+
+def held_by_another(pool: str) -> NotBegun:
+    detail = (
+        f"another program holds the pool's metadata snapshot; waiting until it releases that (if nobody needs it any "
+        f"more: `dmsetup message {pool} 0 release_metadata_snap`)"
+    )
+    return NotBegun("read the thin ids of", pool, errno.EBUSY, detail)
 
 
 def _confirm_committed(kernel: Kernel, message: str, pool: str) -> None:
@@ -136,10 +153,8 @@ def _confirm_committed(kernel: Kernel, message: str, pool: str) -> None:
 
 
 def may_be_reserved(fault: HostFault) -> bool:
-    """Whether a reading of the thin ids that failed so may have left its metadata snapshot: all but one that was told
-    that it cannot be reserved.
-    """
-    return not isinstance(fault, NotBegun) and not answers_message(fault, errno.EBUSY)
+    """Whether a reading of the thin ids that failed so may have left its metadata snapshot."""
+    return isinstance(fault, Unreleased | Unanswered | WorkerDied)
 
 
 def remove(kernel: Kernel, name: str, uuid: str) -> str:

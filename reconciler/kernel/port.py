@@ -21,7 +21,7 @@ from reconciler.kernel.pool_lock import PoolLocked
 from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.talk import Answer, Forget, Hello, Question, Said
 from reconciler.kernel.waits import roughly, wait_of
-from reconciler.model.faults import HostFault, Unanswered
+from reconciler.model.faults import HostFault, Unanswered, WorkerDied
 from reconciler.model.live import LookRequest, PoolLook, Watched
 from reconciler.model.steps import HostStep, StepResult
 
@@ -179,7 +179,7 @@ class ProcessPort:
             answer = self._receive(connection, deadline, self._call_for_help)
         except (EOFError, ConnectionError) as error:
             self._end()
-            raise HostFault(
+            raise WorkerDied(
                 "ask the worker of", self._pool, errno.EPIPE, "it died; the next look starts another"
             ) from error
         finally:

@@ -34,6 +34,14 @@ class Unanswered(HostFault):
     """No answer within the deadline: the call may still be going on."""
 
 
+class WorkerDied(HostFault):
+    """The worker ended before it answered: what it was asked may have been done, wholly or in part."""
+
+
+class Unreleased(HostFault):
+    """Thin ids could not be read, and the metadata snapshot that was reserved for that may still be held."""
+
+
 class NothingDone(HostFault):
     """There was nothing that the step could do, and what it is for is not so."""
 

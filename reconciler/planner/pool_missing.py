@@ -120,7 +120,7 @@ def _obstacle(case: PoolCase, record: ThinPool) -> Plan | None:
             continue
         begun = case.known is not None and live.superblock is Superblock.POOL
         if begun or wanted.path in made:
-            full = _not_as_begun(wanted, live, is_metadata=word == "metadata")
+            full = _not_as_begun(case.name, wanted, live, is_metadata=word == "metadata")
         else:
             full = _in_the_way(wanted, live, is_metadata=word == "metadata")
         if full:
@@ -131,14 +131,17 @@ def _obstacle(case: PoolCase, record: ThinPool) -> Plan | None:
     return None
 
 
-def _not_as_begun(wanted: Backing, live: LiveBacking, *, is_metadata: bool) -> str:
+def _not_as_begun(pool: str, wanted: Backing, live: LiveBacking, *, is_metadata: bool) -> str:
     """The store flushes what it is about to make: somebody may have been there first, or since."""
     if not is_metadata:
         return f"{wanted.path} carries {live.signature}, which the reconciler did not make" if live.signature else ""
     if live.superblock is Superblock.OTHER:
         return f"{wanted.path} begins with something that the reconciler did not make"
     if live.superblock is Superblock.POOL and live.transaction_id:
-        return f"{wanted.path} holds a pool at transaction {live.transaction_id}, which the reconciler did not make"
+        return (
+            f"{wanted.path} holds a pool at transaction {live.transaction_id}, while {pool} had only begun to be made "
+            f"(if it is what is wanted: `dm-reconciler forget pool {pool}`, and `adopt: true` in its record)"
+        )
     return ""
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from reconciler.kernel.simulated import simulated_kernel
+from reconciler.kernel.simulated import Call, Calls, simulated_kernel
+from reconciler.model.faults import HostFault
 from reconciler.model.names import Key
 from tests.simulation.house import POOL, House, a_house, device_record, pool_record
 
@@ -79,3 +81,22 @@ def test_no_pool_is_deleted_while_another_program_reads_it(home: House) -> None:
     message(home, "release_metadata_snap")
     home.run(400)
     assert POOL not in home.host.devices.by_name
+
+
+def test_a_look_that_failed_before_it_reserved_one_leaves_no_note(home: House) -> None:
+    """Else the snapshot that another program reserved meanwhile would pass for ours."""
+    failed: list[Call] = []
+
+    def fail(call: Call) -> None:
+        if POOL in home.store.reserved and not failed:
+            failed.append(call)
+            message(home, "reserve_metadata_snap")
+            raise HostFault(call.name, POOL, errno.EIO)
+
+    home.kill()
+    home.start(Calls(before=fail))
+    home.also(device_record("new"))
+    home.run(40)
+    assert failed
+    assert is_held(home)
+    assert POOL not in home.store.reserved

@@ -284,3 +284,11 @@ def test_a_loop_that_lags_behind_its_file_would_give_a_table_that_is_too_short()
 def test_a_host_that_went_down_while_the_pool_grew_brings_it_back() -> None:
     """The file is grown before the store knows of it: it may be longer than known, never shorter."""
     assert steps(pool_case(live=down(data=a.data(2 * DATA_SIZE)))) == BACK
+
+
+@row("P06")
+def test_metadata_at_a_transaction_that_was_not_made_here_is_a_conflict_with_the_way_on() -> None:
+    metadata = a.metadata(superblock=Superblock.POOL, transaction_id=3)
+    found = plan(pool_case(knowing=BEGUN, live=LivePool(None, None, a.data(allocated=Bytes(0)), metadata)))
+    assert (found.reason, found.steps) == (Reason.CONFLICT, ())
+    assert "`dm-reconciler forget pool tank`, and `adopt: true`" in found.condition.message

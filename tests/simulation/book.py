@@ -35,6 +35,8 @@ class Book:
     """Of others."""
     held: set[str] = field(default_factory=set)
     """Pools of whose metadata somebody holds a snapshot."""
+    in_doubt: set[str] = field(default_factory=set)
+    """Of these, the ones of which the store says that the daemon was about to reserve one, when it was killed."""
     frozen: dict[str, float] = field(default_factory=dict)
     """Devices that others suspended, with when: until somebody sees them live again."""
     sound: set[Thin] = field(default_factory=set)
@@ -58,7 +60,18 @@ class Book:
     def pool_gone(self, pool: str) -> None:
         for thin in [thin for thin in self.written if thin[0] == pool]:
             self.gone(thin)
+        self.released(pool)
+
+    # Metadata snapshots
+
+    def reserved(self, pool: str, *, in_doubt: bool) -> None:
+        self.held.add(pool)
+        if in_doubt:
+            self.in_doubt.add(pool)
+
+    def released(self, pool: str) -> None:
         self.held.discard(pool)
+        self.in_doubt.discard(pool)
 
     # Suspensions
 

@@ -136,7 +136,7 @@ class Guards:
         if words[0] == "delete" and pool in host.devices.by_name and int(words[1]) not in host.image(pool).thins:
             book.gone((pool, int(words[1])))
         if words[0] == "reserve_metadata_snap":
-            book.held.discard(pool)  # a power cut had taken what others held
+            book.released(pool)  # a power cut had taken what others held
         if words[0] == "create_snap" and pool in host.devices.by_name:
             new, origin = (pool, int(words[1])), (pool, int(words[2]))
             book.snapped(new, origin)
@@ -193,7 +193,7 @@ class Guards:
     def _message(self, worker: Worker, call: Call, began: Began) -> None:
         words = str(call.args[1]).split()
         match words:
-            case ["release_metadata_snap_"] if worker.pool in self._village.book.held:
+            case ["release_metadata_snap"] if worker.pool in self._village.book.held - self._village.book.in_doubt:
                 raise Violation(f"{call}: somebody else holds it")
             case ["delete", number]:
                 self._delete(worker, int(number))

@@ -7,11 +7,13 @@ import random
 from contextlib import suppress
 from typing import Final
 
+from reconciler.kernel.simulated import Call
 from reconciler.model.faults import HostFault
 from reconciler.model.table import Target, ThinTable
 from reconciler.model.units import Sectors
 from tests.simulation.events import World, happens
 from tests.simulation.operator import NAMES, RUNTIME, TANK
+from tests.simulation.village import BEFORE
 
 _RENAMED: Final = ".old"
 STRANGER: int = 4000
@@ -185,6 +187,9 @@ def _write_into(world: World, pool: str, number: int) -> bool:
 @happens(1)
 def bump_transaction(world: World, rng: random.Random) -> str:
     pool, village = rng.choice(world.operator.own_pools()), world.village
+    known = village.store.known_pool(pool)
+    if known is None or not known.created:
+        return ""  # what it has by now is not told from another pool: its operator decides
     if any(worker.pool == pool and worker.is_stopped for worker in village.workers):
         return ""  # a message waits behind one that hangs, and does not overtake it
     with suppress(HostFault):
@@ -199,7 +204,7 @@ def hold_metadata_snapshot(world: World, rng: random.Random) -> str:
     pool = rng.choice(world.operator.own_pools())
     with suppress(HostFault):
         world.village.dm.message(pool, "reserve_metadata_snap")
-        world.village.book.held.add(pool)
+        world.village.book.reserved(pool, in_doubt=pool in world.village.store.reserved)
         return pool
     return ""
 
@@ -213,7 +218,7 @@ def release_metadata_snapshot(world: World, rng: random.Random) -> str:
     pool = rng.choice(held)
     with suppress(HostFault):
         world.village.dm.message(pool, "release_metadata_snap")
-        world.village.book.held.discard(pool)
+        world.village.book.released(pool)
         return pool
     return ""
 
@@ -313,10 +318,27 @@ def fill(world: World, rng: random.Random) -> str:
 @happens(2, midway=True)
 def open_(world: World, rng: random.Random) -> str:
     """udev, blkid or a person looks into it for a while."""
-    name, village = _some(world, rng), world.village
-    device = village.host.devices.by_name.get(name or "")
+    name = _some(world, rng)
+    return name if name is not None and _open(world, rng, name) else ""
+
+
+@happens(2)
+def open_at_removal(world: World, rng: random.Random) -> str:
+    """As `open_`, in the very moment in which the daemon removes it."""
+
+    def act(call: Call) -> None:
+        if call.name != "remove" or not _open(world, rng, str(call.args[0])):
+            world.village.at_call(1, BEFORE, act)
+
+    world.village.at_call(1, BEFORE, act)
+    return "the next remove"
+
+
+def _open(world: World, rng: random.Random, name: str) -> bool:
+    village = world.village
+    device = village.host.devices.by_name.get(name)
     if device is None or device.live is None:
-        return ""
+        return False
     who = f"cat (pid {rng.randrange(1000, 9999)})"
     device.openers.append(who)
 
@@ -326,7 +348,7 @@ def open_(world: World, rng: random.Random) -> str:
             village.host.devices.closed({device.devno})
 
     village.after(rng.choice([0.05, 1, 20]), close)
-    return device.name
+    return True
 
 
 @happens(2)

@@ -11,7 +11,7 @@ from reconciler.kernel.pool_lock import PoolLocked
 from reconciler.kernel.port import IDS_DEADLINE, LOOK_DEADLINE, PATIENCE, Helper
 from reconciler.kernel.simulated import Crashed
 from reconciler.kernel.talk import Answer, Forget, Question
-from reconciler.model.faults import HostFault, Unanswered
+from reconciler.model.faults import HostFault, Unanswered, WorkerDied
 from reconciler.model.live import LookRequest, PoolLook, Watched
 from reconciler.model.steps import HostStep, StepResult
 from tests.simulation.guards import Guards
@@ -146,4 +146,4 @@ class SimulatedPort:
             raise Crashed
         if worker.is_dead:
             self._worker, self._late = None, False
-            raise HostFault("ask the worker of", worker.pool, errno.EPIPE, "it died; the next look starts another")
+            raise WorkerDied("ask the worker of", worker.pool, errno.EPIPE, "it died; the next look starts another")

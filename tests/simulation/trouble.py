@@ -32,7 +32,7 @@ ERRNOS: Final = (
     errno.EEXIST,
 )
 _TELLING: Final = frozenset({errno.ENODATA, errno.EEXIST})
-"""What a message says with these is the kernel's word about what is in the metadata: it does not lie about that."""
+"""What a message says with these tells whether a thin is there."""
 LIES: Final = frozenset(
     ["create", "load", "resume", "suspend", "remove", "clear", "mknodes", "look_again", "detach", "resize_loop"]
 )
@@ -46,6 +46,13 @@ CALLS: Final = (
     *("mkfs", "grow_filesystem", "discard", "thin_check", "thin_ls", "look_again", "mknodes"),
 )
 """Of which one is chosen now and then: what is seldom called is else seldom met."""
+
+
+def _would_lie(call: Call, number: int) -> bool:
+    """The kernel says this of what its metadata holds, and it does not lie about that: the daemon may act upon it."""
+    if call.name != "message":
+        return False
+    return number in _TELLING or (number == errno.EBUSY and str(call.args[1]) == "reserve_metadata_snap")
 
 
 def _fault(call: Call, number: int) -> HostFault:
@@ -62,7 +69,7 @@ def fail(world: World, rng: random.Random) -> str:
         if only and call.name != only:
             village.at_call(1, when, act, changing=False)
             return
-        if call.part == "store" or (call.name == "message" and number in _TELLING):
+        if call.part == "store" or _would_lie(call, number):
             return
         village.count(f"failed calls ({when})")
         raise _fault(call, number)
@@ -82,7 +89,7 @@ def fail_for_long(world: World, rng: random.Random) -> str:
     def act(call: Call) -> None:
         if village.clock.now() < end:
             village.at_call(1, BEFORE, act, changing=False)
-        if call.name == name and village.clock.now() < end and not (name == "message" and number in _TELLING):
+        if call.name == name and village.clock.now() < end and not _would_lie(call, number):
             village.count("failed calls (before)")
             raise _fault(call, number)
 
