@@ -57,9 +57,10 @@ def plan_claims(case: DeviceCase) -> Plan | None:
 
 
 def _renamed(case: DeviceCase) -> str:
-    rename = f"`dmsetup rename {case.renamed} {case.dm_name}`"
-    if case.live is not None:
-        rename = f"once {case.dm_name}, which is another device, is gone (`dmsetup remove {case.dm_name}`), {rename}"
+    name = case.dm_name
+    rename = f"`dmsetup rename {case.renamed} {name}`"
+    if case.live is not None:  # two names may have been swapped: a third one undoes that, and nothing is removed
+        rename = f"{name} is the name of another device now: `dmsetup rename {name} {name}.other`, then {rename}"
     return f"{case.key} is live as {case.renamed}: it has the UUID of {case.dm_name}, and was renamed. {rename} puts it right"
 
 

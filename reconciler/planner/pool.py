@@ -71,9 +71,10 @@ def _plan_running(case: PoolCase, record: ThinPool) -> Plan:
 
 
 def _renamed(case: PoolCase, record: ThinPool) -> str:
-    rename = f"`dmsetup rename {case.live.renamed} {record.dm_name}`"
+    name = record.dm_name
+    rename = f"`dmsetup rename {case.live.renamed} {name}`"
     if case.live.device is not None:
-        rename = f"once {record.dm_name}, which is another device, has another name or is gone, {rename}"
+        rename = f"{name} is the name of another device now: `dmsetup rename {name} {name}.other`, then {rename}"
     return (
         f"pool {case.name} is live as {case.live.renamed}, which has its UUID: it was renamed. {rename} puts it right; "
         f"until then nothing is done to it or to its devices"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,24 @@ def test_a_renamed_device_is_told_with_the_rename_that_helps(house: House) -> No
     assert not exists(house, name)
     dmsetup("rename", f"{name}-x", name)
     house.wait("a", live="Active")
+
+
+def test_two_names_that_were_swapped_are_put_right_by_what_is_told_and_nothing_is_removed(house: House) -> None:
+    names, tables = {}, {}
+    for key in ("one", "two"):
+        house.have(key)
+        names[key], tables[key] = house.dm_name(key), house.table(key)
+    with house.asleep():
+        dmsetup("rename", names["one"], f"{names['one']}-third")
+        dmsetup("rename", names["two"], names["one"])
+        dmsetup("rename", f"{names['one']}-third", names["two"])
+    for key in ("one", "two"):
+        status = house.wait(key, "Conflict")
+        for words in re.findall("`dmsetup ([^`]+)`", status["message"]):
+            dmsetup(*words.split())
+    for key in ("one", "two"):
+        house.wait(key, live="Active")
+        assert house.table(key) == tables[key]
 
 
 def test_an_external_origin_is_kept(house: House) -> None:

@@ -32,7 +32,7 @@ def test_a_renamed_device_is_ours_and_the_command_is_told(state: str) -> None:
     assert f"`dmsetup rename tank-x {NAME}` puts it right" in found.condition.message
     beside = plan(case(state, live=a.thin(uuid="LVM-x"), elsewhere=("tank-x",), renamed="tank-x"))
     assert (beside.reason, beside.steps) == (Reason.CONFLICT, ())
-    assert f"`dmsetup remove {NAME}`" in beside.condition.message
+    assert f"`dmsetup rename {NAME} {NAME}.other`, then `dmsetup rename tank-x {NAME}`" in beside.condition.message
 
 
 @row("D45")
