@@ -54,8 +54,12 @@ def _is_final_of_pool(key: Key, statuses: Mapping[Key, Status], desired: Desired
 
 
 def _is_final_of_origin(key: Key, statuses: Mapping[Key, Status], desired: Desired) -> bool:
-    """Origins are no circle: the records were checked together."""
+    """Origins are no circle: the records were checked together. One that is not recorded has to be by a person."""
     record = desired.device(key)
-    name = record.spec.snapshot_of if record is not None else None
-    origin = statuses.get(Key(key.pool, name)) if name is not None else None
-    return origin is not None and not origin.good and _is_final(origin, statuses, desired)
+    if record is None or record.spec.snapshot_of is None:
+        return False
+    origin = Key(key.pool, record.spec.snapshot_of)
+    status = statuses.get(origin)
+    if status is None:
+        return desired.device(origin) is None
+    return not status.good and _is_final(status, statuses, desired)

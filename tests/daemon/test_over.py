@@ -9,6 +9,7 @@ from reconciler.daemon.over import is_over
 from reconciler.model.condition import GOOD, Reason
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
+from reconciler.model.records import Record
 from reconciler.model.recordset import RecordSet
 from reconciler.model.report import DeviceStatus, PoolStatusReport, Status
 from reconciler.model.status import PoolMode
@@ -42,6 +43,16 @@ def test_what_waits_for_what_only_a_person_ends_waits_for_that_person(final: Rea
     assert over(final, Reason.WAITING_FOR_POOL, Reason.WAITING_FOR_POOL)
     assert over(C, final, Reason.WAITING_FOR_ORIGIN)
     assert over(final, final, final)
+
+
+def test_an_origin_that_no_record_names_is_not_waited_for() -> None:
+    snapshot = Key("tank", "s")
+    statuses: dict[Key, Status] = {
+        snapshot: DeviceStatus(snapshot, LiveState.ABSENT, Reason.WAITING_FOR_ORIGIN, "", 0.0, good=False)
+    }
+    alone: list[Record] = [pool_record(), device_record("s", snapshotOf="a")]
+    assert is_over(statuses, Desired(RecordSet.of(alone)))
+    assert not is_over(statuses, Desired(RecordSet.of([*alone, device_record("a")])))
 
 
 def test_a_damaged_pool_is_damaged_however_long_it_is_waited_for() -> None:
