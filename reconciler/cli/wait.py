@@ -72,7 +72,8 @@ def _missing(kind: str, name: str, timeout: float, state_dir: Path) -> Iterator[
         while True:
             late = monotonic() >= deadline
             try:
-                yield _lacks(eyes.latest(), kind, name) or _doubt(eyes, kind, name)
+                seen = eyes.latest()
+                yield _lacks(seen, kind, name) or _doubt(eyes, kind, name) or _no_node(seen[find(seen, kind, name)])
             except NoStore as error:
                 if late:
                     raise
@@ -109,7 +110,17 @@ def _why_not_ready(one: Seen) -> str:
         return "it was not looked at yet"
     if not status.ready:
         return f"{status.reason.value}: {status.message}" if status.message else status.reason.value
-    # What the daemon saw last may be from before a reboot, until it runs again. Nobody should mount what is not there.
-    if status.live is LiveState.ACTIVE and status.dm_name and not (NODES / status.dm_name).exists():
+    return ""
+
+
+def _no_node(one: Seen) -> str:
+    """What the daemon saw last may be from before a reboot, until it runs again. Nobody should mount what is not there."""
+    status = one.status
+    if (
+        status is not None
+        and status.live is LiveState.ACTIVE
+        and status.dm_name
+        and not (NODES / status.dm_name).exists()
+    ):
         return f"{NODES / status.dm_name} is not there, though it was when last looked at: does the daemon run?"
     return ""
