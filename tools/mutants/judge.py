@@ -1,4 +1,4 @@
-"""Whether the tests find a mutant: those of its file first, then all that need no kernel, then simulated lives."""
+"""Whether the tests find a mutant: those of its file first, then simulated lives, then all that need no kernel."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ class Judge:
     def _stages(self, path: Path) -> Iterator[tuple[str, list[list[str]]]]:
         near = [self._pytest(*each) for each in (self._naming(path), _FOLDERS[path.parts[1]]) if each]
         yield "the tests of its file", near
-        yield "all tests without a kernel", [self._pytest(*_NO_KERNEL)]
         yield "lives", [self._simulated()]
+        yield "all tests without a kernel", [self._pytest(*_NO_KERNEL)]
 
     def _naming(self, path: Path) -> list[str]:
         """Tests that import the file."""
