@@ -121,17 +121,26 @@ def read_ids(kernel: Kernel, pool: str, metadata: Devno, *, held: bool, ours: bo
     try:
         if held:
             kernel.dm.message(pool, "release_metadata_snap")
-        kernel.dm.message(pool, "reserve_metadata_snap")
+        _reserve(kernel, pool)
         try:
             ids = kernel.tools.thin_ls(kernel.disks.node(metadata), live=True)
         finally:
             kernel.dm.message(pool, "release_metadata_snap")
         _confirm_committed(kernel, "release_metadata_snap", pool)
+    except NotBegun:
+        raise
     except HostFault as fault:
-        if answers_message(fault, errno.EBUSY):  # somebody else was faster: none of ours is held
-            raise
         raise Unreleased(fault.operation, fault.subject, fault.errno, fault.detail) from fault
     return ids
+
+
+def _reserve(kernel: Kernel, pool: str) -> None:
+    try:
+        kernel.dm.message(pool, "reserve_metadata_snap")
+    except HostFault as fault:
+        if answers_message(fault, errno.EBUSY):  # somebody else was faster
+            raise held_by_another(pool) from fault
+        raise
 
 
 def held_by_another(pool: str) -> NotBegun:

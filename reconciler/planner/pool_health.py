@@ -31,7 +31,7 @@ def plan_health(case: PoolCase, record: ThinPool, shape: PoolShape) -> Plan | No
             LoadPool(record.dm_name, shape)
         )
     if cause is Cause.METADATA_FULL:
-        return _more_metadata(case, record, shape)
+        return more_metadata(case, record, shape)
     if cause is not None:
         return find(case, Reason.POOL_UNHEALTHY, words_of(case, cause))
     if isinstance(status, PoolStatus) and status.transaction_id not in expected_transactions(case):
@@ -39,7 +39,7 @@ def plan_health(case: PoolCase, record: ThinPool, shape: PoolShape) -> Plan | No
     return None
 
 
-def _more_metadata(case: PoolCase, record: ThinPool, shape: PoolShape) -> Plan:
+def more_metadata(case: PoolCase, record: ThinPool, shape: PoolShape) -> Plan:
     """Nothing is damaged: what its record, its device or `extend` gives it more is taken into use while it is up."""
     found = plan_size(case, record, shape, whole=True) or pool_low(case, record, shape)
     return found or find(case, Reason.POOL_UNHEALTHY, words_of(case, Cause.METADATA_FULL))

@@ -25,9 +25,10 @@ from reconciler.planner.cases import PoolCase
 from reconciler.planner.identity import lies_on_record
 from reconciler.planner.plan import Plan, Sign
 from reconciler.planner.pool_below import cut_off, how_to_write, read_only
-from reconciler.planner.pool_health import plan_damage
+from reconciler.planner.pool_cause import Cause, cause_of
+from reconciler.planner.pool_health import more_metadata, plan_damage
 from reconciler.planner.pool_identity import contradiction, noted_now, renamed
-from reconciler.planner.pool_words import backings, find, known_from, whole_blocks
+from reconciler.planner.pool_words import backings, find, known_from, shape_of, whole_blocks
 
 
 def plan_device(case: PoolCase, shape: PoolShape) -> Plan | None:
@@ -89,7 +90,7 @@ def plan_knowledge(case: PoolCase, record: ThinPool) -> Plan | None:
         return find(case, Reason.CONVERGED, "taken over").but(KnowPool(record.key, known_from(case, record)))
     if case.ids is None:  # a pool that cannot be written to cannot tell them
         reading = find(case, Reason.METADATA_MISMATCH, "reading the pool's thin ids").condition
-        return plan_damage(case) or Plan(reading, needs_ids=True)
+        return _plan_unread(case, record) or Plan(reading, needs_ids=True)
     if status.transaction_id == 0 and not case.ids:
         return find(case, Reason.CONVERGED, "as desired").but(
             KnowPool(record.key, known_from(case, record), empty=True)
@@ -100,6 +101,13 @@ def plan_knowledge(case: PoolCase, record: ThinPool) -> Plan | None:
         f"`dm-reconciler doctor --fix --manifests DIR` shows what can be mended"
     )
     return find(case, Reason.METADATA_MISMATCH, message)
+
+
+def _plan_unread(case: PoolCase, record: ThinPool) -> Plan | None:
+    """What is wrong with a pool whose ids nobody has read yet. One that was being made is ours, and may be grown."""
+    if case.known is not None and cause_of(case) is Cause.METADATA_FULL:
+        return plan_below(case, record) or more_metadata(case, record, shape_of(record))
+    return plan_damage(case)
 
 
 def _lies_elsewhere(case: PoolCase, record: ThinPool, table: PoolTable) -> str:

@@ -100,3 +100,20 @@ def test_a_look_that_failed_before_it_reserved_one_leaves_no_note(home: House) -
     assert failed
     assert is_held(home)
     assert POOL not in home.store.reserved
+
+
+def test_one_whose_release_failed_is_released_later(home: House) -> None:
+    failed: list[Call] = []
+
+    def fail(call: Call) -> None:
+        if call.name == "message" and call.args[1] == "release_metadata_snap" and not failed:
+            failed.append(call)
+            raise HostFault("message", POOL, errno.EBUSY)
+
+    home.kill()
+    home.start(Calls(before=fail))
+    home.also(device_record("new"))
+    home.run(40)
+    assert failed
+    assert not is_held(home)
+    assert POOL not in home.store.reserved

@@ -250,3 +250,11 @@ def test_with_the_last_of_the_metadata_nothing_is_made(used: int, makes: bool) -
 def test_metadata_that_is_down_to_its_last_is_extended_whatever_the_threshold() -> None:
     late = pool_record(extend={**EXTEND, "threshold": "99%"})
     assert isinstance(steps(live(of=status(metadata_used=15566), record=late))[0], GrowFile)
+
+
+@row("P19b")
+def test_one_that_was_only_begun_is_ours_and_grows_too() -> None:
+    bigger = pool_record(metadata={"file": "/srv/tank.meta", "size": "128MiB"})
+    this = replace(live(of=METADATA_FULL, record=bigger), known=known_pool(created=False, transaction_id=0), ids=None)
+    assert "GrowFile" in a.kinds(this)
+    assert steps(replace(this, known=None)) == ()

@@ -67,6 +67,7 @@ class Io:
         pool.commit()
         if pool.commit_fault is not CommitFault.NONE:
             raise fault("flush", name, errno.EIO)
+        pool.write_in_place()
 
     def retry(self, device: Device) -> None:
         """The device, or the pool, goes on: so do the writes that waited."""

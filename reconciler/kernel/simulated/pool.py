@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from reconciler.kernel.simulated.metadata import MAX_THIN_ID, MetadataError, PoolImage
+from reconciler.kernel.simulated.metadata import MAX_THIN_ID, Mapping, MetadataError, PoolImage
 from reconciler.model.table import PoolTable
 
 if TYPE_CHECKING:
@@ -100,6 +100,16 @@ class Pool:
             return
         if self.mode is Mode.OUT_OF_DATA_SPACE and self.free_blocks() > 0:
             self.set_mode(Mode.WRITE)
+
+    def write_in_place(self) -> None:
+        """What is written to a block that was mapped at the last commit is where it belongs, also without another."""
+        durable = self.metadata.image
+        if durable is None:
+            return
+        for thin_id, before in list(durable.thins.items()):
+            now = self.image.thins.get(thin_id, before).blocks
+            same = {number: now[number] for number, was in before.blocks.items() if _is_in_place(now.get(number), was)}
+            durable.thins[thin_id] = replace(before, blocks={**before.blocks, **same})
 
     def _abort(self) -> None:
         """Everything since the last commit is undone (dm-thin.c, `abort_transaction`)."""
@@ -251,6 +261,10 @@ class Pool:
             str(min(1024, self.metadata.size // 4096 // 4)),  # of the device as it is now, in use or not
         ]
         return " ".join(words)
+
+
+def _is_in_place(now: Mapping | None, was: Mapping) -> bool:
+    return now is not None and now.block == was.block
 
 
 def _number(word: str) -> int:
