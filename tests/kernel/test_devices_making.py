@@ -185,13 +185,25 @@ def test_a_private_device_that_a_crash_has_left_goes(house: House) -> None:
     house.wait("tidy", live="Inactive")
 
 
+def can_be_suspended(name: str) -> bool:
+    """While its filesystem is frozen: Linux 6.1 says EBUSY, 6.12 counts who has frozen it."""
+    if run("dmsetup", "suspend", name, check=False).code:
+        return False
+    run("dmsetup", "resume", name)
+    return True
+
+
 def test_a_frozen_filesystem_is_named_with_the_command_that_thaws_it(house: House) -> None:
     house.have("iced", filesystem={"type": "ext4"})
     with house.mounted("iced") as point:
         run("fsfreeze", "--freeze", str(point))
         try:
-            said = house.have("of-iced", "Busy", snapshotOf="iced")
-            assert f"`fsfreeze --unfreeze {point}`" in said["message"]
+            if can_be_suspended(house.dm_name("iced")):
+                house.have("of-iced", snapshotOf="iced")
+                run("e2fsck", "-f", "-n", str(house.node("of-iced")))
+            else:
+                said = house.have("of-iced", "Busy", snapshotOf="iced")
+                assert f"`fsfreeze --unfreeze {point}`" in said["message"]
         finally:
             run("fsfreeze", "--unfreeze", str(point))
         house.wait("of-iced")
