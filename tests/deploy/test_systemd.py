@@ -19,7 +19,7 @@ SERVICE = UNITS / "dm-reconciler.service"
 WAIT = UNITS / "dm-reconciler-wait@.service"
 DEFAULTS = UNITS / "dm-reconciler.default"
 GENERATOR = Path("/lib/systemd/system-generators/systemd-fstab-generator")
-EXPOSURE = {SERVICE: {252: 35, 257: 35}, WAIT: {252: 17, 257: 15}}
+EXPOSURE = {SERVICE: {252: 35, 257: 35}, WAIT: {252: 25, 257: 23}}
 """Tenths, as `--threshold` takes them, by the version of systemd that counts: Debian 12's, Debian 13's. What is left is
 needed: root, as /dev/mapper/control is root's alone; devices; mounts, for xfs; the capabilities of the list, and capset to
 drop the others; the host's network, in which udev is heard, and its processes, among which holders are found; sockets for
@@ -90,6 +90,13 @@ def test_it_is_exposed_no_more_than_it_must_be(unit: Path) -> None:
 def test_its_capabilities_are_those_of_the_program() -> None:
     (line,) = settings(SERVICE)["CapabilityBoundingSet"]
     assert line.split() == [capability.name for capability in EVERY]
+
+
+def test_who_waits_can_ask_the_daemon() -> None:
+    """Else nothing is ever known to be ready: what the store says may be of the past."""
+    (families,) = settings(WAIT)["RestrictAddressFamilies"]
+    assert {"AF_INET", "AF_INET6"} <= set(families.split())
+    assert "PrivateNetwork" not in settings(WAIT)
 
 
 def test_nothing_hides_what_it_works_with() -> None:
