@@ -33,7 +33,7 @@ def activate(kernel: Kernel, name: str, uuid: str, table: Target, *, read_only: 
     except HostFault:
         kernel.dm.remove(name)
         raise
-    confirm_table(kernel, "activate", name, table)
+    confirm_table(kernel, "activate", name, table, read_only=read_only)
     if hidden:  # udev's rules may have left it alone altogether; one that is not hidden has its links to wait for too
         make_node(kernel, name)
 
@@ -65,10 +65,12 @@ def told_if_frozen(kernel: Kernel, name: str) -> Iterator[None]:
         raise HostFault(fault.operation, fault.subject, errno.EBUSY, detail) from fault
 
 
-def confirm_table(kernel: Kernel, operation: str, name: str, table: Target) -> None:
+def confirm_table(kernel: Kernel, operation: str, name: str, table: Target, *, read_only: bool) -> None:
     info = require(kernel, operation, name)
     if info.suspended or kernel.dm.table(name) != (table,):
         raise Unconfirmed(operation, name, 0, "it does not show the table that was loaded")
+    if read_only and not info.read_only:
+        raise Unconfirmed(operation, name, 0, "it can still be written to")
 
 
 def suspend(kernel: Kernel, name: str) -> None:

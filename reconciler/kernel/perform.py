@@ -51,9 +51,7 @@ def _load(kernel: Kernel, step: Load) -> str:
     is_dead = bool(live) and all(target.type == "error" for target in live)
     kernel.dm.load(step.subject, (step.table,), read_only=step.read_only)
     swap_in(kernel, step.subject, freeze=not is_dead)
-    confirm_table(kernel, "load", step.subject, step.table)
-    if step.read_only and not require(kernel, "load", step.subject).read_only:
-        raise Unconfirmed("load", step.subject, 0, "it can still be written to")
+    confirm_table(kernel, "load", step.subject, step.table, read_only=step.read_only)
     return ""
 
 

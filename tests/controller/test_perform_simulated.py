@@ -46,6 +46,16 @@ def test_swap_is_no_place_at_which_a_filesystem_is_mounted(
     assert grown(house).args == ("/dev/mapper/tank-a", expected)
 
 
+# What cannot be written
+
+
+def test_what_is_to_be_read_only_never_comes_up_writable(house: House) -> None:
+    house.also(device_record("b", readOnly=True))
+    house.settle()
+    loads = [call for call in house.calls.made if call.name == "load" and call.args[0] == "tank-b"]
+    assert [call.args[-1] for call in loads] == [True]
+
+
 # The check of a pool's metadata, before it comes up
 
 
