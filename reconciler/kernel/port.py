@@ -19,7 +19,7 @@ from reconciler.kernel.observe import Observer
 from reconciler.kernel.perform import perform
 from reconciler.kernel.pool_lock import PoolLocked
 from reconciler.kernel.protocol import Kernel
-from reconciler.kernel.talk import Answer, Forget, Hello, Question, Said
+from reconciler.kernel.talk import Answer, Forget, Hello, Question, Said, say
 from reconciler.kernel.waits import roughly, wait_of
 from reconciler.model.faults import HostFault, Unanswered, WorkerDied
 from reconciler.model.live import LookRequest, PoolLook, Watched
@@ -175,7 +175,7 @@ class ProcessPort:
         connection = self._connected()
         try:
             self._asked, self._asked_at = _names_of(question, self._pool), time.monotonic()
-            connection.send(question)
+            say(connection, question)
             answer = self._receive(connection, deadline, self._call_for_help)
         except (EOFError, ConnectionError) as error:
             self._end()
@@ -243,7 +243,7 @@ class ProcessPort:
             if not self._has_answered(connection):
                 self._call_for_help()
                 raise self._unanswered()
-            connection.send(Forget())
+            say(connection, Forget())
             self._receive(connection, LOOK_DEADLINE)
         except (EOFError, ConnectionError):
             self._end()
@@ -260,7 +260,7 @@ class ProcessPort:
         self._socket = ours
         self._connection = connection = Connection(os.dup(ours.fileno()))
         self._starting, self._asked_at = True, time.monotonic()
-        connection.send(self._hello)
+        say(connection, self._hello)
         return self._started(connection, START_DEADLINE)
 
     def _started(self, connection: Connection, deadline: float) -> Connection:

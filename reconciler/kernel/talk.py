@@ -6,7 +6,9 @@ class, or none, at the other end.
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 
 from reconciler.kernel.pool_lock import PoolLocked
 from reconciler.model.faults import HostFault
@@ -41,3 +43,12 @@ class Said:
 
 Question = LookRequest | HostStep | Watched | Forget
 Answer = PoolLook | StepResult | HostFault | PoolLocked | None
+
+
+def say(connection: Connection, words: Hello | Question | Answer | Said) -> None:
+    """For `recv` at the other end.
+
+    Not with `send`: that keeps a view of its own buffer, and where nobody listens any more the error holds both. Python
+    3.13 complains on stderr when it throws such a pair away.
+    """
+    connection.send_bytes(pickle.dumps(words))

@@ -24,7 +24,7 @@ from reconciler.kernel.perform import perform
 from reconciler.kernel.pool_lock import PoolLock, PoolLocked
 from reconciler.kernel.privileges import drop_all_others
 from reconciler.kernel.protocol import Kernel
-from reconciler.kernel.talk import Answer, Forget, Hello, Question, Said
+from reconciler.kernel.talk import Answer, Forget, Hello, Question, Said, say
 from reconciler.model.faults import HostFault
 from reconciler.model.live import LookRequest, Watched
 from reconciler.model.steps import HostStep
@@ -39,7 +39,7 @@ class _ToDaemon(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(OSError):  # nobody listens any more: the worker is about to end
-            self._connection.send(Said(record.name, record.levelno, self.format(record)))
+            say(self._connection, Said(record.name, record.levelno, self.format(record)))
 
 
 def serve(connection: Connection) -> None:
@@ -50,15 +50,15 @@ def serve(connection: Connection) -> None:
         try:
             lock.take(hello.state_dir)
         except PoolLocked as held:
-            connection.send(held)
+            say(connection, held)
             return
     with contextlib.closing(lock):
         lock_memory()
         kernel = host_kernel()
         observer = Observer(kernel, hello.watched, Path(hello.state_dir))
-        connection.send(None)
+        say(connection, None)
         while True:
-            connection.send(answer(kernel, observer, connection.recv()))
+            say(connection, answer(kernel, observer, connection.recv()))
 
 
 def answer(kernel: Kernel, observer: Observer, question: Question) -> Answer:
