@@ -33,6 +33,8 @@ class Book:
     """What was written and flushed, by block."""
     disks: list[Disk] = field(default_factory=list)
     """Of others."""
+    replaced: set[str] = field(default_factory=set)
+    """Pools of ours in the place of whose data another file is for a while."""
     held: set[str] = field(default_factory=set)
     """Pools of whose metadata somebody holds a snapshot."""
     in_doubt: set[str] = field(default_factory=set)

@@ -259,6 +259,8 @@ def hide_files(world: World, rng: random.Random) -> str:
 def replace_file(world: World, rng: random.Random) -> str:
     """Another file is where the data file was, for a while, allocated and all zeros; and the host has just booted."""
     host, pool = world.village.host, rng.choice(world.operator.own_pools())
+    if pool in world.village.book.replaced:
+        return ""
     known = world.village.store.known_pool(pool)
     metadata = host.files.get(known.metadata) if known is not None else None
     if known is None or known.noted is None or known.noted.start is None or metadata is None or metadata.image is None:
@@ -270,7 +272,10 @@ def replace_file(world: World, rng: random.Random) -> str:
         return ""
     other = host.files[known.data] = Disk(was.size, was.size)
 
+    world.village.book.replaced.add(pool)
+
     def put_back() -> None:
+        world.village.book.replaced.discard(pool)
         assert not other.head, f"a pool was brought up on {known.data}, while another file was there"
         assert all(loop.disk is not other for loop in host.loops.values())
         host.files[known.data] = was

@@ -165,6 +165,10 @@ class Devices:
         self._announce()
         return old
 
+    def retry(self, device: Device) -> None:
+        """The writes that waited for the device, or for room in the pool, go on."""
+        self._host.io.retry(device)
+
     def _let_go(self, device: Device) -> None:
         """Of a device without a table that is EINVAL (dm.c, `dm_resume`)."""
         if device.live is None:
@@ -177,7 +181,7 @@ class Devices:
                 raise fault("resume", device.name, error.errno) from error
             pool.pool.resume()
         device.suspended = False
-        self._host.io.retry(device)
+        self.retry(device)
 
     def _check_resume(self, device: Device) -> None:
         if device.internal:

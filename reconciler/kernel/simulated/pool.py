@@ -64,6 +64,8 @@ class Pool:
     """Set by a test: the next commits fail."""
     told: Callable[[], None] = lambda: None
     """Raise the pool device's event number."""
+    requeue: Callable[[], None] = lambda: None
+    """Let the writes go on that waited for room, as there is some again (dm-thin.c, `check_for_data_space`)."""
     timed_out: bool = False
     """The kernel's no_space_timeout has passed: writes that find no room fail, whatever the table says."""
 
@@ -100,6 +102,7 @@ class Pool:
             return
         if self.mode is Mode.OUT_OF_DATA_SPACE and self.free_blocks() > 0:
             self.set_mode(Mode.WRITE)
+            self.requeue()
 
     def write_in_place(self) -> None:
         """What is written to a block that was mapped at the last commit is where it belongs, also without another."""

@@ -163,6 +163,7 @@ def _find_pool(devices: Devices, device: Device, metadata: Devno, data: Devno, b
         raise _refused(device)
     pool = Pool(device, metadata_disk, data_disk, _image(device, metadata_disk, block))
     pool.told = device.event
+    pool.requeue = lambda: devices.retry(device)
     devices.pools[metadata_disk] = pool
     return pool
 
