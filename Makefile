@@ -16,7 +16,7 @@ SEED ?= 1
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-kernel test-debian lint format dashboards man bench soak mutants shell clean
+.PHONY: help setup demo test test-unit test-kernel test-debian lint format dashboards man docs bench soak mutants shell clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -54,6 +54,9 @@ dashboards: setup ## write grafana/dashboards anew, as tools/dashboard has them
 
 man: setup ## write the manual page and the shells' completions under share/ anew, from the commands
 	@$(PY) -m tools.manual
+
+docs: setup ## the pages of docs/ as a site in build/site; a link that leads nowhere fails it
+	@$(PY) -m mkdocs build
 
 bench: setup ## measure it, in the sandbox
 	@$(PY) -m benchmarks.run $(ARGS)
