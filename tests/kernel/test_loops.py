@@ -127,6 +127,7 @@ def test_a_rival_that_comes_in_between_is_noticed_and_keeps_its_loop(
     with pytest.raises(HostFault) as refused:
         attach(file)
     assert refused.value.errno == errno.EBUSY
+    sh("udevadm", "settle")  # what its rules have open goes at their last close
     (rival,) = disks.loops_on(str(file))
     sh("losetup", "--detach", rival.path)
 
