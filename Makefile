@@ -37,7 +37,7 @@ test-kernel: setup ## only what needs a real kernel
 	@$(PY) -m tools.run_tests kernel $(ARGS)
 
 test-debian: ## all tests in a fresh Debian of its own, as root, in half an hour: RELEASE=trixie (or bookworm)
-	@$(PYTHON) -m tools.fresh_debian $(RELEASE) test ARGS='$(ARGS)'
+	@$(PYTHON) -m tools.fresh_debian $(RELEASE) test "ARGS=$$ARGS"
 
 lint: setup ## ruff, mypy, and the layers that may import each other
 	$(PY) -m ruff check
