@@ -7,6 +7,7 @@ the summary says so: a skip is no pass.
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import secrets
 import subprocess
@@ -20,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.kernel.libdm.device_mapper import LibDm
+from reconciler.kernel.simulated.release import Release
 from reconciler.model.faults import HostFault
 from reconciler.model.live import DeviceInfo
 from reconciler.model.table import Devno, PoolTable, Target, ThinTable
@@ -90,6 +92,29 @@ def fails(number: int) -> Iterator[None]:
     with pytest.raises(HostFault) as caught:
         yield
     assert caught.value.code == errno.errorcode[number]
+
+
+@functools.cache
+def this_release() -> Release:
+    """Which of the observed kernels this one is like. It is asked: distributions bring later answers into earlier ones."""
+    dm, name = LibDm(), f"dmrtest-{secrets.token_hex(3)}-asked"
+    dm.create(name, "")
+    try:
+        if not _refuses(lambda: dm.message(name, "anything")):
+            return Release.V6_1
+        devno = info_of(dm, name).devno
+        itself = Target(Sectors(0), Sectors(8), "thin", f"{devno} 0")
+        return Release.V6_12 if _refuses(lambda: dm.load(name, (itself,))) else Release.V6_1_LATE
+    finally:
+        dm.remove(name)
+
+
+def _refuses(ask: Callable[[], object]) -> bool:
+    try:
+        ask()
+    except HostFault as fault:
+        return fault.errno == errno.EINVAL
+    return False
 
 
 def info_of(dm: LibDm, name: str) -> DeviceInfo:

@@ -20,13 +20,12 @@ from hypothesis.stateful import run_state_machine_as_test
 from reconciler.kernel.host import host_kernel
 from reconciler.kernel.hostcalls import told_as
 from reconciler.kernel.protocol import Kernel
-from reconciler.kernel.simulated.release import Release
 from reconciler.model.faults import HostFault
 from reconciler.model.units import Bytes
 from tests.conformance.corpus import CORPUS
 from tests.conformance.stage import DATA_BLOCKS, METADATA
 from tests.conformance.suite import Compared, RandomSequences
-from tests.kernel.conftest import run
+from tests.kernel.conftest import run, this_release
 
 DISKS = ("metadata", "data")
 EXPLORE = os.environ.get("CONFORMANCE_EXAMPLES")
@@ -121,7 +120,7 @@ class RealStage:
 def compared(folder: Path) -> Iterator[Compared]:
     stage = RealStage(folder)
     try:
-        yield Compared(stage, _watchdog(), Release.of(os.uname().release))
+        yield Compared(stage, _watchdog(), this_release())
     finally:
         signal.alarm(0)
         stage.close()

@@ -16,20 +16,6 @@ def test_the_corpus(name: str, release: Release) -> None:
     Compared(release=release).run(CORPUS[name])
 
 
-@pytest.mark.parametrize(
-    ("uname", "release"),
-    [
-        ("5.15.0-rc1", Release.V6_1),
-        ("6.1.176", Release.V6_1),
-        ("6.12.57+deb13-amd64", Release.V6_12),
-        ("6.17-amd64", Release.V6_12),
-        ("7.0.1", Release.V6_12),
-    ],
-)
-def test_a_kernel_is_known_by_its_release(uname: str, release: Release) -> None:
-    assert Release.of(uname) is release
-
-
 TestRandomSequences = RandomSequences.TestCase
 TestRandomSequences.settings = settings(
     max_examples=100, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)

@@ -245,7 +245,7 @@ class Devices:
             device.deferred = False
             return
         if device.live is None:
-            if self.release >= Release.V6_12:
+            if self.release >= Release.V6_1_LATE:
                 raise fault("message", device.name, errno.EINVAL)
             return  # answered with OK, and dropped
         pool = device.live.pool
