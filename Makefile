@@ -33,7 +33,7 @@ test: setup ## all tests, those on a real kernel in the sandbox (KERNEL=host: on
 test-unit: setup ## only what needs no kernel; ARGS="-k suspended" goes to pytest
 	@$(PY) -m tools.run_tests unit $(ARGS)
 
-test-kernel: setup ## only what needs a real kernel
+test-kernel: setup ## only what needs a real kernel (KERNEL=vm: conformance, stories and chaos in a full machine, as root)
 	@$(PY) -m tools.run_tests kernel $(ARGS)
 
 test-debian: ## all tests in a fresh Debian of its own, as root, in half an hour: RELEASE=trixie (or bookworm)

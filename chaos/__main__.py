@@ -17,7 +17,7 @@ from chaos.adversary import Adversary, note
 from chaos.calm import calm_down, converge
 from chaos.daemon import Daemon
 from chaos.ending import check_disks, take_down
-from chaos.host import Failed, NotSo, run
+from chaos.host import Failed, NotSo, is_thrown_away, run
 from chaos.invariants import check
 from chaos.leaving import abandon, clear_away
 from chaos.report import report
@@ -35,7 +35,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))  # noqa: S311 - not a secret
     parser.add_argument("--aloud", action="store_true", help="tell everything as it happens")
     given = parser.parse_args()
-    if "User Mode Linux" not in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
+    if not is_thrown_away():
         print("this stops udev and fills disks: run it in a sandbox, as `make soak` does")
         return 1
     story = Story(aloud=given.aloud)

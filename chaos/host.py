@@ -17,6 +17,13 @@ Found = TypeVar("Found")
 _left_behind: Final[list[tuple[str, subprocess.Popen[bytes]]]] = []
 
 
+def is_thrown_away() -> bool:
+    """Whether this kernel is one that is thrown away afterwards: the sandbox, or a machine that virtme-ng booted."""
+    if "User Mode Linux" in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
+        return True
+    return "virtme_hostname=" in Path("/proc/cmdline").read_text(encoding="utf-8")
+
+
 class NotSo(Exception):  # noqa: N818 - what was to be is not so
     """Something that had to be true is not."""
 

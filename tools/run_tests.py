@@ -3,7 +3,8 @@
 Those run in sandboxes, several side by side, each kernel with a part of the files, while the others run outside. Each
 run is an ordinary pytest, shown whole, one after the other.
 
-KERNEL=host runs them on this host's own kernel instead (as root; loops and own names only). Where there is no kernel
+KERNEL=host runs them on this host's own kernel instead (as root; loops and own names only). KERNEL=vm runs conformance, the
+seed stories and chaos in a full machine with two processors (as root). Where there is no kernel
 for them at all the exit status is 3, unless ALLOW_NO_KERNEL=1 says that this is known.
 """
 
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from tools.runs import Finished, Run, run_all
+from tools.vm import machine, obstacle_to_a_machine
 
 TREE: Final = Path(__file__).resolve().parent.parent
 KERNEL_TESTS: Final = "tests/kernel"
@@ -30,6 +32,14 @@ MEMORY: Final = 2 << 30
 """Of a sandbox: pools of the tests lie in memory."""
 SECONDS: Final = 1200
 """After which a sandbox is ended, whatever hangs in it."""
+IN_A_MACHINE: Final = {
+    "conformance": ("tests/kernel/test_conformance.py", "tests/kernel/test_libdm_thins.py"),
+    "seed stories": tuple(
+        str(path.relative_to(TREE)) for path in sorted((TREE / KERNEL_TESTS).glob("test_story_*.py"))
+    ),
+    "chaos": ("tests/kernel/test_chaos.py",),
+}
+"""What two processors and another build of the kernel could change."""
 MOST: Final = 4
 PARTS: Final = 3
 """For each worker: who is done early takes the next one, at the price of another boot."""
@@ -56,6 +66,9 @@ def main(arguments: Sequence[str]) -> int:
                 _say_loudly(obstacle)
         elif kernel == "host":
             runs.append(Run("on this host's kernel", (*PYTEST, KERNEL_TESTS, *extra)))
+        elif kernel == "vm":
+            workers = 1
+            runs += _in_a_machine(extra)
         else:
             runs.append(Run("of power cuts", (*PYTEST, POWER_CUTS, *extra)))
             runs += _sandboxed(PARTS * workers, extra)
@@ -73,8 +86,10 @@ def _obstacle(kernel: str) -> str:
     """Why the tests on a real kernel cannot run, empty where they can."""
     if kernel == "host":
         return "" if os.geteuid() == 0 else "KERNEL=host needs root: `sudo make test KERNEL=host`"
+    if kernel == "vm":
+        return obstacle_to_a_machine(TREE)
     if kernel != "sandbox":
-        return f"KERNEL={kernel} is unknown: `sandbox` (the default) or `host`"
+        return f"KERNEL={kernel} is unknown: `sandbox` (the default), `host` or `vm`"
     tried = subprocess.run(
         [*SANDBOX, "--mem", "512M", "--timeout", "60", "--", "dmsetup", "targets"],
         cwd=TREE,
@@ -95,6 +110,16 @@ def _sandboxed(parts: int, extra: Sequence[str]) -> list[Run]:
     return [
         Run(f"on a real kernel, {number} of {len(split)}", (*sandbox, *PYTEST, *options, *files))
         for number, files in enumerate(split, 1)
+    ]
+
+
+def _in_a_machine(extra: Sequence[str]) -> list[Run]:
+    this = machine(TREE)
+    print(f"in a full machine: {this}", flush=True)
+    options = ("-p", "no:cacheprovider", *extra)  # the tree cannot be written inside
+    return [
+        Run(f"in a full machine: {title}", this.command(*PYTEST, *options, *files))
+        for title, files in IN_A_MACHINE.items()
     ]
 
 

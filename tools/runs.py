@@ -45,7 +45,7 @@ class _Underway:
 
 
 def run_all(runs: Sequence[Run], workers: int, directory: Path) -> list[Finished]:
-    """In this order, as many at a time as there are workers, each on a processor of its own."""
+    """In this order, as many at a time as there are workers, each on a processor of its own; a single one has all."""
     with tempfile.TemporaryDirectory(prefix="dm-reconciler-test-") as folder:
         underway = [_Underway(run, (Path(folder) / str(number)).open("w+b")) for number, run in enumerate(runs)]
         waiting: queue.SimpleQueue[_Underway] = queue.SimpleQueue()
@@ -54,7 +54,8 @@ def run_all(runs: Sequence[Run], workers: int, directory: Path) -> list[Finished
         processors = sorted(os.sched_getaffinity(0))
         for number in range(workers):
             place = processors[number % len(processors)]
-            threading.Thread(target=_work, args=(waiting, place, directory), daemon=True).start()
+            own = {place} if workers > 1 else set(processors)
+            threading.Thread(target=_work, args=(waiting, own, directory), daemon=True).start()
         finished = []
         try:
             for one in underway:
@@ -65,9 +66,9 @@ def run_all(runs: Sequence[Run], workers: int, directory: Path) -> list[Finished
         return finished
 
 
-def _work(waiting: queue.SimpleQueue[_Underway], processor: int, directory: Path) -> None:
+def _work(waiting: queue.SimpleQueue[_Underway], processors: set[int], directory: Path) -> None:
     # Of this thread, and of what it starts: two kernels on one processor would each run at half their speed.
-    os.sched_setaffinity(0, {processor})
+    os.sched_setaffinity(0, processors)
     while True:
         try:
             one = waiting.get_nowait()

@@ -2,7 +2,7 @@
 
 SEEDS=20000    lives of daemons on the simulated kernel; the rate is printed
 MINUTES=30     chaos on a real kernel
-(neither)      both, and the fuzzers, all tests that are marked `soak`, and mutants
+(neither)      both, the fuzzers, all tests that are marked `soak`, a full machine (as root), and mutants
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ def main() -> int:
         runs.append((PYTHON, "-m", "tests.fuzz", "--inputs", INPUTS))
         runs.append((*SOAK, "tests", "--ignore=tests/kernel"))
         runs.append((*SANDBOX, "--timeout", "3600", "--", *SOAK, "tests/kernel"))
+        if os.geteuid() == 0:
+            runs.append(("env", "KERNEL=vm", PYTHON, "-m", "tools.run_tests", "kernel"))
+        else:
+            print("NOT RUN, as it needs root: `sudo make test-kernel KERNEL=vm`", flush=True)
         runs.append((PYTHON, "-m", "tools.mutants"))
     if minutes or everything:
         runs.append((*SANDBOX, "--", PYTHON, "-m", "chaos", "--minutes", minutes or MINUTES, *sys.argv[1:]))
