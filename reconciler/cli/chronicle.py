@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from reconciler.cli import words
 from reconciler.cli.output import Cell, Row, Table
+from reconciler.cli.words import event_colour, local_time, took_text
 from reconciler.model.report import Event
 
 COLUMNS: Final = ("TIME", "TYPE", "OBJECT", "REASON", "COUNT", "MESSAGE")
@@ -14,8 +14,8 @@ COLUMNS: Final = ("TIME", "TYPE", "OBJECT", "REASON", "COUNT", "MESSAGE")
 
 def row(event: Event) -> Row:
     return (
-        words.local_time(event.time),
-        Cell(event.type.value, words.event_colour(event)),
+        local_time(event.time),
+        Cell(event.type.value, event_colour(event)),
         str(event.key),
         event.reason,
         str(event.count),
@@ -34,4 +34,4 @@ def table_of_one(events: Sequence[Event]) -> Table:
 
 
 def _message(event: Event) -> str:
-    return event.message if event.seconds is None else f"{event.message} (after {words.took(event.seconds)})".strip()
+    return event.message if event.seconds is None else f"{event.message} (after {took_text(event.seconds)})".strip()

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from reconciler.cli import words
 from reconciler.cli.output import note
 from reconciler.cli.view import Seen
+from reconciler.cli.words import ago_text, local_time
 from reconciler.model.names import Key
 from reconciler.model.report import Status, key_of, status_of
 from reconciler.store.database import NAME
@@ -87,7 +87,7 @@ def _asked(holder: LockHeld) -> Freshness:
             f"the daemon (process {holder.pid}) is not healthy: {status['message']}: what follows is what it saw last"
         )
     if status.get("storeTrouble"):
-        since = words.local_time(datetime.fromisoformat(status["storeTroubleSince"]).timestamp())
+        since = local_time(datetime.fromisoformat(status["storeTroubleSince"]).timestamp())
         unnoted = f"since {since} nothing can be noted: {status['storeTrouble']}"
     return Freshness(stale, statuses, unnoted, is_running=True)
 
@@ -119,9 +119,9 @@ def _of_then(state_dir: Path) -> str:
     noted, booted = _noted_at(state_dir), booted_at()
     if noted is None:
         return "what follows is of the past"
-    when = f"what follows was noted last at {words.local_time(noted)}, {words.ago(time.time() - noted)} ago"
+    when = f"what follows was noted last at {local_time(noted)}, {ago_text(time.time() - noted)} ago"
     if booted is not None and noted < booted:
-        when += f", before this host was started at {words.local_time(booted)}"
+        when += f", before this host was started at {local_time(booted)}"
     return when
 
 

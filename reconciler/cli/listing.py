@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from time import time
 from typing import Any, Final
 
-from reconciler.cli import words
 from reconciler.cli.output import Row, Table, print_json, print_table, say, to_yaml
 from reconciler.cli.view import Seen
+from reconciler.cli.words import ago_text, live_text, ready_text, reason_text, share_text, size_text
 from reconciler.model.report import DeviceStatus, PoolStatusReport
 
 FORMATS: Final = ("table", "wide", "json", "yaml")
@@ -68,7 +68,7 @@ def _table(seen: Sequence[Seen], columns: Sequence[str], row: Callable[[Seen], R
 def _pool_row(one: Seen) -> list[Any]:
     status = one.status if isinstance(one.status, PoolStatusReport) else None
     sizes = (status.data_size, status.data_used) if status else (None, None)
-    return [one.key.pool, *_state(one), words.size(sizes[0]), words.size(sizes[1]), words.share(sizes[1], sizes[0])]
+    return [one.key.pool, *_state(one), size_text(sizes[0]), size_text(sizes[1]), share_text(sizes[1], sizes[0])]
 
 
 def _wide_pool_row(one: Seen) -> list[Any]:
@@ -76,14 +76,14 @@ def _wide_pool_row(one: Seen) -> list[Any]:
     if not isinstance(status, PoolStatusReport):
         return [*_pool_row(one), "", "", "", *_told(one)]
     transaction = "" if status.transaction_id is None else str(status.transaction_id)
-    metadata = words.share(status.metadata_used, status.metadata_size)
+    metadata = share_text(status.metadata_used, status.metadata_size)
     return [*_pool_row(one), metadata, status.mode.value, transaction, *_told(one)]
 
 
 def _device_row(one: Seen) -> list[Any]:
     status = one.status if isinstance(one.status, DeviceStatus) else None
     sizes = (status.size, status.mapped) if status else (None, None)
-    return [one.key.device, one.key.pool, *_state(one), *(words.size(each) for each in sizes)]
+    return [one.key.device, one.key.pool, *_state(one), *(size_text(each) for each in sizes)]
 
 
 def _wide_device_row(one: Seen) -> list[Any]:
@@ -95,10 +95,10 @@ def _wide_device_row(one: Seen) -> list[Any]:
 
 
 def _state(one: Seen) -> list[Any]:
-    return [one.desired, words.live(one.status), words.ready(one.status), words.reason(one.status)]
+    return [one.desired, live_text(one.status), ready_text(one.status), reason_text(one.status)]
 
 
 def _told(one: Seen) -> list[str]:
     if one.status is None:
         return ["", "not looked at yet"]
-    return [words.ago(time() - one.status.since), one.status.message]
+    return [ago_text(time() - one.status.since), one.status.message]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from time import time
 from typing import Any
 
-from reconciler.cli import words
 from reconciler.cli.output import Cell, clean, to_yaml
 from reconciler.cli.view import Seen
+from reconciler.cli.words import ago_text, local_time, ready_text, reason_text, share_text, size_text
 from reconciler.model.knowledge import Intent, KnownDevice, KnownPool
 from reconciler.model.report import DeviceStatus, Event, PoolStatusReport, Status
 from reconciler.model.units import format_size, in_bytes
@@ -67,12 +67,12 @@ def _status(seen: Seen) -> Iterator[Line]:
         return
     yield "Desired", seen.desired
     yield "Live", status.live.value
-    yield "Ready", words.ready(status)
-    yield "Reason", words.reason(status)
+    yield "Ready", ready_text(status)
+    yield "Reason", reason_text(status)
     if status.beneath is not None:
         yield "Beneath", f"{status.beneath.value}, which is not healed meanwhile"
     yield "Message", clean(status.message)
-    yield "Since", f"{words.local_time(status.since)} ({words.ago(time() - status.since)} ago)"
+    yield "Since", f"{local_time(status.since)} ({ago_text(time() - status.since)} ago)"
     yield "DM name", status.dm_name
     yield "UUID", status.uuid
     yield from _own_status(status)
@@ -82,8 +82,8 @@ def _own_status(status: Status) -> Iterator[Line]:
     match status:
         case DeviceStatus():
             yield "Thin id", "" if status.device_id is None else str(status.device_id)
-            yield "Size", words.size(status.size)
-            yield "Mapped", words.size(status.mapped)
+            yield "Size", size_text(status.size)
+            yield "Mapped", size_text(status.mapped)
             if status.origin:
                 yield "Snapshot of", status.origin
             if status.holders:
@@ -95,13 +95,13 @@ def _own_status(status: Status) -> Iterator[Line]:
             yield "Transaction", "" if status.transaction_id is None else str(status.transaction_id)
             if status.leaked_ids:
                 ids = ", ".join(str(number) for number in status.leaked_ids)
-                yield "Leaked", f"thin ids {ids}: {words.size(status.leaked)}"
+                yield "Leaked", f"thin ids {ids}: {size_text(status.leaked)}"
 
 
 def _used(used: Any, total: Any) -> str:
     if used is None or total is None:
         return ""
-    return f"{words.size(used)} of {words.size(total)} used ({words.share(used, total)})"
+    return f"{size_text(used)} of {size_text(total)} used ({share_text(used, total)})"
 
 
 def _known_device(known: KnownDevice) -> Iterator[Line]:
@@ -125,7 +125,7 @@ def _known_device(known: KnownDevice) -> Iterator[Line]:
     if noted:
         yield "Noted", "; ".join(noted)
     if known.gone_since is not None:
-        yield "No record", f"since {words.local_time(known.gone_since)}"
+        yield "No record", f"since {local_time(known.gone_since)}"
 
 
 def _known_pool(known: KnownPool, taken: Sequence[int]) -> Iterator[Line]:

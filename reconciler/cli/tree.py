@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from reconciler.cli import words
 from reconciler.cli.freshness import as_of_now, freshness, tell
 from reconciler.cli.output import Cell, clean, console, note, on_terminal, say
 from reconciler.cli.params import state_dir_option
 from reconciler.cli.view import Seen, look, reading
+from reconciler.cli.words import ready_mark, size_text
 from reconciler.model.names import Key
 from reconciler.model.report import DeviceStatus, PoolStatusReport
 
@@ -87,7 +87,7 @@ def _label(branch: Branch) -> list[Cell]:
     seen, status = branch.seen, branch.seen.status
     name = seen.key.device or seen.key.pool
     about = ", ".join(clean(text) for text in _about(seen, branch.note) if text)
-    return [words.mark(status), Cell(name, "bold"), Cell(about)]
+    return [ready_mark(status), Cell(name, "bold"), Cell(about)]
 
 
 def _about(seen: Seen, text: str) -> Iterator[str]:
@@ -109,9 +109,9 @@ def _about(seen: Seen, text: str) -> Iterator[str]:
 def _sizes(seen: Seen) -> str:
     match seen.status:
         case PoolStatusReport(data_used=used, data_size=size) if used is not None and size is not None:
-            return f"{words.size(used)} of {words.size(size)}"
+            return f"{size_text(used)} of {size_text(size)}"
         case DeviceStatus(size=size, mapped=mapped) if size is not None:
-            return words.size(size) + (f", {words.size(mapped)} mapped" if mapped is not None else "")
+            return size_text(size) + (f", {size_text(mapped)} mapped" if mapped is not None else "")
         case _:
             return ""
 

@@ -9,28 +9,28 @@ from reconciler.model.report import Event, EventType, Status
 from reconciler.model.units import Bytes, format_size
 
 
-def size(number: Bytes | None) -> str:
+def size_text(number: Bytes | None) -> str:
     return "" if number is None else format_size(number)
 
 
-def share(used: Bytes | None, total: Bytes | None) -> str:
+def share_text(used: Bytes | None, total: Bytes | None) -> str:
     """`16%`. What is shown as 100% is full, what is shown as 0% is empty."""
     if used is None or not total:
         return ""
     return f"{max(used * 100 // total, 1 if used else 0)}%"
 
 
-def live(status: Status | None) -> str:
+def live_text(status: Status | None) -> str:
     return "" if status is None else status.live.value
 
 
-def ready(status: Status | None) -> Cell:
+def ready_text(status: Status | None) -> Cell:
     if status is None:
         return Cell("")
     return Cell("yes" if status.ready else "no", colour(status))
 
 
-def reason(status: Status | None) -> Cell:
+def reason_text(status: Status | None) -> Cell:
     return Cell("") if status is None else Cell(status.reason.value, colour(status))
 
 
@@ -52,7 +52,7 @@ def event_colour(event: Event) -> str:
             return ""
 
 
-def mark(status: Status | None) -> Cell:
+def ready_mark(status: Status | None) -> Cell:
     """What a colour would say, for who sees none."""
     if status is None:
         return Cell("[??]", CARE)
@@ -66,7 +66,7 @@ def local_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def ago(seconds: float) -> str:
+def ago_text(seconds: float) -> str:
     """`5m`, `3h12m`, `4d`: how long, in at most two units."""
     whole = max(int(seconds), 0)
     if whole < 120:
@@ -79,5 +79,5 @@ def ago(seconds: float) -> str:
     return f"{days}d"
 
 
-def took(seconds: float) -> str:
-    return f"{seconds:.2f}s" if seconds < 10 else ago(seconds)
+def took_text(seconds: float) -> str:
+    return f"{seconds:.2f}s" if seconds < 10 else ago_text(seconds)

@@ -42,13 +42,7 @@ from reconciler.planner.doctor import (
 )
 from reconciler.planner.doctor_held_back import Withheld
 from reconciler.planner.doctor_leaks import check_leaks
-from reconciler.planner.doctor_repairs import (
-    changed_thins,
-    detach_loops,
-    first_of,
-    forget_lost,
-    repairs_of,
-)
+from reconciler.planner.doctor_repairs import changed_thins, detach_loops, first_of, forget_lost, repairs_of
 from reconciler.sources.manifests import load
 from reconciler.store.aside import recall
 from reconciler.store.errors import StoreError

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from reconciler.kernel import udevd
 from reconciler.kernel.libdm.device_mapper import LibDm
 from reconciler.kernel.privileges import IPC_LOCK, SYS_ADMIN, missing
 from reconciler.kernel.programs import search_path
+from reconciler.kernel.udevd import udevd_answers, udevd_listens, why_udevd_is_silent
 from reconciler.model.faults import HostFault
 from reconciler.planner.doctor import Check, Mark
 
@@ -134,14 +134,14 @@ def check_namespaces() -> list[Check]:
 
 def check_udev() -> list[Check]:
     try:
-        running, answers = udevd.listens(), udevd.answers()
+        running, answers = udevd_listens(), udevd_answers()
     except HostFault as fault:
         return [Check("udev", Mark.UNKNOWN, f"cannot be asked: {fault}"), _check_semaphores()]
     if not running and not shutil.which("udevadm"):
         without = "this host has none: nodes in /dev/mapper are made without it, links are not"
         return [Check("udev", Mark.LEFT, without), _check_semaphores()]
     if not answers:
-        why, _, todo = udevd.why_not().partition(": ")
+        why, _, todo = why_udevd_is_silent().partition(": ")
         text = f"{why}: nodes in /dev/mapper are made without it, links in /dev/disk are not"
         return [Check("udev", Mark.WRONG, text, todo), _check_semaphores()]
     rules = [name for name in _RULES if any(Path(folder, name).exists() for folder in _RULES_IN)]

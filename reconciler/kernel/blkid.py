@@ -45,7 +45,7 @@ _SIGNATURES: Final = {
 }
 
 
-def signature(path: str) -> str:
+def signature_of(path: str) -> str:
     """All that is known of it, such as `ext4`, `LVM2_member`, `dos`, or `dos+ext4`; empty where nothing is found.
 
     Every trace counts, also those that contradict each other: the answer decides whether something may be overwritten.
@@ -53,7 +53,7 @@ def signature(path: str) -> str:
     return "+".join(dict.fromkeys(kind for kind, _ in _traces(path, _TYPE)))
 
 
-def contents(path: str) -> str:
+def contents_of(path: str) -> str:
     """The same with the UUID of each, so that two filesystems of one type are told apart: `ext4 6e1c...`."""
     return "+".join(dict.fromkeys(f"{kind} {uuid}".strip() for kind, uuid in _traces(path, _TYPE | _UUID)))
 
@@ -87,7 +87,7 @@ def _traces(path: str, flags: int) -> list[tuple[str, str]]:
     return found
 
 
-def filesystem(path: str) -> str:
+def filesystem_of(path: str) -> str:
     """The one filesystem on it, empty where there is none. Raises HostFault where it could be several."""
     with _probe(path) as (library, probe):
         _called(path, library.blkid_probe_filter_superblocks_usage(probe, _ONLY_IN, _FILESYSTEMS))

@@ -16,7 +16,7 @@ from typing import Final
 
 from reconciler.kernel import loops
 from reconciler.kernel.hostcalls import devno_of, name_of, opened, read_attribute, read_devno, sysfs, told_as
-from reconciler.kernel.mounts import GONE, all_processes, mounts, read_mountinfo, swap_devices
+from reconciler.kernel.mounts import GONE, all_processes, mounts_of, read_mountinfo, swap_devices
 from reconciler.model.table import Devno
 from reconciler.model.units import SECTOR, whole_number
 
@@ -24,30 +24,30 @@ _BLKROSET: Final = 0x125D
 """_IO(0x12, 93), include/uapi/linux/fs.h: takes a pointer to an int."""
 
 
-def above(devno: Devno) -> list[str]:
+def devices_above(devno: Devno) -> list[str]:
     """Names of the devices that lie on it or on its partitions, and of partitions that are mounted. dm devices by their
     dm name, all others by the kernel's.
     """
     names = _directly_above(devno)
     for partition in _partitions(devno):
         names += _directly_above(partition)
-        if mounts(partition):
+        if mounts_of(partition):
             names.append(name_of(partition))
     return sorted(set(names))
 
 
-def node(devno: Devno) -> str:
+def node_of_device(devno: Devno) -> str:
     """The path in /dev: /dev/mapper/NAME of a dm device, /dev/NAME of any other. udev's /dev/block is not always there."""
     folder = "/dev/mapper" if (sysfs(devno) / "dm").exists() else "/dev"
     return f"{folder}/{name_of(devno)}"
 
 
-def read_only(devno: Devno) -> bool:
+def is_read_only(devno: Devno) -> bool:
     """Whether the kernel refuses writes to it: its own flag, or its disk's."""
     return read_attribute(sysfs(devno) / "ro") == "1"
 
 
-def sector(devno: Devno) -> int:
+def sector_size(devno: Devno) -> int:
     """Bytes of its logical block; a partition has its disk's."""
     folder = sysfs(devno)
     if (folder / "partition").exists():
@@ -57,22 +57,22 @@ def sector(devno: Devno) -> int:
 
 def set_writable(devno: Devno) -> None:
     """Clear the flag that `blockdev --setro` sets. One that comes from a dm table is another, and stays."""
-    path = node(devno)
+    path = node_of_device(devno)
     with told_as("make writable", path), opened(path, os.O_RDONLY) as device:
         fcntl.ioctl(device, _BLKROSET, bytes(4))
 
 
-def processes(devno: Devno) -> list[str]:
+def processes_using(devno: Devno) -> list[str]:
     """`dd (pid 412)` for each process, but this one, that has a node of the device open; `bash (pid 77), with a file on
     it open` for one that keeps its filesystem mounted (`umount --lazy` takes away only the mount point); and `loop7,
     whose file is on it`.
     """
     told = ((pid, _use(pid, devno)) for pid in all_processes() if pid != os.getpid())
-    users = [f"{command(pid)} (pid {pid}){use}" for pid, use in told if use is not None]
+    users = [f"{command_of_process(pid)} (pid {pid}){use}" for pid, use in told if use is not None]
     return users + [f"{Path(loop.path).name}, whose file is on it" for loop in loops.loops_in_filesystem(devno)]
 
 
-def below(devno: Devno) -> list[Devno]:
+def devices_below(devno: Devno) -> list[Devno]:
     """The dm devices under it, nearest first; itself first if it is one. Through partitions, and through loops to what
     their files lie on.
     """
@@ -101,10 +101,10 @@ def filesystem_device(device: int) -> list[Devno]:
     return [found for source in sorted(sources) if (found := _block_device(source)) is not None]
 
 
-def stands_on(paths: Sequence[str]) -> frozenset[Devno]:
+def devices_under(paths: Sequence[str]) -> frozenset[Devno]:
     """The dm devices under the filesystems of these paths, and those that are swapped to."""
-    found = {lower for path in paths for devno in filesystem_device(_device_of(path)) for lower in below(devno)}
-    return frozenset(found | {lower for devno in swap_devices() for lower in below(devno)})
+    found = {lower for path in paths for devno in filesystem_device(_device_of(path)) for lower in devices_below(devno)}
+    return frozenset(found | {lower for devno in swap_devices() for lower in devices_below(devno)})
 
 
 def _device_of(path: str) -> int:
@@ -147,7 +147,7 @@ def _use(pid: int, devno: Devno) -> str | None:
     """How a process uses the device, as the end of a sentence: empty for its node. None where it does not."""
     number = os.makedev(devno.major, devno.minor)
     has_file = False
-    for link in (*descriptors(pid), *_others(pid)):
+    for link in (*descriptors_of(pid), *_others(pid)):
         try:
             # Only what looks like a path: stat of a socket or pipe costs, and tells nothing.
             if not str(link.readlink()).startswith("/"):
@@ -161,7 +161,7 @@ def _use(pid: int, devno: Devno) -> str | None:
     return ", with a file on it open" if has_file or _has_mapped(pid, devno) else None
 
 
-def descriptors(pid: int) -> list[Path]:
+def descriptors_of(pid: int) -> list[Path]:
     try:
         return list(Path(f"/proc/{pid}/fd").iterdir())
     except (*GONE, PermissionError):  # ended, or hidden from us: then it cannot be named
@@ -183,7 +183,7 @@ def _has_mapped(pid: int, devno: Devno) -> bool:
         return False
 
 
-def command(pid: int) -> str:
+def command_of_process(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
     except GONE:

@@ -12,7 +12,9 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from reconciler.kernel import blkid, blockdev, loops
+from reconciler.kernel import loops
+from reconciler.kernel.blkid import filesystem_uuid, partition_uuid
+from reconciler.kernel.blockdev import filesystem_device, node_of_device
 from reconciler.kernel.hostcalls import devno_of, read_attribute, read_devno, sysfs, told_as
 from reconciler.kernel.stable_names import stable_path
 from reconciler.model.faults import HostFault
@@ -55,7 +57,7 @@ def whereabouts(wanted: Marks) -> str:
             continue
         with contextlib.suppress(HostFault, OSError):  # one that does not answer is not the one that is looked for
             if is_same(wanted, marks_of_device(devno)):
-                return stable_path(blockdev.node(devno))
+                return stable_path(node_of_device(devno))
     return ""
 
 
@@ -99,7 +101,7 @@ def _of_partition(devno: Devno, folder: Path, depth: int) -> list[str]:
 
 def _partition_uuid(devno: Devno) -> str:
     try:
-        return blkid.partition_uuid(blockdev.node(devno))
+        return partition_uuid(node_of_device(devno))
     except HostFault:
         return ""
 
@@ -134,7 +136,7 @@ def _of_file(device: int, inode: int, path: str) -> Marks:
 
 def _filesystem_uuid(device: int) -> str:
     """Empty for one that lies on no device, such as tmpfs."""
-    for devno in blockdev.filesystem_device(device):
+    for devno in filesystem_device(device):
         with contextlib.suppress(HostFault):
-            return blkid.filesystem_uuid(blockdev.node(devno))
+            return filesystem_uuid(node_of_device(devno))
     return ""

@@ -5,7 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
-from reconciler.kernel import blkid, blockdev, disk_marks, files, loops, memory, mounts, place_lock, writers
+from reconciler.kernel import disk_marks, files, loops
+from reconciler.kernel.blkid import contents_of, signature_of
+from reconciler.kernel.blockdev import (
+    devices_above,
+    devices_below,
+    devices_under,
+    is_read_only,
+    node_of_device,
+    processes_using,
+    sector_size,
+    set_writable,
+)
+from reconciler.kernel.memory import unwritten_bytes
+from reconciler.kernel.mounts import mounts_of
+from reconciler.kernel.place_lock import alone_on
+from reconciler.kernel.writers import file_behind, writers_of
 from reconciler.model.identity import Marks
 from reconciler.model.live import Loop, PathKind
 from reconciler.model.table import Devno
@@ -19,7 +34,7 @@ class HostDisks:
         return files.kind(path)
 
     def node(self, devno: Devno) -> str:
-        return blockdev.node(devno)
+        return node_of_device(devno)
 
     def file_facts(self, path: str) -> tuple[Bytes, Bytes]:
         return files.file_facts(path)
@@ -43,7 +58,7 @@ class HostDisks:
         files.zero(path, length)
 
     def set_writable(self, devno: Devno) -> None:
-        blockdev.set_writable(devno)
+        set_writable(devno)
 
     def loops(self) -> list[Loop]:
         return loops.loops()
@@ -61,10 +76,10 @@ class HostDisks:
         loops.detach(loop)
 
     def signature(self, path: str) -> str:
-        return blkid.signature(path)
+        return signature_of(path)
 
     def contents(self, path: str) -> str:
-        return blkid.contents(path)
+        return contents_of(path)
 
     def marks(self, path: str) -> Marks:
         return disk_marks.marks(path)
@@ -73,34 +88,34 @@ class HostDisks:
         return disk_marks.whereabouts(marks)
 
     def read_only(self, devno: Devno) -> bool:
-        return blockdev.read_only(devno)
+        return is_read_only(devno)
 
     def sector(self, devno: Devno) -> int:
-        return blockdev.sector(devno)
+        return sector_size(devno)
 
     def behind(self, devno: Devno) -> tuple[str, Bytes] | None:
-        return writers.behind(devno)
+        return file_behind(devno)
 
     def writers(self, path: str) -> list[str]:
-        return writers.writers(path)
+        return writers_of(path)
 
     def mounts(self, devno: Devno) -> list[str]:
-        return mounts.mounts(devno)
+        return mounts_of(devno)
 
     def above(self, devno: Devno) -> list[str]:
-        return blockdev.above(devno)
+        return devices_above(devno)
 
     def alone_on(self, devnos: Sequence[Devno]) -> AbstractContextManager[None]:
-        return place_lock.alone_on(devnos)
+        return alone_on(devnos)
 
     def processes(self, devno: Devno) -> list[str]:
-        return blockdev.processes(devno)
+        return processes_using(devno)
 
     def below(self, devno: Devno) -> list[Devno]:
-        return blockdev.below(devno)
+        return devices_below(devno)
 
     def unwritten(self) -> Bytes:
-        return memory.unwritten()
+        return unwritten_bytes()
 
     def stands_on(self, paths: Sequence[str]) -> frozenset[Devno]:
-        return blockdev.stands_on(paths)
+        return devices_under(paths)

@@ -26,7 +26,7 @@ def lock_memory() -> None:
         _log.warning("cannot lock the worker in memory (%s): give it CAP_IPC_LOCK", reason)
 
 
-def unwritten() -> Bytes:
+def unwritten_bytes() -> Bytes:
     """Dirty pages, and those on their way to a disk (proc(5), meminfo)."""
     lines = (line.split() for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
     return Bytes(sum(int(words[1]) * 1024 for words in lines if words[0] in {"Dirty:", "Writeback:"}))

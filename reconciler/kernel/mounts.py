@@ -32,7 +32,7 @@ class Mount:
     source: str
 
 
-def mounts(devno: Devno) -> list[str]:
+def mounts_of(devno: Devno) -> list[str]:
     """`/srv` for each mount point in our own namespace, then, once each, `/data (in the mount namespace of pid 412)` for
     those that are only elsewhere, then `swap`.
     """

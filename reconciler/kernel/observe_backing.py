@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.kernel import superblock
 from reconciler.kernel.protocol import Disks
 from reconciler.kernel.starts import look_at_start
+from reconciler.kernel.superblock import (
+    SUPERBLOCK_SIZE,
+    data_blocks_used,
+    read_superblock,
+    superblock_digest,
+    superblock_needs_check,
+)
 from reconciler.model.identity import is_other, is_same
 from reconciler.model.live import LiveBacking, PathKind, Place
 from reconciler.model.table import Devno
@@ -29,8 +35,8 @@ def look_at_backing(
     if live_pool:
         return replace(found, used_by=_others_on(disks, found, live_pool))
     found = replace(found, used_by=_used_by(disks, found))
-    if is_metadata and size >= superblock.SIZE:
-        found = _with_superblock(found, disks.read(place.path, superblock.SIZE))
+    if is_metadata and size >= SUPERBLOCK_SIZE:
+        found = _with_superblock(found, disks.read(place.path, SUPERBLOCK_SIZE))
     if not is_metadata and not fresh:
         found = replace(found, start=look_at_start(disks, place.path))
     if fresh and size:
@@ -39,14 +45,14 @@ def look_at_backing(
 
 
 def _with_superblock(found: LiveBacking, block: bytes) -> LiveBacking:
-    what, transaction_id = superblock.read_superblock(block)
+    what, transaction_id = read_superblock(block)
     return replace(
         found,
         superblock=what,
         transaction_id=transaction_id,
-        needs_check=superblock.needs_check(block),
-        data_blocks_used=superblock.data_blocks_used(block),
-        superblock_digest=superblock.digest(block),
+        needs_check=superblock_needs_check(block),
+        data_blocks_used=data_blocks_used(block),
+        superblock_digest=superblock_digest(block),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from reconciler.kernel.protocol import Disks, Kernel
-from reconciler.kernel.superblock import SIZE
+from reconciler.kernel.superblock import SUPERBLOCK_SIZE
 from reconciler.model.faults import HostFault, Unconfirmed
 from reconciler.model.live import Loop, PathKind
 from reconciler.model.steps import (
@@ -104,7 +104,7 @@ def _zero(kernel: Kernel, step: ZeroSuperblock) -> str:
     users = kernel.disks.above(loop.devno) if loop is not None else []
     if users:
         raise HostFault("zero", step.subject, errno.EBUSY, f"its loop is in use by {', '.join(users)}")
-    kernel.disks.zero(step.subject, SIZE)
+    kernel.disks.zero(step.subject, SUPERBLOCK_SIZE)
     return ""
 
 

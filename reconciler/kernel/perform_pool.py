@@ -15,7 +15,7 @@ from reconciler.kernel.failing_disk import refuse_on_failing_disk
 from reconciler.kernel.perform_disks import resolve
 from reconciler.kernel.protocol import Disks, Kernel
 from reconciler.kernel.starts import look_at_start
-from reconciler.kernel.superblock import SIZE, data_blocks_used, read_superblock
+from reconciler.kernel.superblock import SUPERBLOCK_SIZE, data_blocks_used, read_superblock
 from reconciler.model.faults import HostFault, NotBegun, Unconfirmed, answers_message
 from reconciler.model.identity import Moment, Noted, is_other, start_is_other
 from reconciler.model.live import Superblock
@@ -172,7 +172,7 @@ def _check_unused(kernel: Kernel, step: ActivatePool, table: PoolTable) -> None:
         users = kernel.disks.mounts(devno) + kernel.disks.above(devno) + kernel.disks.writers(path)
         if users:
             raise HostFault("activate", step.subject, errno.EBUSY, f"{path} is in use by {', '.join(users)}")
-    block = kernel.disks.read(step.shape.metadata, SIZE)
+    block = kernel.disks.read(step.shape.metadata, SUPERBLOCK_SIZE)
     found, transaction_id = read_superblock(block)
     expected = found is Superblock.POOL and transaction_id == step.transaction_id
     if not expected and not (step.fresh and found is Superblock.ZERO):

@@ -24,41 +24,41 @@ _IN_PRIVATE_MOUNT: Final = (
 )
 
 
-def line(*commands: Command) -> str:
+def shell_line(*commands: Command) -> str:
     """For people to copy: quoted, each only if the one before it went well."""
     return " && ".join(shlex.join(command) for command in commands)
 
 
-def make_file(path: str, size: Bytes, *, allocate: bool) -> Command:
+def make_file_command(path: str, size: Bytes, *, allocate: bool) -> Command:
     return ("fallocate", "-l", str(size), path) if allocate else ("truncate", "-s", str(size), path)
 
 
-def grow_file(path: str, size: Bytes, *, allocate: bool) -> Command:
+def grow_file_command(path: str, size: Bytes, *, allocate: bool) -> Command:
     """The `>` keeps truncate from shrinking; fallocate never does."""
     return ("fallocate", "-l", str(size), path) if allocate else ("truncate", "-s", f">{size}", path)
 
 
-def delete_file(path: str) -> Command:
+def delete_file_command(path: str) -> Command:
     return ("rm", "-f", path)
 
 
-def zero(path: str, length: int) -> Command:
+def zero_command(path: str, length: int) -> Command:
     return ("dd", "if=/dev/zero", f"of={path}", f"bs={length}", "count=1", "conv=notrunc,fsync")
 
 
-def attach(path: str) -> Command:
+def attach_command(path: str) -> Command:
     return ("losetup", "--find", "--show", "--nooverlap", "--direct-io=on", path)
 
 
-def resize_loop(node: str) -> Command:
+def resize_loop_command(node: str) -> Command:
     return ("losetup", "--set-capacity", node)
 
 
-def detach(node: str) -> Command:
+def detach_command(node: str) -> Command:
     return ("losetup", "--detach", node)
 
 
-def mkfs(node: str, wanted: Mkfs) -> Command:
+def mkfs_command(node: str, wanted: Mkfs) -> Command:
     label = ("-L", wanted.label) if wanted.label else ()
     if wanted.type == "xfs":
         keep = () if wanted.discard else ("-K",)
@@ -68,39 +68,39 @@ def mkfs(node: str, wanted: Mkfs) -> Command:
     return (f"mkfs.{wanted.type}", "-q", "-E", options, *label, "-b", str(wanted.block_size), node)
 
 
-def grow_filesystem(node: str, kind: str, mounted_at: str | None) -> tuple[Command, ...]:
+def grow_filesystem_command(node: str, kind: str, mounted_at: str | None) -> tuple[Command, ...]:
     """Mounted: online, at the mount point. Closed: checked first (ext4), or in a private mount (xfs)."""
     if mounted_at is not None:
         return (("resize2fs", node),) if kind == "ext4" else (("xfs_growfs", mounted_at),)
     if kind == "ext4":
         return (("e2fsck", "-f", "-p", node), ("resize2fs", node))
-    return (grow_in_private_mount(node, kind),)
+    return (grow_in_private_mount_command(node, kind),)
 
 
-def grow_in_private_mount(node: str, kind: str) -> Command:
+def grow_in_private_mount_command(node: str, kind: str) -> Command:
     """In a mount namespace that ends with the command. The script is fixed, the node its argument: nothing is pasted in."""
     script = _IN_PRIVATE_MOUNT.format(kind=kind, options=_MOUNT_OPTIONS[kind], grow=_GROW_MOUNTED[kind])
     return ("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "grow", node)
 
 
-def set_writable(node: str) -> Command:
+def set_writable_command(node: str) -> Command:
     return ("blockdev", "--setrw", node)
 
 
-def discard(node: str) -> Command:
+def discard_command(node: str) -> Command:
     return ("blkdiscard", node)
 
 
-def thin_check(metadata: str) -> Command:
+def thin_check_command(metadata: str) -> Command:
     """It still looks for all, and says it; blocks that have leaked, as in a power cut, are no failure then."""
     return ("thin_check", "--ignore-non-fatal-errors", metadata)
 
 
-def thin_ls(metadata: str, *, live: bool) -> Command:
+def thin_ls_command(metadata: str, *, live: bool) -> Command:
     """Fields that stand in the devices' details. EXCLUSIVE and SHARED would walk all mappings."""
     snapshot = ("--metadata-snap",) if live else ()
     return ("thin_ls", "--no-headers", "--format", "DEV,MAPPED_BLOCKS,TRANSACTION", *snapshot, metadata)
 
 
-def look_again(devno: Devno) -> Command:
+def look_again_command(devno: Devno) -> Command:
     return ("udevadm", "trigger", "--action=change", "--settle", f"/sys/dev/block/{devno}")

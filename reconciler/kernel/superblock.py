@@ -8,7 +8,7 @@ from typing import Final
 
 from reconciler.model.live import Superblock
 
-SIZE: Final = 4096
+SUPERBLOCK_SIZE: Final = 4096
 _FLAGS_AT: Final = 4
 _NEEDS_CHECK: Final = 1 << 0
 """THIN_METADATA_NEEDS_CHECK_FLAG in dm-thin-metadata.h."""
@@ -21,7 +21,7 @@ _MAGIC: Final = 27022010
 
 def read_superblock(block: bytes) -> tuple[Superblock, int | None]:
     """(what it is, the transaction id that it names)."""
-    if len(block) < SIZE:
+    if len(block) < SUPERBLOCK_SIZE:
         return Superblock.UNREAD, None
     if not any(block):
         return Superblock.ZERO, None
@@ -32,7 +32,7 @@ def read_superblock(block: bytes) -> tuple[Superblock, int | None]:
     return Superblock.POOL, transaction_id
 
 
-def needs_check(block: bytes) -> bool:
+def superblock_needs_check(block: bytes) -> bool:
     """Whether a pool's superblock says that its metadata must be checked: the kernel brings it up read-only."""
     if read_superblock(block)[0] is not Superblock.POOL:
         return False
@@ -40,14 +40,14 @@ def needs_check(block: bytes) -> bool:
     return bool(flags & _NEEDS_CHECK)
 
 
-def digest(block: bytes) -> str:
+def superblock_digest(block: bytes) -> str:
     """The same for as long as no transaction is committed; empty where it is no pool's superblock.
 
     Without the flags, and the checksum over them: `thin_check --clear-needs-check-flag` changes those.
     """
     if read_superblock(block)[0] is not Superblock.POOL:
         return ""
-    return hashlib.sha256(block[_FLAGS_AT + 4 : SIZE]).hexdigest()[:32]
+    return hashlib.sha256(block[_FLAGS_AT + 4 : SUPERBLOCK_SIZE]).hexdigest()[:32]
 
 
 def data_blocks_used(block: bytes) -> int:

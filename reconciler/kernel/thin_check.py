@@ -18,9 +18,10 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from reconciler.kernel import loops, shell
+from reconciler.kernel import loops
 from reconciler.kernel.hostcalls import opened, told_as
 from reconciler.kernel.programs import Said, run
+from reconciler.kernel.shell import thin_check_command
 from reconciler.model.faults import HostFault
 
 _FOUND: Final = (1, 64, 101)
@@ -41,14 +42,14 @@ _LONGEST: Final = 200
 _PIECE: Final = 1 << 20
 
 
-def check(metadata: str) -> str:
+def check_metadata(metadata: str) -> str:
     """What thin_check finds and is harmless; empty where it finds nothing.
 
     Raises HostFault: EUCLEAN where the metadata is damaged; EIO where the disk below cannot be read; EBUSY where a pool,
     or anything else, has claimed it; EINVAL for a file that only its loop can be read through (no direct I/O).
     """
     refuse_unreadable(metadata)
-    said = run(shell.thin_check(metadata), metadata, fine=(0, *_FOUND))
+    said = run(thin_check_command(metadata), metadata, fine=(0, *_FOUND))
     if said.status == 0:
         return findings(said)
     _refuse_failing(metadata)

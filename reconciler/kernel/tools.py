@@ -10,10 +10,18 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from reconciler.kernel import blkid, mounts, shell, thin_check
+from reconciler.kernel.blkid import filesystem_of, signature_of
 from reconciler.kernel.hostcalls import devno_of, opened, read_attribute, size_of, sysfs, told_as
+from reconciler.kernel.mounts import mounted_here
 from reconciler.kernel.programs import run
 from reconciler.kernel.protocol import Mkfs
+from reconciler.kernel.shell import (
+    grow_filesystem_command,
+    grow_in_private_mount_command,
+    mkfs_command,
+    thin_ls_command,
+)
+from reconciler.kernel.thin_check import check_metadata, refuse_unreadable
 from reconciler.model.faults import HostFault, Unconfirmed
 from reconciler.model.live import ThinEntry
 from reconciler.model.table import Devno
@@ -36,14 +44,14 @@ class HostTools:
 
         No `-F`, `-f`: the device is new, and where it is not empty it is not the device that it should be.
         """
-        if there := blkid.signature(node):
+        if there := signature_of(node):
             raise HostFault(f"mkfs.{wanted.type}", node, errno.EEXIST, f"there is {there} on it")
-        run(shell.mkfs(node, wanted), node)
+        run(mkfs_command(node, wanted), node)
         if self.filesystem(node) != wanted.type:
             raise Unconfirmed(f"mkfs.{wanted.type}", node, 0, "no such filesystem is on it")
 
     def filesystem(self, node: str) -> str:
-        return blkid.filesystem(node)
+        return filesystem_of(node)
 
     def grow_filesystem(self, node: str, mounted_at: str | None) -> None:
         """`mounted_at` may be a mount point that is not in our mount namespace: then it is grown through a private mount
@@ -54,10 +62,10 @@ class HostTools:
         kind = self.filesystem(node)
         if kind not in {"ext4", "xfs"}:
             raise HostFault("grow the filesystem on", node, errno.EOPNOTSUPP, f"cannot grow {kind or 'nothing'}")
-        if mounted_at is not None and mounted_at not in mounts.mounted_here(_block_device(node)):
-            run(shell.grow_in_private_mount(node, kind), node)
+        if mounted_at is not None and mounted_at not in mounted_here(_block_device(node)):
+            run(grow_in_private_mount_command(node, kind), node)
             return
-        for command in shell.grow_filesystem(node, kind, mounted_at):
+        for command in grow_filesystem_command(node, kind, mounted_at):
             run(command, node, fine=_REPAIRED if command[0] == "e2fsck" else (0,))
 
     def discard(self, node: str) -> None:
@@ -70,15 +78,15 @@ class HostTools:
                     fcntl.ioctl(device, _BLKDISCARD, array.array("Q", [start, min(step, size - start)]))
 
     def thin_check(self, metadata: str) -> str:
-        return thin_check.check(metadata)
+        return check_metadata(metadata)
 
     def thin_ls(self, metadata: str, *, live: bool) -> dict[int, ThinEntry]:
         """Raises HostFault: EBUSY where it is live and `live` was not said; without errno where `live` finds no held
         metadata snapshot.
         """
         if not live:
-            thin_check.refuse_unreadable(metadata)
-        said = run(shell.thin_ls(metadata, live=live), metadata)
+            refuse_unreadable(metadata)
+        said = run(thin_ls_command(metadata, live=live), metadata)
         return read_ids(said.output, metadata)
 
 

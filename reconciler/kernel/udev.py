@@ -19,14 +19,14 @@ from typing import Final
 
 import pyudev
 
-from reconciler.kernel import udevd
 from reconciler.kernel.hostcalls import sysfs, told_as
 from reconciler.kernel.nodes import in_the_way, leads_to, node_of
+from reconciler.kernel.udevd import UDEV_CONTROL, udevd_listens, why_udevd_is_silent
 from reconciler.model.faults import HostFault, Unanswered
 from reconciler.model.live import DeviceInfo
 from reconciler.model.table import Devno
 
-_CONTROL: Final = udevd.UDEV_CONTROL
+_CONTROL: Final = UDEV_CONTROL
 _DEADLINE: Final = 10.0
 """Seconds that udev's rules may take for one event."""
 
@@ -45,11 +45,11 @@ class HostUdev:
 
     def running(self) -> bool:
         """Somebody listens on udev's control socket: udevd itself, or systemd, which would start it."""
-        return udevd.listens(_CONTROL)
+        return udevd_listens(_CONTROL)
 
     def why_not(self) -> str:
         """Why it does not make what is missing, with the command that helps."""
-        return udevd.why_not()
+        return why_udevd_is_silent()
 
     def missing(self, info: DeviceInfo) -> tuple[str, ...]:
         """Paths that should lead to the device and do not.

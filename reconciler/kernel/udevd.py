@@ -21,7 +21,7 @@ _NAMES: Final = ("systemd-udevd", "udevd")
 _PATH: Final = f"{os.defpath}:/usr/sbin:/sbin"
 
 
-def listens(control: str = UDEV_CONTROL) -> bool:
+def udevd_listens(control: str = UDEV_CONTROL) -> bool:
     """Somebody holds udev's control socket: udevd itself, or systemd, which would start it.
 
     Asked with another kind of socket, which is told apart from a socket that nobody holds, and does not wake udevd.
@@ -37,9 +37,9 @@ def listens(control: str = UDEV_CONTROL) -> bool:
         return True
 
 
-def answers(control: str = UDEV_CONTROL) -> bool:
+def udevd_answers(control: str = UDEV_CONTROL) -> bool:
     """It listens, and answered a ping: `udevadm control --ping`. For whom has doubts, as it starts a program."""
-    if not listens(control):
+    if not udevd_listens(control):
         return False
     udevadm = shutil.which("udevadm", path=_PATH)
     if udevadm is None:
@@ -51,22 +51,22 @@ def answers(control: str = UDEV_CONTROL) -> bool:
         return False
 
 
-def why_not() -> str:
+def why_udevd_is_silent() -> str:
     """Why it does not answer, with the command that helps."""
-    if not listens():
+    if not udevd_listens():
         return "udevd does not run: `systemctl restart systemd-udevd`"
-    stopped = next((pid for pid in _pids() if _state(pid) == "T"), None)
+    stopped = next((pid for pid in _udevd_pids() if _udevd_state(pid) == "T"), None)
     if stopped is not None:
         return f"udevd (pid {stopped}) was stopped by a signal and does not answer: `kill -CONT {stopped}`"
     return f"udevd does not answer within {_ANSWERS_WITHIN} s: `systemctl restart systemd-udevd`"
 
 
-def _pids() -> list[int]:
+def _udevd_pids() -> list[int]:
     """The oldest first: udevd itself, before its workers."""
     return sorted(int(file.parent.name) for file in Path("/proc").glob("[0-9]*/comm") if _text(file).strip() in _NAMES)
 
 
-def _state(pid: int) -> str:
+def _udevd_state(pid: int) -> str:
     words = _text(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
     return words[0] if words else ""
 

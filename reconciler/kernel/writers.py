@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from reconciler.kernel import blockdev, loops
+from reconciler.kernel import loops
+from reconciler.kernel.blockdev import command_of_process, descriptors_of
 from reconciler.kernel.hostcalls import devno_of, told_as
 from reconciler.kernel.mounts import all_processes
 from reconciler.model.table import Devno
@@ -29,7 +30,7 @@ class _Thing:
     block_device: int
 
 
-def behind(devno: Devno) -> tuple[str, Bytes] | None:
+def file_behind(devno: Devno) -> tuple[str, Bytes] | None:
     """The file behind a loop, and its size. None: no loop, a device behind it, or no such file under that path here."""
     seen = loops.behind(devno)
     path = loops.backing_file(devno) if seen is not None else ""
@@ -44,7 +45,7 @@ def behind(devno: Devno) -> tuple[str, Bytes] | None:
     return path, Bytes(facts.st_size)
 
 
-def writers(path: str) -> list[str]:
+def writers_of(path: str) -> list[str]:
     """`qemu (pid 412)` for each other process that has it open for writing, or the file behind it where it is a loop."""
     with told_as("look at", path):
         facts = Path(path).stat()
@@ -55,9 +56,9 @@ def writers(path: str) -> list[str]:
             things.add(_Thing(0, 0, seen.block_device) if seen.block_device else _Thing(seen.device, seen.inode, 0))
     others = (pid for pid in all_processes() if pid != os.getpid())
     return [
-        f"{blockdev.command(pid)} (pid {pid})"
+        f"{command_of_process(pid)} (pid {pid})"
         for pid in others
-        if any(_writes(link, things) for link in blockdev.descriptors(pid))
+        if any(_writes(link, things) for link in descriptors_of(pid))
     ]
 
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler.sandbox import warden, xstate
+from reconciler.sandbox import warden
 from reconciler.sandbox.kernel import Wires, command_line, find_kernel, memory_directory
+from reconciler.sandbox.xstate import XstateWorkaround, xstate_workaround
 
 if TYPE_CHECKING:
     from reconciler.sandbox.settings import Settings
@@ -53,7 +54,7 @@ def launch(settings: Settings) -> Kernel:
             opened.extend(os.pipe())
         inside_reads, to_inside, from_inside, inside_writes, console, console_writes = opened
         wires = Wires(inside_reads, inside_writes, console_writes)
-        help_needed = xstate.workaround(run)
+        help_needed = xstate_workaround(run)
         process = _start(_specification(program, run, settings, wires, help_needed), wires)
     except BaseException:
         for fd in opened:
@@ -68,7 +69,7 @@ def launch(settings: Settings) -> Kernel:
 
 
 def _specification(
-    program: str, run: Path, settings: Settings, wires: Wires, workaround: xstate.Workaround
+    program: str, run: Path, settings: Settings, wires: Wires, workaround: XstateWorkaround
 ) -> warden.Specification:
     for number, disk in enumerate(settings.disks):
         (run / f"disk{number}").symlink_to(disk)

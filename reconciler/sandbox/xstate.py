@@ -21,8 +21,8 @@ from typing import Final
 
 from reconciler.sandbox.errors import SandboxError
 
-SWITCH: Final = "DM_RECONCILER_SANDBOX_XSAVE"
-SOURCE: Final = Path(__file__).with_name("xstate_shim.c")
+XSTATE_SWITCH: Final = "DM_RECONCILER_SANDBOX_XSAVE"
+XSTATE_SOURCE: Final = Path(__file__).with_name("xstate_shim.c")
 _TUNABLES: Final = {
     "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-AVX512F,-AVX512VL,-AVX512BW,-AVX,-AVX_Fast_Unaligned_Load,-ERMS,-BMI2,-MOVBE,-RTM",
     "GODEBUG": "cpu.avx=off,cpu.avx2=off",
@@ -30,26 +30,26 @@ _TUNABLES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Workaround:
+class XstateWorkaround:
     preload: str = ""  # for the kernel's process
     seccomp: str = ""  # a filter program for it, in hexadecimal
     environment: dict[str, str] = field(default_factory=dict)  # for everything inside
 
 
-def workaround(run: Path) -> Workaround:
+def xstate_workaround(run: Path) -> XstateWorkaround:
     """What this host needs, or what SWITCH says. run: where a shim is built. Raises SandboxError."""
-    mode = os.environ.get(SWITCH) or ("auto" if _has_amx() else "none")
+    mode = os.environ.get(XSTATE_SWITCH) or ("auto" if _has_amx() else "none")
     if mode == "none":
-        return Workaround()
+        return XstateWorkaround()
     if mode in ("auto", "shim"):
         shim, problem = build_shim(run)
         if shim:
-            return Workaround(preload=str(shim))
+            return XstateWorkaround(preload=str(shim))
         if mode == "shim":
-            raise SandboxError(f"cannot build the ptrace shim: {problem}; install gcc, or set {SWITCH}=seccomp")
+            raise SandboxError(f"cannot build the ptrace shim: {problem}; install gcc, or set {XSTATE_SWITCH}=seccomp")
     elif mode != "seccomp":
-        raise SandboxError(f"{SWITCH}={mode} is unknown: set it to shim, seccomp or none, or not at all")
-    return Workaround(seccomp=refuse_xstate().hex(), environment=dict(_TUNABLES))
+        raise SandboxError(f"{XSTATE_SWITCH}={mode} is unknown: set it to shim, seccomp or none, or not at all")
+    return XstateWorkaround(seccomp=refuse_xstate().hex(), environment=dict(_TUNABLES))
 
 
 def build_shim(run: Path) -> tuple[Path | None, str]:
@@ -59,7 +59,7 @@ def build_shim(run: Path) -> tuple[Path | None, str]:
         return None, "there is no C compiler"
     target = run / "xstate_shim.so"
     done = subprocess.run(
-        [compiler, "-O2", "-shared", "-fPIC", "-o", str(target), str(SOURCE)],
+        [compiler, "-O2", "-shared", "-fPIC", "-o", str(target), str(XSTATE_SOURCE)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

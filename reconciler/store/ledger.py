@@ -18,7 +18,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-def load(db: Database) -> dict[str, PoolKnowledge]:
+def load_ledger(db: Database) -> dict[str, PoolKnowledge]:
     devices: defaultdict[str, dict[str, KnownDevice]] = defaultdict(dict)
     ids: defaultdict[str, dict[int, Holder]] = defaultdict(dict)
     with db.snapshot():
@@ -48,7 +48,7 @@ def _holder(db: Database, held_as: str, device: str, created_at: int | None) -> 
         raise damaged(db.path, str(error)) from error
 
 
-def write(connection: sqlite3.Connection, pool: str, before: PoolKnowledge, now: PoolKnowledge) -> None:
+def write_ledger(connection: sqlite3.Connection, pool: str, before: PoolKnowledge, now: PoolKnowledge) -> None:
     """Within a transaction; the foreign keys are looked at when it ends, so that the order here does not matter."""
     _write_pool(connection, pool, before, now)
     _write_ids(connection, pool, before.ids, now.ids)

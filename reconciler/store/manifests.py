@@ -41,7 +41,7 @@ class _Set:
 _META = "manifests"
 
 
-def save(db: Database, records: Sequence[StoredRecord], digest: str, loaded_at: float) -> None:
+def save_last_good(db: Database, records: Sequence[StoredRecord], digest: str, loaded_at: float) -> None:
     """In place of the former set, wholly or not at all."""
     rows = [(number, one.key.pool, one.key.device, encode(one)) for number, one in enumerate(records)]
     with db.transaction() as connection:
@@ -52,7 +52,7 @@ def save(db: Database, records: Sequence[StoredRecord], digest: str, loaded_at: 
         )
 
 
-def load(db: Database) -> StoredRecords | None:
+def load_last_good(db: Database) -> StoredRecords | None:
     """None: no set was ever good."""
     with db.snapshot():
         meta = db.read("SELECT value FROM meta WHERE name = ?", (_META,))

@@ -14,19 +14,19 @@ from reconciler.store.rows import encode
 _KINDS: Final[dict[str, type[Status]]] = {kind.__name__: kind for kind in (Status, DeviceStatus, PoolStatusReport)}
 
 
-def load(db: Database) -> dict[Key, Status]:
+def load_statuses(db: Database) -> dict[Key, Status]:
     rows = db.read("SELECT kind, body FROM statuses ORDER BY pool, device")
     statuses = (_status(db, kind, body) for kind, body in rows)
     return {status.key: status for status in statuses}
 
 
-def put(db: Database, statuses: Iterable[Status]) -> None:
+def put_statuses(db: Database, statuses: Iterable[Status]) -> None:
     rows = [(status.key.pool, status.key.device, type(status).__name__, encode(status)) for status in statuses]
     with db.transaction(durable=False) as connection:
         connection.executemany("INSERT OR REPLACE INTO statuses (pool, device, kind, body) VALUES (?, ?, ?, ?)", rows)
 
 
-def drop(db: Database, keys: Iterable[Key]) -> None:
+def drop_statuses(db: Database, keys: Iterable[Key]) -> None:
     with db.transaction(durable=False) as connection:
         connection.executemany(
             "DELETE FROM statuses WHERE pool = ? AND device = ?", [(key.pool, key.device) for key in keys]

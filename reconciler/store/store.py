@@ -14,14 +14,16 @@ from reconciler.model.knowledge import FormerThin, Intent, KnownDevice, KnownPoo
 from reconciler.model.names import Key, is_store_id
 from reconciler.model.report import Event, Status
 from reconciler.model.steps import KnowDevice, StoreStep
-from reconciler.store import database, ledger, manifests, statuses, transitions
+from reconciler.store import database, transitions
 from reconciler.store.aside import recall_id
 from reconciler.store.database import Database
 from reconciler.store.directory import check_directory, make_directory
 from reconciler.store.errors import StoreError, damaged
 from reconciler.store.events import KEPT, EventLog
-from reconciler.store.manifests import StoredRecord, StoredRecords
+from reconciler.store.ledger import load_ledger, write_ledger
+from reconciler.store.manifests import StoredRecord, StoredRecords, load_last_good, save_last_good
 from reconciler.store.reserved import Reserved
+from reconciler.store.statuses import drop_statuses, load_statuses, put_statuses
 from reconciler.store.transitions import HeldAs, PoolKnowledge
 
 _NOTHING: Final = PoolKnowledge()
@@ -180,7 +182,7 @@ class Store:
             before = self._of(pool)
             now = transitions.after(before, step)
             with self._db.transaction() as connection:
-                ledger.write(connection, pool, before, now)
+                write_ledger(connection, pool, before, now)
             self._known = {**self._known, pool: now}
 
     def set_gone(self, key: Key, at: float | None) -> None:
@@ -193,11 +195,11 @@ class Store:
     # The last good set of records.
 
     def save_records(self, records: Sequence[StoredRecord], digest: str) -> None:
-        manifests.save(self._db, records, digest, self._wall_clock())
+        save_last_good(self._db, records, digest, self._wall_clock())
 
     def load_records(self) -> StoredRecords | None:
         """None: no set was ever good."""
-        return manifests.load(self._db)
+        return load_last_good(self._db)
 
     # What is told.
 
@@ -206,20 +208,20 @@ class Store:
         with self._db.lock:
             changed = [status for status in new if self._statuses.get(status.key) != status]
             if changed:
-                statuses.put(self._db, changed)
+                put_statuses(self._db, changed)
                 self._statuses.update((status.key, status) for status in changed)
 
     def drop_statuses(self, keys: Iterable[Key]) -> None:
         with self._db.lock:
             dropped = [key for key in keys if key in self._statuses]
             if dropped:
-                statuses.drop(self._db, dropped)
+                drop_statuses(self._db, dropped)
                 for key in dropped:
                     self._statuses.pop(key, None)
 
     def statuses(self) -> dict[Key, Status]:
         """Pools before their devices, by name."""
-        return statuses.load(self._db)
+        return load_statuses(self._db)
 
     def add_event(self, event: Event) -> None:
         """A repeat within 10 minutes counts up the one before, which gets a new revision."""
@@ -244,18 +246,18 @@ class Store:
         with self._db.lock:
             version = self._db.version()
             if version != self._version:
-                self._known, self._version = ledger.load(self._db), version
+                self._known, self._version = load_ledger(self._db), version
             return self._known
 
 
 def _contents(db: Database) -> Contents:
     """Raises StoreDamaged for what cannot be."""
-    return Contents(_read_id(db), ledger.load(db), statuses.load(db))
+    return Contents(_read_id(db), load_ledger(db), load_statuses(db))
 
 
 def _all_contents(db: Database) -> Contents:
     """Also what is read only when it is asked for is seen to be readable: then there is no going back any more."""
-    manifests.load(db)
+    load_last_good(db)
     EventLog(db).read(None, None, KEPT)
     return _contents(db)
 

@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from reconciler.cli import doctor
-from reconciler.daemon import doctor_host, doctor_state
 from reconciler.daemon.doctor import Asked, Report
 from reconciler.daemon.doctor import examine as really_examine
-from reconciler.daemon.doctor_host import Needs
+from reconciler.daemon.doctor_host import Needs, check_programs, count_cookies
+from reconciler.daemon.doctor_state import check_state
 from reconciler.model.faults import HostFault
 from reconciler.model.names import Key
 from reconciler.planner.doctor import Check, Mark, Repair
@@ -234,7 +234,7 @@ def test_what_comes_next_is_what_was_not_done_yet(tmp_path: Path) -> None:
 
 def test_a_state_directory_that_others_may_write_is_wrong(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
-    (check,) = doctor_state.check_state(tmp_path).checks
+    (check,) = check_state(tmp_path).checks
     assert check.mark is Mark.WRONG
     assert "chmod go-w" in check.todo
 
@@ -243,19 +243,19 @@ def test_a_store_that_cannot_be_read_is_wrong(tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir(mode=0o700)
     (state / "state.db").write_bytes(b"nothing")
-    check = next(check for check in doctor_state.check_state(state).checks if check.subject == "store")
+    check = next(check for check in check_state(state).checks if check.subject == "store")
     assert check.mark is Mark.WRONG
     assert "restore a copy" in check.todo
 
 
 def test_what_no_record_needs_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name, **_: None if "xfs" in name or "thin" in name else name)
-    without = {check.subject: check for check in doctor_host.check_programs(Needs())}
+    without = {check.subject: check for check in check_programs(Needs())}
     assert without["mkfs.xfs"].mark is Mark.LEFT
     assert without["thin_ls"].todo == "`apt-get install thin-provisioning-tools`"
-    needed = {check.subject: check for check in doctor_host.check_programs(Needs(frozenset({"xfs"})))}
+    needed = {check.subject: check for check in check_programs(Needs(frozenset({"xfs"})))}
     assert needed["mkfs.xfs"].todo == "`apt-get install xfsprogs`"
 
 
 def test_cookies_are_told_from_other_semaphores() -> None:
-    assert doctor_host.count_cookies(SEMAPHORES) == 2
+    assert count_cookies(SEMAPHORES) == 2

@@ -7,7 +7,7 @@ import shlex
 
 from reconciler.kernel.mounts import parse_mountinfo, parse_swaps
 from reconciler.kernel.programs import Said
-from reconciler.kernel.shell import line
+from reconciler.kernel.shell import shell_line
 from reconciler.kernel.superblock import read_superblock
 from reconciler.kernel.tools import read_ids
 from reconciler.model.faults import HostFault
@@ -127,7 +127,7 @@ def _uuid(data: bytes) -> None:
     for uuid in (text, f"{text}-private"):
         assert owner_of(a.info(uuid=uuid))
         assert not of_store(uuid, "6" * 32)
-    assert shlex.split(line(("dmsetup", "remove", text))) == ["dmsetup", "remove", text]
+    assert shlex.split(shell_line(("dmsetup", "remove", text))) == ["dmsetup", "remove", text]
 
 
 TARGETS = (

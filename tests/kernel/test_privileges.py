@@ -15,10 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.kernel import blockdev, privileges, programs, shell
+from reconciler.kernel import privileges, programs
+from reconciler.kernel.blockdev import processes_using
 from reconciler.kernel.libdm.device_mapper import LibDm
 from reconciler.kernel.memory import lock_memory
 from reconciler.kernel.privileges import EVERY, Capability, Held
+from reconciler.kernel.shell import grow_filesystem_command
 from tests.kernel.conftest import MIB, Run, TestPool, devno_of, run
 from tests.kernel.harness import House, a_house, children_of, eventually
 
@@ -187,7 +189,7 @@ def admin(_: Path) -> object:
 
 
 def holders(node: Path) -> object:
-    return [who for who in blockdev.processes(devno_of(node)) if who.startswith("sleep")] != []
+    return [who for who in processes_using(devno_of(node)) if who.startswith("sleep")] != []
 
 
 def memory(_: Path) -> object:
@@ -200,7 +202,7 @@ def memory(_: Path) -> object:
 
 
 def grow(node: Path) -> object:
-    (command,) = shell.grow_filesystem(str(node), "ext4", "somewhere")
+    (command,) = grow_filesystem_command(str(node), "ext4", "somewhere")
     return programs.run(command, str(node)).status == 0
 
 

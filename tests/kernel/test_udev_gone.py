@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from chaos import udevd as standing
-from reconciler.kernel import udevd
+from reconciler.kernel.udevd import UDEV_CONTROL, _udevd_pids, udevd_answers, udevd_listens
 from reconciler.sandbox.kernel import find_udev
 from tests.kernel.conftest import run
 from tests.kernel.harness import House, a_house, eventually
@@ -34,13 +34,13 @@ def house() -> Iterator[House]:
 @pytest.fixture
 def no_udev() -> Iterator[None]:
     """Killed by SIGKILL: the file of its socket stays."""
-    for pid in udevd._pids():
+    for pid in _udevd_pids():
         os.kill(pid, signal.SIGKILL)
-    eventually(lambda: not udevd.listens(), "udevd is gone")
-    assert Path(udevd.UDEV_CONTROL).exists()
+    eventually(lambda: not udevd_listens(), "udevd is gone")
+    assert Path(UDEV_CONTROL).exists()
     yield
     run(find_udev(), "--daemon")
-    eventually(udevd.answers, "udevd is back")
+    eventually(udevd_answers, "udevd is back")
     run("udevadm", "trigger", "--settle", "--subsystem-match=block")
 
 

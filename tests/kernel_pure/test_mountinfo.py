@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.kernel import mounts
-from reconciler.kernel.mounts import Mount, parse
+from reconciler.kernel.mounts import (
+    Mount,
+    _mountinfo_if_there,
+    _namespace,
+    all_processes,
+    mounted_here,
+    mounts_of,
+    parse,
+    read_mountinfo,
+)
 from reconciler.model.table import Devno
 
 
@@ -30,13 +39,13 @@ def test_any_line_is_survived(line: bytes) -> None:
 
 
 def test_our_own_mounts_are_read() -> None:
-    assert "/proc" in {mount.point for mount in mounts.read_mountinfo("self")}
-    assert all(pid > 0 for pid in mounts.all_processes())
+    assert "/proc" in {mount.point for mount in read_mountinfo("self")}
+    assert all(pid > 0 for pid in all_processes())
 
 
 def test_a_process_that_has_gone_has_no_namespace() -> None:
-    assert mounts._namespace("4999999") == ""
-    assert mounts._mountinfo_if_there(4999999) == []
+    assert _namespace("4999999") == ""
+    assert _mountinfo_if_there(4999999) == []
 
 
 def test_points_are_told_once_and_our_own_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,5 +54,5 @@ def test_points_are_told_once_and_our_own_first(monkeypatch: pytest.MonkeyPatch)
     theirs = {7: [Mount(device, "/srv", ""), Mount(device, "/data", "")], 9: [Mount(device, "/data", "")]}
     monkeypatch.setattr(mounts, "read_mountinfo", lambda process: own if process == "self" else theirs[int(process)])
     monkeypatch.setattr(mounts, "_one_process_a_namespace", lambda: [7, 9])
-    assert mounts.mounts(device) == ["/srv", "/data (in the mount namespace of pid 7)"]
-    assert mounts.mounted_here(device) == ["/srv"]
+    assert mounts_of(device) == ["/srv", "/data (in the mount namespace of pid 7)"]
+    assert mounted_here(device) == ["/srv"]

@@ -10,8 +10,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.kernel import shell
 from reconciler.kernel.protocol import Mkfs
+from reconciler.kernel.shell import (
+    Command,
+    attach_command,
+    delete_file_command,
+    detach_command,
+    discard_command,
+    grow_file_command,
+    grow_filesystem_command,
+    grow_in_private_mount_command,
+    look_again_command,
+    make_file_command,
+    mkfs_command,
+    resize_loop_command,
+    shell_line,
+    thin_check_command,
+    thin_ls_command,
+    zero_command,
+)
 from reconciler.model.table import Devno
 from reconciler.model.units import Bytes
 
@@ -21,39 +38,39 @@ XFS = Mkfs("xfs", "", Bytes(4096), discard=True)
 
 @given(st.lists(st.text(alphabet=st.characters(exclude_characters="\0", codec="utf-8"), min_size=1), min_size=1))
 def test_a_line_says_the_very_words(words: list[str]) -> None:
-    assert shlex.split(shell.line(tuple(words))) == words
+    assert shlex.split(shell_line(tuple(words))) == words
 
 
 @pytest.mark.parametrize(
     ("command", "line"),
     [
-        (shell.make_file("/srv/data", Bytes(512), allocate=False), "truncate -s 512 /srv/data"),
-        (shell.make_file("/srv/da ta", Bytes(512), allocate=True), "fallocate -l 512 '/srv/da ta'"),
-        (shell.grow_file("/srv/data", Bytes(512), allocate=False), "truncate -s '>512' /srv/data"),
-        (shell.grow_file("/srv/data", Bytes(512), allocate=True), "fallocate -l 512 /srv/data"),
-        (shell.delete_file("/srv/data"), "rm -f /srv/data"),
-        (shell.zero("/dev/loop0", 4096), "dd if=/dev/zero of=/dev/loop0 bs=4096 count=1 conv=notrunc,fsync"),
-        (shell.attach("/srv/data"), "losetup --find --show --nooverlap --direct-io=on /srv/data"),
-        (shell.resize_loop("/dev/loop0"), "losetup --set-capacity /dev/loop0"),
-        (shell.detach("/dev/loop0"), "losetup --detach /dev/loop0"),
-        (shell.mkfs("/dev/x", EXT4), "mkfs.ext4 -q -E lazy_itable_init=1,nodiscard -L home -b 4096 /dev/x"),
-        (shell.mkfs("/dev/x", XFS), "mkfs.xfs -q -b size=4096 /dev/x"),
-        (shell.discard("/dev/x"), "blkdiscard /dev/x"),
-        (shell.thin_check("/dev/x"), "thin_check --ignore-non-fatal-errors /dev/x"),
+        (make_file_command("/srv/data", Bytes(512), allocate=False), "truncate -s 512 /srv/data"),
+        (make_file_command("/srv/da ta", Bytes(512), allocate=True), "fallocate -l 512 '/srv/da ta'"),
+        (grow_file_command("/srv/data", Bytes(512), allocate=False), "truncate -s '>512' /srv/data"),
+        (grow_file_command("/srv/data", Bytes(512), allocate=True), "fallocate -l 512 /srv/data"),
+        (delete_file_command("/srv/data"), "rm -f /srv/data"),
+        (zero_command("/dev/loop0", 4096), "dd if=/dev/zero of=/dev/loop0 bs=4096 count=1 conv=notrunc,fsync"),
+        (attach_command("/srv/data"), "losetup --find --show --nooverlap --direct-io=on /srv/data"),
+        (resize_loop_command("/dev/loop0"), "losetup --set-capacity /dev/loop0"),
+        (detach_command("/dev/loop0"), "losetup --detach /dev/loop0"),
+        (mkfs_command("/dev/x", EXT4), "mkfs.ext4 -q -E lazy_itable_init=1,nodiscard -L home -b 4096 /dev/x"),
+        (mkfs_command("/dev/x", XFS), "mkfs.xfs -q -b size=4096 /dev/x"),
+        (discard_command("/dev/x"), "blkdiscard /dev/x"),
+        (thin_check_command("/dev/x"), "thin_check --ignore-non-fatal-errors /dev/x"),
         (
-            shell.thin_ls("/dev/x", live=True),
+            thin_ls_command("/dev/x", live=True),
             "thin_ls --no-headers --format DEV,MAPPED_BLOCKS,TRANSACTION --metadata-snap /dev/x",
         ),
-        (shell.look_again(Devno(254, 3)), "udevadm trigger --action=change --settle /sys/dev/block/254:3"),
+        (look_again_command(Devno(254, 3)), "udevadm trigger --action=change --settle /sys/dev/block/254:3"),
     ],
 )
-def test_each_operation_has_its_command(command: shell.Command, line: str) -> None:
-    assert shell.line(command) == line
+def test_each_operation_has_its_command(command: Command, line: str) -> None:
+    assert shell_line(command) == line
 
 
 def test_without_discard_nothing_is_discarded() -> None:
-    assert "-K" in shell.mkfs("/dev/x", Mkfs("xfs", "", Bytes(4096), discard=False))
-    assert "discard" in shell.line(shell.mkfs("/dev/x", Mkfs("ext4", "", Bytes(4096), discard=True))).replace(
+    assert "-K" in mkfs_command("/dev/x", Mkfs("xfs", "", Bytes(4096), discard=False))
+    assert "discard" in shell_line(mkfs_command("/dev/x", Mkfs("ext4", "", Bytes(4096), discard=True))).replace(
         "nodiscard", ""
     )
 
@@ -67,11 +84,11 @@ def test_without_discard_nothing_is_discarded() -> None:
     ],
 )
 def test_growing_depends_on_what_it_is_and_where(kind: str, mounted_at: str | None, line: str) -> None:
-    assert shell.line(*shell.grow_filesystem("/dev/x", kind, mounted_at)) == line
+    assert shell_line(*grow_filesystem_command("/dev/x", kind, mounted_at)) == line
 
 
 def test_a_closed_xfs_grows_in_a_private_mount() -> None:
-    (command,) = shell.grow_filesystem("/dev/x", "xfs", None)
+    (command,) = grow_filesystem_command("/dev/x", "xfs", None)
     assert command[:4] == ("unshare", "--mount", "--propagation", "private")
     assert command[-1] == "/dev/x"
 
@@ -85,7 +102,7 @@ def test_the_script_cleans_up_whatever_fails(tmp_path: Path, kind: str, failing:
         fails = failing == name or (failing == "grow" and code == 3)
         (programs / name).write_text(f"#!/bin/sh\necho {name} >>{log}\nexit {code if fails else 0}\n")
         (programs / name).chmod(0o755)
-    command = shell.grow_in_private_mount("/dev/x", kind)
+    command = grow_in_private_mount_command("/dev/x", kind)
     script = command[command.index("sh") :]
     done = subprocess.run(
         script, check=False, env={"PATH": f"{programs}:/usr/bin:/bin", "TMPDIR": str(tmp_path)}, timeout=10

@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 import pytest
 
-from reconciler.sandbox import SandboxError, kernel, run, surroundings, wire, xstate
+from reconciler.sandbox import SandboxError, kernel, run, wire, xstate
 from reconciler.sandbox.settings import checked, memory_bytes
+from reconciler.sandbox.surroundings import HOME, environment, visible
 from reconciler.sandbox.terminal import Escape
+from reconciler.sandbox.xstate import XSTATE_SOURCE, XSTATE_SWITCH, XstateWorkaround, xstate_workaround
 
 WIRES = kernel.Wires(line_in=5, line_out=8, console=10)
 
@@ -136,19 +138,19 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/opt/x:/usr/bin")
     monkeypatch.setenv("TMPDIR", "/somewhere")
     monkeypatch.setenv("DM_RECONCILER_STATE_DIR", "/s")
-    found = surroundings.environment("/here")
+    found = environment("/here")
     assert found["PATH"].startswith("/opt/x:/usr/bin:/usr/local/sbin:/usr/sbin:")
-    assert found["HOME"] == surroundings.HOME
+    assert found["HOME"] == HOME
     assert found["PWD"] == "/here"
     assert found["DM_RECONCILER_STATE_DIR"] == "/s"
     assert "TMPDIR" not in found
 
 
 def test_what_empty_directories_would_hide_stays_visible() -> None:
-    assert "/tmp/here" in surroundings.visible("/tmp/here", ())
-    assert "/tmp/here" not in surroundings.visible("/tmp/here", (Path("/tmp/here"),))
-    assert "/tmp" not in surroundings.visible("/tmp", ())
-    assert "/etc" not in surroundings.visible("/etc", ())
+    assert "/tmp/here" in visible("/tmp/here", ())
+    assert "/tmp/here" not in visible("/tmp/here", (Path("/tmp/here"),))
+    assert "/tmp" not in visible("/tmp", ())
+    assert "/etc" not in visible("/etc", ())
 
 
 def test_the_escape_is_three_keys_within_a_second() -> None:
@@ -162,29 +164,29 @@ def test_the_escape_is_three_keys_within_a_second() -> None:
 
 
 def test_workaround_is_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(xstate.SWITCH, "none")
-    assert xstate.workaround(tmp_path) == xstate.Workaround()
-    monkeypatch.setenv(xstate.SWITCH, "seccomp")
-    assert "-AVX2" in xstate.workaround(tmp_path).environment["GLIBC_TUNABLES"]
-    monkeypatch.setenv(xstate.SWITCH, "other")
+    monkeypatch.setenv(XSTATE_SWITCH, "none")
+    assert xstate_workaround(tmp_path) == XstateWorkaround()
+    monkeypatch.setenv(XSTATE_SWITCH, "seccomp")
+    assert "-AVX2" in xstate_workaround(tmp_path).environment["GLIBC_TUNABLES"]
+    monkeypatch.setenv(XSTATE_SWITCH, "other")
     with pytest.raises(SandboxError, match="set it to shim, seccomp or none"):
-        xstate.workaround(tmp_path)
+        xstate_workaround(tmp_path)
 
 
 def test_without_a_compiler_amx_hosts_get_the_filter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv(xstate.SWITCH, raising=False)
+    monkeypatch.delenv(XSTATE_SWITCH, raising=False)
     monkeypatch.setattr(xstate, "_has_amx", lambda: True)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert xstate.workaround(tmp_path).seccomp
-    monkeypatch.setenv(xstate.SWITCH, "shim")
+    assert xstate_workaround(tmp_path).seccomp
+    monkeypatch.setenv(XSTATE_SWITCH, "shim")
     with pytest.raises(SandboxError, match="there is no C compiler; install gcc"):
-        xstate.workaround(tmp_path)
+        xstate_workaround(tmp_path)
 
 
 @pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
 def test_the_shim_compiles_without_a_warning(tmp_path: Path) -> None:
     command = ["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", str(tmp_path / "shim.so")]
-    subprocess.run([*command, str(xstate.SOURCE)], check=True)
+    subprocess.run([*command, str(XSTATE_SOURCE)], check=True)
 
 
 def test_importing_it_loads_nothing_of_the_others() -> None:

@@ -16,7 +16,8 @@ from reconciler.model.knowledge import KnownPool
 from reconciler.model.names import Key
 from reconciler.model.steps import KnowPool
 from reconciler.model.units import Sectors
-from reconciler.store import aside, schema
+from reconciler.store import schema
+from reconciler.store.aside import name_for_aside, recall, recall_id, set_aside
 from reconciler.store.errors import StoreDamaged, StoreError
 from reconciler.store.store import Store
 from tests.store.hostile import PAGE, Known, copied, edited, fill, told
@@ -285,8 +286,8 @@ class TestAside:
                 (state.parent / name).write_bytes(copy)
         for name in ("state.db", "state.db-wal"):
             (state / name).write_bytes((state.parent / name).read_bytes())
-        target = aside.name_for_aside(state, 0.0)
-        aside.set_aside(state, target)
+        target = name_for_aside(state, 0.0)
+        set_aside(state, target)
         return target
 
     def test_it_is_moved_as_it_is_with_its_log(self, state: Path, put_aside: Path) -> None:
@@ -294,7 +295,7 @@ class TestAside:
         assert put_aside.read_bytes() == (state.parent / "state.db").read_bytes()
         assert (state / f"{put_aside.name}-wal").read_bytes() == (state.parent / "state.db-wal").read_bytes()
         assert not (state / "state.db").exists()
-        assert aside.name_for_aside(state, 0.0).name == "state.db.damaged-19700101T000000Z.2"
+        assert name_for_aside(state, 0.0).name == "state.db.damaged-19700101T000000Z.2"
 
     def test_killed_between_the_two_nothing_passes_for_a_whole_one(
         self, state: Path, put_aside: Path, monkeypatch: pytest.MonkeyPatch
@@ -312,14 +313,14 @@ class TestAside:
 
         monkeypatch.setattr(Path, "rename", once)
         with pytest.raises(KeyboardInterrupt):
-            aside.set_aside(state, put_aside)
+            set_aside(state, put_aside)
         monkeypatch.undo()
         assert renamed == ["state.db"]
         assert "its log" in reason(lambda: told_of(state))
 
     def test_what_is_in_it_is_remembered_and_left_as_it_is(self, state: Path, put_aside: Path, known: Known) -> None:
         before = contents(state)
-        remembered = aside.recall(put_aside)
+        remembered = recall(put_aside)
         assert {name: dict(one.devices) for name, one in remembered.items()} == known.devices
         assert {name: one.pool for name, one in remembered.items()} == known.pools
         assert contents(state) == before
@@ -331,9 +332,9 @@ class TestAside:
             left = {name: (state / name).read_bytes() for name in ("state.db", "state.db-wal")}
         for name, content in left.items():
             (state / name).write_bytes(content)
-        target = aside.name_for_aside(state, 0.0)
-        aside.set_aside(state, target)
-        assert aside.recall(target)["late"].pool == late
+        target = name_for_aside(state, 0.0)
+        set_aside(state, target)
+        assert recall(target)["late"].pool == late
 
     def test_the_new_one_has_its_id_and_says_whose_place_it_took(
         self, state: Path, whole: Path, put_aside: Path
@@ -361,10 +362,10 @@ class TestAside:
         most = 0
         for at in range(0, len(content), PAGE):
             put_aside.write_bytes(content[:at] + rng.randbytes(PAGE) + content[at + PAGE :])
-            remembered = aside.recall(put_aside)
+            remembered = recall(put_aside)
             for pool, one in remembered.items():
                 assert one.pool in (None, known.pools[pool])
                 assert one.devices.items() <= known.devices[pool].items()
             most += sum(len(one.devices) for one in remembered.values()) > 0
-            assert aside.recall_id(put_aside) in (None, its_id)
+            assert recall_id(put_aside) in (None, its_id)
         assert most > len(content) // PAGE // 2

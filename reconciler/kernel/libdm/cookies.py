@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from ctypes import byref, c_int, c_uint32
 from typing import Final
 
-from reconciler.kernel import udevd
 from reconciler.kernel.libdm.loader import Library
 from reconciler.kernel.libdm.signatures import UdevFlag
 from reconciler.kernel.libdm.task import Task
-from reconciler.kernel.udevd import UDEV_CONTROL
+from reconciler.kernel.udevd import UDEV_CONTROL, udevd_answers, udevd_listens, why_udevd_is_silent
 
 _ASKED_EVERY: Final = 5.0
 """Seconds of a wait after which udev is asked whether it is there at all, and between two such questions."""
@@ -76,14 +75,14 @@ class Cookies:
 
     def _synchronised(self) -> bool:
         """Told each time, as the library would else switch off udev's rules for a task that has no cookie."""
-        if not udevd.listens(self._udev_control) or not self._hears():
+        if not udevd_listens(self._udev_control) or not self._hears():
             return False
         self._functions.dm_udev_set_sync_support(1)
         return bool(self._functions.dm_udev_get_sync_support())
 
     def _hears(self) -> bool:
         if self._deaf and self._clock() >= self._ask_again:
-            self._deaf = not udevd.answers(self._udev_control)
+            self._deaf = not udevd_answers(self._udev_control)
             self._ask_again = self._clock() + _ASKED_EVERY
         return not self._deaf
 
@@ -107,7 +106,7 @@ class Cookies:
         pause, ask = _FIRST_PAUSE, self._clock() + _ASKED_EVERY
         while not self._done(cookie):
             now = self._clock()
-            if now >= ask and udevd.answers(self._udev_control):  # it is at work
+            if now >= ask and udevd_answers(self._udev_control):  # it is at work
                 ask = now + _ASKED_EVERY
             if now >= min(ask, until):
                 self._go_on_without(task, cookie)
@@ -117,8 +116,8 @@ class Cookies:
 
     def _go_on_without(self, task: Task, cookie: int) -> None:
         self._deaf, self._ask_again = True, self._clock()
-        answers = udevd.answers(self._udev_control)
-        why = "its rules are slow, or somebody has stopped them" if answers else udevd.why_not()
+        answers = udevd_answers(self._udev_control)
+        why = "its rules are slow, or somebody has stopped them" if answers else why_udevd_is_silent()
         _LOG.warning("udev did not finish with %s of %s: going on without it; %s", task.operation, task.subject, why)
         self._give_up(cookie)
 

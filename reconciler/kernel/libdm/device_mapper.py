@@ -13,7 +13,25 @@ from collections.abc import Callable, Sequence
 from ctypes import byref, create_string_buffer
 from typing import Final
 
-from reconciler.kernel import dmsetup
+from reconciler.kernel.dmsetup import (
+    dmsetup_clear,
+    dmsetup_create,
+    dmsetup_deps,
+    dmsetup_info,
+    dmsetup_list_all,
+    dmsetup_load,
+    dmsetup_message,
+    dmsetup_mknodes,
+    dmsetup_remove,
+    dmsetup_rename,
+    dmsetup_resume,
+    dmsetup_resume_unfrozen,
+    dmsetup_status,
+    dmsetup_suspend,
+    dmsetup_table,
+    dmsetup_targets,
+    dmsetup_versions,
+)
 from reconciler.kernel.events import DmEvents
 from reconciler.kernel.libdm.cookies import Cookies
 from reconciler.kernel.libdm.interrupt import interrupted_after
@@ -63,7 +81,7 @@ class LibDm:
     # ---- the host
 
     def versions(self) -> tuple[str, str]:
-        _show(dmsetup.versions)
+        _show(dmsetup_versions)
         library, driver = create_string_buffer(_VERSION_LENGTH), create_string_buffer(_VERSION_LENGTH)
         self._functions.dm_get_library_version(library, _VERSION_LENGTH)
         with Task(self._library, TaskType.LIST_VERSIONS, "reach") as task:  # says why, where there is no driver
@@ -71,13 +89,13 @@ class LibDm:
         return library.value.decode(), driver.value.decode()
 
     def targets(self) -> dict[str, str]:
-        _show(dmsetup.targets)
+        _show(dmsetup_targets)
         with Task(self._library, TaskType.LIST_VERSIONS, "targets") as task:
             task.run()
             return read_versions(self._functions.dm_task_get_versions(task.handle))
 
     def list_all(self) -> list[Listed]:
-        _show(dmsetup.list_all)
+        _show(dmsetup_list_all)
         with Task(self._library, TaskType.LIST, "list") as task:
             task.run()
             return read_names(self._functions.dm_task_get_names(task.handle))
@@ -94,7 +112,7 @@ class LibDm:
 
     def info(self, name: str) -> DeviceInfo | None:
         if _CALLS.isEnabledFor(logging.DEBUG):
-            _CALLS.debug("%s", dmsetup.info(name))
+            _CALLS.debug("%s", dmsetup_info(name))
         with Task(self._library, TaskType.INFO, "info", name) as task:
             task.run()
             info = self._info
@@ -116,14 +134,14 @@ class LibDm:
             )
 
     def deps(self, name: str) -> list[Devno]:
-        _show(dmsetup.deps, name)
+        _show(dmsetup_deps, name)
         with Task(self._library, TaskType.DEPS, "deps", name) as task:
             task.run()
             return read_deps(self._functions.dm_task_get_deps(task.handle))
 
     def table(self, name: str, *, inactive: bool = False) -> Table:
         if _CALLS.isEnabledFor(logging.DEBUG):
-            _CALLS.debug("%s", dmsetup.table(name, inactive=inactive))
+            _CALLS.debug("%s", dmsetup_table(name, inactive=inactive))
         with Task(self._library, TaskType.TABLE, "table", name) as task:
             if inactive:
                 task.set(self._functions.dm_task_query_inactive_table(task.handle))
@@ -135,7 +153,7 @@ class LibDm:
     def status(self, name: str) -> Sequence[tuple[str, str]]:
         """ENXIO: no device (the ioctl fails with it, and the library makes that a success: observed)."""
         if _CALLS.isEnabledFor(logging.DEBUG):
-            _CALLS.debug("%s", dmsetup.status(name))
+            _CALLS.debug("%s", dmsetup_status(name))
         with Task(self._library, TaskType.STATUS, "status", name) as task:
             task.set(self._functions.dm_task_no_flush(task.handle))
             task.run()
@@ -148,7 +166,7 @@ class LibDm:
 
     def create(self, name: str, uuid: str) -> None:
         """CREATE, RELOAD and RESUME are tasks of their own: the library's create with a table loses the errno."""
-        _show(dmsetup.create, name, uuid)
+        _show(dmsetup_create, name, uuid)
         with Task(self._library, TaskType.CREATE, "create", name) as task:
             if uuid:
                 task.set(self._functions.dm_task_set_uuid(task.handle, to_bytes(uuid)))
@@ -156,7 +174,7 @@ class LibDm:
 
     def load(self, name: str, table: Table, *, read_only: bool = False) -> None:
         if _CALLS.isEnabledFor(logging.DEBUG):
-            _CALLS.debug("%s", dmsetup.load(name, table, read_only=read_only))
+            _CALLS.debug("%s", dmsetup_load(name, table, read_only=read_only))
         with Task(self._library, TaskType.RELOAD, "load", name) as task:
             for target in table:
                 kind, params = to_bytes(target.type), to_bytes(target.params)
@@ -166,7 +184,7 @@ class LibDm:
             task.run()
 
     def resume(self, name: str, *, hidden: bool = False, freeze: bool = True) -> None:
-        _show(dmsetup.resume if freeze else dmsetup.resume_unfrozen, name)
+        _show(dmsetup_resume if freeze else dmsetup_resume_unfrozen, name)
         with Task(self._library, TaskType.RESUME, "resume", name) as task, self._cookies.around(task, hidden=hidden):
             if not freeze:
                 task.set(self._functions.dm_task_no_flush(task.handle))
@@ -174,29 +192,29 @@ class LibDm:
             task.run()
 
     def suspend(self, name: str) -> None:
-        _show(dmsetup.suspend, name)
+        _show(dmsetup_suspend, name)
         with Task(self._library, TaskType.SUSPEND, "suspend", name) as task, interrupted_after(SUSPEND_DEADLINE):
             task.run()
 
     def remove(self, name: str) -> None:
-        _show(dmsetup.remove, name)
+        _show(dmsetup_remove, name)
         with Task(self._library, TaskType.REMOVE, "remove", name) as task, self._cookies.around(task):
             task.run()
 
     def rename(self, name: str, new_name: str) -> None:
-        _show(dmsetup.rename, name, new_name)
+        _show(dmsetup_rename, name, new_name)
         with Task(self._library, TaskType.RENAME, "rename", name) as task:
             task.set(self._functions.dm_task_set_newname(task.handle, to_bytes(new_name)))
             with self._cookies.around(task):
                 task.run()
 
     def clear(self, name: str) -> None:
-        _show(dmsetup.clear, name)
+        _show(dmsetup_clear, name)
         with Task(self._library, TaskType.CLEAR, "clear", name) as task:
             task.run()
 
     def message(self, name: str, text: str) -> None:
-        _show(dmsetup.message, name, text)
+        _show(dmsetup_message, name, text)
         with Task(self._library, TaskType.TARGET_MSG, "message", name) as task:
             task.set(self._functions.dm_task_set_sector(task.handle, 0))
             task.set(self._functions.dm_task_set_message(task.handle, to_bytes(text)))
@@ -204,7 +222,7 @@ class LibDm:
 
     def mknodes(self, name: str) -> None:
         """Where there is no such device, its node goes, as with dmsetup."""
-        _show(dmsetup.mknodes, name)
+        _show(dmsetup_mknodes, name)
         make_folder()
         with Task(self._library, TaskType.MKNODES, "mknodes", name) as task:
             task.run()

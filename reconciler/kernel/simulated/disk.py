@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass, field
 
 from reconciler.kernel.simulated.metadata import PoolImage
-from reconciler.kernel.superblock import SIZE
+from reconciler.kernel.superblock import SUPERBLOCK_SIZE
 from reconciler.model.table import Devno
 
 _MAGIC = 27022010
@@ -42,11 +42,11 @@ class Disk:
 
     def first(self, length: int) -> bytes:
         begin = self.head if self.image is None else _superblock(self.image)
-        return begin.ljust(SIZE, b"\0")[: min(length, self.size)].ljust(min(length, self.size), b"\0")
+        return begin.ljust(SUPERBLOCK_SIZE, b"\0")[: min(length, self.size)].ljust(min(length, self.size), b"\0")
 
     def written(self, block: int, token: str) -> None:
         """A pool's data: the first block in use takes room in a file, and block 0 is what it begins with."""
-        self.allocated = self.allocated or SIZE
+        self.allocated = self.allocated or SUPERBLOCK_SIZE
         if block == 0:
             self.head = token.encode()
 
