@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 from benchmarks.host import await_true, daemon, is_ready, prepare, seconds
-from reconciler.kernel.basics import activate
 from reconciler.kernel.host import host_kernel
 from reconciler.kernel.protocol import Kernel
+from reconciler.kernel.steps.dm_operations import activate
 
 TIMES = 20
 FACTOR, ALLOWANCE = 1.3, 0.25

@@ -20,7 +20,7 @@ from benchmarks.host import (
     workers,
 )
 from reconciler.kernel.host import host_kernel
-from reconciler.kernel.observe import Observer
+from reconciler.kernel.worker.scan import Observer
 from reconciler.model.live import LookRequest, Watched
 
 DEVICES = 1000

@@ -14,7 +14,7 @@ import yaml
 
 from reconciler.cli.catalogue import COMMANDS
 from reconciler.cli.main import cli, main
-from reconciler.sources.manifests import load
+from reconciler.sources.manifests.manifests import load
 from tools.packages import PACKAGES
 
 TREE = Path(__file__).parents[1]

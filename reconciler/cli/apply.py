@@ -9,8 +9,8 @@ from typing import Final
 import click
 from click.core import ParameterSource
 
+from reconciler.cli.console import note, say
 from reconciler.cli.errors import ExitCode, Failure
-from reconciler.cli.output import note, say
 from reconciler.cli.params import (
     Duration,
     complete_names,
@@ -21,14 +21,14 @@ from reconciler.cli.params import (
 )
 from reconciler.cli.progress import Progress
 from reconciler.cli.quiet import warnings_only
-from reconciler.controller.gather import Settings
-from reconciler.daemon.intake import ManifestsInvalid
-from reconciler.daemon.once import Once, Result, UnknownName, apply_once, apply_simulated
-from reconciler.kernel.commands import commands_of
+from reconciler.controller.fact_gatherer import Settings
+from reconciler.daemon.oneshot import Once, Result, UnknownName, apply_once, apply_simulated
+from reconciler.daemon.record_loader import ManifestsInvalid
+from reconciler.kernel.steps.commands import commands_of
 from reconciler.model.condition import Condition, Reason
-from reconciler.model.faults import HostFault
+from reconciler.model.conditions import Status
+from reconciler.model.errors import HostFault
 from reconciler.model.names import Key
-from reconciler.model.report import Status
 from reconciler.model.steps import Step
 from reconciler.planner.prune import PruneRules
 

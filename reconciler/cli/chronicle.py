@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from reconciler.cli.output import Cell, Row, Table
-from reconciler.cli.words import event_colour, local_time, took_text
-from reconciler.model.report import Event
+from reconciler.cli.console import Cell, Row, Table
+from reconciler.cli.format import event_colour, local_time, took_text
+from reconciler.model.conditions import Event
 
 COLUMNS: Final = ("TIME", "TYPE", "OBJECT", "REASON", "COUNT", "MESSAGE")
 

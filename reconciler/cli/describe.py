@@ -9,8 +9,8 @@ from typing import Final
 import click
 
 from reconciler.cli.chronicle import table_of_one
+from reconciler.cli.console import Cell, print_json, print_styled, print_table, say
 from reconciler.cli.freshness import as_of_now, freshness, tell
-from reconciler.cli.output import Cell, print_json, print_styled, print_table, say
 from reconciler.cli.params import Kind, complete_names, output_option, state_dir_option
 from reconciler.cli.portrait import Portrait, Section, as_json, sections
 from reconciler.cli.view import Seen, find, look, reading

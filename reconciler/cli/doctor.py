@@ -10,14 +10,14 @@ from typing import Any, Final
 import click
 
 from reconciler.cli.asking import require_answer, yes_option
+from reconciler.cli.console import BAD, CARE, GOOD, clean, console, note, on_terminal, print_json, say
 from reconciler.cli.errors import ExitCode, Failure
-from reconciler.cli.output import BAD, CARE, GOOD, clean, console, note, on_terminal, print_json, say
 from reconciler.cli.params import Folder, output_option, state_dir_option
 from reconciler.cli.progress import Progress
 from reconciler.cli.quiet import warnings_only
-from reconciler.daemon.doctor import Asked, Report, examine
-from reconciler.daemon.doctor_fix import Surgery, surgery
-from reconciler.planner.doctor import Check, Mark, Repair, how_to_stop
+from reconciler.doctor.checks import Check, Mark, Repair, how_to_stop
+from reconciler.doctor.fix import Surgery, surgery
+from reconciler.doctor.report import Asked, Report, examine
 from reconciler.store.lock import LockHeld
 
 _STYLES: Final = {Mark.OK: GOOD, Mark.WRONG: BAD, Mark.UNKNOWN: CARE, Mark.LEFT: ""}

@@ -9,15 +9,15 @@ from typing import Final
 import click
 
 from reconciler.cli.chronicle import COLUMNS, row, table
+from reconciler.cli.console import Row, note, plain_lines, print_json, print_table
 from reconciler.cli.eyes import Eyes
 from reconciler.cli.freshness import freshness, tell
-from reconciler.cli.output import Row, note, plain_lines, print_json, print_table
 from reconciler.cli.params import complete_names, output_option, state_dir_option
 from reconciler.cli.view import find, look, reading
-from reconciler.model.report import Event
+from reconciler.model.conditions import Event
+from reconciler.model.events import event_item
 from reconciler.store.events import KEPT
 from reconciler.store.store import Store
-from reconciler.telemetry.events import event_item
 
 _EPILOG: Final = """\b
 Found: drift, at its first look     Healed: it has ended     Failed: a step did not work

@@ -9,14 +9,14 @@ from typing import Final
 import click
 
 from reconciler.cli.asking import confirm, require_answer, yes_option
+from reconciler.cli.console import note, say
 from reconciler.cli.errors import Failure
-from reconciler.cli.output import note, say
 from reconciler.cli.params import Kind, complete_names, state_dir_option
 from reconciler.cli.view import Seen, find, look, reading
-from reconciler.model.knowledge import KnownDevice, KnownPool
+from reconciler.model.conditions import Event, EventType
 from reconciler.model.names import Key
-from reconciler.model.report import Event, EventType
 from reconciler.model.steps import Forget
+from reconciler.model.stored import KnownDevice, KnownPool
 from reconciler.store.lock import StateLock
 from reconciler.store.store import Store
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from reconciler.cli.output import note
+from reconciler.cli.console import note
+from reconciler.cli.format import ago_text, local_time
 from reconciler.cli.view import Seen
-from reconciler.cli.words import ago_text, local_time
+from reconciler.model.conditions import Status, key_of, status_of
 from reconciler.model.names import Key
-from reconciler.model.report import Status, key_of, status_of
 from reconciler.store.database import NAME
 from reconciler.store.lock import LockHeld, StateLock
 

@@ -8,10 +8,10 @@ from typing import Final
 
 import click
 
+from reconciler.cli.console import note
 from reconciler.cli.eyes import Eyes
 from reconciler.cli.freshness import as_of_now, freshness, tell
 from reconciler.cli.listing import FORMATS, print_listing
-from reconciler.cli.output import note
 from reconciler.cli.params import Kind, complete_names, output_option, state_dir_option
 from reconciler.cli.view import Seen, find, look, of_kind, reading
 from reconciler.cli.watch import follow

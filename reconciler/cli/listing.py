@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from time import time
 from typing import Any, Final
 
-from reconciler.cli.output import Row, Table, print_json, print_table, say, to_yaml
+from reconciler.cli.console import Row, Table, print_json, print_table, say, to_yaml
+from reconciler.cli.format import ago_text, live_text, ready_text, reason_text, share_text, size_text
 from reconciler.cli.view import Seen
-from reconciler.cli.words import ago_text, live_text, ready_text, reason_text, share_text, size_text
-from reconciler.model.report import DeviceStatus, PoolStatusReport
+from reconciler.model.conditions import DeviceStatus, PoolStatusReport
 
 FORMATS: Final = ("table", "wide", "json", "yaml")
 _POOL: Final = ("NAME", "DESIRED", "LIVE", "READY", "REASON", "SIZE", "MAPPED", "USED")

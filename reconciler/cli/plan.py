@@ -7,15 +7,15 @@ from typing import Any
 
 import click
 
+from reconciler.cli.console import print_json, say
 from reconciler.cli.errors import ExitCode, Failure
-from reconciler.cli.output import print_json, say
 from reconciler.cli.params import complete_names, manifests_option, node_option, output_option, state_dir_option
 from reconciler.cli.progress import Progress
 from reconciler.cli.quiet import warnings_only
 from reconciler.cli.unstable import note_unstable
-from reconciler.controller.preview import Preview, is_pending
-from reconciler.daemon.intake import ManifestsInvalid
-from reconciler.daemon.once import Once, UnknownName, plan_once
+from reconciler.controller.dry_run import Preview, is_pending
+from reconciler.daemon.oneshot import Once, UnknownName, plan_once
+from reconciler.daemon.record_loader import ManifestsInvalid
 from reconciler.model.steps import HostStep
 
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from time import time
 from typing import Any
 
-from reconciler.cli.output import Cell, clean, to_yaml
+from reconciler.cli.console import Cell, clean, to_yaml
+from reconciler.cli.format import ago_text, local_time, ready_text, reason_text, share_text, size_text
 from reconciler.cli.view import Seen
-from reconciler.cli.words import ago_text, local_time, ready_text, reason_text, share_text, size_text
-from reconciler.model.knowledge import Intent, KnownDevice, KnownPool
-from reconciler.model.report import DeviceStatus, Event, PoolStatusReport, Status
+from reconciler.model.conditions import DeviceStatus, Event, PoolStatusReport, Status
+from reconciler.model.events import event_item
+from reconciler.model.stored import Intent, KnownDevice, KnownPool
 from reconciler.model.units import format_size, in_bytes
-from reconciler.telemetry.events import event_item
 
 Line = tuple[str, str | Cell]
 

@@ -6,7 +6,7 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from reconciler.cli.output import clean, console, note
+from reconciler.cli.console import clean, console, note
 
 if TYPE_CHECKING:
     from rich.status import Status

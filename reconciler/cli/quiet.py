@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from reconciler.cli.output import note
+from reconciler.cli.console import note
 
 
 class _Notes(logging.Handler):

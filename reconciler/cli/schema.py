@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from reconciler.cli.output import print_json
+from reconciler.cli.console import print_json
 
 _EPILOG: Final = """\b
 Examples:
@@ -21,6 +21,6 @@ Editors with a YAML language server then take it from a manifest's first line:
 @click.command("schema", epilog=_EPILOG)
 def command() -> None:
     """Print the JSON Schema of manifests, for editors."""
-    from reconciler.sources.schema import json_schema  # noqa: PLC0415  # not for --help
+    from reconciler.sources.manifests.schema import json_schema  # noqa: PLC0415  # not for --help
 
     print_json(json_schema())

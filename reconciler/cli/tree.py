@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from reconciler.cli.console import Cell, clean, console, note, on_terminal, say
+from reconciler.cli.format import ready_mark, size_text
 from reconciler.cli.freshness import as_of_now, freshness, tell
-from reconciler.cli.output import Cell, clean, console, note, on_terminal, say
 from reconciler.cli.params import state_dir_option
 from reconciler.cli.view import Seen, look, reading
-from reconciler.cli.words import ready_mark, size_text
+from reconciler.model.conditions import DeviceStatus, PoolStatusReport
 from reconciler.model.names import Key
-from reconciler.model.report import DeviceStatus, PoolStatusReport
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from reconciler.cli.output import note
-from reconciler.kernel.stable_names import is_unstable, stable_name
+from reconciler.cli.console import note
+from reconciler.kernel.block.stable_names import is_unstable, stable_name
 from reconciler.model.records import Record, ThinPool
 
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from reconciler.cli.console import note, say
 from reconciler.cli.errors import ExitCode
-from reconciler.cli.output import note, say
 
 if TYPE_CHECKING:
-    from reconciler.sources.manifests import Loaded
+    from reconciler.sources.manifests.manifests import Loaded
 
 _EPILOG: Final = """\b
 Each problem is one line on stderr, and the exit code 3:
@@ -37,7 +37,7 @@ def command(paths: tuple[Path, ...], node: str | None) -> None:
     A PATH is a file, or a directory of *.yaml and *.yml files. All of them together are one set.
     """
     from reconciler.cli.unstable import note_unstable  # noqa: PLC0415  # nor these
-    from reconciler.sources.manifests import load  # noqa: PLC0415  # not for --help
+    from reconciler.sources.manifests.manifests import load  # noqa: PLC0415  # not for --help
 
     loaded = load(*paths, trust=False)
     for problem in loaded.problems:

@@ -10,11 +10,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from reconciler.cli.console import clean
 from reconciler.cli.errors import ExitCode, Failure
-from reconciler.cli.output import clean
-from reconciler.model.knowledge import KnownDevice, KnownPool
+from reconciler.model.conditions import DeviceStatus, Status, item
 from reconciler.model.names import Key
-from reconciler.model.report import DeviceStatus, Status, item
+from reconciler.model.stored import KnownDevice, KnownPool
 from reconciler.store.database import NAME
 from reconciler.store.manifests import StoredRecord
 from reconciler.store.store import Store

@@ -9,10 +9,10 @@ from contextlib import redirect_stdout
 from time import monotonic
 from typing import Final
 
+from reconciler.cli.console import console, note, on_terminal, say
 from reconciler.cli.eyes import Eyes
 from reconciler.cli.freshness import Freshness, as_of_now, freshness
 from reconciler.cli.listing import print_listing, visible
-from reconciler.cli.output import console, note, on_terminal, say
 from reconciler.cli.view import Seen, find, of_kind
 from reconciler.model.names import Key
 

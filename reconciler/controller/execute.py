@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from reconciler.kernel.basics import may_be_reserved
-from reconciler.kernel.commands import commands_of
-from reconciler.kernel.port import PoolPort
-from reconciler.model.faults import HostFault
+from reconciler.kernel.steps.commands import commands_of
+from reconciler.kernel.steps.dm_operations import may_be_reserved
+from reconciler.kernel.worker.client import PoolPort
+from reconciler.model.errors import HostFault
 from reconciler.model.names import Key
 from reconciler.model.steps import ConfirmEmpty, HostStep, Step, StoreStep
 from reconciler.store.store import Store

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from reconciler.model.condition import DRIFT, Condition, Reason
-from reconciler.model.faults import HostFault, NotBegun, NothingDone, Unanswered
+from reconciler.model.errors import HostFault, NotBegun, NothingDone, Unanswered
 from reconciler.model.live import LiveState
 from reconciler.model.steps import Activate, CheckMetadata, CreateSnapshot, Load, Step
 

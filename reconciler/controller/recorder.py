@@ -11,12 +11,12 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from reconciler.controller.clock import Clock
-from reconciler.controller.episodes import Episode, Episodes
+from reconciler.controller.drift import Episode, Episodes
 from reconciler.controller.repeats import Repeats, times
 from reconciler.model.condition import DRIFT, Condition, Reason
-from reconciler.model.faults import HostFault, NotBegun
+from reconciler.model.conditions import Event, EventType, PoolStatusReport, Status
+from reconciler.model.errors import HostFault, NotBegun
 from reconciler.model.names import Key
-from reconciler.model.report import Event, EventType, PoolStatusReport, Status
 from reconciler.model.steps import LONG, HostStep, Step
 from reconciler.store.errors import StoreUnusable
 from reconciler.store.store import Store

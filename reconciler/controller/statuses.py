@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from reconciler.model.condition import Condition
+from reconciler.model.conditions import DeviceStatus, PoolStatusReport
+from reconciler.model.dm_tables import PoolTable, read_table
 from reconciler.model.live import LivePool, ThinEntry, ThinIds
 from reconciler.model.names import Key
-from reconciler.model.report import DeviceStatus, PoolStatusReport
 from reconciler.model.status import PoolFailure, PoolMode, PoolStatus, ThinStatus
-from reconciler.model.table import PoolTable, read_table
 from reconciler.model.units import SECTOR, Bytes, Sectors, in_bytes
-from reconciler.planner.cases import DeviceCase, PoolCase
-from reconciler.planner.pool_size import METADATA_BLOCK, METADATA_MOST
+from reconciler.planner.facts import DeviceCase, PoolCase
+from reconciler.planner.pool_shape import METADATA_BLOCK, METADATA_MOST
 
 
 def device_status(case: DeviceCase, condition: Condition, wall: float) -> DeviceStatus:

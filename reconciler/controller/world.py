@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from reconciler.model.dm_tables import Devno, ThinTable, read_table
 from reconciler.model.live import LiveDevice, LivePool, PoolLook, ThinEntry
 from reconciler.model.names import is_private
-from reconciler.model.table import Devno, ThinTable, read_table
-from reconciler.planner.cases import Grace
+from reconciler.planner.facts import Grace
 from reconciler.planner.plan import Sign, signs
 
 

@@ -10,9 +10,9 @@ from typing import Final
 
 from reconciler.controller.desired import Desired
 from reconciler.model.condition import FINAL, Reason
+from reconciler.model.conditions import PoolStatusReport, Status
 from reconciler.model.names import Key
 from reconciler.model.records import PoolState
-from reconciler.model.report import PoolStatusReport, Status
 from reconciler.model.status import PoolMode
 
 _DAMAGED: Final = frozenset({PoolMode.NEEDS_CHECK, PoolMode.FAIL})

@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Final
 
 from reconciler.controller.desired import Desired
-from reconciler.controller.gather import Settings
-from reconciler.daemon.board import Board
-from reconciler.daemon.ears import Ears, Heard
-from reconciler.daemon.wiring import House, host_port
-from reconciler.kernel.libdm.device_mapper import LibDm
-from reconciler.kernel.pool_lock import PoolLock
+from reconciler.controller.fact_gatherer import Settings
+from reconciler.daemon.app import House, host_port
+from reconciler.daemon.status_api import Board
+from reconciler.kernel.dm.device_mapper import LibDm
+from reconciler.kernel.ears import Ears, Heard
+from reconciler.kernel.locks import PoolLock
 from reconciler.kernel.privileges import drop_all_others, missing, require_admin
-from reconciler.sources.watch import ManifestWatch
+from reconciler.sources.manifests.watch import ManifestWatch
 from reconciler.store.errors import StoreError, StoreUnusable
 from reconciler.store.lock import StateLock
 from reconciler.store.store import Store
-from reconciler.telemetry.http import StatusServer
-from reconciler.telemetry.notify import Notifier
+from reconciler.telemetry.http.routes import StatusServer
+from reconciler.telemetry.sd_notify import Notifier
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 

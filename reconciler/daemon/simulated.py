@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from reconciler.kernel.port import InlinePort, PoolPort
 from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.simulated import SimulatedHost, simulated_kernel
+from reconciler.kernel.worker.client import InlinePort, PoolPort
 from reconciler.model.live import LookRequest, PoolLook, Watched
 from reconciler.model.records import Backing
 from reconciler.model.recordset import RecordSet

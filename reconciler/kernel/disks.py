@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
-from reconciler.kernel import disk_marks, files, loops
-from reconciler.kernel.blkid import contents_of, signature_of
-from reconciler.kernel.blockdev import (
+from reconciler.kernel.block import disk_marks, files, loops
+from reconciler.kernel.block.blkid import contents_of, signature_of
+from reconciler.kernel.block.holders import (
     devices_above,
     devices_below,
     devices_under,
@@ -17,13 +17,13 @@ from reconciler.kernel.blockdev import (
     sector_size,
     set_writable,
 )
+from reconciler.kernel.block.mounts import mounts_of
+from reconciler.kernel.block.writers import file_behind, writers_of
 from reconciler.kernel.memory import unwritten_bytes
-from reconciler.kernel.mounts import mounts_of
 from reconciler.kernel.place_lock import alone_on
-from reconciler.kernel.writers import file_behind, writers_of
+from reconciler.model.dm_tables import Devno
 from reconciler.model.identity import Marks
 from reconciler.model.live import Loop, PathKind
-from reconciler.model.table import Devno
 from reconciler.model.units import Bytes
 
 

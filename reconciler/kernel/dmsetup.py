@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 
-from reconciler.model.table import Table
+from reconciler.model.dm_tables import Table
 
 _INFO_COLUMNS = "name,uuid,major,minor,open,events,suspended,tables_loaded,readonly"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reconciler.kernel.disks import HostDisks
-from reconciler.kernel.libdm.device_mapper import LibDm
+from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.tools import HostTools
 from reconciler.kernel.udev import HostUdev

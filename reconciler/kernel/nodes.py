@@ -8,9 +8,9 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from reconciler.kernel.hostcalls import devno_of
-from reconciler.model.faults import HostFault
-from reconciler.model.table import Devno
+from reconciler.kernel.block.hostcalls import devno_of
+from reconciler.model.dm_tables import Devno
+from reconciler.model.errors import HostFault
 
 FOLDER: Final = "/dev/mapper"
 CONTROL: Final = f"{FOLDER}/control"

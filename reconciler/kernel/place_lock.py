@@ -16,10 +16,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from reconciler.kernel.hostcalls import told_as
-from reconciler.kernel.pool_lock import FOLDER, open_lock
-from reconciler.model.faults import HostFault
-from reconciler.model.table import Devno
+from reconciler.kernel.block.hostcalls import told_as
+from reconciler.kernel.locks import FOLDER, open_lock
+from reconciler.model.dm_tables import Devno
+from reconciler.model.errors import HostFault
 
 _PATIENCE: Final = 2.0
 """Seconds: it is held for as long as a pool takes to come up, which is less, unless a call hangs."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from reconciler.model.faults import HostFault
+from reconciler.model.errors import HostFault
 
 _CAPABILITY_VERSION: Final = 0x20080522
 _SETPCAP: Final = 8

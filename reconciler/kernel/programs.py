@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import IO, Final
 
-from reconciler.model.faults import HostFault
+from reconciler.model.errors import HostFault
 
 _PACKAGES: Final = {
     "mkfs.ext4": "e2fsprogs",

@@ -11,9 +11,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from reconciler.model.dm_tables import Devno, Table
 from reconciler.model.identity import Marks
 from reconciler.model.live import DeviceInfo, Listed, Loop, PathKind, ThinEntry
-from reconciler.model.table import Devno, Table
 from reconciler.model.units import Bytes
 
 
@@ -218,7 +218,7 @@ class Tools(Protocol):
 
 
 class Udev(Protocol):
-    """udev's view of a device. Events are heard elsewhere (`kernel.events`)."""
+    """udev's view of a device. Events are heard elsewhere (`kernel.monitor`)."""
 
     def running(self) -> bool: ...
 

@@ -18,11 +18,11 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from reconciler.kernel import loops
-from reconciler.kernel.hostcalls import opened, told_as
+from reconciler.kernel.block import loops
+from reconciler.kernel.block.hostcalls import opened, told_as
+from reconciler.kernel.command_lines import thin_check_command
 from reconciler.kernel.programs import Said, run
-from reconciler.kernel.shell import thin_check_command
-from reconciler.model.faults import HostFault
+from reconciler.model.errors import HostFault
 
 _FOUND: Final = (1, 64, 101)
 """0.9; 1.0 and later (EX_USAGE of sysexits.h for whatever is wrong); those when what they read makes them panic."""

@@ -10,21 +10,21 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from reconciler.kernel.blkid import filesystem_of, signature_of
-from reconciler.kernel.hostcalls import devno_of, opened, read_attribute, size_of, sysfs, told_as
-from reconciler.kernel.mounts import mounted_here
-from reconciler.kernel.programs import run
-from reconciler.kernel.protocol import Mkfs
-from reconciler.kernel.shell import (
+from reconciler.kernel.block.blkid import filesystem_of, signature_of
+from reconciler.kernel.block.hostcalls import devno_of, opened, read_attribute, size_of, sysfs, told_as
+from reconciler.kernel.block.mounts import mounted_here
+from reconciler.kernel.command_lines import (
     grow_filesystem_command,
     grow_in_private_mount_command,
     mkfs_command,
     thin_ls_command,
 )
+from reconciler.kernel.programs import run
+from reconciler.kernel.protocol import Mkfs
 from reconciler.kernel.thin_check import check_metadata, refuse_unreadable
-from reconciler.model.faults import HostFault, Unconfirmed
+from reconciler.model.dm_tables import Devno
+from reconciler.model.errors import HostFault, Unconfirmed
 from reconciler.model.live import ThinEntry
-from reconciler.model.table import Devno
 from reconciler.model.units import whole_number
 
 _BLKDISCARD: Final = 0x1277

@@ -19,12 +19,12 @@ from typing import Final
 
 import pyudev
 
-from reconciler.kernel.hostcalls import sysfs, told_as
+from reconciler.kernel.block.hostcalls import sysfs, told_as
 from reconciler.kernel.nodes import in_the_way, leads_to, node_of
 from reconciler.kernel.udevd import UDEV_CONTROL, udevd_listens, why_udevd_is_silent
-from reconciler.model.faults import HostFault, Unanswered
+from reconciler.model.dm_tables import Devno
+from reconciler.model.errors import HostFault, Unanswered
 from reconciler.model.live import DeviceInfo
-from reconciler.model.table import Devno
 
 _CONTROL: Final = UDEV_CONTROL
 _DEADLINE: Final = 10.0

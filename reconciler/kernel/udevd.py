@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from reconciler.kernel.hostcalls import told_as
+from reconciler.kernel.block.hostcalls import told_as
 
 UDEV_CONTROL: Final = "/run/udev/control"
 _ANSWERS_WITHIN: Final = 3

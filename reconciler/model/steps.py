@@ -1,6 +1,6 @@
 """The steps that a plan is made of. Each is data; it can be shown, sent to a worker, and done twice.
 
-Steps on the host are carried out by `kernel.perform`, steps on the store by `controller.execute`. After each the
+Steps on the host are carried out by `kernel.steps.devices`, steps on the store by `controller.execute`. After each the
 world is looked at again.
 """
 
@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from reconciler.model.dm_tables import Devno, PoolTable, Target
 from reconciler.model.identity import Noted
-from reconciler.model.knowledge import Intent, KnownDevice, KnownPool
 from reconciler.model.names import Key
-from reconciler.model.table import Devno, PoolTable, Target
+from reconciler.model.stored import Intent, KnownDevice, KnownPool
 from reconciler.model.units import Bytes, Sectors
 
 QUICK = 40.0

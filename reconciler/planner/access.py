@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from reconciler.model.condition import Reason
 from reconciler.model.status import PoolFailure, PoolMode, PoolStatus
-from reconciler.planner.cases import Access, PoolAccess, PoolCase
-from reconciler.planner.identity import owns_pool
+from reconciler.planner.facts import Access, PoolAccess, PoolCase
+from reconciler.planner.ownership import owns_pool
 from reconciler.planner.pool_below import cut_off, read_only
 from reconciler.planner.pool_cause import Cause, cause_of
-from reconciler.planner.pool_size import has_metadata_to_spare
+from reconciler.planner.pool_shape import has_metadata_to_spare
 
 
 def access_to(case: PoolCase) -> PoolAccess:

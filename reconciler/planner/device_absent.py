@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from reconciler.model.condition import Reason
-from reconciler.model.knowledge import Intent, IntentKind, KnownDevice
 from reconciler.model.names import private_dm_name, private_uuid
 from reconciler.model.records import ThinDevice
 from reconciler.model.status import PoolStatus
 from reconciler.model.steps import Begin, DeleteThin, DiscardThin, Finish, SetTransactionId, Step
-from reconciler.planner.cases import DeviceCase
+from reconciler.model.stored import Intent, IntentKind, KnownDevice
+from reconciler.planner.device_findings import converged, find, thin_target
 from reconciler.planner.device_inactive import take_down
-from reconciler.planner.device_words import converged, find, thin_target
+from reconciler.planner.facts import DeviceCase
 from reconciler.planner.plan import Plan
 
 

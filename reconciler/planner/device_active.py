@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.model.condition import Reason
-from reconciler.model.knowledge import KnownDevice
+from reconciler.model.dm_tables import Target
 from reconciler.model.live import LiveDevice
 from reconciler.model.records import ThinDevice
 from reconciler.model.status import ThinFailure
@@ -20,10 +20,9 @@ from reconciler.model.steps import (
     RefreshNodes,
     Step,
 )
-from reconciler.model.table import Target
+from reconciler.model.stored import KnownDevice
 from reconciler.model.units import Sectors
-from reconciler.planner.cases import DeviceCase
-from reconciler.planner.device_words import (
+from reconciler.planner.device_findings import (
     after_grace,
     converged,
     external_of,
@@ -37,6 +36,7 @@ from reconciler.planner.device_words import (
     thin_target,
     wanted_size,
 )
+from reconciler.planner.facts import DeviceCase
 from reconciler.planner.plan import NODE_GRACE, Plan, Sign
 
 

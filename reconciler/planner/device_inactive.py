@@ -9,8 +9,7 @@ from reconciler.model.live import LiveDevice
 from reconciler.model.records import DeviceState, ThinDevice
 from reconciler.model.steps import KnowDevice, Remove, Step
 from reconciler.model.units import sectors
-from reconciler.planner.cases import DeviceCase
-from reconciler.planner.device_words import (
+from reconciler.planner.device_findings import (
     after_grace,
     after_suspension,
     converged,
@@ -22,6 +21,7 @@ from reconciler.planner.device_words import (
     pool_devno,
     shows_thin,
 )
+from reconciler.planner.facts import DeviceCase
 from reconciler.planner.plan import Plan, Sign
 
 _REASONS = {

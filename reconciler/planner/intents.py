@@ -9,17 +9,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.model.condition import Condition, Reason
-from reconciler.model.knowledge import Intent, IntentKind
 from reconciler.model.live import ThinIds
 from reconciler.model.records import DeviceState, ThinDevice
 from reconciler.model.status import PoolStatus
 from reconciler.model.steps import Abandon, Clear, DeleteThin, Finish, KnowDevice, NoteTaken, Resume, Step
-from reconciler.planner.cases import DeviceCase
+from reconciler.model.stored import Intent, IntentKind
 from reconciler.planner.device_absent import forward
+from reconciler.planner.device_findings import find, hangs, pool_devno
 from reconciler.planner.device_inactive import remove_live
-from reconciler.planner.device_words import find, hangs, pool_devno
-from reconciler.planner.identity import owns_device
+from reconciler.planner.facts import DeviceCase
 from reconciler.planner.making import device_of
+from reconciler.planner.ownership import owns_device
 from reconciler.planner.plan import Plan
 
 

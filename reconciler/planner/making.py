@@ -6,7 +6,7 @@ docs/reference/healing.md, "Making a device".
 from __future__ import annotations
 
 from reconciler.model.condition import Reason
-from reconciler.model.knowledge import Intent, IntentKind, KnownDevice
+from reconciler.model.dm_tables import Devno, ThinTable, read_table
 from reconciler.model.names import private_dm_name, private_uuid
 from reconciler.model.records import DeviceState, ThinDevice
 from reconciler.model.status import PoolStatus, ThinStatus
@@ -22,10 +22,10 @@ from reconciler.model.steps import (
     SetTransactionId,
     Step,
 )
-from reconciler.model.table import Devno, ThinTable, read_table
+from reconciler.model.stored import Intent, IntentKind, KnownDevice
 from reconciler.model.units import Sectors, sectors
-from reconciler.planner.cases import DeviceCase, Origin
-from reconciler.planner.device_words import external_of, find, pool_devno, shows_thin, thin_target
+from reconciler.planner.device_findings import external_of, find, pool_devno, shows_thin, thin_target
+from reconciler.planner.facts import DeviceCase, Origin
 from reconciler.planner.plan import Plan
 from reconciler.planner.suspects import held_back
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from reconciler.model.condition import Reason
 from reconciler.model.steps import KnowDevice
-from reconciler.planner.cases import Access, DeviceCase, PruneVerdict
-from reconciler.planner.claims import is_foreign, plan_claims, plan_private
+from reconciler.planner.conflicts import is_foreign, plan_claims, plan_private
 from reconciler.planner.device_absent import delete
+from reconciler.planner.device_findings import after_suspension, converged, find, hangs, let_go
 from reconciler.planner.device_inactive import remove_live
-from reconciler.planner.device_words import after_suspension, converged, find, hangs, let_go
+from reconciler.planner.facts import Access, DeviceCase, PruneVerdict
 from reconciler.planner.intents import plan_intent
 from reconciler.planner.plan import Plan
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.model.condition import Condition, Reason
+from reconciler.model.dm_tables import PoolTable, read_table
 from reconciler.model.records import PoolState, ThinPool
 from reconciler.model.status import PoolMode, PoolStatus
 from reconciler.model.steps import LoadPool, PoolShape, RefreshNodes
-from reconciler.model.table import PoolTable, read_table
-from reconciler.planner.cases import PoolCase
-from reconciler.planner.identity import owner_of, owns_pool
+from reconciler.planner.facts import PoolCase
 from reconciler.planner.left import paused
+from reconciler.planner.ownership import owner_of, owns_pool
 from reconciler.planner.plan import NODE_GRACE, Plan, Sign
 from reconciler.planner.pool_absent import plan_gone, plan_inactive
 from reconciler.planner.pool_external import plan_external
 from reconciler.planner.pool_health import plan_health
 from reconciler.planner.pool_missing import plan_missing
-from reconciler.planner.pool_size import plan_size, pool_low
+from reconciler.planner.pool_shape import plan_size, pool_low
 from reconciler.planner.pool_state import (
     after_grace,
     plan_below,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.model.condition import Reason
-from reconciler.model.knowledge import KnownPool
 from reconciler.model.live import LiveBacking, PathKind, Superblock
 from reconciler.model.records import Backing, ThinPool
 from reconciler.model.status import PoolStatus
@@ -19,7 +18,8 @@ from reconciler.model.steps import (
     Step,
     ZeroSuperblock,
 )
-from reconciler.planner.cases import PoolCase
+from reconciler.model.stored import KnownPool
+from reconciler.planner.facts import PoolCase
 from reconciler.planner.plan import Plan
 from reconciler.planner.pool_identity import noted_at_rest, noted_going_down
 from reconciler.planner.pool_missing import plan_missing

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from reconciler.model.dm_tables import PoolTable, read_table
 from reconciler.model.status import PoolFailure, PoolMode, PoolStatus
-from reconciler.model.table import PoolTable, read_table
-from reconciler.planner.cases import PoolCase
+from reconciler.planner.facts import PoolCase
 
 
 class Cause(StrEnum):

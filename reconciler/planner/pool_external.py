@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from reconciler.model.condition import Reason
-from reconciler.model.knowledge import KnownPool
 from reconciler.model.live import LiveDevice
 from reconciler.model.records import PoolState, ThinPool
 from reconciler.model.status import PoolFailure, PoolMode
 from reconciler.model.steps import KnowPool
+from reconciler.model.stored import KnownPool
 from reconciler.model.units import Sectors
-from reconciler.planner.cases import PoolCase
+from reconciler.planner.facts import PoolCase
 from reconciler.planner.plan import Plan
 from reconciler.planner.pool_words import find
 

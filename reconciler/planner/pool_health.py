@@ -12,10 +12,10 @@ from reconciler.model.records import ThinPool
 from reconciler.model.status import PoolStatus
 from reconciler.model.steps import LoadPool, PoolShape
 from reconciler.planner.access import expected_transactions
-from reconciler.planner.cases import PoolCase
+from reconciler.planner.facts import PoolCase
 from reconciler.planner.plan import Plan
 from reconciler.planner.pool_cause import Cause, cause_of, words_of
-from reconciler.planner.pool_size import plan_size, pool_low
+from reconciler.planner.pool_shape import plan_size, pool_low
 from reconciler.planner.pool_words import find
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.model.condition import Reason
-from reconciler.model.knowledge import KnownPool
 from reconciler.model.live import LiveBacking, Loop, PathKind, Superblock
 from reconciler.model.records import Backing, ThinPool
 from reconciler.model.steps import (
@@ -18,9 +17,10 @@ from reconciler.model.steps import (
     PoolShape,
     Step,
 )
+from reconciler.model.stored import KnownPool
 from reconciler.model.units import Bytes, format_size, sectors
 from reconciler.planner.access import expected_transactions
-from reconciler.planner.cases import PoolCase
+from reconciler.planner.facts import PoolCase
 from reconciler.planner.plan import Plan
 from reconciler.planner.pool_below import how_to_write
 from reconciler.planner.pool_identity import another_disk, contradiction, other_content, parts, renamed

@@ -6,6 +6,7 @@ from dataclasses import replace
 from math import ceil
 
 from reconciler.model.condition import Condition, Reason
+from reconciler.model.dm_tables import PoolTable, read_table
 from reconciler.model.live import LiveDevice
 from reconciler.model.names import Key
 from reconciler.model.records import ThinPool
@@ -20,9 +21,8 @@ from reconciler.model.steps import (
     RemovePool,
     Resume,
 )
-from reconciler.model.table import PoolTable, read_table
-from reconciler.planner.cases import PoolCase
-from reconciler.planner.identity import lies_on_record
+from reconciler.planner.facts import PoolCase
+from reconciler.planner.ownership import lies_on_record
 from reconciler.planner.plan import Plan, Sign
 from reconciler.planner.pool_below import cut_off, how_to_write, read_only
 from reconciler.planner.pool_cause import Cause, cause_of

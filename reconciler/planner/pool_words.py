@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from reconciler.model.condition import Condition, Reason
-from reconciler.model.knowledge import KnownPool
 from reconciler.model.live import LiveBacking, LiveState
 from reconciler.model.records import Backing, ThinPool
 from reconciler.model.status import PoolStatus
 from reconciler.model.steps import PoolShape
+from reconciler.model.stored import KnownPool
 from reconciler.model.units import Bytes, Sectors, sectors
-from reconciler.planner.cases import PoolCase
+from reconciler.planner.facts import PoolCase
 from reconciler.planner.plan import Plan, live_state
 
 

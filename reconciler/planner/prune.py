@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reconciler.model.records import Prune, ThinPool
-from reconciler.planner.cases import PruneVerdict
+from reconciler.planner.facts import PruneVerdict
 
 WINDOW = 600.0
 """Seconds within which many vanished records count as vanished together."""

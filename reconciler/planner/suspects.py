@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from typing import Final
 
-from reconciler.model.knowledge import KnownPool
 from reconciler.model.live import ThinEntry, ThinIds
 from reconciler.model.records import ThinDevice
+from reconciler.model.stored import KnownPool
 from reconciler.model.units import SECTOR, Sectors, format_size
-from reconciler.planner.cases import DeviceCase
+from reconciler.planner.facts import DeviceCase
 
 _SHOWN: Final = 12
 

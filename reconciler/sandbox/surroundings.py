@@ -12,7 +12,7 @@ from reconciler.sandbox.kernel import find_udev
 from reconciler.sandbox.terminal import terminals, window
 
 if TYPE_CHECKING:
-    from reconciler.sandbox.inside.config import Config
+    from reconciler.sandbox.config import Config
     from reconciler.sandbox.settings import Settings
 
 HOME: Final = "/run/home"

@@ -9,11 +9,11 @@ from pathlib import Path
 from threading import RLock
 from typing import Any, Final, TypeVar
 
-from reconciler.store.checks import BESIDE, beside, check_kind, check_whole, size_of
+from reconciler.store.codec import Data, decode
 from reconciler.store.errors import StoreError, StoreUnusable, damaged
 from reconciler.store.files import NAME, connect, keep_copy, make, translated, tune
-from reconciler.store.rows import Data, decode
-from reconciler.store.schema import MIGRATIONS, migrate, version_of
+from reconciler.store.integrity import BESIDE, beside, check_kind, check_whole, size_of
+from reconciler.store.migrations import MIGRATIONS, migrate, version_of
 
 __all__ = ["NAME", "Database", "examine", "open_for_reading", "open_for_writing"]
 

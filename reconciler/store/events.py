@@ -7,10 +7,10 @@ from hashlib import blake2s
 from json import dumps
 from typing import Any, Final
 
+from reconciler.model.conditions import Event
 from reconciler.model.names import Key
-from reconciler.model.report import Event
+from reconciler.store.codec import encode
 from reconciler.store.database import Database
-from reconciler.store.rows import encode
 
 REPEAT_SECONDS: Final = 600.0
 KEPT: Final = 10_000

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from reconciler.store.checks import beside, size_of
 from reconciler.store.errors import StoreUnusable, damaged, explain, explain_os
-from reconciler.store.schema import APPLICATION_ID, migrate
+from reconciler.store.integrity import beside, size_of
+from reconciler.store.migrations import APPLICATION_ID, migrate
 
 NAME: Final = "state.db"
 _BUSY_SECONDS: Final = 5.0

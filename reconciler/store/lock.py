@@ -10,10 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from reconciler.model.report import rfc3339
+from reconciler.model.conditions import rfc3339
+from reconciler.store.codec import parse
 from reconciler.store.directory import make_directory
 from reconciler.store.errors import StoreError, explain_os
-from reconciler.store.rows import parse
 
 _NAME: Final = "lock"
 _LONGEST: Final = 400

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reconciler.model.names import Key
+from reconciler.store.codec import encode, parse
 from reconciler.store.database import Database
 from reconciler.store.errors import damaged
-from reconciler.store.rows import encode, parse
 
 
 @dataclass(frozen=True, slots=True)

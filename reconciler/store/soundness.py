@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from reconciler.model.knowledge import Intent, KnownDevice, KnownPool
 from reconciler.model.names import DM_NAME_PATTERN, NAME_PATTERN, Key
+from reconciler.model.stored import Intent, KnownDevice, KnownPool
 from reconciler.store.transitions import THIN_IDS, HeldAs, Holder, PoolKnowledge
 
 _NAME: Final = re.compile(NAME_PATTERN[1:-1])

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from reconciler.model.conditions import DeviceStatus, PoolStatusReport, Status
 from reconciler.model.names import Key
-from reconciler.model.report import DeviceStatus, PoolStatusReport, Status
+from reconciler.store.codec import encode
 from reconciler.store.database import Database
 from reconciler.store.errors import damaged
-from reconciler.store.rows import encode
 
 _KINDS: Final[dict[str, type[Status]]] = {kind.__name__: kind for kind in (Status, DeviceStatus, PoolStatusReport)}
 

@@ -10,20 +10,20 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
-from reconciler.model.knowledge import FormerThin, Intent, KnownDevice, KnownPool
+from reconciler.model.conditions import Event, Status
 from reconciler.model.names import Key, is_store_id
-from reconciler.model.report import Event, Status
 from reconciler.model.steps import KnowDevice, StoreStep
+from reconciler.model.stored import FormerThin, Intent, KnownDevice, KnownPool
 from reconciler.store import database, transitions
-from reconciler.store.aside import recall_id
 from reconciler.store.database import Database
 from reconciler.store.directory import check_directory, make_directory
 from reconciler.store.errors import StoreError, damaged
 from reconciler.store.events import KEPT, EventLog
-from reconciler.store.ledger import load_ledger, write_ledger
 from reconciler.store.manifests import StoredRecord, StoredRecords, load_last_good, save_last_good
+from reconciler.store.quarantine import recall_id
 from reconciler.store.reserved import Reserved
 from reconciler.store.statuses import drop_statuses, load_statuses, put_statuses
+from reconciler.store.tables import load_ledger, write_ledger
 from reconciler.store.transitions import HeldAs, PoolKnowledge
 
 _NOTHING: Final = PoolKnowledge()

@@ -10,19 +10,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
-from reconciler.model.knowledge import Intent, IntentKind, KnownDevice, KnownPool
 from reconciler.model.names import Key
-from reconciler.model.steps import (
-    Abandon,
-    Begin,
-    Finish,
-    Forget,
-    KnowDevice,
-    KnowPool,
-    NoteMade,
-    NoteTaken,
-    StoreStep,
-)
+from reconciler.model.steps import Abandon, Begin, Finish, Forget, KnowDevice, KnowPool, NoteMade, NoteTaken, StoreStep
+from reconciler.model.stored import Intent, IntentKind, KnownDevice, KnownPool
 from reconciler.store.errors import StoreError, contradiction
 
 THIN_IDS: Final = 2**24

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Final, Literal, TextIO
 
+from reconciler.model.conditions import rfc3339
 from reconciler.model.names import Key
-from reconciler.model.report import rfc3339
 
 Format = Literal["text", "json"]
 

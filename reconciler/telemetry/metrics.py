@@ -11,12 +11,12 @@ from typing import Final, Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from reconciler.model.condition import DRIFT, Reason
+from reconciler.model.conditions import DeviceStatus, PoolStatusReport, Status
 from reconciler.model.names import Key
-from reconciler.model.report import DeviceStatus, PoolStatusReport, Status
 from reconciler.model.steps import HostStep
+from reconciler.telemetry.collector import RecordSeries, unit_of
 from reconciler.telemetry.kept import KeptCounter, KeptHistogram
 from reconciler.telemetry.record_metrics import DEVICE_HEALS, POOL_HEALS, RECORD_FAMILIES, of_device, of_heals, of_pool
-from reconciler.telemetry.series import RecordSeries, unit_of
 
 Result = Literal["success", "error"]
 

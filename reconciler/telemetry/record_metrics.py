@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from reconciler.model.conditions import DeviceStatus, PoolStatusReport
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 from reconciler.model.records import DeviceState, PoolState
-from reconciler.model.report import DeviceStatus, PoolStatusReport
 from reconciler.model.status import PoolMode
-from reconciler.telemetry.series import Family, Told
+from reconciler.telemetry.collector import Family, Told
 
 DEVICE_READY = Family("dm_reconciler_device_ready", "1 while the device is as its record declares it.")
 DEVICE_REASON = Family("dm_reconciler_device_reason", "1 for the present reason of the device; it has no other series.")

@@ -17,12 +17,12 @@ import pytest
 
 from reconciler.cli.main import main
 from reconciler.model.condition import Reason
-from reconciler.model.knowledge import KnownDevice, KnownPool
+from reconciler.model.conditions import DeviceStatus, Event, EventType, PoolStatusReport
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
-from reconciler.model.report import DeviceStatus, Event, EventType, PoolStatusReport
 from reconciler.model.status import PoolMode
 from reconciler.model.steps import KnowDevice, KnowPool
+from reconciler.model.stored import KnownDevice, KnownPool
 from reconciler.model.units import Bytes, Sectors
 from reconciler.store.manifests import StoredRecord
 from reconciler.store.store import Store

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from reconciler.cli.main import main
-from reconciler.kernel.libdm import device_mapper
-from reconciler.model.faults import HostFault
+from reconciler.kernel.dm import device_mapper
+from reconciler.model.errors import HostFault
 from tests.cli.conftest import Said
 
 TREE = Path(__file__).parents[2]

@@ -11,13 +11,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from reconciler.cli import doctor
-from reconciler.daemon.doctor import Asked, Report
-from reconciler.daemon.doctor import examine as really_examine
-from reconciler.daemon.doctor_host import Needs, check_programs, count_cookies
-from reconciler.daemon.doctor_state import check_state
-from reconciler.model.faults import HostFault
+from reconciler.doctor.checks import Check, Mark, Repair
+from reconciler.doctor.host import Needs, check_programs, count_cookies
+from reconciler.doctor.report import Asked, Report
+from reconciler.doctor.report import examine as really_examine
+from reconciler.doctor.state import check_state
+from reconciler.model.errors import HostFault
 from reconciler.model.names import Key
-from reconciler.planner.doctor import Check, Mark, Repair
 from reconciler.store.lock import LockHeld, StateLock
 from reconciler.store.store import Store
 
@@ -202,7 +202,7 @@ def test_everything_that_can_be_told_without_device_mapper_is_told(
     def none(_: object) -> tuple[str, str]:
         raise HostFault("version", "device-mapper", 13)
 
-    monkeypatch.setattr("reconciler.kernel.libdm.device_mapper.LibDm.versions", none)
+    monkeypatch.setattr("reconciler.kernel.dm.device_mapper.LibDm.versions", none)
     (tmp_path / "bad.yaml").write_text("kind: Nothing\n")
     state = tmp_path / "state"
     Store.open(state, wall_clock=lambda: 0.0).close()

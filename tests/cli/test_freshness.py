@@ -15,12 +15,12 @@ from prometheus_client import CollectorRegistry
 
 from reconciler.cli import freshness
 from reconciler.model.condition import Reason
+from reconciler.model.conditions import item, rfc3339, status_of
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
-from reconciler.model.report import item, rfc3339, status_of
 from reconciler.store.lock import StateLock
 from reconciler.store.store import Store
-from reconciler.telemetry.http import StatusServer
+from reconciler.telemetry.http.routes import StatusServer
 from tests.cli.conftest import Said
 
 Dm = Callable[..., Said]

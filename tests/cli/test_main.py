@@ -18,10 +18,10 @@ import pytest
 from reconciler import __version__
 from reconciler.cli.catalogue import COMMANDS
 from reconciler.cli.main import PROGRAM, cli, main
-from reconciler.model.faults import HostFault
+from reconciler.model.errors import HostFault
 from reconciler.sandbox import SandboxError
 from reconciler.store.errors import StoreError
-from reconciler.telemetry.listen import ListenError
+from reconciler.telemetry.http.listen import ListenError
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
 WRITTEN = [name for name in COMMANDS if find_spec(f"reconciler.cli.{name}")]

@@ -9,7 +9,7 @@ from contextlib import redirect_stdout
 import click
 import pytest
 
-from reconciler.cli.output import Cell, Table, clean, print_table
+from reconciler.cli.console import Cell, Table, clean, print_table
 
 TABLE = Table(
     ["NAME", "REASON", "MESSAGE"],

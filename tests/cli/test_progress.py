@@ -10,16 +10,16 @@ import pytest
 
 from reconciler.cli.apply import Shown
 from reconciler.cli.progress import Progress
-from reconciler.controller.gather import Settings
-from reconciler.daemon import once
+from reconciler.controller.fact_gatherer import Settings
+from reconciler.daemon import oneshot
+from reconciler.daemon.app import House
 from reconciler.daemon.simulated import simulated_port
-from reconciler.daemon.wiring import House
 from reconciler.kernel.simulated.host import SimulatedHost
 from reconciler.model.condition import Reason
+from reconciler.model.conditions import DeviceStatus, Status
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 from reconciler.model.recordset import RecordSet
-from reconciler.model.report import DeviceStatus, Status
 from reconciler.store.store import Store
 from tests.cli.test_watch import Terminal
 from tests.simulation.house import pool_record
@@ -84,12 +84,12 @@ def test_apply_says_what_it_waits_for_once_nothing_happens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A disk that is not there may yet be found."""
-    monkeypatch.setattr(once, "_RESYNC", 0.1)
+    monkeypatch.setattr(oneshot, "_RESYNC", 0.1)
     records = RecordSet.of([pool_record(data={"device": "/dev/sdb"})])
     with Store.open(tmp_path / "state", wall_clock=lambda: 0.0) as store, Progress() as progress:
         house = House(store, Settings(), simulated_port(SimulatedHost(), tmp_path), Shown(progress))
-        asked = once.Once(tmp_path, tmp_path / "state", "here")
-        with once._begun(house, asked, records) as desired:
-            result = once._converge(house, desired, 0.5, Shown(progress))
+        asked = oneshot.Once(tmp_path, tmp_path / "state", "here")
+        with oneshot._begun(house, asked, records) as desired:
+            result = oneshot._converge(house, desired, 0.5, Shown(progress))
     assert result.timed_out
     assert capfd.readouterr().err.splitlines() == ["waiting: tank is PoolMissing"]

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from reconciler.model.knowledge import Intent, IntentKind
+from reconciler.model.conditions import DeviceStatus, Event, EventType
 from reconciler.model.names import Key
-from reconciler.model.report import DeviceStatus, Event, EventType
 from reconciler.model.steps import Begin
+from reconciler.model.stored import Intent, IntentKind
 from reconciler.model.units import Sectors
 from reconciler.store.store import Store
 

@@ -17,10 +17,10 @@ from click.testing import CliRunner
 from reconciler.cli import asking, wait
 from reconciler.cli.main import cli
 from reconciler.model.condition import Reason
-from reconciler.model.knowledge import Intent, IntentKind
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 from reconciler.model.steps import Begin
+from reconciler.model.stored import Intent, IntentKind
 from reconciler.model.units import Sectors
 from reconciler.store.lock import StateLock
 from reconciler.store.store import Store

@@ -21,9 +21,9 @@ from reconciler.cli.eyes import Eyes
 from reconciler.cli.listing import visible
 from reconciler.cli.view import NoStore, Seen
 from reconciler.model.condition import Reason
+from reconciler.model.conditions import Event, EventType, PoolStatusReport
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
-from reconciler.model.report import Event, EventType, PoolStatusReport
 from reconciler.store.store import Store
 from tests.cli.conftest import fill
 

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.simulated import WouldBlock
-from reconciler.model.faults import HostFault
+from reconciler.model.dm_tables import Devno, Target, parse_devno
+from reconciler.model.errors import HostFault
 from reconciler.model.live import DeviceInfo
-from reconciler.model.table import Devno, Target, parse_devno
 from reconciler.model.units import Bytes, Sectors
 from tests.conformance.operations import (
     BLOCK,

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.kernel.perform import perform
 from reconciler.kernel.simulated import Call
+from reconciler.kernel.steps.devices import perform
 from reconciler.model.condition import Reason
-from reconciler.model.faults import HostFault
+from reconciler.model.dm_tables import Target
+from reconciler.model.errors import HostFault
 from reconciler.model.steps import Remove
-from reconciler.model.table import Target
 from reconciler.model.units import Sectors
 from tests.simulation.house import POOL, House, a_house, device_record, pool_record
 

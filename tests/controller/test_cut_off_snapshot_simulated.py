@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.kernel.simulated import Call, Calls
-from reconciler.model.faults import HostFault
+from reconciler.model.errors import HostFault
 from reconciler.model.names import Key
 from tests.simulation.guards import GRACE
 from tests.simulation.house import POOL, House, a_house, device_record, pool_record

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.kernel.observe import Observer
 from reconciler.kernel.simulated import Call, Calls, SimulatedHost, simulated_kernel
-from reconciler.model.faults import HostFault
+from reconciler.kernel.worker.scan import Observer
+from reconciler.model.dm_tables import Target
+from reconciler.model.errors import HostFault
 from reconciler.model.live import LookRequest, Watched
-from reconciler.model.table import Target
 from reconciler.model.units import Sectors
 
 NAME = "tank-a"

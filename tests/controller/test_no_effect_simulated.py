@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from reconciler.controller.tries import BURST, PACE
-from reconciler.kernel.port import InlinePort
+from reconciler.controller.failed_attempts import BURST, PACE
+from reconciler.kernel.worker.client import InlinePort
 from reconciler.model.condition import Reason
-from reconciler.model.faults import HostFault
+from reconciler.model.conditions import EventType, PoolStatusReport
+from reconciler.model.dm_tables import Target
+from reconciler.model.errors import HostFault
 from reconciler.model.names import Key
-from reconciler.model.report import EventType, PoolStatusReport
 from reconciler.model.steps import HostStep, StepResult
-from reconciler.model.table import Target
 from reconciler.model.units import Sectors
 from tests.simulation.house import POOL, House, a_house, device_record, pool_record
 

@@ -12,7 +12,7 @@ import pytest
 from reconciler.kernel.simulated import Call
 from reconciler.kernel.simulated.pool import Mode
 from reconciler.model.condition import Reason
-from reconciler.model.faults import HostFault
+from reconciler.model.errors import HostFault
 from tests.simulation.house import POOL, House, a_house, device_record, pool_record
 
 EXT4 = {"type": "ext4"}

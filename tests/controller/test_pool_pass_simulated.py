@@ -11,8 +11,8 @@ from reconciler.kernel.simulated import simulated_kernel
 from reconciler.kernel.simulated.faults import changes
 from reconciler.kernel.simulated.io import is_torn
 from reconciler.model.condition import Reason
+from reconciler.model.dm_tables import Target
 from reconciler.model.live import LiveState
-from reconciler.model.table import Target
 from reconciler.model.units import Sectors
 from tests.simulation.house import POOL, House, a_house, device_record, pool_record
 

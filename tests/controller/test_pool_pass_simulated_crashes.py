@@ -20,9 +20,9 @@ from reconciler.kernel.simulated import Call, Crashed, SimulatedHost
 from reconciler.kernel.simulated.faults import changes
 from reconciler.kernel.simulated.io import is_torn
 from reconciler.kernel.simulated.pool import CommitFault
-from reconciler.model.faults import HostFault
+from reconciler.model.dm_tables import PoolTable, ThinTable
+from reconciler.model.errors import HostFault
 from reconciler.model.records import Record
-from reconciler.model.table import PoolTable, ThinTable
 from reconciler.model.units import Bytes, Sectors
 from tests.simulation.house import POOL, House, device_record, pool_record
 

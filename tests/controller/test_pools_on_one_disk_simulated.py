@@ -9,9 +9,9 @@ import pytest
 
 from reconciler.kernel.simulated import Call
 from reconciler.model.condition import Reason
+from reconciler.model.dm_tables import PoolTable
 from reconciler.model.names import Key
 from reconciler.model.records import ThinPool
-from reconciler.model.table import PoolTable
 from reconciler.model.units import Bytes, sectors
 from tests.simulation.house import House, a_house, device_record, pool_record
 

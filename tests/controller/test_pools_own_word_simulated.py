@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.kernel.perform import perform
 from reconciler.kernel.simulated import Call
-from reconciler.model.faults import HostFault
+from reconciler.kernel.steps.devices import perform
+from reconciler.model.errors import HostFault
 from reconciler.model.steps import DeleteThin
 from tests.simulation.house import POOL, House, a_house, device_record, pool_record
 

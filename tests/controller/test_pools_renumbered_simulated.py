@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.condition import Reason
+from reconciler.model.conditions import Status
 from reconciler.model.names import Key
-from reconciler.model.report import Status
 from tests.simulation.house import House, a_house, device_record, pool_record
 
 MIB = 1024 * 1024

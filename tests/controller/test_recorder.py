@@ -11,10 +11,10 @@ from prometheus_client import CollectorRegistry
 
 from reconciler.controller.recorder import Recorder
 from reconciler.model.condition import Condition, Reason
-from reconciler.model.faults import HostFault
+from reconciler.model.conditions import DeviceStatus, PoolStatusReport, Status
+from reconciler.model.errors import HostFault
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
-from reconciler.model.report import DeviceStatus, PoolStatusReport, Status
 from reconciler.model.steps import CreateThin, Remove, Resume
 from reconciler.store.errors import StoreUnusable
 from reconciler.store.store import Store

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from reconciler.controller.gather import Settings
-from reconciler.controller.relief import Relief
-from reconciler.kernel.port import InlinePort
+from reconciler.controller.fact_gatherer import Settings
+from reconciler.controller.rescue import Relief
 from reconciler.kernel.simulated import Call, Crashed
+from reconciler.kernel.worker.client import InlinePort
 from reconciler.model.condition import Reason
+from reconciler.model.conditions import EventType
 from reconciler.model.live import LookRequest, PoolLook, Watched
 from reconciler.model.names import Key
 from reconciler.model.records import Record
-from reconciler.model.report import EventType
 from reconciler.store.errors import StoreError
 from tests.simulation.house import POOL, device_record, pool_record
 from tests.simulation.village import BEFORE, Village

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model.report import PoolStatusReport
+from reconciler.model.conditions import PoolStatusReport
 from reconciler.model.units import Bytes
-from reconciler.planner.pool_size import METADATA_MOST
+from reconciler.planner.pool_shape import METADATA_MOST
 from tests.simulation.house import POOL, House, a_house, pool_record
 
 MIB = 1024 * 1024

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.controller.gather import Settings
-from reconciler.controller.preview import preview_pool
-from reconciler.kernel.port import InlinePort
+from reconciler.controller.dry_run import preview_pool
+from reconciler.controller.fact_gatherer import Settings
 from reconciler.kernel.simulated import Calls, SimulatedHost, simulated_kernel
 from reconciler.kernel.simulated.faults import changes
+from reconciler.kernel.worker.client import InlinePort
+from reconciler.model.conditions import PoolStatusReport
+from reconciler.model.dm_tables import PoolTable, ThinTable
 from reconciler.model.live import Watched
 from reconciler.model.names import Key
 from reconciler.model.records import Record
-from reconciler.model.report import PoolStatusReport
-from reconciler.model.table import PoolTable, ThinTable
 from reconciler.model.units import Sectors
 from tests.simulation.house import POOL, House, a_house, device_record, pool_record
 

@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from reconciler.controller.controller import Lane
-from reconciler.controller.gather import Settings
-from reconciler.controller.pool_pass import PoolReconciler
+from reconciler.controller.fact_gatherer import Settings
+from reconciler.controller.manager import Lane
+from reconciler.controller.reconciler import PoolReconciler
 from reconciler.kernel.protocol import Mkfs
 from reconciler.kernel.simulated import Call, Calls
 from reconciler.kernel.simulated.faults import changes
 from reconciler.kernel.simulated.tools import SimulatedTools
 from reconciler.model.condition import Reason
-from reconciler.model.faults import HostFault
+from reconciler.model.conditions import Event, EventType, PoolStatusReport
+from reconciler.model.errors import HostFault
 from reconciler.model.names import Key
-from reconciler.model.report import Event, EventType, PoolStatusReport
 from reconciler.telemetry.logs import JsonFormatter
 from tests.page.stands import Stand
 from tests.simulation.house import House, a_house, device_record, pool_record

@@ -12,9 +12,9 @@ from reconciler.kernel.protocol import Mkfs
 from reconciler.kernel.simulated import Call, Calls
 from reconciler.kernel.simulated.tools import SimulatedTools
 from reconciler.model.condition import Reason
-from reconciler.model.faults import HostFault
+from reconciler.model.conditions import PoolStatusReport, Status
+from reconciler.model.errors import HostFault
 from reconciler.model.names import Key
-from reconciler.model.report import PoolStatusReport, Status
 from tests.simulation.house import POOL, House, a_house, device_record, pool_record
 
 XFS = {"type": "xfs"}

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from reconciler.controller.world import World
+from reconciler.model.dm_tables import Devno, ThinTable
 from reconciler.model.live import DeviceInfo, LiveDevice, LivePool, PoolLook, ThinEntry
-from reconciler.model.table import Devno, ThinTable
 from reconciler.model.units import Sectors
 from reconciler.planner.plan import Sign
 

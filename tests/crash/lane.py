@@ -11,17 +11,17 @@ from prometheus_client import CollectorRegistry
 
 from reconciler.controller.clock import SystemClock
 from reconciler.controller.desired import Desired
-from reconciler.controller.gather import Settings
-from reconciler.controller.pool_pass import PoolReconciler
+from reconciler.controller.fact_gatherer import Settings
 from reconciler.controller.queue import WorkQueue
+from reconciler.controller.reconciler import PoolReconciler
 from reconciler.controller.recorder import Recorder
-from reconciler.kernel.port import InlinePort
 from reconciler.kernel.protocol import Kernel
+from reconciler.kernel.worker.client import InlinePort
+from reconciler.model.conditions import Status
 from reconciler.model.live import Watched
 from reconciler.model.names import Key
 from reconciler.model.records import Record
 from reconciler.model.recordset import RecordSet
-from reconciler.model.report import Status
 from reconciler.store.store import Store
 from reconciler.telemetry.metrics import Metrics
 

@@ -10,17 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from reconciler.kernel.basics import activate
 from reconciler.kernel.host import host_kernel
-from reconciler.kernel.perform import perform
 from reconciler.kernel.programs import run
-from reconciler.model.faults import HostFault
-from reconciler.model.knowledge import KnownDevice
+from reconciler.kernel.steps.devices import perform
+from reconciler.kernel.steps.dm_operations import activate
+from reconciler.model.dm_tables import Target, ThinTable
+from reconciler.model.errors import HostFault
 from reconciler.model.live import DeviceInfo
 from reconciler.model.records import API_VERSION, ThinDevice, ThinPool
 from reconciler.model.status import PoolStatus, read_pool_status
 from reconciler.model.steps import Activate, ActivatePool
-from reconciler.model.table import Target, ThinTable
+from reconciler.model.stored import KnownDevice
 from reconciler.planner.pool_words import shape_of
 from reconciler.store.store import Store
 

@@ -9,8 +9,8 @@ from enum import Enum, auto
 from functools import cache
 
 from reconciler.kernel.programs import run
-from reconciler.model.knowledge import KnownDevice
 from reconciler.model.records import Record
+from reconciler.model.stored import KnownDevice
 from reconciler.model.units import Bytes, sectors
 from tests.crash.site import Site
 from tests.crash.victim import converge

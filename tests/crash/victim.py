@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from reconciler.kernel.host import host_kernel
-from reconciler.kernel.pool_lock import PoolLock
+from reconciler.kernel.locks import PoolLock
 from reconciler.model.records import Record
 from reconciler.store.lock import StateLock
 from tests.crash.instants import Instant, Instants

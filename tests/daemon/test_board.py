@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from reconciler import __version__
-from reconciler.controller.gather import Settings
+from reconciler.controller.fact_gatherer import Settings
+from reconciler.daemon.app import House
 from reconciler.daemon.run import Daemon, Options
 from reconciler.daemon.simulated import host_for, simulated_port
-from reconciler.daemon.wiring import House
 from reconciler.kernel.simulated import SimulatedHost, simulated_kernel
 from reconciler.model.condition import Reason
+from reconciler.model.conditions import EventType
 from reconciler.model.names import Key
 from reconciler.model.recordset import Problem, RecordSet
-from reconciler.model.report import EventType
 from reconciler.model.units import Bytes
 from reconciler.store.store import Store
 from tests.page.stands import Stand, device_status

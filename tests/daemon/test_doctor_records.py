@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from reconciler.controller.desired import Desired
-from reconciler.daemon.doctor_records import check_statuses
+from reconciler.doctor.checks import Check, Mark
+from reconciler.doctor.daemon_doctor_records import check_statuses
 from reconciler.model.condition import Reason
+from reconciler.model.conditions import Status
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 from reconciler.model.recordset import RecordSet
-from reconciler.model.report import Status
 from reconciler.model.steps import KnowDevice, KnowPool
-from reconciler.planner.doctor import Check, Mark
 from reconciler.store.manifests import StoredRecord
 from reconciler.store.store import Store
 from tests.planner import builders as a

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from reconciler.controller.clock import SystemClock
-from reconciler.daemon.intake import Intake
+from reconciler.daemon.record_loader import Intake
 from reconciler.model.names import Key
 from reconciler.store.store import Store
 from reconciler.telemetry.metrics import Metrics

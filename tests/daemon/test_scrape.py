@@ -13,19 +13,19 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from reconciler.controller.clock import SystemClock
-from reconciler.controller.controller import Controller, Parts
 from reconciler.controller.desired import Desired
-from reconciler.controller.gather import Settings
+from reconciler.controller.fact_gatherer import Settings
+from reconciler.controller.manager import Controller, Parts
 from reconciler.controller.recorder import Recorder
-from reconciler.daemon.board import Board
-from reconciler.kernel.port import InlinePort
+from reconciler.daemon.status_api import Board
 from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.simulated import Calls, SimulatedHost, simulated_kernel
+from reconciler.kernel.worker.client import InlinePort
 from reconciler.model.live import LookRequest, PoolLook, Watched
 from reconciler.model.names import Key
 from reconciler.model.recordset import RecordSet
 from reconciler.store.store import Store
-from reconciler.telemetry.http import StatusServer
+from reconciler.telemetry.http.routes import StatusServer
 from reconciler.telemetry.metrics import Metrics
 from tests.simulation.house import device_record, pool_record
 

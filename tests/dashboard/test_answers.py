@@ -15,7 +15,7 @@ import pytest
 
 from reconciler.kernel.protocol import Mkfs
 from reconciler.kernel.simulated.tools import SimulatedTools
-from reconciler.model.faults import HostFault
+from reconciler.model.errors import HostFault
 from reconciler.model.records import Record
 from tests.dashboard.questions import (
     VARIABLES,

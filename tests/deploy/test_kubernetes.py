@@ -14,9 +14,9 @@ import yaml
 from reconciler import __version__
 from reconciler.cli.params import STATE_DIR
 from reconciler.cli.run import command
-from reconciler.kernel.pool_lock import FOLDER
+from reconciler.kernel.locks import FOLDER
 from reconciler.model.names import Key
-from reconciler.sources.manifests import load
+from reconciler.sources.manifests.manifests import load
 
 TREE = Path(__file__).parents[2]
 FOLDER_OF_ALL = TREE / "deploy/kubernetes"

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from reconciler.daemon.intake import spec_of
+from reconciler.daemon.record_loader import spec_of
 from reconciler.model.fields import DmName, Label, Name, NodePattern, Percent, Size
 from reconciler.model.fields import Path as PathField
 from reconciler.model.names import DM_NAME_MAX, device_dm_name, private_dm_name
 from reconciler.model.recordset import RecordSet
 from reconciler.model.units import exact_size, format_size, parse_size, percent_of
-from reconciler.sources.explain import KINDS
-from reconciler.sources.manifests import Loaded, load
+from reconciler.sources.manifests.explain import KINDS
+from reconciler.sources.manifests.manifests import Loaded, load
 from tests.fuzz.target import Target, assert_shown, refuses, text_of
 
 _LINE = re.compile(r"(?P<file>.+?):[1-9][0-9]*:[1-9][0-9]*: .+")

@@ -20,11 +20,11 @@ from reconciler.cli.params import parse_duration
 from reconciler.sandbox.errors import SandboxError
 from reconciler.sandbox.settings import memory_bytes
 from reconciler.sandbox.wire import Decoder, frame
-from reconciler.telemetry.http import StatusServer
-from reconciler.telemetry.listen import parse_listen, show
+from reconciler.telemetry.http.listen import parse_listen, show
+from reconciler.telemetry.http.routes import StatusServer
+from reconciler.telemetry.http.server import Limits
 from reconciler.telemetry.metrics import Metrics
-from reconciler.telemetry.notify import Notifier
-from reconciler.telemetry.server import Limits
+from reconciler.telemetry.sd_notify import Notifier
 from tests.fuzz.target import Target, refuses, text_of
 
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 import shlex
 
-from reconciler.kernel.mounts import parse_mountinfo, parse_swaps
+from reconciler.kernel.block.mounts import parse_mountinfo, parse_swaps
+from reconciler.kernel.block.superblock import read_superblock
+from reconciler.kernel.command_lines import shell_line
 from reconciler.kernel.programs import Said
-from reconciler.kernel.shell import shell_line
-from reconciler.kernel.superblock import read_superblock
 from reconciler.kernel.tools import read_ids
-from reconciler.model.faults import HostFault
+from reconciler.model.dm_tables import OtherTable, PoolTable, ThinTable, parse_devno, read_table
+from reconciler.model.dm_tables import Target as Line
+from reconciler.model.errors import HostFault
 from reconciler.model.live import Superblock
 from reconciler.model.names import of_store
 from reconciler.model.status import PoolFailure, PoolMode, PoolStatus, ThinStatus, read_pool_status, read_thin_status
-from reconciler.model.table import OtherTable, PoolTable, ThinTable, parse_devno, read_table
-from reconciler.model.table import Target as Line
 from reconciler.model.units import Sectors, whole_number
-from reconciler.planner.identity import owner_of
+from reconciler.planner.ownership import owner_of
 from tests.fuzz.target import Target, refuses, text_of
 from tests.planner import builders as a
 

@@ -9,13 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from reconciler.kernel.pool_lock import PoolLock
-from reconciler.model.knowledge import Intent, KnownDevice, KnownPool
-from reconciler.model.report import DeviceStatus, Event, PoolStatusReport, Status, rfc3339
+from reconciler.kernel.locks import PoolLock
+from reconciler.model.conditions import DeviceStatus, Event, PoolStatusReport, Status, rfc3339
+from reconciler.model.stored import Intent, KnownDevice, KnownPool
+from reconciler.store.codec import Data, decode, encode
 from reconciler.store.errors import StoreError
 from reconciler.store.lock import StateLock
 from reconciler.store.manifests import StoredRecord
-from reconciler.store.rows import Data, decode, encode
 from reconciler.store.store import Store
 from tests.fuzz.target import Target, assert_shown, refuses, text_of
 

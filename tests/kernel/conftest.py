@@ -21,11 +21,11 @@ from pathlib import Path
 import pytest
 
 from chaos.host import is_thrown_away
-from reconciler.kernel.libdm.device_mapper import LibDm
+from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.kernel.simulated.release import Release
-from reconciler.model.faults import HostFault
+from reconciler.model.dm_tables import Devno, PoolTable, Target, ThinTable
+from reconciler.model.errors import HostFault
 from reconciler.model.live import DeviceInfo
-from reconciler.model.table import Devno, PoolTable, Target, ThinTable
 from reconciler.model.units import Bytes, Sectors, sectors
 
 HERE = Path(__file__).parent

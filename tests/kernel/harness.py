@@ -23,9 +23,9 @@ from typing import Any
 
 import yaml
 
-from reconciler.kernel.libdm.device_mapper import LibDm
+from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.kernel.tools import HostTools
-from reconciler.model.faults import HostFault
+from reconciler.model.errors import HostFault
 from reconciler.model.live import DeviceInfo, ThinEntry
 from tests.kernel.conftest import Run, remove_devices, run
 

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from reconciler.controller.desired import Desired
+from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.kernel.host import host_kernel
-from reconciler.kernel.libdm.device_mapper import LibDm
 from reconciler.kernel.protocol import Kernel
-from reconciler.model.faults import HostFault
+from reconciler.model.conditions import Status
+from reconciler.model.errors import HostFault
 from reconciler.model.names import Key
 from reconciler.model.records import Record as TypedRecord
 from reconciler.model.records import ThinDevice, ThinPool
 from reconciler.model.recordset import RecordSet
-from reconciler.model.report import Status
 from tests.crash.lane import Lane
 from tests.kernel.harness import House, Record, a_house
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.kernel.disks import HostDisks
-from reconciler.model.faults import HostFault
-from reconciler.model.table import Devno
+from reconciler.model.dm_tables import Devno
+from reconciler.model.errors import HostFault
 from reconciler.model.units import Bytes
 
 MIB = 1024 * 1024

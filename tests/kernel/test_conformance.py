@@ -17,10 +17,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from reconciler.kernel.block.hostcalls import told_as
 from reconciler.kernel.host import host_kernel
-from reconciler.kernel.hostcalls import told_as
 from reconciler.kernel.protocol import Kernel
-from reconciler.model.faults import HostFault
+from reconciler.model.errors import HostFault
 from reconciler.model.units import Bytes
 from tests.conformance.corpus import CORPUS
 from tests.conformance.stage import DATA_BLOCKS, METADATA

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from chaos import udevd
-from reconciler.kernel.libdm.device_mapper import LibDm
-from reconciler.model.faults import HostFault
+from reconciler.kernel.dm.device_mapper import LibDm
+from reconciler.model.errors import HostFault
 from tests.kernel.conftest import ERROR, TestPool, info_of, run
 
 SHORT = 0.3

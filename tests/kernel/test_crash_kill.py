@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.kernel.pool_lock import FOLDER
+from reconciler.kernel.locks import FOLDER
 from tests.crash.checks import check
 from tests.crash.instants import AFTER, MIDWAY, Instant, points_of
 from tests.crash.site import Site

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from reconciler.model.faults import HostFault
+from reconciler.model.errors import HostFault
 from tests.kernel.conftest import run
 from tests.kernel.harness import House, a_house, eventually
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.kernel.dmsetup import (
     dmsetup_clear,
     dmsetup_create,
@@ -24,8 +25,7 @@ from reconciler.kernel.dmsetup import (
     dmsetup_targets,
     dmsetup_versions,
 )
-from reconciler.kernel.libdm.device_mapper import LibDm
-from reconciler.model.table import Target
+from reconciler.model.dm_tables import Target
 from reconciler.model.units import Sectors
 from tests.kernel.conftest import ERROR, TestPool, info_of, run
 

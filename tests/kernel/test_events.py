@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from reconciler.kernel.events import BlockEvent, DmEvents, UdevMonitor, changed
-from reconciler.kernel.libdm.device_mapper import LibDm
-from reconciler.model.faults import HostFault
-from reconciler.model.table import Devno, Target
+from reconciler.kernel.dm.device_mapper import LibDm
+from reconciler.kernel.monitor import BlockEvent, DmEvents, UdevMonitor, changed
+from reconciler.model.dm_tables import Devno, Target
+from reconciler.model.errors import HostFault
 from reconciler.model.units import Sectors
 from tests.kernel.conftest import ERROR, TestPool, info_of, run
 

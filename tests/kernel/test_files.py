@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.kernel.disks import HostDisks
-from reconciler.model.faults import HostFault
+from reconciler.model.errors import HostFault
 from reconciler.model.live import PathKind
 from reconciler.model.units import Bytes
 

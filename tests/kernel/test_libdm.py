@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.kernel.libdm.device_mapper import LibDm
-from reconciler.model.faults import HostFault
-from reconciler.model.table import Target, read_table
+from reconciler.kernel.dm.device_mapper import LibDm
+from reconciler.model.dm_tables import Target, read_table
+from reconciler.model.errors import HostFault
 from reconciler.model.units import Sectors
 from tests.kernel.conftest import ERROR, Run, TestPool, devno_of, fails, info_of
 
@@ -251,7 +251,7 @@ class TestSilence:
         assert capfd.readouterr() == ("", "")
 
     def test_what_it_logs_is_heard_at_debug(self, dm: LibDm, prefix: str, caplog: pytest.LogCaptureFixture) -> None:
-        caplog.set_level("DEBUG", "reconciler.kernel.libdm")
+        caplog.set_level("DEBUG", "reconciler.kernel.dm")
         dm.info(prefix + "none")
         assert any("ioctl/libdm-iface.c" in record.getMessage() for record in caplog.records)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.kernel import loops
+from reconciler.kernel.block import loops
 from reconciler.kernel.disks import HostDisks
-from reconciler.model.faults import HostFault, Unconfirmed
+from reconciler.model.errors import HostFault, Unconfirmed
 from reconciler.model.live import Loop
 from reconciler.model.units import Bytes
 

@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import pytest
 
+from reconciler.kernel.dm.device_mapper import SUSPEND_DEADLINE, LibDm
 from reconciler.kernel.host import host_kernel
-from reconciler.kernel.libdm.device_mapper import SUSPEND_DEADLINE, LibDm
-from reconciler.kernel.perform import perform
 from reconciler.kernel.protocol import Kernel
-from reconciler.model.faults import HostFault, NotBegun
+from reconciler.kernel.steps.devices import perform
+from reconciler.model.errors import HostFault, NotBegun
 from reconciler.model.steps import CreateSnapshot
 from tests.kernel.conftest import TestPool, info_of, run
 from tests.kernel.harness import House, a_house, eventually

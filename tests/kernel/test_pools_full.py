@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pytest
 
-from reconciler.model.faults import HostFault
+from reconciler.model.errors import HostFault
 from tests.kernel.conftest import run
 from tests.kernel.harness import House, Record, a_house, eventually
 from tests.kernel.pools import attach, checksum, dmsetup, exists, passes, pool_status, table, write

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from reconciler.kernel import privileges, programs
-from reconciler.kernel.blockdev import processes_using
-from reconciler.kernel.libdm.device_mapper import LibDm
+from reconciler.kernel.block.holders import processes_using
+from reconciler.kernel.command_lines import grow_filesystem_command
+from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.kernel.memory import lock_memory
 from reconciler.kernel.privileges import EVERY, Capability, Held
-from reconciler.kernel.shell import grow_filesystem_command
 from tests.kernel.conftest import MIB, Run, TestPool, devno_of, run
 from tests.kernel.harness import House, a_house, children_of, eventually
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.kernel import port as ports
-from reconciler.kernel.port import PoolPort, ProcessPort
+from reconciler.kernel.worker import client
+from reconciler.kernel.worker.client import PoolPort, ProcessPort
 from reconciler.model.live import LookRequest, Watched
 from reconciler.model.steps import CreateSnapshot, HostStep, Resume
 from tests.kernel.harness import House, a_house, eventually
@@ -139,7 +139,7 @@ def test_whatever_call_the_first_one_hangs_in_the_second_looks_and_resumes(
         "swap": Resume(name),
         "snapshot": CreateSnapshot(pool, 900, house.status("a")["deviceId"], suspend=name),
     }
-    monkeypatch.setattr(ports, "PATIENCE", 1.0)
+    monkeypatch.setattr(client, "PATIENCE", 1.0)
     helper = Resumer(pool)
     with house.asleep(), closing(ProcessPort(Watched(pool, None, None, frozenset()), house.state, lock=False)) as port:
         dmsetup("message", pool, "0", "create_thin 901")

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from reconciler.kernel import tools as tools_module
+from reconciler.kernel import tools as programs
 from reconciler.kernel.protocol import Mkfs
 from reconciler.kernel.tools import HostTools
-from reconciler.model.faults import HostFault
+from reconciler.model.errors import HostFault
 from reconciler.model.live import ThinEntry
 from reconciler.model.units import Bytes
 
@@ -176,7 +176,7 @@ def test_discarding_gives_a_pool_its_blocks_back(
     node = f"/dev/mapper/{name}"
     sh("dd", "if=/dev/zero", f"of={node}", "bs=1M", "count=8", "oflag=direct")
     assert dmsetup("status", name).out.split()[3] == str(8 * MIB // 512)
-    monkeypatch.setattr(tools_module, "_DISCARD_AT_ONCE", 1000 * 1024)  # not whole blocks: it must round
+    monkeypatch.setattr(programs, "_DISCARD_AT_ONCE", 1000 * 1024)  # not whole blocks: it must round
     tools.discard(node)
     assert dmsetup("status", name).out.split()[3] == "0"
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from chaos import udevd
-from reconciler.kernel import udev as udev_module
+from reconciler.kernel import udev as host
 from reconciler.kernel.udev import HostUdev
-from reconciler.model.faults import HostFault, Unanswered
+from reconciler.model.dm_tables import Devno
+from reconciler.model.errors import HostFault, Unanswered
 from reconciler.model.live import DeviceInfo
-from reconciler.model.table import Devno
 
 MIB = 1024 * 1024
 MakeLoop = Callable[..., Path]
@@ -66,7 +66,7 @@ def test_udev_runs_here(udev: HostUdev) -> None:
 def test_udev_that_is_not_there_does_not_run(
     udev: HostUdev, monkeypatch: pytest.MonkeyPatch, workdir: Path, device: DeviceInfo
 ) -> None:
-    monkeypatch.setattr(udev_module, "_CONTROL", str(workdir / "control"))
+    monkeypatch.setattr(host, "_CONTROL", str(workdir / "control"))
     assert not udev.running()
     with pytest.raises(HostFault) as refused:
         udev.look_again(device.devno)
@@ -176,7 +176,7 @@ def test_no_such_device_lacks_its_node(udev: HostUdev, device: DeviceInfo) -> No
 def test_udev_that_does_not_answer_is_not_waited_for(
     udev: HostUdev, device: DeviceInfo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(udev_module, "_DEADLINE", 1.0)
+    monkeypatch.setattr(host, "_DEADLINE", 1.0)
     udevd.stop()
     try:
         with pytest.raises(Unanswered):

@@ -23,7 +23,7 @@ from reconciler.kernel.dmsetup import (
     dmsetup_targets,
     dmsetup_versions,
 )
-from reconciler.model.table import Target
+from reconciler.model.dm_tables import Target
 from reconciler.model.units import Sectors
 
 THIN = Target(Sectors(0), Sectors(2048), "thin", "253:0 1")

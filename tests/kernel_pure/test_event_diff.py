@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from reconciler.kernel.events import changed
+from reconciler.kernel.monitor import changed
+from reconciler.model.dm_tables import Devno
 from reconciler.model.live import Listed
-from reconciler.model.table import Devno
 
 BASE = Listed("tank-base", Devno(253, 1), 0)
 POOL = Listed("tank", Devno(253, 0), 3)

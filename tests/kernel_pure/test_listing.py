@@ -9,9 +9,9 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.kernel.libdm.listing import event_offset, read_deps, read_names, read_versions
+from reconciler.kernel.dm.listing import event_offset, read_deps, read_names, read_versions
+from reconciler.model.dm_tables import Devno
 from reconciler.model.live import Listed
-from reconciler.model.table import Devno
 
 NAMES = st.binary(min_size=1, max_size=127).filter(lambda raw: b"\0" not in raw and b"/" not in raw)
 DEVICES = st.lists(st.tuples(NAMES, st.integers(1, 4095), st.integers(0, 2**20 - 1), st.integers(0, 2**32 - 1)))

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from reconciler.kernel.libdm import loader
-from reconciler.kernel.libdm.signatures import FUNCTIONS, DmInfo, Functions
-from reconciler.model.faults import HostFault
+from reconciler.kernel.dm import loader
+from reconciler.kernel.dm.library import FUNCTIONS, DmInfo, Functions
+from reconciler.model.errors import HostFault
 
 
 def test_the_table_and_the_bound_functions_are_the_same() -> None:

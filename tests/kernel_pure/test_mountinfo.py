@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.kernel import mounts
-from reconciler.kernel.mounts import (
+from reconciler.kernel.block import mounts
+from reconciler.kernel.block.mounts import (
     Mount,
     _mountinfo_if_there,
     _namespace,
@@ -17,7 +17,7 @@ from reconciler.kernel.mounts import (
     parse,
     read_mountinfo,
 )
-from reconciler.model.table import Devno
+from reconciler.model.dm_tables import Devno
 
 
 @pytest.mark.parametrize(

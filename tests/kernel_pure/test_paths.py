@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.kernel import files
+from reconciler.kernel.block import files
 from reconciler.model.live import PathKind
 
 

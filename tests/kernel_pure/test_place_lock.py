@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.kernel.place_lock import alone_on
-from reconciler.model.faults import HostFault
-from reconciler.model.table import Devno
+from reconciler.model.dm_tables import Devno
+from reconciler.model.errors import HostFault
 
 DISK, OTHER, THIRD = Devno(7, 0), Devno(7, 1), Devno(7, 2)
 

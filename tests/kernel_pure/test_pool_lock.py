@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.kernel.pool_lock import PoolLock, PoolLocked
+from reconciler.kernel.locks import PoolLock, PoolLocked
 
 
 @contextmanager

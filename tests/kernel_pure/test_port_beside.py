@@ -14,16 +14,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from reconciler.kernel import port as ports
-from reconciler.kernel.port import PoolPort, ProcessPort
-from reconciler.model.faults import HostFault, Unanswered
+from reconciler.kernel.worker import client
+from reconciler.kernel.worker.client import PoolPort, ProcessPort
+from reconciler.model.errors import HostFault, Unanswered
 from reconciler.model.live import LookRequest, Watched
 from reconciler.model.steps import Resume
 
 WORKER = """#!{python} -P
 import sys
 sys.path.insert(0, {tree!r})
-import reconciler.kernel.worker as worker
+import reconciler.kernel.worker.__main__.__main__ as worker
 from reconciler.kernel.simulated import SimulatedHost, simulated_kernel
 worker.host_kernel = lambda: simulated_kernel(SimulatedHost())
 worker.drop_all_others = worker.lock_memory = lambda: None
@@ -100,8 +100,8 @@ def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watcher: Watcher) -> I
     program = tmp_path / "python"
     program.write_text(WORKER.format(python=sys.executable, tree=str(TREE)), encoding="utf-8")
     program.chmod(stat.S_IRWXU)
-    monkeypatch.setattr(ports, "sys", SimpleNamespace(executable=str(program)))
-    monkeypatch.setattr(ports, "LOOK_DEADLINE", SHORT)
+    monkeypatch.setattr(client, "sys", SimpleNamespace(executable=str(program)))
+    monkeypatch.setattr(client, "LOOK_DEADLINE", SHORT)
     monkeypatch.setattr(Resume, "deadline", SHORT)
     before = children()
     port = ProcessPort(Watched("tank", None, None, frozenset()), tmp_path / "state", lock=False)
@@ -156,11 +156,11 @@ def test_it_is_told_what_has_no_answer_and_what_the_worker_waits_for(port: Proce
 def test_a_long_question_is_told_of_in_its_midst_and_answered(
     port: ProcessPort, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ports, "IDS_DEADLINE", 60.0)
-    monkeypatch.setattr(ports, "PATIENCE", SHORT)
+    monkeypatch.setattr(client, "IDS_DEADLINE", 60.0)
+    monkeypatch.setattr(client, "PATIENCE", SHORT)
     first = children()[0]
     stop(first)
-    monkeypatch.setattr(ports, "LOOK_DEADLINE", 20.0)
+    monkeypatch.setattr(client, "LOOK_DEADLINE", 20.0)
 
     def let_go() -> None:
         watcher.is_told.wait()
@@ -232,7 +232,7 @@ def test_abandoned_in_the_midst_of_a_look_beside_it_ends_at_once(
     with pytest.raises(Unanswered):
         port.look(LOOK)
     stop(next(pid for pid in children() if pid != first))
-    monkeypatch.setattr(ports, "LOOK_DEADLINE", 60.0)
+    monkeypatch.setattr(client, "LOOK_DEADLINE", 60.0)
     watcher.is_told.clear()
     faults: list[HostFault] = []
 

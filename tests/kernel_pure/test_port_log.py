@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from reconciler.kernel import port as ports
-from reconciler.kernel.port import ProcessPort
-from reconciler.model.faults import HostFault, Unanswered
+from reconciler.kernel.worker import client
+from reconciler.kernel.worker.client import ProcessPort
+from reconciler.model.errors import HostFault, Unanswered
 from reconciler.model.live import LookRequest, Watched
 
 WORKER = """#!{python} -P
@@ -51,7 +51,7 @@ def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessPor
     program = tmp_path / "python"
     program.write_text(WORKER.format(python=sys.executable, tree=str(Path(__file__).parents[2])), encoding="utf-8")
     program.chmod(stat.S_IRWXU)
-    monkeypatch.setattr(ports, "sys", SimpleNamespace(executable=str(program)))
+    monkeypatch.setattr(client, "sys", SimpleNamespace(executable=str(program)))
     port = ProcessPort(Watched("tank", None, None, frozenset()), tmp_path / "state", lock=False)
     yield port
     port.close()
@@ -68,7 +68,7 @@ def test_after_a_late_answer_it_tells_all_anew(
 ) -> None:
     port.look(LookRequest())
     with monkeypatch.context() as impatient:
-        impatient.setattr(ports, "LOOK_DEADLINE", 0.1)
+        impatient.setattr(client, "LOOK_DEADLINE", 0.1)
         with pytest.raises(Unanswered):
             port.look(LookRequest(thorough=True))
     assert port._connection is not None

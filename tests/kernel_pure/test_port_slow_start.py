@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from reconciler.kernel import port as ports
-from reconciler.kernel.port import ProcessPort
-from reconciler.model.faults import Unanswered
+from reconciler.kernel.worker import client
+from reconciler.kernel.worker.client import ProcessPort
+from reconciler.model.errors import Unanswered
 from reconciler.model.live import LookRequest, Watched
 from tests.kernel_pure.test_port_beside import TREE, Watcher, children, until
 
@@ -21,7 +21,7 @@ import os, sys, time
 while not os.path.exists({gate!r}):
     time.sleep(0.01)
 sys.path.insert(0, {tree!r})
-import reconciler.kernel.worker as worker
+import reconciler.kernel.worker.__main__.__main__ as worker
 from reconciler.kernel.simulated import SimulatedHost, simulated_kernel
 worker.host_kernel = lambda: simulated_kernel(SimulatedHost())
 worker.drop_all_others = worker.lock_memory = lambda: None
@@ -47,7 +47,7 @@ def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gate: Path, watcher: W
     program = tmp_path / "python"
     program.write_text(SLOW.format(python=sys.executable, tree=str(TREE), gate=str(gate)), encoding="utf-8")
     program.chmod(stat.S_IRWXU)
-    monkeypatch.setattr(ports, "sys", SimpleNamespace(executable=str(program)))
+    monkeypatch.setattr(client, "sys", SimpleNamespace(executable=str(program)))
     before = children()
     port = ProcessPort(Watched("tank", None, None, frozenset()), tmp_path / "state", lock=False)
     port.tell_of_waits(watcher)
@@ -57,9 +57,9 @@ def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gate: Path, watcher: W
 
 
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ports, "START_DEADLINE", 0.2)
-    monkeypatch.setattr(ports, "LOOK_DEADLINE", 0.2)
-    monkeypatch.setattr(ports, "PATIENCE", 0.05)
+    monkeypatch.setattr(client, "START_DEADLINE", 0.2)
+    monkeypatch.setattr(client, "LOOK_DEADLINE", 0.2)
+    monkeypatch.setattr(client, "PATIENCE", 0.05)
 
 
 def test_it_is_told_as_a_slow_host_and_not_as_a_pool_that_hangs(

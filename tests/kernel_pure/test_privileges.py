@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.daemon.doctor_host import check_memory, check_permissions
+from reconciler.doctor.checks import Mark
+from reconciler.doctor.host import check_memory, check_permissions
 from reconciler.kernel import privileges
 from reconciler.kernel.privileges import EVERY, IPC_LOCK, MKNOD, SYS_ADMIN, Capability, Held
-from reconciler.model.faults import HostFault
-from reconciler.planner.doctor import Mark
+from reconciler.model.errors import HostFault
 
 
 @pytest.fixture

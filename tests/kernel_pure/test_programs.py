@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.kernel import programs
 from reconciler.kernel.programs import Said, run
-from reconciler.model.faults import HostFault
+from reconciler.model.errors import HostFault
 
 
 def test_what_is_said_is_kept_apart() -> None:

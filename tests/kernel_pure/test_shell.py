@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.kernel.protocol import Mkfs
-from reconciler.kernel.shell import (
+from reconciler.kernel.command_lines import (
     Command,
     attach_command,
     delete_file_command,
@@ -29,7 +28,8 @@ from reconciler.kernel.shell import (
     thin_ls_command,
     zero_command,
 )
-from reconciler.model.table import Devno
+from reconciler.kernel.protocol import Mkfs
+from reconciler.model.dm_tables import Devno
 from reconciler.model.units import Bytes
 
 EXT4 = Mkfs("ext4", "home", Bytes(4096), discard=False)

@@ -6,12 +6,12 @@ import subprocess
 import sys
 from multiprocessing import Pipe
 
-from reconciler.kernel.talk import Forget, say
+from reconciler.kernel.worker.messages import Forget, say
 
 TO_NOBODY = """
 import gc
 from multiprocessing import Pipe
-from reconciler.kernel.talk import Forget, say
+from reconciler.kernel.worker.__main__.messages import Forget, say
 
 ours, theirs = Pipe()
 theirs.close()

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from reconciler.model.condition import Reason
+from reconciler.model.conditions import EventType, Status
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 from reconciler.model.records import Record
-from reconciler.model.report import EventType, Status
 from reconciler.model.status import PoolMode
 from reconciler.model.units import Bytes
 from tests.page.stands import GIB, Stand, device_status, pool_status

@@ -9,22 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.controller.desired import Desired
-from reconciler.controller.gather import Settings
-from reconciler.daemon.board import Board
+from reconciler.controller.fact_gatherer import Settings
+from reconciler.daemon.app import House
 from reconciler.daemon.simulated import host_for, simulated_port
-from reconciler.daemon.wiring import House
+from reconciler.daemon.status_api import Board
 from reconciler.kernel.protocol import DeviceMapper
 from reconciler.kernel.simulated import simulated_kernel
 from reconciler.model.condition import GOOD, Condition, Reason
+from reconciler.model.conditions import DeviceStatus, PoolStatusReport, Status
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 from reconciler.model.records import Record
 from reconciler.model.recordset import RecordSet
-from reconciler.model.report import DeviceStatus, PoolStatusReport, Status
 from reconciler.model.status import PoolMode
 from reconciler.model.units import Bytes
 from reconciler.store.store import Store
-from reconciler.telemetry.http import StatusServer
+from reconciler.telemetry.http.routes import StatusServer
 
 GIB = 1 << 30
 UUID = "DMR-6d0c4d2be4d14b5a9a4d7b8f20a3c1e5-"

@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from reconciler.model.condition import Reason
+from reconciler.model.conditions import EventType
 from reconciler.model.names import Key
-from reconciler.model.report import EventType
 from tests.page import scenes
 from tests.page.conftest import Window
 from tests.page.stands import Stand, device_status

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from reconciler.model.knowledge import Intent, IntentKind, KnownDevice, KnownPool
+from reconciler.model.dm_tables import Devno, PoolTable, Table, Target, ThinTable
 from reconciler.model.live import (
     DeviceInfo,
     LiveBacking,
@@ -22,11 +22,11 @@ from reconciler.model.names import Key
 from reconciler.model.records import API_VERSION, ThinDevice, ThinPool
 from reconciler.model.status import PoolFailure, PoolMode, PoolStatus, ThinFailure, ThinStatus
 from reconciler.model.steps import ActivatePool, CheckMetadata, PoolShape, Step
-from reconciler.model.table import Devno, PoolTable, Table, Target, ThinTable
+from reconciler.model.stored import Intent, IntentKind, KnownDevice, KnownPool
 from reconciler.model.units import Bytes, Sectors
 from reconciler.planner.access import access_to
-from reconciler.planner.cases import DeviceCase, Grace, Origin, PoolAccess, PoolCase, PruneVerdict
 from reconciler.planner.device import plan_device
+from reconciler.planner.facts import DeviceCase, Grace, Origin, PoolAccess, PoolCase, PruneVerdict
 from reconciler.planner.plan import Plan, Sign
 from reconciler.planner.pool import plan_pool
 from reconciler.planner.pool_words import shape_of

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from reconciler.model.knowledge import Intent
 from reconciler.model.live import LiveDevice, ThinEntry
 from reconciler.model.names import Key
 from reconciler.model.records import ThinDevice
@@ -24,7 +23,8 @@ from reconciler.model.steps import (
     Step,
     StoreStep,
 )
-from reconciler.planner.cases import DeviceCase, Origin, PruneVerdict
+from reconciler.model.stored import Intent
+from reconciler.planner.facts import DeviceCase, Origin, PruneVerdict
 from reconciler.planner.plan import Plan, signs
 from reconciler.store.transitions import HeldAs, Holder, PoolKnowledge, after, free_thin_id
 from tests.planner import builders as a

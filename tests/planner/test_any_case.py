@@ -9,7 +9,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from reconciler.model.condition import Reason
-from reconciler.model.knowledge import IntentKind
+from reconciler.model.dm_tables import Devno, ErrorTable, ThinTable, read_table
 from reconciler.model.live import Below, LiveBacking, LiveDevice, LivePool, PathKind, Superblock, ThinEntry
 from reconciler.model.status import PoolFailure, PoolMode, ThinFailure
 from reconciler.model.steps import (
@@ -29,11 +29,11 @@ from reconciler.model.steps import (
     Step,
     ZeroSuperblock,
 )
-from reconciler.model.table import Devno, ErrorTable, ThinTable, read_table
+from reconciler.model.stored import IntentKind
 from reconciler.model.units import Bytes
 from reconciler.planner.access import access_to
-from reconciler.planner.cases import Access, DeviceCase, Origin, PoolCase, PruneVerdict
-from reconciler.planner.identity import owns_device, owns_pool
+from reconciler.planner.facts import Access, DeviceCase, Origin, PoolCase, PruneVerdict
+from reconciler.planner.ownership import owns_device, owns_pool
 from reconciler.planner.plan import Plan, Sign
 from tests.planner import builders as a
 from tests.planner.small_world import world

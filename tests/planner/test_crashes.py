@@ -11,7 +11,7 @@ import pytest
 from reconciler.model.condition import Reason
 from reconciler.model.live import ThinEntry
 from reconciler.model.steps import CreateSnapshot, DiscardThin, MakeFilesystem, NoteTaken
-from reconciler.planner.cases import PruneVerdict
+from reconciler.planner.facts import PruneVerdict
 from tests.planner import builders as a
 from tests.planner.small_world import GOLDEN, SmallWorld, world
 

@@ -7,18 +7,11 @@ from typing import Any
 import pytest
 
 from reconciler.model.condition import Reason
-from reconciler.model.knowledge import IntentKind, KnownDevice
 from reconciler.model.live import Below, LiveDevice
 from reconciler.model.status import PoolFailure, PoolMode, PoolStatus
-from reconciler.model.steps import (
-    Abandon,
-    Activate,
-    Clear,
-    KnowDevice,
-    Remove,
-    Resume,
-)
-from reconciler.planner.cases import PoolCase, PruneVerdict
+from reconciler.model.steps import Abandon, Activate, Clear, KnowDevice, Remove, Resume
+from reconciler.model.stored import IntentKind, KnownDevice
+from reconciler.planner.facts import PoolCase, PruneVerdict
 from reconciler.planner.plan import Sign
 from tests.planner import builders as a
 from tests.planner.builders import ID, KEY, LONG_AGO, NAME, PRIVATE, SIZE, UUID, case, known, plan, row, steps, thin

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from reconciler.model.condition import Reason
+from reconciler.model.dm_tables import Devno, Table
 from reconciler.model.steps import (
     Activate,
     CancelDeferredRemove,
@@ -18,7 +19,6 @@ from reconciler.model.steps import (
     RefreshNodes,
     Resume,
 )
-from reconciler.model.table import Devno, Table
 from reconciler.model.units import Sectors
 from reconciler.planner.plan import Sign
 from tests.planner import builders as a

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from reconciler.model.condition import Reason
-from reconciler.model.knowledge import IntentKind
 from reconciler.model.live import LiveDevice
 from reconciler.model.status import PoolMode, ThinFailure
 from reconciler.model.steps import (
@@ -22,8 +21,9 @@ from reconciler.model.steps import (
     Resume,
     SetTransactionId,
 )
+from reconciler.model.stored import IntentKind
 from reconciler.model.units import Sectors
-from reconciler.planner.cases import PoolCase
+from reconciler.planner.facts import PoolCase
 from reconciler.planner.plan import Sign
 from tests.planner import builders as a
 from tests.planner.builders import ID, KEY, LONG_AGO, NAME, PRIVATE, SIZE, UUID, case, known, plan, row, steps, thin

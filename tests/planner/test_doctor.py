@@ -7,28 +7,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from reconciler.daemon.doctor import checks_of
-from reconciler.model.condition import Reason
-from reconciler.model.knowledge import FormerThin, IntentKind
-from reconciler.model.live import LiveDevice, ThinEntry, ThinIds
-from reconciler.model.names import Key
-from reconciler.model.status import PoolMode
-from reconciler.model.steps import Begin, DeleteThin, DetachLoop, Finish, Forget, KnowDevice, KnowPool, SetTransactionId
-from reconciler.model.table import Devno
-from reconciler.model.units import Bytes
-from reconciler.planner.cases import PoolCase
-from reconciler.planner.doctor import (
-    Mark,
-    PoolView,
-    Repair,
-    check_intents,
-    check_loops_of,
-    check_pool,
-    how_to_stop,
-)
-from reconciler.planner.doctor_held_back import Withheld
-from reconciler.planner.doctor_leaks import check_leaks, leaked
-from reconciler.planner.doctor_repairs import (
+from reconciler.doctor.checks import Mark, PoolView, Repair, check_intents, check_loops_of, check_pool, how_to_stop
+from reconciler.doctor.doctor_leaks import check_leaks, leaked
+from reconciler.doctor.doctor_take_over import take_over
+from reconciler.doctor.repairs import (
     changed_thins,
     delete_leaked,
     detach_loops,
@@ -36,7 +18,17 @@ from reconciler.planner.doctor_repairs import (
     mend_transaction,
     repairs_of,
 )
-from reconciler.planner.doctor_take_over import take_over
+from reconciler.doctor.report import checks_of
+from reconciler.doctor.take_over import Withheld
+from reconciler.model.condition import Reason
+from reconciler.model.dm_tables import Devno
+from reconciler.model.live import LiveDevice, ThinEntry, ThinIds
+from reconciler.model.names import Key
+from reconciler.model.status import PoolMode
+from reconciler.model.steps import Begin, DeleteThin, DetachLoop, Finish, Forget, KnowDevice, KnowPool, SetTransactionId
+from reconciler.model.stored import FormerThin, IntentKind
+from reconciler.model.units import Bytes
+from reconciler.planner.facts import PoolCase
 from tests.planner import builders as a
 
 TANK = Key("tank")

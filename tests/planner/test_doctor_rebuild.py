@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from reconciler.model.knowledge import KnownDevice, KnownPool, Remembered
+from reconciler.doctor.checks import PoolView, Repair
+from reconciler.doctor.doctor_take_over import take_over
+from reconciler.doctor.take_over import Withheld
 from reconciler.model.live import LivePool, ThinEntry, ThinIds
 from reconciler.model.steps import KnowDevice, KnowPool
-from reconciler.planner.doctor import PoolView, Repair
-from reconciler.planner.doctor_held_back import Withheld
-from reconciler.planner.doctor_take_over import take_over
+from reconciler.model.stored import KnownDevice, KnownPool, Remembered
 from tests.planner import builders as a
 
 FILE = "state.db.damaged-20260102T030405Z"

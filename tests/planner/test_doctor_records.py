@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from reconciler.doctor.checks import Check, Mark
+from reconciler.doctor.doctor_records import check_records, no_records
 from reconciler.model.condition import Reason
+from reconciler.model.conditions import Status
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
-from reconciler.model.report import Status
-from reconciler.planner.doctor import Check, Mark
-from reconciler.planner.doctor_records import check_records, no_records
 
 NOW = 1000.0
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 
 from reconciler.model.condition import Reason
-from reconciler.model.knowledge import KnownPool
 from reconciler.model.live import LiveBacking, LiveDevice, LivePool
 from reconciler.model.status import PoolMode, PoolStatus
 from reconciler.model.steps import KnowPool
+from reconciler.model.stored import KnownPool
 from reconciler.model.units import Sectors
 from reconciler.planner.access import access_to
-from reconciler.planner.cases import Access
+from reconciler.planner.facts import Access
 from reconciler.planner.plan import Sign
 from tests.planner import builders as a
 from tests.planner.builders import known_pool, plan, pool_case, pool_device, pool_record, row, steps

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from reconciler.model.condition import Reason
-from reconciler.model.knowledge import Intent, IntentKind
 from reconciler.model.live import LiveDevice, ThinEntry
 from reconciler.model.steps import (
     Abandon,
@@ -21,7 +20,8 @@ from reconciler.model.steps import (
     Resume,
     SetTransactionId,
 )
-from reconciler.planner.cases import DeviceCase, PoolCase, PruneVerdict
+from reconciler.model.stored import Intent, IntentKind
+from reconciler.planner.facts import DeviceCase, PoolCase, PruneVerdict
 from tests.planner import builders as a
 from tests.planner.builders import ID, KEY, NAME, NEW_ID, NEW_UUID, TRANSACTION, UUID, case, known, plan, row, steps
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from reconciler.model.condition import Reason
-from reconciler.model.knowledge import IntentKind, KnownDevice
 from reconciler.model.live import ThinEntry
 from reconciler.model.steps import (
     Activate,
@@ -20,8 +19,9 @@ from reconciler.model.steps import (
     NoteMade,
     SetTransactionId,
 )
+from reconciler.model.stored import IntentKind, KnownDevice
 from reconciler.model.units import Bytes, Sectors
-from reconciler.planner.cases import DeviceCase, Origin
+from reconciler.planner.facts import DeviceCase, Origin
 from tests.planner import builders as a
 from tests.planner.builders import ID, KEY, NAME, NEW_ID, NEW_UUID, SIZE, TRANSACTION, case, known, plan, row, steps
 

@@ -10,7 +10,7 @@ from reconciler.model.condition import Reason
 from reconciler.model.live import LiveDevice
 from reconciler.model.status import PoolMode
 from reconciler.model.steps import Clear, KnowDevice, Remove, Resume
-from reconciler.planner.cases import PoolCase, PruneVerdict
+from reconciler.planner.facts import PoolCase, PruneVerdict
 from reconciler.planner.plan import Sign
 from reconciler.planner.prune import PruneRules, prune_verdict
 from tests.planner import builders as a

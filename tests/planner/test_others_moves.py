@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from reconciler.model.condition import Reason
+from reconciler.model.dm_tables import Devno, ThinTable
 from reconciler.model.live import LiveDevice
 from reconciler.model.steps import Activate, KnowDevice, Load, Remove
-from reconciler.model.table import Devno, ThinTable
 from reconciler.model.units import Sectors
 from tests.planner import builders as a
 from tests.planner.builders import ID, KEY, NAME, POOL_DEVNO, SIZE, UUID, case, known, plan, row, steps

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reconciler.model.condition import Reason
-from reconciler.model.knowledge import KnownPool
+from reconciler.model.dm_tables import Devno, PoolTable
 from reconciler.model.live import Below, LiveBacking, LiveDevice, LivePool, PathKind
 from reconciler.model.status import PoolMode, PoolStatus
 from reconciler.model.steps import (
@@ -22,11 +22,11 @@ from reconciler.model.steps import (
     RemovePool,
     Resume,
 )
-from reconciler.model.table import Devno, PoolTable
+from reconciler.model.stored import KnownPool
 from reconciler.model.units import Bytes, Sectors
-from reconciler.planner.cases import PoolCase
+from reconciler.planner.facts import PoolCase
 from reconciler.planner.plan import Sign
-from reconciler.planner.pool_size import METADATA_MOST
+from reconciler.planner.pool_shape import METADATA_MOST
 from tests.planner import builders as a
 from tests.planner.builders import (
     DATA_SIZE,

@@ -8,17 +8,11 @@ from typing import Any
 import pytest
 
 from reconciler.model.condition import Reason
-from reconciler.model.knowledge import KnownPool
 from reconciler.model.live import LiveBacking, LivePool, PathKind, Superblock
-from reconciler.model.steps import (
-    ActivatePool,
-    AttachLoop,
-    GrowFile,
-    KnowPool,
-    MakeFile,
-)
+from reconciler.model.steps import ActivatePool, AttachLoop, GrowFile, KnowPool, MakeFile
+from reconciler.model.stored import KnownPool
 from reconciler.model.units import Bytes
-from reconciler.planner.cases import PoolCase
+from reconciler.planner.facts import PoolCase
 from tests.planner import builders as a
 from tests.planner.builders import (
     BACK,

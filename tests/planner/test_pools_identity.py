@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
+from reconciler.doctor.checks import PoolView
+from reconciler.doctor.repairs import repairs_of
 from reconciler.model.condition import Reason
+from reconciler.model.dm_tables import Devno
 from reconciler.model.identity import ZEROS, Noted, Start
-from reconciler.model.knowledge import IntentKind, KnownPool
 from reconciler.model.live import LiveBacking, LivePool, PathKind, Superblock
 from reconciler.model.status import PoolMode
 from reconciler.model.steps import ActivatePool, KnowPool, RemovePool
-from reconciler.model.table import Devno
+from reconciler.model.stored import IntentKind, KnownPool
 from reconciler.model.units import Bytes, Sectors, in_bytes
-from reconciler.planner.cases import PoolCase
-from reconciler.planner.doctor import PoolView
-from reconciler.planner.doctor_repairs import repairs_of
+from reconciler.planner.facts import PoolCase
 from tests.planner import builders as a
 from tests.planner.builders import (
     DATA_DEVNO,

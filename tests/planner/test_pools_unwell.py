@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from reconciler.model.condition import Reason
-from reconciler.model.knowledge import IntentKind
 from reconciler.model.live import LiveBacking, LiveDevice, PathKind, ThinEntry
 from reconciler.model.records import ThinPool
 from reconciler.model.status import PoolFailure, PoolMode, PoolStatus
 from reconciler.model.steps import DeleteThin, GrowFile, KnowPool, LoadPool
+from reconciler.model.stored import IntentKind
 from reconciler.model.units import Bytes
 from reconciler.planner.access import access_to
-from reconciler.planner.cases import Access, PoolCase, PruneVerdict
+from reconciler.planner.facts import Access, PoolCase, PruneVerdict
 from tests.planner import builders as a
 from tests.planner.builders import (
     DATA_SIZE,

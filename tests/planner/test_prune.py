@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.model.records import ThinPool
-from reconciler.planner.cases import PruneVerdict
+from reconciler.planner.facts import PruneVerdict
 from reconciler.planner.prune import PruneRules, prune_verdict
 
 NOW = 10_000.0

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from reconciler.model.knowledge import IntentKind
 from reconciler.model.live import Below
 from reconciler.model.steps import Clear, HostStep, Resume
+from reconciler.model.stored import IntentKind
 from reconciler.model.units import Bytes
-from reconciler.planner.cases import Access, DeviceCase, PoolCase, PruneVerdict
+from reconciler.planner.facts import Access, DeviceCase, PoolCase, PruneVerdict
 from reconciler.planner.plan import Sign
-from reconciler.planner.relief import relief_of_device, relief_of_pool
+from reconciler.planner.rescue import relief_of_device, relief_of_pool
 from tests.planner.builders import (
     FOREIGN_UUID,
     GRACE,

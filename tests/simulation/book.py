@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from reconciler.kernel.simulated import SimulatedHost
 from reconciler.kernel.simulated.disk import Disk
-from reconciler.model.table import Table
+from reconciler.model.dm_tables import Table
 
 Thin = tuple[str, int]
 """(pool, thin id)"""

@@ -19,11 +19,11 @@ from dataclasses import replace
 from typing import Any, Final
 from unittest import mock
 
-from reconciler.kernel import perform, perform_pool
-from reconciler.kernel.basics import read_ids
-from reconciler.kernel.perform_disks import DISK_STEPS
 from reconciler.kernel.protocol import Kernel
-from reconciler.model.faults import HostFault
+from reconciler.kernel.steps import devices, pools
+from reconciler.kernel.steps.dm_operations import read_ids
+from reconciler.kernel.steps.perform_disks import DISK_STEPS
+from reconciler.model.errors import HostFault
 from reconciler.model.steps import (
     Abandon,
     Activate,
@@ -38,8 +38,8 @@ from reconciler.model.steps import (
     Step,
 )
 from reconciler.planner import making
-from reconciler.planner.cases import PruneVerdict
-from reconciler.planner.device_words import thin_target
+from reconciler.planner.device_findings import thin_target
+from reconciler.planner.facts import PruneVerdict
 from reconciler.planner.pool_missing import plan_missing
 from reconciler.planner.prune import prune_verdict
 from tests.simulation.directories import directories, in_the_same_order
@@ -64,7 +64,7 @@ class Without:
 
 
 def _step(kind: type[HostStep], does: Callable[[Kernel, Any], str]) -> Planting:
-    return lambda: mock.patch.dict(perform._STEPS, {kind: does})
+    return lambda: mock.patch.dict(devices._STEPS, {kind: does})
 
 
 def _planner(where: str, does: Any) -> Planting:
@@ -116,7 +116,7 @@ def _outcome_first(steps: tuple[Step, ...]) -> tuple[Step, ...]:
 
 def _adopts_what_is_there(kernel: Kernel, step: Any) -> str:
     try:
-        return perform_pool.POOL_STEPS[type(step)](kernel, step)
+        return pools.POOL_STEPS[type(step)](kernel, step)
     except HostFault as fault:
         if fault.errno == errno.EEXIST:
             return ""
@@ -124,7 +124,7 @@ def _adopts_what_is_there(kernel: Kernel, step: Any) -> str:
 
 
 def _insists(kernel: Kernel, step: Any) -> str:
-    said = perform_pool._delete_thin(kernel, step)
+    said = pools._delete_thin(kernel, step)
     if said == "gone already":
         raise HostFault("delete", step.subject, errno.ENODATA)
     return said
@@ -134,7 +134,7 @@ def _believes_the_suspension(kernel: Kernel, step: CreateSnapshot) -> str:
     if step.suspend:
         kernel.dm.suspend(step.suspend)
     try:
-        perform_pool._message(kernel, step.subject, f"create_snap {step.thin_id} {step.origin_id}")
+        pools._message(kernel, step.subject, f"create_snap {step.thin_id} {step.origin_id}")
     finally:
         if step.suspend:
             kernel.dm.resume(step.suspend)
@@ -142,7 +142,7 @@ def _believes_the_suspension(kernel: Kernel, step: CreateSnapshot) -> str:
 
 
 def _never_resumes(kernel: Kernel, step: CreateSnapshot) -> str:
-    return perform_pool._create_snapshot(replace(kernel, dm=Without(kernel.dm, "resume")), step)
+    return pools._create_snapshot(replace(kernel, dm=Without(kernel.dm, "resume")), step)
 
 
 def _removes_deferred() -> AbstractContextManager[Any]:
@@ -163,8 +163,8 @@ def _releases_anybodys_snapshot() -> Iterator[None]:
         return read_ids(*given, **more | {"ours": True})
 
     with (
-        mock.patch("reconciler.kernel.observe.read_ids", reads),
-        mock.patch("reconciler.kernel.perform_pool.read_ids", reads),
+        mock.patch("reconciler.kernel.worker.scan.read_ids", reads),
+        mock.patch("reconciler.kernel.steps.pools.read_ids", reads),
     ):
         yield
 
@@ -173,7 +173,7 @@ def _releases_anybodys_snapshot() -> Iterator[None]:
 def _reads_anybodys_ids() -> Iterator[None]:
     adopt = making._adopt
     with (
-        mock.patch("reconciler.controller.viewer.Viewer._is_somebody_elses", return_value=False),
+        mock.patch("reconciler.controller.observer.Viewer._is_somebody_elses", return_value=False),
         mock.patch(
             "reconciler.planner.making._adopt", lambda case, *rest: adopt(replace(case, pool_record=None), *rest)
         ),
@@ -196,7 +196,7 @@ def _as_if_unknown(where: str) -> Planting:
 def _goes_by_the_path() -> Iterator[None]:
     """What a path leads to is taken for what the pool lay on."""
     with ExitStack() as stack:
-        for module in ("planner.pool_identity", "kernel.perform_pool"):
+        for module in ("planner.pool_identity", "kernel.steps.pools"):
             for name in ("is_other", "start_is_other"):
                 stack.enter_context(mock.patch(f"reconciler.{module}.{name}", return_value=False))
         yield
@@ -231,9 +231,9 @@ BUGS: Final[dict[str, Planting]] = {
     "no intent of a creation is written": _reordered("making._steps", _without_step(Begin)),
     "the outcome of a deletion comes before its message": _reordered("device_absent.forward", _outcome_first),
     "a thin that exists already is adopted": lambda: mock.patch.dict(
-        perform._STEPS, {CreateThin: _adopts_what_is_there, CreateSnapshot: _adopts_what_is_there}
+        devices._STEPS, {CreateThin: _adopts_what_is_there, CreateSnapshot: _adopts_what_is_there}
     ),
-    "no suspension has a grace": _planner("cases.Grace.left", lambda *_: 0.0),
+    "no suspension has a grace": _planner("facts.Grace.left", lambda *_: 0.0),
     "a suspension is never ended": _everywhere("let_go", lambda _: lambda *_: ()),
     "half of a creation is taken for all of it": _planner("intents._is_complete", _finishes_anything),
     "an undo forgets the thin": _reordered("intents._undo", _without_step(DeleteThin)),
@@ -246,10 +246,10 @@ BUGS: Final[dict[str, Planting]] = {
     ),
     "a pool that is missing is made anew": _as_if_unknown("reconciler.planner.pool.plan_missing"),
     "a vanished record is a request to delete": lambda: mock.patch(
-        "reconciler.controller.gather.prune_verdict", return_value=PruneVerdict.DELETE
+        "reconciler.controller.fact_gatherer.prune_verdict", return_value=PruneVerdict.DELETE
     ),
     "vanished records are pruned at once": lambda: mock.patch(
-        "reconciler.controller.gather.prune_verdict", _prunes_at_once
+        "reconciler.controller.fact_gatherer.prune_verdict", _prunes_at_once
     ),
     "any number of vanished records is pruned": lambda: mock.patch(
         "reconciler.planner.prune._is_mass", return_value=False
@@ -268,7 +268,7 @@ BUGS: Final[dict[str, Planting]] = {
     "the ids of somebody else's pool are read": _reads_anybodys_ids,
     "anybody's metadata snapshot is released": _releases_anybodys_snapshot,
     "what failed is tried again with each event": lambda: mock.patch(
-        "reconciler.controller.tries.Tries.is_too_early", return_value=False
+        "reconciler.controller.failed_attempts.Tries.is_too_early", return_value=False
     ),
     "a device that is only to be there is published": _everywhere(
         "_steps", lambda inner: lambda *given: _published(inner, *given)

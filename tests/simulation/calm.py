@@ -10,15 +10,15 @@ from unittest import mock
 
 from reconciler.controller.desired import Desired
 from reconciler.controller.execute import Executor
-from reconciler.daemon.doctor_pools import PoolEyes
+from reconciler.doctor.doctor_pools import PoolEyes
+from reconciler.doctor.repairs import first_of, repairs_of
+from reconciler.doctor.take_over import Withheld
 from reconciler.kernel.simulated.pool import CommitFault, Mode
 from reconciler.model.condition import Reason
-from reconciler.model.faults import HostFault
+from reconciler.model.errors import HostFault
 from reconciler.model.names import Key
 from reconciler.model.recordset import RecordSet
 from reconciler.model.steps import Forget, Step
-from reconciler.planner.doctor_held_back import Withheld
-from reconciler.planner.doctor_repairs import first_of, repairs_of
 from tests.simulation.events import World
 from tests.simulation.oracle import check_all
 from tests.simulation.people import rename_back
@@ -201,7 +201,7 @@ def _ask_doctor(world: World, pool: str, told: list[str]) -> bool:
     village.start()
     port = village.port_of(pool)
     village.guards.pass_began(pool)
-    with mock.patch("reconciler.daemon.doctor_pools.HostTools", return_value=village.outside.tools):
+    with mock.patch("reconciler.doctor.doctor_pools.HostTools", return_value=village.outside.tools):
         eyes = PoolEyes(pool, port, village.store, alone=True)
         view = eyes.look(village.desired)
         if isinstance(first_of(view), Withheld):

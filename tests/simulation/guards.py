@@ -14,11 +14,11 @@ from reconciler.kernel.simulated import Call
 from reconciler.kernel.simulated.device import Loaded
 from reconciler.kernel.simulated.disk import Disk
 from reconciler.kernel.simulated.io import is_torn
-from reconciler.model.knowledge import IntentKind, KnownDevice
+from reconciler.model.dm_tables import PoolTable, read_table
 from reconciler.model.names import Key
 from reconciler.model.records import DeviceState, PoolState, Prune
 from reconciler.model.steps import Begin, Resume, StoreStep
-from reconciler.model.table import PoolTable, read_table
+from reconciler.model.stored import IntentKind, KnownDevice
 
 if TYPE_CHECKING:
     from tests.simulation.village import Village

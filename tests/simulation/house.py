@@ -17,20 +17,20 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from reconciler.controller.desired import Desired
-from reconciler.controller.gather import Settings
-from reconciler.controller.pool_pass import PoolReconciler
+from reconciler.controller.fact_gatherer import Settings
 from reconciler.controller.queue import WorkQueue
+from reconciler.controller.reconciler import PoolReconciler
 from reconciler.controller.recorder import Recorder
-from reconciler.kernel.port import InlinePort, PoolPort
 from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.simulated import Call, Calls, Crashed, SimulatedHost, simulated_kernel
-from reconciler.model.knowledge import KnownDevice
+from reconciler.kernel.worker.client import InlinePort, PoolPort
+from reconciler.model.conditions import Status
 from reconciler.model.live import DeviceInfo, Watched
 from reconciler.model.names import Key
 from reconciler.model.records import API_VERSION, Record, ThinDevice, ThinPool
 from reconciler.model.recordset import RecordSet
-from reconciler.model.report import Status
 from reconciler.model.steps import StoreStep
+from reconciler.model.stored import KnownDevice
 from reconciler.store.store import Store
 from reconciler.telemetry.metrics import Metrics
 

@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import Final
 
 from reconciler.kernel.simulated import Call
-from reconciler.model.faults import HostFault
-from reconciler.model.table import Target, ThinTable
+from reconciler.model.dm_tables import Target, ThinTable
+from reconciler.model.errors import HostFault
 from reconciler.model.units import Sectors
 from tests.simulation.events import World, happens
 from tests.simulation.operator import NAMES, RUNTIME, TANK

@@ -1,4 +1,4 @@
-"""What the daemon sees of a simulated worker: `kernel.port.ProcessPort`, with the clock that is moved by hand."""
+"""What the daemon sees of a simulated worker: `kernel.worker.client.ProcessPort`, with the clock that is moved by hand."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from reconciler.kernel.pool_lock import PoolLocked
-from reconciler.kernel.port import IDS_DEADLINE, LOOK_DEADLINE, PATIENCE, Helper
+from reconciler.kernel.locks import PoolLocked
 from reconciler.kernel.simulated import Crashed
-from reconciler.kernel.talk import Answer, Forget, Question
-from reconciler.model.faults import HostFault, Unanswered, WorkerDied
+from reconciler.kernel.worker.client import IDS_DEADLINE, LOOK_DEADLINE, PATIENCE, Helper
+from reconciler.kernel.worker.messages import Answer, Forget, Question
+from reconciler.model.errors import HostFault, Unanswered, WorkerDied
 from reconciler.model.live import LookRequest, PoolLook, Watched
 from reconciler.model.steps import HostStep, StepResult
 from tests.simulation.guards import Guards

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from typing import Final
 
-from reconciler.controller.preview import preview_pool
-from reconciler.kernel.port import InlinePort
+from reconciler.controller.dry_run import preview_pool
+from reconciler.kernel.worker.client import InlinePort
 from reconciler.model.live import Watched
 from tests.simulation.events import World
 from tests.simulation.guards import GRACE

@@ -7,8 +7,8 @@ import random
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from reconciler.model.faults import HostFault
-from reconciler.model.table import PoolTable, Target, ThinTable
+from reconciler.model.dm_tables import PoolTable, Target, ThinTable
+from reconciler.model.errors import HostFault
 from reconciler.model.units import Sectors
 from tests.simulation.book import fingerprint
 from tests.simulation.operator import MIB, RUNTIME

@@ -12,8 +12,8 @@ from reconciler.kernel.protocol import Kernel, Mkfs
 from reconciler.kernel.simulated import Calls, Crashed, SimulatedHost, WouldBlock, simulated_kernel
 from reconciler.kernel.simulated.io import is_torn
 from reconciler.kernel.simulated.pool import CommitFault
-from reconciler.model.faults import HostFault
-from reconciler.model.table import PoolTable, Target, ThinTable
+from reconciler.model.dm_tables import PoolTable, Target, ThinTable
+from reconciler.model.errors import HostFault
 from reconciler.model.units import Bytes, Sectors, sectors
 
 MIB = 1024 * 1024

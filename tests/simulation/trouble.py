@@ -9,7 +9,7 @@ from typing import Final
 from reconciler.kernel.simulated import Call, Crashed
 from reconciler.kernel.simulated.disk import Disk
 from reconciler.kernel.simulated.pool import CommitFault
-from reconciler.model.faults import HostFault
+from reconciler.model.errors import HostFault
 from tests.simulation.events import World, happens
 from tests.simulation.village import AFTER, BEFORE, MIDWAY
 from tests.simulation.worker import Lie, Waits

@@ -16,12 +16,12 @@ from typing import Any, Final, cast
 
 from reconciler.controller.desired import Desired
 from reconciler.controller.outcome import ERROR_MOST
-from reconciler.kernel.pool_lock import PoolLocked
-from reconciler.kernel.port import PoolPort
+from reconciler.kernel.locks import PoolLocked
 from reconciler.kernel.protocol import DeviceMapper
 from reconciler.kernel.simulated import Call, Crashed, SimulatedHost
 from reconciler.kernel.simulated.faults import changes
 from reconciler.kernel.simulated.release import Release
+from reconciler.kernel.worker.client import PoolPort
 from reconciler.model.condition import Reason
 from reconciler.model.live import Watched
 from reconciler.model.names import Key

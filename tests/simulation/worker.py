@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 from greenlet import getcurrent, greenlet
 
-from reconciler.kernel.observe import Observer
 from reconciler.kernel.simulated import Call, Calls, Crashed, SimulatedHost, WouldBlock, simulated_kernel
-from reconciler.kernel.talk import Answer, Question
-from reconciler.kernel.worker import answer
+from reconciler.kernel.worker.__main__ import answer
+from reconciler.kernel.worker.messages import Answer, Question
+from reconciler.kernel.worker.scan import Observer
 from reconciler.model.live import Watched
 
 

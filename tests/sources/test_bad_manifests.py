@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from reconciler.sources.files import MAX_FILE
-from reconciler.sources.manifests import MAX_PROBLEMS, load
+from reconciler.sources.manifests.manifests import MAX_PROBLEMS, load
+from reconciler.sources.manifests.read import MAX_FILE
 
 POOL = """\
 apiVersion: dm-reconciler/v1

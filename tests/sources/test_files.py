@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.names import Key
-from reconciler.sources import files, manifests
-from reconciler.sources.manifests import Loaded, load
+from reconciler.sources.manifests import manifests, read
+from reconciler.sources.manifests.manifests import Loaded, load
 
 POOL = """\
 apiVersion: dm-reconciler/v1
@@ -203,14 +203,14 @@ def test_a_disk_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "MAX_FILES", 2)
+    monkeypatch.setattr(read, "MAX_FILES", 2)
     for name in "abc":
         (tmp_path / f"{name}.yaml").touch()
     assert only(load(tmp_path)) == f"{tmp_path}:1:1: more than 2 manifests: put several records into a file"
 
 
 def test_too_much_in_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "MAX_TOTAL", 3072)
+    monkeypatch.setattr(read, "MAX_TOTAL", 3072)
     for name in "abc":
         (tmp_path / f"{name}.yaml").write_text("#" * 2048)
     assert only(load(tmp_path)) == (

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from reconciler.model.records import API_VERSION
-from reconciler.sources.explain import read_record
-from reconciler.sources.schema import json_schema
-from reconciler.sources.yamlread import YamlFault, read_documents
+from reconciler.sources.manifests.explain import read_record
+from reconciler.sources.manifests.schema import json_schema
+from reconciler.sources.manifests.yaml import YamlFault, read_documents
 
 EXAMPLES = Path(__file__).parents[2] / "manifests"
 DISKS: dict[str, Any] = {

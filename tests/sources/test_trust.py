@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.sources.trust import folders_to, untrusted, untrusted_way
+from reconciler.trusted_files import folders_to, untrusted, untrusted_way
 
 OTHER_USER = 4711
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")

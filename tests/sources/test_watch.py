@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from watchdog.events import FileClosedNoWriteEvent, FileOpenedEvent, FileSystemEvent
 
-from reconciler.sources.manifests import load
-from reconciler.sources.watch import ManifestWatch, _Handler
+from reconciler.sources.manifests.manifests import load
+from reconciler.sources.manifests.watch import ManifestWatch, _Handler
 
 LONG = 30.0
 """Seconds until a test gives up. None of them waits so long when all is well."""
@@ -256,7 +256,7 @@ def test_a_host_without_inotify_left_is_looked_at_by_poll(
     def none_left() -> None:
         raise OSError(24, "inotify instance limit reached")
 
-    monkeypatch.setattr("reconciler.sources.watch.Observer", none_left)
+    monkeypatch.setattr("reconciler.sources.manifests.watch.Observer", none_left)
     with running(by_hand(folder, hand)) as watch:
         assert not watch.armed
         (folder / "a.yaml").write_text("edited")

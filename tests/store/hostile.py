@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.model.condition import Reason
-from reconciler.model.knowledge import Intent, IntentKind, KnownDevice, KnownPool
+from reconciler.model.conditions import DeviceStatus, Event, EventType
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
-from reconciler.model.report import DeviceStatus, Event, EventType
 from reconciler.model.steps import Begin, Finish, KnowPool
+from reconciler.model.stored import Intent, IntentKind, KnownDevice, KnownPool
 from reconciler.model.units import Sectors
 from reconciler.store.manifests import StoredRecord
 from reconciler.store.store import Store

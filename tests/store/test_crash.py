@@ -19,7 +19,7 @@ MAKE = """
 import sys
 from itertools import count
 from pathlib import Path
-from reconciler.model.knowledge import Intent, IntentKind, KnownDevice, KnownPool
+from reconciler.model.stored import Intent, IntentKind, KnownDevice, KnownPool
 from reconciler.model.names import Key
 from reconciler.model.steps import Begin, Finish, KnowPool
 from reconciler.store.store import Store

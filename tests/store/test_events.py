@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.model.conditions import Event, EventType
 from reconciler.model.names import Key
-from reconciler.model.report import Event, EventType
 from reconciler.store.events import EventLog
 from reconciler.store.store import Store
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.condition import Reason
-from reconciler.model.knowledge import FormerThin, Intent, IntentKind, KnownDevice, KnownPool
+from reconciler.model.conditions import DeviceStatus, EventType, PoolStatusReport
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
-from reconciler.model.report import DeviceStatus, EventType, PoolStatusReport
 from reconciler.model.status import PoolMode
+from reconciler.model.stored import FormerThin, Intent, IntentKind, KnownDevice, KnownPool
 from reconciler.model.units import Bytes, Sectors
 from reconciler.store.store import Store
 

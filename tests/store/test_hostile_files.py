@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model.knowledge import KnownPool
 from reconciler.model.names import Key
 from reconciler.model.steps import KnowPool
+from reconciler.model.stored import KnownPool
 from reconciler.model.units import Sectors
-from reconciler.store import schema
-from reconciler.store.aside import name_for_aside, recall, recall_id, set_aside
+from reconciler.store import migrations
 from reconciler.store.errors import StoreDamaged, StoreError
+from reconciler.store.quarantine import name_for_aside, recall, recall_id, set_aside
 from reconciler.store.store import Store
 from tests.store.hostile import PAGE, Known, copied, edited, fill, told
 
@@ -264,14 +264,14 @@ def test_one_of_an_earlier_version_is_brought_up_to_date_and_a_copy_is_kept(tmp_
     old = tmp_path / "old"
     old.mkdir(mode=0o700)
     with closing(sqlite3.connect(old / "state.db", isolation_level=None)) as connection:
-        schema.migrate(connection, schema.MIGRATIONS[:1])
-        connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+        migrations.migrate(connection, migrations.MIGRATIONS[:1])
+        connection.execute(f"PRAGMA application_id = {migrations.APPLICATION_ID}")
         connection.execute("INSERT INTO meta VALUES ('store_id', ?)", ("5" * 32,))
     (old / "state.db").chmod(0o600)
     with Store.open(old, wall_clock=lambda: 0.0) as store:
         assert store.store_id == "5" * 32
     with closing(sqlite3.connect(old / "state.db.version-1")) as connection:
-        assert schema.version_of(connection) == 1
+        assert migrations.version_of(connection) == 1
         assert connection.execute("SELECT value FROM meta").fetchall() == [("5" * 32,)]
     assert (old / "state.db.version-1").stat().st_mode & 0o777 == 0o600
 

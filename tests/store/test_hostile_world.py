@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model.knowledge import KnownPool
 from reconciler.model.names import Key
 from reconciler.model.steps import KnowPool
+from reconciler.model.stored import KnownPool
 from reconciler.model.units import Sectors
 from reconciler.store.errors import StoreUnusable
 from reconciler.store.store import Store

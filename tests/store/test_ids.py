@@ -12,9 +12,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from reconciler.model.knowledge import Intent, IntentKind, KnownDevice, KnownPool
 from reconciler.model.names import Key
 from reconciler.model.steps import Abandon, Begin, Finish, Forget, KnowDevice, KnowPool, NoteMade, NoteTaken
+from reconciler.model.stored import Intent, IntentKind, KnownDevice, KnownPool
 from reconciler.model.units import Sectors
 from reconciler.store import transitions
 from reconciler.store.errors import StoreError

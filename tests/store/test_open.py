@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model.knowledge import KnownPool
 from reconciler.model.names import Key
 from reconciler.model.steps import KnowPool
+from reconciler.model.stored import KnownPool
 from reconciler.model.units import Sectors
-from reconciler.store import schema
+from reconciler.store import migrations
 from reconciler.store.errors import StoreError
 from reconciler.store.store import Store
 
@@ -137,7 +137,7 @@ def test_a_store_with_garbled_rows_is_left_as_it_is(path: Path, garble: str) -> 
 
 
 def test_a_store_of_a_later_version_is_left_as_it_is(path: Path) -> None:
-    edited(path, f"PRAGMA user_version = {len(schema.MIGRATIONS) + 1}")
+    edited(path, f"PRAGMA user_version = {len(migrations.MIGRATIONS) + 1}")
     content = path.read_bytes()
     assert "later version" in refusal(path.parent)
     assert path.read_bytes() == content

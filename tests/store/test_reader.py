@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.condition import Reason
-from reconciler.model.knowledge import Intent, IntentKind, KnownDevice, KnownPool
+from reconciler.model.conditions import DeviceStatus, Event, EventType
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
-from reconciler.model.report import DeviceStatus, Event, EventType
 from reconciler.model.steps import Begin, Finish, KnowPool
+from reconciler.model.stored import Intent, IntentKind, KnownDevice, KnownPool
 from reconciler.model.units import Sectors
 from reconciler.store.errors import StoreError
 from reconciler.store.store import Store

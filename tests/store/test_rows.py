@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.model.knowledge import Intent, KnownDevice, KnownPool
+from reconciler.model.conditions import DeviceStatus, Event, PoolStatusReport, Status
 from reconciler.model.names import Key
-from reconciler.model.report import DeviceStatus, Event, PoolStatusReport, Status
+from reconciler.model.stored import Intent, KnownDevice, KnownPool
+from reconciler.store.codec import Data, decode, encode
 from reconciler.store.manifests import StoredRecord
-from reconciler.store.rows import Data, decode, encode
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconciler.store.schema import MIGRATIONS, migrate, version_of
+from reconciler.store.migrations import MIGRATIONS, migrate, version_of
 
 MORE = (*MIGRATIONS, "ALTER TABLE pools ADD COLUMN note TEXT; CREATE TABLE more (a)")
 

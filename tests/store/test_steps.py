@@ -9,19 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model.knowledge import FormerThin, Intent, IntentKind, KnownDevice, KnownPool
 from reconciler.model.names import Key
-from reconciler.model.steps import (
-    Abandon,
-    Begin,
-    Finish,
-    Forget,
-    KnowDevice,
-    KnowPool,
-    NoteMade,
-    NoteTaken,
-    StoreStep,
-)
+from reconciler.model.steps import Abandon, Begin, Finish, Forget, KnowDevice, KnowPool, NoteMade, NoteTaken, StoreStep
+from reconciler.model.stored import FormerThin, Intent, IntentKind, KnownDevice, KnownPool
 from reconciler.model.units import Sectors
 from reconciler.store.errors import StoreError
 from reconciler.store.store import Store

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.model.knowledge import Intent, IntentKind, KnownDevice, KnownPool
 from reconciler.model.live import ThinEntry
 from reconciler.model.names import Key
 from reconciler.model.steps import Begin, Finish, Forget, KnowDevice, KnowPool
+from reconciler.model.stored import Intent, IntentKind, KnownDevice, KnownPool
 from reconciler.model.units import Sectors
 from reconciler.planner.suspects import suspects_of
 from reconciler.store.store import Store

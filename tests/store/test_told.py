@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.condition import Reason
+from reconciler.model.conditions import DeviceStatus, PoolStatusReport
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
-from reconciler.model.report import DeviceStatus, PoolStatusReport
 from reconciler.model.status import PoolMode
 from reconciler.model.units import Bytes
 from reconciler.store.errors import StoreError, StoreUnusable

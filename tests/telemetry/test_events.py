@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from reconciler.model.conditions import Event, EventType
+from reconciler.model.events import event_item
 from reconciler.model.names import Key
-from reconciler.model.report import Event, EventType
-from reconciler.telemetry.events import event_item
 
 HEALED = Event(
     key=Key("tank", "base"),

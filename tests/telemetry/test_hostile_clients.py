@@ -9,8 +9,8 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from reconciler.telemetry.http import StatusServer
-from reconciler.telemetry.server import Limits
+from reconciler.telemetry.http.routes import StatusServer
+from reconciler.telemetry.http.server import Limits
 from tests.telemetry.test_http import Answer, Provider, serve
 
 

@@ -18,9 +18,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 import reconciler.telemetry.page as page_module
-from reconciler.telemetry.http import Limits, ListenError, StatusServer
+from reconciler.telemetry.http.routes import Limits, ListenError, StatusServer
+from reconciler.telemetry.http.server import HEAD_LIMIT
 from reconciler.telemetry.metrics import Metrics
-from reconciler.telemetry.server import HEAD_LIMIT
 
 API = ["/api/v1/daemon", "/api/v1/pools", "/api/v1/devices", "/api/v1/events"]
 PATHS = ["/", "/metrics", "/healthz", "/readyz", *API]

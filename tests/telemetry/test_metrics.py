@@ -9,9 +9,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from reconciler.model.condition import DRIFT, Reason
+from reconciler.model.conditions import DeviceStatus, PoolStatusReport
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
-from reconciler.model.report import DeviceStatus, PoolStatusReport
 from reconciler.model.status import PoolMode
 from reconciler.model.steps import Resume
 from reconciler.model.units import Bytes

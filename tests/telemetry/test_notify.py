@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.telemetry.notify import Notifier
+from reconciler.telemetry.sd_notify import Notifier
 
 
 @pytest.fixture

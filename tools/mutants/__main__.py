@@ -27,9 +27,8 @@ _WHERE: Final = (
     "reconciler/controller/*.py",
     "reconciler/store/*.py",
     "reconciler/model/*.py",
-    "reconciler/kernel/basics.py",
-    "reconciler/kernel/observe*.py",
-    "reconciler/kernel/perform*.py",
+    "reconciler/kernel/steps/*.py",
+    "reconciler/kernel/worker/scan.py",
 )
 _NICE: Final = 15
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from reconciler.kernel.simulated.targets import PoolTarget, SimpleTarget, ThinTarget
-from reconciler.model.table import Devno
+from reconciler.kernel.simulated.tables import PoolTarget, SimpleTarget, ThinTarget
+from reconciler.model.dm_tables import Devno
 from reconciler.model.units import Sectors
 
 

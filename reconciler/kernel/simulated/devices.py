@@ -16,7 +16,7 @@ from reconciler.kernel.simulated.loading import fits, open_table
 from reconciler.kernel.simulated.metadata import MetadataError
 from reconciler.kernel.simulated.pool import Pool
 from reconciler.kernel.simulated.release import Release
-from reconciler.model.table import Devno, Table
+from reconciler.model.dm_tables import Devno, Table
 from reconciler.model.units import Sectors
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ import itertools
 import struct
 from dataclasses import dataclass, field
 
+from reconciler.kernel.block.superblock import SUPERBLOCK_SIZE
 from reconciler.kernel.simulated.metadata import PoolImage
-from reconciler.kernel.superblock import SUPERBLOCK_SIZE
-from reconciler.model.table import Devno
+from reconciler.model.dm_tables import Devno
 
 _MAGIC = 27022010
 _BEFORE_USED = 16

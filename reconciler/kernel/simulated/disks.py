@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from reconciler.kernel.simulated.disk import Disk, LoopDevice
 from reconciler.kernel.simulated.faults import Call, Calls, WouldBlock, fault
+from reconciler.model.dm_tables import Devno
 from reconciler.model.identity import Marks, is_same
 from reconciler.model.live import Loop, PathKind
-from reconciler.model.table import Devno
 from reconciler.model.units import SECTOR, Bytes, Sectors, in_bytes
 
 if TYPE_CHECKING:

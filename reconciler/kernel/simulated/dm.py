@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from reconciler.kernel.simulated.device import Loaded
 from reconciler.kernel.simulated.nodes import node_of
+from reconciler.model.dm_tables import Devno, Table
 from reconciler.model.live import DeviceInfo, Listed
-from reconciler.model.table import Devno, Table
 
 if TYPE_CHECKING:
     from reconciler.kernel.simulated.host import SimulatedHost

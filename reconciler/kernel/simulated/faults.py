@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from reconciler.model.faults import HostFault, Unanswered
+from reconciler.model.errors import HostFault, Unanswered
 
 
 class WouldBlock(Unanswered):

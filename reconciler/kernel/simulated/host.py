@@ -19,7 +19,7 @@ from reconciler.kernel.simulated.pool import CommitFault, Pool
 from reconciler.kernel.simulated.release import Release
 from reconciler.kernel.simulated.tools import SimulatedTools
 from reconciler.kernel.simulated.udev import SimulatedUdev
-from reconciler.model.table import Devno
+from reconciler.model.dm_tables import Devno
 from reconciler.model.units import Bytes, Sectors, sectors
 
 _LOOP_MAJOR = 7

@@ -12,9 +12,9 @@ from reconciler.kernel.simulated.devices import Devices
 from reconciler.kernel.simulated.faults import fault
 from reconciler.kernel.simulated.metadata import MetadataError
 from reconciler.kernel.simulated.pool import CommitFault, Pool
-from reconciler.kernel.simulated.targets import ThinTarget
-from reconciler.model.faults import HostFault
-from reconciler.model.table import Devno
+from reconciler.kernel.simulated.tables import ThinTarget
+from reconciler.model.dm_tables import Devno
+from reconciler.model.errors import HostFault
 
 HEAD: Final = 4
 TAIL: Final = 5

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from reconciler.kernel.simulated.device import Device, Loaded
 from reconciler.kernel.simulated.faults import WouldBlock, fault
-from reconciler.kernel.simulated.targets import PoolTarget, make_target
-from reconciler.model.table import Table, parse_devno
+from reconciler.kernel.simulated.tables import PoolTarget, make_target
+from reconciler.model.dm_tables import Table, parse_devno
 
 if TYPE_CHECKING:
     from reconciler.kernel.simulated.devices import Devices

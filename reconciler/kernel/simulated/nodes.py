@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from reconciler.model.table import Devno
+from reconciler.model.dm_tables import Devno
 
 if TYPE_CHECKING:
     from reconciler.kernel.simulated.device import Device

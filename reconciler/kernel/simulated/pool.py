@@ -12,12 +12,12 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from reconciler.kernel.simulated.metadata import MAX_THIN_ID, Mapping, MetadataError, PoolImage
-from reconciler.model.table import PoolTable
+from reconciler.model.dm_tables import PoolTable
 
 if TYPE_CHECKING:
     from reconciler.kernel.simulated.device import Device
     from reconciler.kernel.simulated.disk import Disk
-    from reconciler.kernel.simulated.targets import PoolTarget, ThinTarget
+    from reconciler.kernel.simulated.tables import PoolTarget, ThinTarget
 
 
 class Mode(IntEnum):

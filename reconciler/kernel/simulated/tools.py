@@ -10,7 +10,7 @@ from reconciler.kernel.simulated.device import Device
 from reconciler.kernel.simulated.disk import Disk
 from reconciler.kernel.simulated.faults import Call, Calls, WouldBlock, fault
 from reconciler.kernel.simulated.metadata import PoolImage
-from reconciler.kernel.simulated.targets import ThinTarget
+from reconciler.kernel.simulated.tables import ThinTarget
 from reconciler.model.live import ThinEntry
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from reconciler.kernel.simulated.faults import fault
 from reconciler.kernel.simulated.nodes import node_of
+from reconciler.model.dm_tables import Devno
 from reconciler.model.live import DeviceInfo
-from reconciler.model.table import Devno
 
 if TYPE_CHECKING:
     from reconciler.kernel.simulated.host import SimulatedHost

@@ -16,7 +16,7 @@ TYPE_CHECKING = False  # typing takes as long to import as all the rest
 if TYPE_CHECKING:
     from typing import Final, Never
 
-    from reconciler.sandbox.inside.config import Config
+    from reconciler.sandbox.config import Config
 
 _LINE: Final = "/dev/ttyS0"
 # In the order of their dependencies. One that is missing is built in, or this kernel has none.

@@ -11,7 +11,7 @@ TYPE_CHECKING = False  # typing takes as long to import as all the rest
 if TYPE_CHECKING:
     from typing import Final
 
-    from reconciler.sandbox.inside.config import Config
+    from reconciler.sandbox.config import Config
 
 MODULES: Final = "/usr/lib/uml/modules"
 # Directories whose contents stay to be seen while what is written to them is thrown away.

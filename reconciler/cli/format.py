@@ -1,0 +1,83 @@
+"""Words and colours for what is told of records."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from reconciler.cli.console import BAD, CARE, GOOD, Cell
+from reconciler.model.conditions import Event, EventType, Status
+from reconciler.model.units import Bytes, format_size
+
+
+def size_text(number: Bytes | None) -> str:
+    return "" if number is None else format_size(number)
+
+
+def share_text(used: Bytes | None, total: Bytes | None) -> str:
+    """`16%`. What is shown as 100% is full, what is shown as 0% is empty."""
+    if used is None or not total:
+        return ""
+    return f"{max(used * 100 // total, 1 if used else 0)}%"
+
+
+def live_text(status: Status | None) -> str:
+    return "" if status is None else status.live.value
+
+
+def ready_text(status: Status | None) -> Cell:
+    if status is None:
+        return Cell("")
+    return Cell("yes" if status.ready else "no", colour(status))
+
+
+def reason_text(status: Status | None) -> Cell:
+    return Cell("") if status is None else Cell(status.reason.value, colour(status))
+
+
+def colour(status: Status) -> str:
+    if status.ready:
+        return GOOD
+    return CARE if status.good else BAD
+
+
+def event_colour(event: Event) -> str:
+    match event.type:
+        case EventType.HEALED:
+            return GOOD
+        case EventType.FOUND:
+            return CARE
+        case EventType.FAILED | EventType.BLOCKED:
+            return BAD
+        case EventType.INFO:
+            return ""
+
+
+def ready_mark(status: Status | None) -> Cell:
+    """What a colour would say, for who sees none."""
+    if status is None:
+        return Cell("[??]", CARE)
+    if status.ready:
+        return Cell("[ok]", GOOD)
+    return Cell("[--]", CARE) if status.good else Cell("[!!]", BAD)
+
+
+def local_time(seconds: float) -> str:
+    """By the clock of who reads it."""
+    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def ago_text(seconds: float) -> str:
+    """`5m`, `3h12m`, `4d`: how long, in at most two units."""
+    whole = max(int(seconds), 0)
+    if whole < 120:
+        return f"{whole}s"
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
+    if minutes < 120:
+        return f"{minutes}m"
+    if hours < 48:
+        return f"{hours}h{minutes % 60}m" if minutes % 60 else f"{hours}h"
+    return f"{days}d"
+
+
+def took_text(seconds: float) -> str:
+    return f"{seconds:.2f}s" if seconds < 10 else ago_text(seconds)

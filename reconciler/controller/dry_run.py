@@ -1,0 +1,152 @@
+"""What would be done: one look, and the plans that follow from it. Changes nothing, holds no lock."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from reconciler.controller.clock import Clock
+from reconciler.controller.desired import Desired
+from reconciler.controller.fact_gatherer import Gatherer, Settings
+from reconciler.controller.observer import Viewer
+from reconciler.kernel.steps.commands import commands_of
+from reconciler.kernel.worker.client import PoolPort
+from reconciler.model.dm_tables import Devno, Table
+from reconciler.model.live import DeviceInfo, LiveDevice, LivePool, ThinEntry
+from reconciler.model.names import Key
+from reconciler.model.records import ThinPool
+from reconciler.model.status import PoolMode, PoolStatus
+from reconciler.model.steps import Activate, ActivatePool, Begin, Finish, HostStep, Step
+from reconciler.model.stored import KnownDevice
+from reconciler.planner.device import plan_device
+from reconciler.planner.facts import Access, DeviceCase, PoolAccess
+from reconciler.planner.plan import Plan
+from reconciler.planner.pool import plan_pool
+from reconciler.store.store import Store
+
+_NOT_YET = Devno(0, 0)
+"""Stands for the number of a pool that would be activated first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """One record's plan."""
+
+    key: Key
+    plan: Plan
+    after_pool: bool = False
+    """It follows only once the pool is active, which it is not yet."""
+    record: ThinPool | None = None
+    """Of a pool."""
+
+    @property
+    def is_change(self) -> bool:
+        """Something would be done on the host."""
+        return any(isinstance(step, HostStep) for step in self.plan.steps)
+
+    def commands(self) -> list[str]:
+        """The equivalent command lines, in order."""
+        return [_named(line, self.key) for step in self.plan.steps for line in commands_of(step)]
+
+
+def _named(line: str, key: Key) -> str:
+    """A pool that is not active yet has no number: its node says the same, and dmsetup takes it."""
+    return line.replace(f"thin {_NOT_YET} ", f"thin /dev/mapper/{key.pool} ")
+
+
+def preview_pool(  # the wiring of one look, all by name
+    name: str, *, port: PoolPort, store: Store, desired: Desired, clock: Clock, rng: random.Random
+) -> Iterator[Preview]:
+    """The plans for a pool and its devices, in the order in which they would be carried out."""
+    settings = Settings(grace=0.0, observe_only=True)  # shown is what would be done if what is seen now lasted
+    gatherer = Gatherer(name, store, clock, rng, settings)
+    viewer = Viewer(port, gatherer, clock, settings)
+    trouble = viewer.look(desired, [], whole=True)
+    viewer.read_ids(desired)
+    case = gatherer.pool_case(desired, viewer.world, trouble)
+    plan = plan_pool(case)
+    yield Preview(Key(name), plan, record=case.record)
+    activation = _activation(plan.steps)
+    if activation is not None:
+        viewer.world.pool = _as_if_active(viewer.world.pool, name)
+        case = replace(case, live=viewer.world.pool, stuck="")
+    ahead = Ahead()
+    for key in desired.in_order(gatherer.scope(desired).keys):
+        device = gatherer.device_case(key, desired, viewer.world, case)
+        if activation is not None:
+            device = replace(device, access=PoolAccess(Access.FULL))
+        device = ahead.seen_from(device)
+        found = plan_device(device)
+        if viewer.wants_holders(device, found) and viewer.look_at_holders(device):
+            found = plan_device(ahead.seen_from(gatherer.device_case(key, desired, viewer.world, case)))
+        ahead.take(found)
+        yield Preview(key, found, after_pool=activation is not None)
+
+
+class Ahead:
+    """What the plans before would have done by then: the devices they make, and the numbers they use up."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, KnownDevice] = {}
+        self._active: dict[str, Activate] = {}
+        self._operations = 0
+
+    def take(self, plan: Plan) -> None:
+        for step in plan.steps:
+            if isinstance(step, Begin):
+                self._operations += 1
+            elif isinstance(step, Finish) and step.device is not None:
+                self._made[step.key.device] = step.device
+            elif isinstance(step, Activate):
+                self._active[step.subject] = step
+
+    def seen_from(self, case: DeviceCase) -> DeviceCase:
+        status = case.pool.status
+        if isinstance(status, PoolStatus) and self._operations:
+            later = replace(status, transaction_id=status.transaction_id + self._operations)
+            case = replace(case, pool=replace(case.pool, status=later), new_id=case.new_id + self._operations)
+        origin = case.origin
+        if origin is None or origin.known is not None or origin.name not in self._made:
+            return case
+        known = self._made[origin.name]
+        made = {known.thin_id: ThinEntry(0, 0)}
+        ids = None if case.ids is None else {**case.ids, **made}
+        return replace(case, origin=replace(origin, known=known, live=self._live(known)), ids=ids)
+
+    def _live(self, known: KnownDevice) -> LiveDevice | None:
+        step = self._active.get(known.dm_name)
+        return None if step is None else LiveDevice(_info(known.dm_name), table=(step.table,))
+
+
+def _activation(steps: tuple[Step, ...]) -> ActivatePool | None:
+    return next((step for step in steps if isinstance(step, ActivatePool)), None)
+
+
+def _as_if_active(pool: LivePool, name: str) -> LivePool:
+    """The pool as it would be after its own plan, so that the plans of its devices can be shown too."""
+    nothing: Table = ()
+    transaction = pool.metadata.transaction_id or 0
+    status = PoolStatus(transaction, 0, 1, 0, 1, held_root=False, mode=PoolMode.RW, needs_check=False)
+    return replace(pool, device=LiveDevice(_info(name), table=nothing), status=status)
+
+
+def _info(name: str) -> DeviceInfo:
+    """Of a device that would be active by then."""
+    return DeviceInfo(
+        name=name,
+        uuid="",
+        devno=_NOT_YET,
+        open_count=0,
+        event_nr=0,
+        suspended=False,
+        live_table=True,
+        inactive_table=False,
+        read_only=False,
+        deferred_remove=False,
+    )
+
+
+def is_pending(preview: Preview) -> bool:
+    """Whether `plan` counts this as not as desired."""
+    return preview.is_change or not preview.plan.condition.good

@@ -1,0 +1,290 @@
+"""Gathering a case: everything that bears on one record, from the records, the store and the last look."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from reconciler.controller.clock import Clock
+from reconciler.controller.desired import Desired
+from reconciler.controller.world import World
+from reconciler.model.conditions import PoolStatusReport
+from reconciler.model.identity import Marks, Noted
+from reconciler.model.live import LiveDevice, Place, ThinEntry, ThinIds, Watched
+from reconciler.model.names import Key, device_dm_name, make_uuid, of_store, private_dm_name
+from reconciler.model.records import Backing, DeviceState, PoolState, ThinDevice
+from reconciler.model.stored import Intent, IntentKind, KnownDevice
+from reconciler.model.units import Bytes, Sectors, in_bytes
+from reconciler.planner.access import access_to
+from reconciler.planner.facts import DeviceCase, Grace, Origin, PoolCase, PruneVerdict
+from reconciler.planner.prune import PruneRules, prune_verdict
+from reconciler.planner.suspects import suspects_of
+from reconciler.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the operator may set."""
+
+    grace: float = 5.0
+    """Seconds that a suspension is somebody's right."""
+    prune: PruneRules = field(default_factory=PruneRules)
+    observe_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What belongs to a pool, by the records and the store: the same until one of the two changes."""
+
+    watched: Watched
+    keys: frozenset[Key]
+    """Of all devices that are recorded, known, or under way."""
+    names: Mapping[Key, tuple[str, str]]
+    """Each device's dm name and private name."""
+    by_name: Mapping[str, Key]
+
+
+class Gatherer:
+    """Of one pool."""
+
+    def __init__(self, name: str, store: Store, clock: Clock, rng: random.Random, settings: Settings) -> None:
+        self.name = self._name = name
+        self.store = self._store = store
+        self._clock = clock
+        self._rng = rng
+        self._settings = settings
+        self._scope: Scope | None = None
+        self._scope_of: tuple[object, object] = (None, None)
+        self._recorded: dict[Key, str] = {}
+        self._mark: object = None
+
+    def scope(self, desired: Desired) -> Scope:
+        """Made anew only when it has changed: knowledge changes with each step, and mostly adds what is recorded."""
+        knowledge = self._store.knowledge(self._name)
+        if self._scope is not None and self._scope_of[0] is desired and self._scope_of[1] is knowledge:
+            return self._scope
+        if self._scope_of[0] is not desired:
+            self._recorded = {record.key: record.dm_name for record in desired.devices_of(self._name)}
+            self._scope = None
+        strays, pool = self._strays(), self._store.known_pool(self._name)
+        noted = pool.noted if pool is not None else None
+        mark = (strays, pool and (pool.created, pool.data, pool.metadata, noted and (noted.data, noted.metadata)))
+        if self._scope is None or mark != self._mark:
+            self._scope = self._make_scope(desired, {**self._recorded, **strays})
+        self._scope_of, self._mark = (desired, knowledge), mark
+        return self._scope
+
+    def _strays(self) -> dict[Key, str]:
+        """Devices that are known or under way and have no record, or another dm name than their record says."""
+        recorded = self._recorded
+        known = self._store.known_devices(self._name).values()
+        intents = self._store.intents(self._name)
+        strays = {device.key: device.dm_name for device in known if recorded.get(device.key) != device.dm_name}
+        return strays | {i.key: i.dm_name for i in intents if i.key not in recorded and i.key not in strays}
+
+    def _make_scope(self, desired: Desired, dm_names: Mapping[Key, str]) -> Scope:
+        names = {key: (dm_name, private_dm_name(key.pool, key.device)) for key, dm_name in dm_names.items()}
+        return Scope(
+            watched=self._watched(desired, frozenset(name for pair in names.values() for name in pair)),
+            keys=frozenset(names),
+            names=names,
+            by_name={name: key for key, pair in names.items() for name in pair},
+        )
+
+    def named_ids(self) -> frozenset[int]:
+        """Thin ids of devices (recorded, adopted or orphaned) and of operations under way."""
+        known = self._store.known_devices(self._name).values()
+        intents = self._store.intents(self._name)
+        return frozenset({device.thin_id for device in known} | {intent.thin_id for intent in intents})
+
+    def keys_of(self, thin_ids: frozenset[int]) -> set[Key]:
+        """The known devices with these thin ids."""
+        return {device.key for device in self._store.known_devices(self._name).values() if device.thin_id in thin_ids}
+
+    def _watched(self, desired: Desired, names: frozenset[str]) -> Watched:
+        record, known = desired.pool(self._name), self._store.known_pool(self._name)
+        if record is not None and not record.spec.external:
+            fresh = known is None or not known.created
+            noted = known.noted if known is not None and known.noted is not None else Noted()
+            data = _place(record.spec.data, known.data if known is not None else "", noted.data)
+            metadata = _place(record.spec.metadata, known.metadata if known is not None else "", noted.metadata)
+            uuid = known.uuid if known is not None and not known.external else ""
+            return Watched(self._name, data, metadata, names, fresh=fresh, uuid=uuid)
+        if record is None and known is not None and known.data:
+            return Watched(self._name, _known_place(known.data), _known_place(known.metadata), names)
+        return Watched(self._name, None, None, names)
+
+    def pool_case(self, desired: Desired, world: World, stuck: str = "") -> PoolCase:
+        intents, record = self._store.intents(self._name), desired.pool(self._name)
+        goes_down = record is None or record.spec.state is not PoolState.ACTIVE
+        return PoolCase(
+            name=self._name,
+            record=record,
+            known=self._store.known_pool(self._name),
+            live=world.pool,
+            grace=world.grace("", self._clock.now(), self._settings.grace),
+            new_uuid=self._new_uuid(),
+            intents=intents,
+            ids=world.ids,
+            # What is on the pool matters only to one that is to go, and this is asked after each step.
+            devices_live=world.live_on_pool() if goes_down else (),
+            known_devices=tuple(sorted(self._store.known_devices(self._name))) if goes_down else (),
+            needed=goes_down and self._needed(desired, intents),
+            largest=Bytes(0) if world.pool.device is not None else self._largest(intents),
+            stuck=stuck,
+        )
+
+    def _largest(self, intents: tuple[Intent, ...]) -> Bytes:
+        """Asked of a pool that is down: what is at the start of its data may be a filesystem in one of them."""
+        sizes = [device.size for device in self._store.known_devices(self._name).values()]
+        return in_bytes(max((*sizes, *(intent.size for intent in intents)), default=Sectors(0)))
+
+    def _needed(self, desired: Desired, intents: tuple[Intent, ...]) -> bool:
+        known = self._store.known_devices(self._name)
+        deleting = any(intent.kind is IntentKind.DELETE for intent in intents)
+        absent = (record for record in desired.devices_of(self._name) if record.spec.state is DeviceState.ABSENT)
+        return deleting or any(record.key.device in known for record in absent)
+
+    def device_case(self, key: Key, desired: Desired, world: World, pool: PoolCase) -> DeviceCase:
+        record = desired.device(key)
+        known = self._store.known_devices(self._name).get(key.device)
+        intents = self._store.intents(self._name)
+        name = _dm_name(key, record, known)
+        now = self._clock.now()
+        intent = next((intent for intent in intents if intent.key == key), None)
+        thin_id = _thin_id(record, known)
+        elsewhere = world.elsewhere(thin_id, name) if thin_id is not None else ()
+        # A later look than the pool's own, such as one for the ids, may have found it otherwise, or failed.
+        pool = pool if pool.live is world.pool else replace(pool, live=world.pool)
+        return DeviceCase(
+            key=key,
+            record=record,
+            pool_record=pool.record,
+            pool=world.pool,
+            pool_known=pool.known,
+            access=access_to(pool),
+            known=known,
+            live=world.devices.get(name),
+            grace=world.grace(name, now, self._settings.grace) if self._settings.grace else _no_grace(world, name, now),
+            new_id=self._store.free_thin_id(self._name, world.ids or ()),
+            new_uuid=self._new_uuid(),
+            private=self._private(key, world),
+            elsewhere=elsewhere,
+            renamed=_renamed(elsewhere, known, world),
+            intent=intent,
+            id_taken=intent is not None and intent.thin_id in self._store.taken(self._name),
+            other_intent=next((str(intent.key) for intent in intents if intent.key != key), ""),
+            adopted_by=self._adopted_by(key, _thin_id(record, None)),
+            origin=self._origin(key, record, intents, world, desired),
+            ids=world.ids,
+            suspects=self._suspects(key, desired, world, pool) if record is not None and known is None else {},
+            prune=PruneVerdict.RETAIN if record is not None else self._prune(known, desired),
+        )
+
+    def _suspects(self, key: Key, desired: Desired, world: World, pool: PoolCase) -> ThinIds | None:
+        """Thin ids that may be the data of this device, which the store does not know. None: nobody can tell."""
+        left = self._store.left_by(self._name, key.device)
+        if pool.known is None or (pool.known.taken_over_at is None and not left):
+            return {}
+        ids = world.ids if world.ids_are_told else self._told()  # who only looks has the daemon's word
+        if ids is None:
+            return None
+        records = desired.devices_of(self._name)
+        adopted = {record.spec.adopt.device_id for record in records if record.spec.adopt is not None}
+        foreign = pool.record.spec.foreign_thins if pool.record is not None else ()
+        return suspects_of(pool.known, ids, named=self.named_ids() | adopted, left=left, foreign=foreign)
+
+    def _told(self) -> ThinIds | None:
+        """The thin ids that nobody names, as the daemon has last told them; None where it has not."""
+        status = self._store.statuses().get(Key(self._name))
+        told = status.leaked_ids if isinstance(status, PoolStatusReport) else None
+        if told is None:
+            return None
+        left = self._store.former(self._name)
+        return {number: ThinEntry(0, left[number].created_at if number in left else 0) for number in told}
+
+    def _private(self, key: Key, world: World) -> LiveDevice | None:
+        """The device under the private name. One of another store's is foreign, and so is one without our UUID."""
+        device = world.devices.get(private_dm_name(key.pool, key.device))
+        if device is None or not device.info.uuid.endswith("-private"):
+            return device
+        return device if of_store(device.info.uuid, self._store.store_id) else None
+
+    def _origin(
+        self, key: Key, record: ThinDevice | None, intents: tuple[Intent, ...], world: World, desired: Desired
+    ) -> Origin | None:
+        intended = next((intent.origin for intent in intents if intent.key == key), "")
+        name = intended or (record.spec.snapshot_of if record is not None else None) or ""
+        if not name:
+            return None
+        origin_key = Key(key.pool, name)
+        known, own_record = self._store.known_devices(self._name).get(name), desired.device(origin_key)
+        dm_name = _dm_name(origin_key, own_record, known)
+        live = world.devices.get(dm_name)
+        return Origin(
+            name=name,
+            dm_name=dm_name,
+            known=known,
+            live=live,
+            # Also where a crash, or a removal that did not happen, has left a private one: it would not be suspended.
+            elsewhere=world.elsewhere(known.thin_id, dm_name, private=True) if known is not None else (),
+            protected=live is not None and live.info.devno in world.protected,
+            paused=own_record is not None and own_record.spec.paused,
+        )
+
+    def _adopted_by(self, key: Key, thin_id: int | None) -> str:
+        """Another device here that has this thin id; empty if none has."""
+        devices = self._store.known_devices(self._name).values()
+        return next((str(device.key) for device in devices if device.thin_id == thin_id and device.key != key), "")
+
+    def _prune(self, known: KnownDevice | None, desired: Desired) -> PruneVerdict:
+        gone = [device.gone_since for device in self._store.known_devices(self._name).values()]
+        return prune_verdict(
+            known.gone_since if known is not None else None,
+            pool=desired.pool(self._name),
+            all_gone=[since for since in gone if since is not None],
+            recorded=len(desired.devices_of(self._name)),
+            settled_for=self._clock.now() - desired.loaded_at,
+            now=self._clock.wall(),
+            rules=self._settings.prune,
+        )
+
+    def _new_uuid(self) -> str:
+        return make_uuid(self._store.store_id, f"{self._rng.getrandbits(128):032x}")
+
+
+def _dm_name(key: Key, record: ThinDevice | None, known: KnownDevice | None) -> str:
+    if known is not None:
+        return known.dm_name
+    return record.dm_name if record is not None else device_dm_name(key.pool, key.device)
+
+
+def _thin_id(record: ThinDevice | None, known: KnownDevice | None) -> int | None:
+    """The thin that is the device's, or that its record wants to adopt."""
+    if known is not None:
+        return known.thin_id
+    return record.spec.adopt.device_id if record is not None and record.spec.adopt is not None else None
+
+
+def _renamed(elsewhere: tuple[str, ...], known: KnownDevice | None, world: World) -> str:
+    if known is None or not known.uuid:
+        return ""
+    return next((name for name in elsewhere if world.devices[name].info.uuid == known.uuid), "")
+
+
+def _known_place(path: str) -> Place:
+    """Of a pool whose record is gone, only to look at it."""
+    return Place(path, is_file=not path.startswith("/dev/"))
+
+
+def _place(backing: Backing | None, known: str, noted: Marks) -> Place | None:
+    if backing is None:
+        return None
+    former = known if known != backing.path else ""
+    return Place(backing.path, backing.file is not None, former, noted)
+
+
+def _no_grace(world: World, name: str, now: float) -> Grace:
+    """For a plan that is only shown: what would be done if what is seen now lasted."""
+    return Grace(now, 0.0, dict.fromkeys(world.signs_of(name), 0.0))

@@ -1,0 +1,254 @@
+"""Looking at one pool through its worker, and remembering what was seen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Container, Iterable
+
+from reconciler.controller.clock import Clock
+from reconciler.controller.desired import Desired
+from reconciler.controller.fact_gatherer import Gatherer, Scope, Settings
+from reconciler.controller.world import World
+from reconciler.kernel.locks import PoolLocked
+from reconciler.kernel.steps.dm_operations import held_by_another, may_be_reserved
+from reconciler.kernel.worker.client import PoolPort
+from reconciler.model.condition import Reason
+from reconciler.model.errors import HostFault
+from reconciler.model.live import DeviceInfo, LookRequest, PoolLook, ThinEntry, Watched
+from reconciler.model.names import Key
+from reconciler.model.status import PoolStatus
+from reconciler.model.steps import CreateSnapshot, CreateThin, DeleteThin, KnowDevice, Step
+from reconciler.planner.facts import DeviceCase
+from reconciler.planner.plan import Plan
+
+_IDS_EVERY = 15.0
+"""Seconds between two readings of the thin ids, while the pool's metadata changes."""
+_IDS_SHARE = 50
+"""A reading may take one part in so many of the time."""
+_HOLDERS_EVERY = 5.0
+_LOCKED_FOR = 2.0
+"""Seconds until a pool that another worker still holds is tried again."""
+
+_log = logging.getLogger(__name__)
+
+
+class Viewer:
+    def __init__(self, port: PoolPort, gatherer: Gatherer, clock: Clock, settings: Settings) -> None:
+        self.world = World()
+        self.trouble = ""
+        """Why the pool cannot be looked at; empty while it can."""
+        self.ids_trouble = ""
+        """Why the thin ids could not be read when they were last asked for."""
+        self._port = port
+        self._gatherer = gatherer
+        self._clock = clock
+        self._settings = settings
+        self._scope: Scope | None = None
+        self._watched: Watched | None = None
+        """What the port was told, and took."""
+        self._changed: set[Key] = set()
+        self._pool_changed = False
+        self._held_until = 0.0
+        self._thorough = False
+        self._ids_cost = 0.0
+        self._ids_taken_at = 0.0
+        self._is_reserved = False
+        """The metadata snapshot of the last look may still be held."""
+        self._ids_mark: tuple[int, int] | None = None
+        self._holders_at: dict[str, tuple[float, DeviceInfo | None]] = {}
+
+    def key_of(self, dm_name: str) -> Key | None:
+        return self._scope.by_name.get(dm_name) if self._scope is not None else None
+
+    def look(self, desired: Desired, due: Iterable[Key], *, whole: bool) -> str:
+        """Look at the pool, or at the devices of these keys only. Why that did not work, or nothing."""
+        if self._clock.now() < self._held_until:
+            return self.trouble
+        whole |= self._thorough
+        names = None if whole else frozenset(self._names_of(due))
+        if not self._ask(desired, LookRequest(names=names, thorough=self._thorough)):
+            return self.trouble
+        self._thorough = False
+        self._note_released()
+        if whole and self._ids_are_due():
+            self.read_ids(desired)
+        return self.trouble
+
+    def start_over(self) -> None:
+        """Something may have been done that was not looked at: believe nothing that was seen before."""
+        self.world.ids = None
+        self._thorough = True
+
+    def look_after(self, desired: Desired, key: Key) -> None:
+        """After steps: at what they were about; everything about a pool."""
+        self._ask(desired, LookRequest(names=frozenset(self._names_of([key])) if key.device else None, thorough=True))
+
+    def look_at_pool(self, desired: Desired) -> None:
+        """At the pool alone, closely, and at none of its devices."""
+        self._ask(desired, LookRequest(names=frozenset(), thorough=True))
+
+    def rewatch(self, desired: Desired) -> None:
+        """After steps on the store, which may have changed what is to be looked at."""
+        if self._scope is None or self._gatherer.scope(desired).watched != self._scope.watched:
+            self._ask(desired, LookRequest())
+
+    def take_changed(self) -> set[Key]:
+        """The devices that changed since this was last asked."""
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def take_pool_changed(self) -> bool:
+        """Whether the pool itself changed since this was last asked."""
+        changed, self._pool_changed = self._pool_changed, False
+        return changed
+
+    def take_new_ids(self) -> Container[int] | None:
+        """The pool's thin ids, if they were read anew since this was last asked."""
+        if self.world.ids_at == self._ids_taken_at:
+            return None
+        self._ids_taken_at = self.world.ids_at
+        return self.world.ids
+
+    def read_ids(self, desired: Desired) -> bool:
+        """Read the pool's thin ids anew. False if that cannot be."""
+        if self._settings.observe_only or self._is_somebody_elses():
+            return self._assume_ids()
+        begun = self._clock.now()
+        self.world.ids = None  # what was read before may be why it is asked again
+        if not self._ask_ids(desired):
+            return False
+        self._ids_cost = self._clock.now() - begun
+        self._ids_mark = self._mark()
+        return self.world.ids is not None
+
+    def _ask_ids(self, desired: Desired) -> bool:
+        """That a metadata snapshot is reserved is flushed first, so that it is known for ours after a crash."""
+        store, pool = self._gatherer.store, self._gatherer.name
+        if store.read_only:  # who only reads the store can note nothing: what is held then, is told
+            return self._ask(desired, LookRequest(ids=True))
+        if store.trouble is not None:
+            self.ids_trouble = "that they are read cannot be noted, as the store cannot be written to"
+            return False
+        ours, status = pool in store.reserved, self.world.pool.status
+        if isinstance(status, PoolStatus) and status.held_root and not ours:
+            self.ids_trouble = str(held_by_another(pool))
+            return False
+        store.reserved.note(pool, reserved=True)
+        answered = self._ask(desired, LookRequest(ids=True, ours=ours))
+        unread = not answered or self.world.ids is None  # then one of ours may be held as before
+        store.reserved.note(pool, reserved=unread and (ours or self._is_reserved))
+        return answered
+
+    def _note_released(self) -> None:
+        """Whoever reserves one from now on is somebody else."""
+        store, pool, status = self._gatherer.store, self._gatherer.name, self.world.pool.status
+        if pool not in store.reserved or store.read_only or store.trouble is not None:
+            return
+        if (
+            self._settings.observe_only
+        ):  # the second worker: the first may be about to reserve one, in a call that hangs
+            return
+        if isinstance(status, PoolStatus) and not status.held_root:
+            store.reserved.note(pool, reserved=False)
+
+    def know_id(self, thin_id: int) -> None:
+        """Somebody's id was met."""
+        if self.world.ids is not None:
+            self.world.ids.setdefault(thin_id, ThinEntry(0, 0))
+
+    def follow(self, done: Iterable[Step]) -> None:
+        """Keep the known ids true to what was done, so that they need not be read again."""
+        ids = self.world.ids
+        if ids is None:
+            return
+        for step in done:
+            if isinstance(step, CreateThin | CreateSnapshot):
+                ids.setdefault(step.thin_id, ThinEntry(0, 0))
+            elif isinstance(step, DeleteThin):
+                ids.pop(step.thin_id, None)
+            elif isinstance(step, KnowDevice):  # an adopted one, that was seen live
+                ids.setdefault(step.device.thin_id, ThinEntry(0, 0))
+
+    def wants_holders(self, case: DeviceCase, plan: Plan) -> bool:
+        """Whether somebody has it open who should be named, and was not lately."""
+        if plan.reason is not Reason.BUSY or case.live is None or not case.live.info.open_count:
+            return False
+        at, seen = self._holders_at.get(case.live.info.name, (-_HOLDERS_EVERY, None))
+        return self._clock.now() - at >= _HOLDERS_EVERY or seen != case.live.info
+
+    def look_at_holders(self, case: DeviceCase) -> bool:
+        assert case.live is not None  # noqa: S101  # somebody has it open
+        name = case.live.info.name
+        self._holders_at[name] = self._clock.now(), case.live.info
+        return self._ask(None, LookRequest(names=frozenset({name}), holders=True))
+
+    def _ask(self, desired: Desired | None, request: LookRequest) -> bool:
+        try:
+            if desired is not None:
+                self._watch(desired)
+            look = self._port.look(request)
+        except PoolLocked as held:
+            self._is_reserved = False
+            self._held_until = self._clock.now() + _LOCKED_FOR
+            self.trouble = f"{held}: waiting for it to end"
+        except HostFault as fault:
+            self._is_reserved = may_be_reserved(fault)
+            self.trouble = str(fault)
+        else:
+            self._absorb(look)
+        return not self.trouble
+
+    def _absorb(self, look: PoolLook) -> None:
+        before = self.world.pool
+        changed = self.world.absorb(look, self._clock.now())
+        by_name = self._scope.by_name if self._scope is not None else {}
+        self._changed |= {by_name[name] for name in changed if name in by_name}
+        # A stranger that shows the thin of a device bears on it, though that device itself is as it was.
+        shown = [ids for name, ids in self.world.take_shown().items() if name not in by_name]
+        if shown:
+            self._changed |= self._gatherer.keys_of(frozenset().union(*shown))
+        self._pool_changed |= self.world.pool != before
+        self.ids_trouble, self._is_reserved = look.ids_trouble, look.reserved
+        self.trouble = ""
+
+    def _watch(self, desired: Desired) -> None:
+        scope = self._gatherer.scope(desired)
+        if scope is self._scope:
+            return
+        if self._watched != scope.watched:
+            self._watched = None  # until it has answered nobody can tell what it looks at
+            self._port.watch(scope.watched)
+            self._watched = scope.watched
+        self._scope = scope
+
+    def _names_of(self, keys: Iterable[Key]) -> list[str]:
+        names = self._scope.names if self._scope is not None else {}
+        return [name for key in keys for name in names.get(key, ())]
+
+    def _ids_are_due(self) -> bool:
+        """At first, and then when the pool's metadata has changed, but not all the time."""
+        mark = self._mark()
+        if mark is None or self._settings.observe_only:
+            return False
+        if self.world.ids is None:
+            return True
+        pause = max(_IDS_EVERY, self._ids_cost * _IDS_SHARE)
+        return mark != self._ids_mark and self._clock.now() - self.world.ids_at >= pause
+
+    def _mark(self) -> tuple[int, int] | None:
+        status = self.world.pool.status
+        if not isinstance(status, PoolStatus) or self._scope is None or self._scope.watched.metadata is None:
+            return None
+        return status.transaction_id, status.metadata_used
+
+    def _is_somebody_elses(self) -> bool:
+        """An external pool: what it lies on is not known either."""
+        return self._scope is not None and self._scope.watched.metadata is None
+
+    def _assume_ids(self) -> bool:
+        """Reading the ids writes to the pool's metadata: who only looks, or is a guest, takes the store's word."""
+        if self.world.ids is not None:
+            return False
+        self.world.ids = {number: ThinEntry(0, 0) for number in self._gatherer.named_ids()}
+        self.world.ids_are_told = False
+        return True

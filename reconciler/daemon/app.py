@@ -1,0 +1,67 @@
+"""Putting the parts together, for the daemon and for commands that do its work once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from reconciler import __version__
+from reconciler.controller.clock import SystemClock, system_random
+from reconciler.controller.fact_gatherer import Settings
+from reconciler.controller.manager import Controller, Parts
+from reconciler.controller.recorder import Progress, Recorder
+from reconciler.daemon.record_loader import Intake
+from reconciler.kernel.protocol import DeviceMapper
+from reconciler.kernel.worker.client import PoolPort, ProcessPort
+from reconciler.model.live import Watched
+from reconciler.store.store import Store
+from reconciler.telemetry.metrics import Metrics
+
+
+def host_port(state_dir: Path, *, lock: bool) -> Callable[[str], PoolPort]:
+    """Ports to the real host, each a worker process that is started with its first question."""
+
+    def port_of(pool: str) -> PoolPort:
+        return ProcessPort(Watched(pool, None, None, frozenset()), state_dir, lock=lock)
+
+    return port_of
+
+
+class House:
+    """The parts of one process that reconciles, wired and not started."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        port_of: Callable[[str], PoolPort],
+        progress: Progress | None = None,
+    ) -> None:
+        self.clock = SystemClock()
+        self.registry = CollectorRegistry()
+        self.metrics = Metrics(self.registry)
+        self.metrics.observe_only(settings.observe_only)
+        self.store = store
+        self.recorder = Recorder(store, self.metrics, self.clock, progress)
+        self.controller = Controller(
+            Parts(
+                store=store,
+                recorder=self.recorder,
+                metrics=self.metrics,
+                clock=self.clock,
+                rng=system_random(),
+                settings=settings,
+                port_of=port_of,
+            )
+        )
+
+    def intake(self, manifests: Path, node: str) -> Intake:
+        return Intake(manifests, node, self.store, self.metrics, self.clock)
+
+    def tell_build(self, dm: DeviceMapper) -> None:
+        """Raises HostFault where the host has no device-mapper: with that, nothing can begin."""
+        library, _ = dm.versions()
+        self.metrics.build_info(__version__, os.uname().release, library)

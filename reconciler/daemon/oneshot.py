@@ -1,0 +1,233 @@
+"""The daemon's work done once, by a command: `apply`, and `plan`, which only looks."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, Protocol
+
+from reconciler.controller.clock import SystemClock, system_random
+from reconciler.controller.desired import Desired
+from reconciler.controller.dry_run import Preview, preview_pool
+from reconciler.controller.fact_gatherer import Settings
+from reconciler.controller.recorder import Progress
+from reconciler.daemon.app import House, host_port
+from reconciler.daemon.over import is_over
+from reconciler.daemon.record_loader import ManifestsInvalid
+from reconciler.daemon.simulated import disks_in_words, host_for, simulated_port
+from reconciler.kernel.dm.device_mapper import LibDm
+from reconciler.kernel.privileges import require_admin
+from reconciler.model.conditions import Status
+from reconciler.model.names import Key
+from reconciler.model.recordset import RecordSet
+from reconciler.sources.manifests.manifests import load
+from reconciler.store.lock import StateLock
+from reconciler.store.store import Store
+
+_RESYNC: Final = 1.0
+"""Seconds between two looks at what announces nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """What the operator said. Times in seconds."""
+
+    manifests: Path
+    state_dir: Path
+    node: str
+    names: tuple[str, ...] = ()
+    """`POOL` or `POOL/NAME`; none means all."""
+    timeout: float = 60.0
+    settings: Settings = field(default_factory=Settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    statuses: dict[Key, Status]
+    """Of all that was asked for."""
+    timed_out: bool
+
+    @property
+    def good(self) -> bool:
+        return all(status.good for status in self.statuses.values())
+
+
+class Shown(Progress, Protocol):
+    """A command that also shows what is waited for."""
+
+    def waiting(self, left: list[Status], seconds: float) -> None:
+        """Nothing has happened for a second: these are not as desired yet (none: the first look goes on), and there
+        is so much time left.
+        """
+
+
+class UnknownName(Exception):  # noqa: N818  # says what is
+    """Somebody asked for what no record names."""
+
+
+def apply_once(once: Once, shown: Shown) -> Result:
+    """Converge; ends when all is as desired, when only a person can go on, or at the timeout.
+
+    Raises ManifestsInvalid, UnknownName, StoreError (the lock, the store) and HostFault (no kernel).
+    """
+    _check_host()
+    with _locked(once.state_dir) as store:
+        records, digest = _load(once.manifests)
+        house = House(store, once.settings, host_port(once.state_dir, lock=True), shown)
+        house.intake(once.manifests, once.node).keep(records, digest)
+        with _begun(house, once, records) as desired:
+            return _converge(house, desired, once.timeout, shown)
+
+
+def apply_simulated(once: Once, progress: Progress, begin: Callable[[list[str]], None]) -> Result:
+    """The same on a host in memory, which is empty but for disks that `begin` is told: nothing real is looked at, and
+    nothing is kept. Ends when nothing happens any more.
+
+    Raises ManifestsInvalid and UnknownName.
+    """
+    records, _ = _load(once.manifests, trust=False)  # what is written there decides over nothing
+    mine = records.for_node(once.node)
+    begin(disks_in_words(mine))
+    with tempfile.TemporaryDirectory() as empty, Store.open(Path(empty), wall_clock=time.time) as store:
+        house = House(store, once.settings, simulated_port(host_for(mine), Path(empty)), progress)
+        with _begun(house, once, records) as desired:
+            return _settle(house, desired, once.timeout)
+
+
+def _check_host() -> None:
+    """Without a device-mapper, or without being allowed to use it, there is nothing to begin."""
+    dm = LibDm()
+    require_admin()
+    dm.versions()
+
+
+@contextmanager
+def _begun(house: House, once: Once, records: RecordSet) -> Iterator[Desired]:
+    desired = Desired(records.for_node(once.node), house.clock.now())
+    selected = _selected(once.names, desired, house.store)
+    house.controller.limit_to(selected)
+    house.recorder.shown = selected
+    try:
+        yield desired
+    finally:
+        house.controller.stop()
+        house.recorder.flush()
+
+
+@contextmanager
+def _locked(state_dir: Path) -> Iterator[Store]:
+    with StateLock(state_dir), Store.open(state_dir, wall_clock=time.time) as store:
+        yield store
+
+
+def _converge(house: House, desired: Desired, timeout: float, shown: Shown) -> Result:
+    something = _when_something_happens(house)
+    house.controller.set_desired(desired)
+    end = house.clock.now() + timeout
+    while True:
+        something.clear()
+        _check_store(house)
+        statuses = house.controller.statuses()
+        if house.controller.all_passed() and is_over(statuses, desired):
+            return Result(statuses, timed_out=False)
+        left = end - house.clock.now()
+        if left <= 0:
+            return Result(statuses, timed_out=True)
+        if not something.wait(min(left, _RESYNC)):
+            statuses = house.controller.statuses()
+            shown.waiting([status for status in statuses.values() if not status.good], left)
+            house.controller.resync()
+
+
+def _settle(house: House, desired: Desired, timeout: float) -> Result:
+    """As `_converge`, where nobody else does anything: what two whole passes find alike stays so."""
+    something = _when_something_happens(house)
+    end, before = house.clock.now() + timeout, dict[Key, Status]()
+    while True:
+        house.controller.set_desired(replace(desired))  # another object: passes that began earlier do not count
+        while not house.controller.all_passed():
+            if not something.wait(max(0.0, end - house.clock.now())):
+                return Result(house.controller.statuses(), timed_out=True)
+            something.clear()
+            _check_store(house)
+        statuses = house.controller.statuses()
+        if is_over(statuses, desired) or statuses == before:
+            return Result(statuses, timed_out=False)
+        before = statuses
+
+
+def _when_something_happens(house: House) -> threading.Event:
+    something = threading.Event()
+    house.recorder.changed = something.set
+    house.controller.failed = something.set
+    return something
+
+
+def _check_store(house: House) -> None:
+    """Raises StoreError where nothing can go on."""
+    if house.controller.failure is not None:
+        raise house.controller.failure
+    if house.store.trouble is not None:
+        raise house.store.trouble
+
+
+def plan_once(once: Once, tell: Callable[[str], None]) -> list[Preview]:
+    """What `apply` would do. `tell` hears what it is at. Raises as `apply_once` does, but for the lock, which it does not take."""
+    _check_host()
+    records, _ = _load(once.manifests)
+    desired, clock = Desired(records.for_node(once.node)), SystemClock()
+    with _looked_up(once.state_dir) as store:
+        selected = _selected(once.names, desired, store)
+        pools = sorted({key.pool for key in desired.records.pools} | set(store.known_pools()))
+        previews: list[Preview] = []
+        for pool in pools:
+            if selected is not None and all(key.pool != pool for key in selected):
+                continue
+            tell(f"looking at pool {pool}")
+            port = host_port(once.state_dir, lock=False)(pool)
+            try:
+                found = preview_pool(pool, port=port, store=store, desired=desired, clock=clock, rng=system_random())
+                previews += [each for each in found if selected is None or each.key in selected]
+            finally:
+                port.close()
+    return previews
+
+
+@contextmanager
+def _looked_up(state_dir: Path) -> Iterator[Store]:
+    """The store to read; where there is none yet, an empty one that is thrown away."""
+    if state_dir.exists():
+        with Store.open_read_only(state_dir) as store:
+            yield store
+        return
+    with tempfile.TemporaryDirectory() as empty, Store.open(Path(empty), wall_clock=time.time) as store:
+        yield store
+
+
+def _load(manifests: Path, *, trust: bool = True) -> tuple[RecordSet, str]:
+    loaded = load(manifests, trust=trust)
+    if loaded.records is None:
+        raise ManifestsInvalid(loaded.problems)
+    return loaded.records, loaded.digest
+
+
+def _selected(names: Iterable[str], desired: Desired, store: Store) -> frozenset[Key] | None:
+    """The keys that these names ask for: a pool with its devices, or a device with its pool."""
+    if not names:
+        return None
+    known = {Key(pool) for pool in store.known_pools()}
+    known |= {device.key for pool in store.known_pools() for device in store.known_devices(pool).values()}
+    known |= {record.key for record in desired.records}
+    found: set[Key] = set()
+    for name in names:
+        pool, _, device = name.partition("/")
+        fitting = {key for key in known if key.pool == pool and (not device or key.device == device)}
+        if not fitting:
+            raise UnknownName(f"no record names {name}: `dm-reconciler get` lists what there is, as POOL or POOL/NAME")
+        found |= fitting | {Key(pool)}
+    return frozenset(found)

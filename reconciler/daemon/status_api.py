@@ -1,0 +1,116 @@
+"""What HTTP tells: from memory, without a kernel call and without waiting for one."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from reconciler import __version__
+from reconciler.controller.clock import Clock
+from reconciler.controller.manager import Controller
+from reconciler.controller.recorder import Recorder
+from reconciler.daemon.record_loader import spec_of
+from reconciler.model.conditions import item, rfc3339
+from reconciler.model.events import event_item
+from reconciler.model.names import Key
+from reconciler.model.recordset import Problem
+from reconciler.store.store import Store
+
+_PROBLEMS: Final = 20
+"""Of the manifests, that are told: who has more begins with the first."""
+
+
+class Board:
+    """Answers for the HTTP server's threads."""
+
+    def __init__(self, store: Store, recorder: Recorder, controller: Controller, clock: Clock, resync: float) -> None:
+        self._store = store
+        self._recorder = recorder
+        self._controller = controller
+        self._clock = clock
+        self._patience = max(30.0, 3 * resync)
+        self._turned = clock.now()
+        self._start = secrets.token_hex(4)  # what a former daemon called by a number is not this one's
+        self._lock = threading.Lock()
+        self._desired = controller.desired
+        self._sets = 0
+        self._trouble_since: float | None = None
+        self.node = ""
+        """The name of this host."""
+        self.observe_only = False
+        """Nothing is done to any device, as the operator wants it."""
+        self.problems: Callable[[], Sequence[Problem]] = lambda: ()
+        """What is wrong with the manifests as they are now."""
+        self.obstacle: Callable[[], str] = lambda: ""
+        """Why the manifests are not in force; empty while they are."""
+
+    def turned(self) -> None:
+        """The dispatcher went round once more."""
+        self._turned = self._clock.now()
+
+    def healthy(self) -> tuple[bool, str]:
+        since = self._clock.now() - self._turned
+        if since <= self._patience:
+            return True, "ok"
+        return False, f"the dispatcher has not turned for {since:.0f} s"
+
+    def ready(self) -> tuple[bool, str]:
+        obstacle = self.obstacle()
+        if obstacle or (obstacle := self.store_trouble()):
+            return False, obstacle
+        if not self._controller.all_passed():
+            return False, "the first full pass is not done"
+        return True, "ok"
+
+    def store_trouble(self) -> str:
+        """Why nothing is done to devices, where the store cannot be written to; empty where it can."""
+        trouble = self._store.trouble
+        self._trouble_since = None if trouble is None else self._trouble_since or self._clock.wall()
+        return f"{trouble}; nothing is done to any device until then" if trouble is not None else ""
+
+    def daemon(self) -> list[dict[str, Any]]:
+        (healthy, unhealthy), (ready, unready) = self.healthy(), self.ready()
+        problems = self.problems()
+        told = [str(problem) for problem in problems[:_PROBLEMS]]
+        if len(problems) > _PROBLEMS:
+            told.append(f"and {len(problems) - _PROBLEMS} more: see `dm-reconciler validate`")
+        status = {
+            "version": __version__,
+            "time": rfc3339(self._clock.wall()),
+            "healthy": healthy,
+            "ready": ready,
+            "message": "" if healthy and ready else unready if healthy else unhealthy,
+            "observeOnly": self.observe_only,
+            "manifestProblems": told,
+            "storeTrouble": self.store_trouble() or None,
+            "storeTroubleSince": None if self._trouble_since is None else rfc3339(self._trouble_since),
+        }
+        return [{"kind": "Daemon", "metadata": {"name": self.node}, "spec": None, "status": status}]
+
+    def items_revision(self) -> str:
+        desired = self._controller.desired
+        with self._lock:
+            if desired is not self._desired:
+                self._desired = desired
+                self._sets += 1
+            return f"{self._start}-{self._sets}-{self._recorder.revision}"
+
+    def items(self, kind: str) -> list[dict[str, Any]]:
+        desired, statuses = self._controller.desired, self._recorder.statuses()
+        keys = {key for key in statuses if key.kind == kind} | {r.key for r in desired.records if r.kind == kind}
+        return [self._item(key, statuses) for key in sorted(keys)]
+
+    def events_revision(self) -> str:
+        last = self._store.events(limit=1)
+        return f"{self._start}-{last[0][0] if last else 0}"
+
+    def events(self) -> list[dict[str, Any]]:
+        return [event_item(event) for _, event in self._store.events()]
+
+    def _item(self, key: Key, statuses: dict[Key, Any]) -> dict[str, Any]:
+        records = self._controller.desired.records
+        record = records.get(key)
+        spec = None if record is None else spec_of(record)
+        return item(key.kind, str(key), spec, statuses.get(key), records.places.get(key))

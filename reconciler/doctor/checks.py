@@ -1,0 +1,162 @@
+"""What `doctor` tells and offers, and what it makes of one pool. The repairs are in `doctor_repairs`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from reconciler.model.dm_tables import ThinTable, read_table
+from reconciler.model.live import LiveDevice, ThinIds
+from reconciler.model.names import Key
+from reconciler.model.records import ThinDevice
+from reconciler.model.steps import HostStep, Step
+from reconciler.model.stored import FormerThin, KnownDevice, Remembered
+from reconciler.planner.facts import PoolCase
+from reconciler.planner.pool import plan_pool
+from reconciler.planner.pool_cause import Cause, cause_of
+
+
+class Mark(StrEnum):
+    """Shown in brackets. In words, so that it needs no colour."""
+
+    OK = "ok"
+    WRONG = "!!"
+    UNKNOWN = "??"
+    LEFT = "--"
+    """Not as it could be, and nothing has to be done about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the report."""
+
+    subject: str
+    mark: Mark
+    message: str
+    todo: str = ""
+    """What to do about it, with the exact command; empty where there is nothing to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """Something that `--fix` can do, once somebody has agreed."""
+
+    key: Key
+    what: str
+    """The thing to be done, as the question names it. Tells repairs apart."""
+    why: str
+    effect: tuple[str, ...]
+    """What will be so afterwards, and what is lost by it: a line each."""
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolView:
+    """One pool, looked at."""
+
+    case: PoolCase
+    ids: ThinIds | None = None
+    """As the pool itself tells them. None: they could not be read, or the daemon is at work on the pool."""
+    ids_trouble: str = ""
+    devices: Mapping[str, LiveDevice] = field(default_factory=dict)
+    """By dm name: the pool's, and whatever else lies on it."""
+    known: Mapping[str, KnownDevice] = field(default_factory=dict)
+    records: tuple[ThinDevice, ...] = ()
+    former: Mapping[int, FormerThin] = field(default_factory=dict)
+    block: int = 0
+    """Bytes of a data block."""
+    remembered: Remembered | None = None
+    """What a store that was set aside as damaged says of the pool."""
+    told_leaked: tuple[int, ...] = ()
+    """Ids that the daemon last reported as leaked: for when it is at work on the pool."""
+
+    @property
+    def name(self) -> str:
+        return self.case.name
+
+    @property
+    def is_left_alone(self) -> bool:
+        """Its record asks for hands off, or it is somebody else's."""
+        record, known = self.case.record, self.case.known
+        if record is not None:
+            return record.spec.paused or record.spec.external
+        return known is not None and known.external
+
+    def shown_by(self, thin_id: int) -> tuple[str, ...]:
+        """The names of the live devices that show this thin."""
+        pool = self.case.live.device
+        if pool is None:
+            return ()
+        thins = ((name, read_table(device.table)) for name, device in self.devices.items())
+        found = (
+            name
+            for name, table in thins
+            if isinstance(table, ThinTable) and (table.pool, table.thin_id) == (pool.info.devno, thin_id)
+        )
+        return tuple(sorted(found))
+
+
+def to_fix(fix: str) -> str:
+    """The same for all that it can repair, so that it is said once."""
+    return f"`{fix}` shows each repair with its exact effect, and does it if you agree"
+
+
+def how_to_stop(pid: int) -> str:
+    """The commands that stop the daemon; `pid` is 0 where nobody knows it."""
+    unit = "`systemctl stop dm-reconciler`"
+    return f"{unit}, or `kill {pid}`" if pid else unit
+
+
+def check_pool(view: PoolView, *, fix: str, daemon_runs: bool, can_mend: bool) -> Check:
+    """Its condition, as `plan` sees it. `fix` is the command line that repairs."""
+    plan = plan_pool(view.case)
+    subject, message = f"pool {view.name}", plan.condition.message
+    if view.case.stuck:
+        return Check(subject, Mark.UNKNOWN, f"cannot be looked at: {view.case.stuck}", "")
+    if plan.needs_ids:
+        return Check(subject, Mark.UNKNOWN, f"its thin ids cannot be read: {view.ids_trouble or 'it does not tell'}")
+    changes = any(isinstance(step, HostStep) for step in plan.steps)
+    if plan.condition.good and not changes:
+        return Check(subject, Mark.OK, message)
+    if changes and daemon_runs:
+        return Check(subject, Mark.LEFT, f"{plan.reason}: {message}; the daemon is running, and sees to it")
+    text = f"{plan.reason}: {_in_short(view, message)}"
+    if can_mend:
+        return Check(subject, Mark.WRONG, f"{plan.reason}: {message}", to_fix(fix))
+    if changes:
+        todo = "start the daemon (`systemctl start dm-reconciler`), or run `dm-reconciler apply --manifests DIR` once"
+        return Check(subject, Mark.WRONG, text, todo)
+    return Check(subject, Mark.WRONG, text, f"pool {view.name}: {message}")
+
+
+def _in_short(view: PoolView, message: str) -> str:
+    """The repair of a damaged pool is a long line, which is shown once, among what is to be done."""
+    cause, status = cause_of(view.case), view.case.live.status
+    if cause is None or status is None:
+        return message
+    why = ": its metadata is full" if cause is Cause.METADATA_FULL else ""
+    return f"pool {view.name} is {status.mode}{why}"
+
+
+def check_loops_of(view: PoolView) -> list[Check]:
+    """A pool's file on two loops."""
+    checks = []
+    for word, backing in (("data", view.case.live.data), ("metadata", view.case.live.metadata)):
+        if len(backing.loops) > 1:
+            loops = ", ".join(loop.path for loop in backing.loops)
+            todo = f"stop what uses pool {view.name}, then `losetup --detach` all of {loops} but the one in its table"
+            checks.append(
+                Check(f"loops of {view.name}", Mark.WRONG, f"its {word} is on {loops} at once, which corrupts it", todo)
+            )
+    return checks
+
+
+def check_intents(view: PoolView, *, daemon_runs: bool) -> list[Check]:
+    """An operation that has begun and not ended: the daemon ends it."""
+    found = []
+    for intent in view.case.intents:
+        text = f"the {intent.kind} of {intent.key} (thin id {intent.thin_id}) is not finished"
+        who = "the daemon is at it" if daemon_runs else "the daemon's next start finishes or undoes it"
+        found.append(Check(f"operation in {view.name}", Mark.LEFT, f"{text}: {who}"))
+    return found

@@ -1,0 +1,140 @@
+"""The repairs of `doctor --fix`: alone with the state directory and with each pool, one at a time, looked at after each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from reconciler.controller.desired import Desired
+from reconciler.controller.execute import Executor
+from reconciler.daemon.app import host_port
+from reconciler.doctor.checks import Check, Mark, PoolView, Repair
+from reconciler.doctor.doctor_pools import PoolEyes
+from reconciler.doctor.repairs import repairs_of
+from reconciler.doctor.report import Asked, checks_of, desired_of, pools_of
+from reconciler.kernel.dm.device_mapper import LibDm
+from reconciler.kernel.worker.client import PoolPort
+from reconciler.model.conditions import Event, EventType
+from reconciler.model.errors import HostFault
+from reconciler.model.names import Key
+from reconciler.model.steps import Forget, Step
+from reconciler.sources.manifests.manifests import load
+from reconciler.store.errors import StoreDamaged, StoreError
+from reconciler.store.files import NAME
+from reconciler.store.lock import StateLock
+from reconciler.store.quarantine import name_for_aside, recall, set_aside
+from reconciler.store.store import Store
+
+
+class Surgery:
+    """Holds the state directory's lock, and each pool's from the first look at it, until it is closed."""
+
+    def __init__(self, asked: Asked, store: Store, desired: Desired) -> None:
+        self._asked = asked
+        self._store = store
+        self._desired = desired
+        self._remembered = recall(store.instead_of)
+        self._open: dict[str, tuple[PoolPort, PoolEyes]] = {}
+
+    @property
+    def pools(self) -> list[str]:
+        return pools_of(self._desired, self._store)
+
+    def offers(self, pool: str) -> list[Repair]:
+        """What can be repaired there as it is now."""
+        return repairs_of(self._look(pool))
+
+    def wrong(self, pool: str) -> list[Check]:
+        """What is still to be done about the pool, or cannot be told."""
+        checks = checks_of(self._look(pool), self._asked.fix)
+        return [check for check in checks if check.mark in {Mark.WRONG, Mark.UNKNOWN}]
+
+    def carry_out(self, pool: str, repair: Repair) -> HostFault | None:
+        """Do it, and write it down as an event."""
+        ran = Executor(self._opened(pool)[0], self._store, _Silent()).run(repair.key, repair.steps)
+        if ran.fault is not None:
+            return ran.fault
+        if any(isinstance(step, Forget) for step in repair.steps):
+            self._store.drop_statuses([repair.key])
+        said = f"by `doctor --fix`: {repair.what}, as {repair.why}"
+        self._store.add_event(Event(repair.key, EventType.INFO, "Mended", said, time.time()))
+        return None
+
+    def close(self) -> None:
+        for port, _ in self._open.values():
+            port.close()
+
+    def _look(self, pool: str) -> PoolView:
+        return self._opened(pool)[1].look(self._desired)
+
+    def _opened(self, pool: str) -> tuple[PoolPort, PoolEyes]:
+        if pool not in self._open:
+            port = host_port(self._asked.state_dir, lock=True)(pool)
+            eyes = PoolEyes(pool, port, self._store, alone=True, remembered=self._remembered.get(pool))
+            self._open[pool] = port, eyes
+        return self._open[pool]
+
+
+@contextmanager
+def surgery(asked: Asked, agreed: Callable[[Repair], bool]) -> Iterator[Surgery]:
+    """Raises LockHeld while the daemon runs, StoreError, and HostFault where there is no device-mapper.
+
+    A damaged store is set aside first, if that is agreed to, and a new one takes its place; else it is raised.
+    """
+    LibDm().versions()
+    with StateLock(asked.state_dir):
+        aside = _set_damaged_aside(asked, agreed)
+        with Store.open(asked.state_dir, wall_clock=time.time, instead_of=aside) as store:
+            desired, _ = desired_of(asked, store)
+            at_work = Surgery(asked, store, desired)
+            try:
+                yield at_work
+            finally:
+                at_work.close()
+
+
+def _set_damaged_aside(asked: Asked, agreed: Callable[[Repair], bool]) -> Path | None:
+    """Where it is then; None: it is not damaged."""
+    try:
+        Store.examine(asked.state_dir)
+    except StoreDamaged as damage:
+        target = name_for_aside(asked.state_dir, time.time())
+        if asked.manifests is None:
+            raise StoreError(f"{damage.what}, and is rebuilt by the manifests: add --manifests DIR") from damage
+        problems = load(asked.manifests).problems
+        if problems:
+            raise StoreError(
+                f"{damage.what}, and is rebuilt by the manifests, which are invalid ({problems[0]}): put them right, "
+                f"`dm-reconciler validate {asked.manifests}` tells, then run this again"
+            ) from damage
+        if not agreed(_aside(asked.state_dir, target, damage)):
+            raise
+        set_aside(asked.state_dir, target)
+        return target
+    return None
+
+
+def _aside(state_dir: Path, target: Path, damage: StoreDamaged) -> Repair:
+    return Repair(
+        key=Key(NAME),
+        what=f"set the damaged store aside, as {target}",
+        why=damage.what,
+        effect=(
+            "the file and its log are kept there as they are; nothing in any pool is changed",
+            f"{state_dir / NAME} is made anew, empty; what the pools, and the damaged one, can prove is put into it next",
+            "events, and which thin ids were made and forgotten, are not in it any more",
+        ),
+        steps=(),
+    )
+
+
+class _Silent:
+    """What is done was shown before it was agreed to."""
+
+    def begun(self, key: Key, step: Step) -> None:
+        del key, step
+
+    def ended(self, key: Key, step: Step, seconds: float, fault: HostFault | None, note: str = "") -> None:
+        del key, step, seconds, fault, note

@@ -1,0 +1,212 @@
+"""Is this host fit: what can be told without touching any device. Nothing here waits, or needs root to be called."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from reconciler.doctor.checks import Check, Mark
+from reconciler.kernel.dm.device_mapper import LibDm
+from reconciler.kernel.privileges import IPC_LOCK, SYS_ADMIN, missing
+from reconciler.kernel.programs import search_path
+from reconciler.kernel.udevd import udevd_answers, udevd_listens, why_udevd_is_silent
+from reconciler.model.errors import HostFault
+
+_NAMESPACES: Final = {
+    "ipc": (0xEFFFFFFF, "udev's semaphores are in the host's (`--ipc=host`)"),
+    "pid": (0xEFFFFFFC, "who holds a device is seen in the host's (`--pid=host`)"),
+}
+"""Numbers of the host's own: include/linux/proc_ns.h. That of the network has none; `--network=host`."""
+_RULES: Final = ("55-dm.rules", "10-dm.rules")
+"""Debian's name, and upstream's."""
+_RULES_IN: Final = ("/etc/udev/rules.d", "/run/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d")
+_AS_ROOT: Final = "run it as root: `sudo dm-reconciler doctor`"
+_COOKIE: Final = 0x0D4D
+"""The upper half of the key of device-mapper's semaphores (libdevmapper: DM_COOKIE_MAGIC)."""
+_MANY_COOKIES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What the records ask of the host. Without any records: nothing but what every pool needs."""
+
+    filesystems: frozenset[str] = frozenset()
+    files: bool = False
+    """A pool lies on files, which take loops."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Program:
+    package: str
+    """Where Debian and Ubuntu have it."""
+    why: str
+    filesystem: str = ""
+    """It is needed only where records ask for this filesystem."""
+
+
+_PROGRAMS: Final = {
+    "thin_check": _Program("thin-provisioning-tools", "a pool is checked before it is activated"),
+    "thin_ls": _Program("thin-provisioning-tools", "thin ids are read with it"),
+    "thin_repair": _Program("thin-provisioning-tools", "repairs a pool's metadata, by hand"),
+    "mkfs.ext4": _Program("e2fsprogs", "makes ext4", "ext4"),
+    "e2fsck": _Program("e2fsprogs", "before ext4 grows", "ext4"),
+    "resize2fs": _Program("e2fsprogs", "grows ext4", "ext4"),
+    "mkfs.xfs": _Program("xfsprogs", "makes xfs", "xfs"),
+    "xfs_growfs": _Program("xfsprogs", "grows xfs", "xfs"),
+    "blkdiscard": _Program("util-linux", "for the command lines that `plan` shows", "-"),
+}
+
+
+def check_kernel() -> tuple[list[Check], bool]:
+    """The checks, and whether devices can be looked at."""
+    try:
+        dm = LibDm()
+    except HostFault as fault:
+        return [Check("libdevmapper", Mark.WRONG, fault.detail, "`apt-get install libdevmapper1.02.1`")], False
+    try:
+        library, driver = dm.versions()
+        targets = dm.targets()
+    except HostFault as fault:
+        return [_no_driver(fault)], False
+    checks = [Check("device-mapper", Mark.OK, f"kernel {os.uname().release}, driver {driver}, libdevmapper {library}")]
+    missing = [name for name in ("thin-pool", "thin") if name not in targets]
+    if missing:
+        text = f"the kernel has not loaded {' and '.join(missing)}"
+        todo = "`modprobe dm_thin_pool`, and put that name into /etc/modules-load.d/dm-reconciler.conf for every boot"
+        return [*checks, Check("targets", Mark.WRONG, text, todo)], True
+    told = ", ".join(f"{name} {targets[name]}" for name in ("thin", "thin-pool"))
+    return [*checks, Check("targets", Mark.OK, told)], True
+
+
+def _no_driver(fault: HostFault) -> Check:
+    if fault.errno in {errno.EACCES, errno.EPERM}:
+        return Check("device-mapper", Mark.UNKNOWN, f"not permitted ({fault.code})", _AS_ROOT)
+    todo = (
+        "`modprobe dm_mod dm_thin_pool`; in a container, give it the host's /dev/mapper/control, or use a host's kernel"
+    )
+    return Check("device-mapper", Mark.WRONG, f"the kernel has none that can be reached ({fault.code})", todo)
+
+
+def check_permissions() -> list[Check]:
+    lost = missing()
+    if not lost:
+        return [Check("permissions", Mark.OK, f"user {os.geteuid()}, with all capabilities that are needed")]
+    if SYS_ADMIN in lost:
+        text = f"user {os.geteuid()}, without {SYS_ADMIN.name}: devices cannot be looked at"
+        return [Check("permissions", Mark.WRONG, text, _AS_ROOT)]
+    words = "; ".join(f"without {capability.name} {capability.without}" for capability in lost)
+    names = ", ".join(capability.name for capability in lost)
+    return [Check("permissions", Mark.WRONG, words, f"give the daemon {names}: `systemctl edit dm-reconciler`")]
+
+
+def check_memory() -> Check:
+    """Workers lock themselves in memory, so that they can resume what they suspended even if it carries their pages."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if IPC_LOCK not in missing() or limit == resource.RLIM_INFINITY:
+        return Check("memory lock", Mark.OK, "workers can lock themselves in memory")
+    text = f"workers cannot lock themselves in memory (limit {limit // 1024} KiB)"
+    return Check(
+        "memory lock",
+        Mark.WRONG,
+        text,
+        "give the daemon CAP_IPC_LOCK, or `LimitMEMLOCK=infinity`: `systemctl edit dm-reconciler`",
+    )
+
+
+def check_namespaces() -> list[Check]:
+    checks = []
+    for name, (host, why) in _NAMESPACES.items():
+        try:
+            found = os.readlink(f"/proc/self/ns/{name}")  # noqa: PTH115  # it is no path
+        except OSError:
+            continue  # a kernel without such namespaces has only the host's
+        if found != f"{name}:[{host}]":
+            todo = f"start it in the host's {name} namespace: {why}"
+            checks.append(Check("namespaces", Mark.WRONG, f"not in the host's {name} namespace", todo))
+    return checks or [Check("namespaces", Mark.OK, "the host's own, as far as can be told")]
+
+
+def check_udev() -> list[Check]:
+    try:
+        running, answers = udevd_listens(), udevd_answers()
+    except HostFault as fault:
+        return [Check("udev", Mark.UNKNOWN, f"cannot be asked: {fault}"), _check_semaphores()]
+    if not running and not shutil.which("udevadm"):
+        without = "this host has none: nodes in /dev/mapper are made without it, links are not"
+        return [Check("udev", Mark.LEFT, without), _check_semaphores()]
+    if not answers:
+        why, _, todo = why_udevd_is_silent().partition(": ")
+        text = f"{why}: nodes in /dev/mapper are made without it, links in /dev/disk are not"
+        return [Check("udev", Mark.WRONG, text, todo), _check_semaphores()]
+    rules = [name for name in _RULES if any(Path(folder, name).exists() for folder in _RULES_IN)]
+    if not rules:
+        todo = "`apt-get install dmsetup` (or your system's package with 10-dm.rules)"
+        return [Check("udev", Mark.WRONG, "it runs, without device-mapper's rules", todo)]
+    return [Check("udev", Mark.OK, f"it runs, with {rules[0]}"), _check_semaphores()]
+
+
+def _check_semaphores() -> Check:
+    """All of the host's may be in use, whoever has them: then none can be made for a cookie."""
+    try:
+        table = Path("/proc/sysvipc/sem").read_text(encoding="ascii", errors="replace")
+        most = int(Path("/proc/sys/kernel/sem").read_text(encoding="ascii").split()[3])
+    except OSError as error:
+        return Check("udev cookies", Mark.UNKNOWN, f"cannot be counted: {error.strerror}")
+    used = len(table.splitlines()) - 1
+    if used < most:
+        return _check_cookies(table)
+    text = (
+        f"all {most} semaphores of this host are in use, {count_cookies(table)} of them device-mapper's: devices come up "
+        f"without waiting for udev, and other programs fail"
+    )
+    todo = (
+        "`ipcs -s` shows whose they are, `ipcrm -s ID` removes one, `dmsetup udevcomplete_all 10` those that "
+        "device-mapper's programs left behind; `sysctl kernel.sem` shows how many there may be"
+    )
+    return Check("udev cookies", Mark.WRONG, text, todo)
+
+
+def _check_cookies(table: str) -> Check:
+    count = count_cookies(table)
+    text = "none are left" if not count else "1 is in use" if count == 1 else f"{count} are in use"
+    if count <= _MANY_COOKIES:
+        return Check("udev cookies", Mark.OK, text)
+    todo = "`dmsetup udevcomplete_all 10` ends the udev cookies that are older than ten minutes"
+    return Check("udev cookies", Mark.WRONG, f"{text}: somebody leaves them behind, until none can be made", todo)
+
+
+def count_cookies(table: str) -> int:
+    """Of /proc/sysvipc/sem, whose first column is the key, signed."""
+    keys = [line.split()[0] for line in table.splitlines()[1:] if line.strip()]
+    return sum(1 for key in keys if (int(key) & 0xFFFFFFFF) >> 16 == _COOKIE)
+
+
+def check_programs(needs: Needs) -> Iterator[Check]:
+    found: list[str] = []
+    path = search_path()
+    for name, program in _PROGRAMS.items():
+        if shutil.which(name, path=path):
+            found.append(name)
+        elif program.filesystem and program.filesystem not in needs.filesystems:
+            text = f"not installed; {program.why}, which no record asks for (`apt-get install {program.package}`)"
+            yield Check(name, Mark.LEFT, text)
+        else:
+            yield Check(name, Mark.WRONG, f"not installed: {program.why}", f"`apt-get install {program.package}`")
+    if found:
+        yield Check("programs", Mark.OK, ", ".join(found))
+
+
+def check_loop_module(needs: Needs) -> Check:
+    if Path("/dev/loop-control").exists():
+        return Check("loop devices", Mark.OK, "there are")
+    if not needs.files:
+        return Check("loop devices", Mark.LEFT, "the module is not loaded (`modprobe loop`); no record asks for files")
+    return Check(
+        "loop devices", Mark.WRONG, "the kernel has none: pools on files cannot be activated", "`modprobe loop`"
+    )

@@ -1,0 +1,198 @@
+"""The work behind `doctor`: all checks of the host, and of the pools that the store or the records name."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from prometheus_client import CollectorRegistry
+
+from reconciler.controller.clock import SystemClock
+from reconciler.controller.desired import Desired
+from reconciler.daemon.app import host_port
+from reconciler.daemon.record_loader import Intake
+from reconciler.doctor.checks import (
+    Check,
+    Mark,
+    PoolView,
+    check_intents,
+    check_loops_of,
+    check_pool,
+    how_to_stop,
+    to_fix,
+)
+from reconciler.doctor.daemon_doctor_records import check_statuses
+from reconciler.doctor.doctor_leaks import check_leaks
+from reconciler.doctor.doctor_loops import check_loops
+from reconciler.doctor.doctor_pools import PoolEyes
+from reconciler.doctor.host import (
+    Needs,
+    check_kernel,
+    check_loop_module,
+    check_memory,
+    check_namespaces,
+    check_permissions,
+    check_programs,
+    check_udev,
+)
+from reconciler.doctor.repairs import changed_thins, detach_loops, first_of, forget_lost, repairs_of
+from reconciler.doctor.state import check_manifests, check_run_folder, check_state
+from reconciler.doctor.take_over import Withheld
+from reconciler.sources.manifests.manifests import load
+from reconciler.store.errors import StoreError
+from reconciler.store.lock import LockHeld
+from reconciler.store.quarantine import recall
+from reconciler.store.store import Store
+from reconciler.telemetry.metrics import Metrics
+
+_USUAL: Final = Path("/var/lib/dm-reconciler")
+"""Where the state is if nobody says otherwise: left out of command lines that are shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the operator said."""
+
+    state_dir: Path
+    manifests: Path | None
+    node: str
+
+    @property
+    def fix(self) -> str:
+        """The command line that repairs what this one finds."""
+        manifests = f" --manifests {self.manifests}" if self.manifests is not None else ""
+        return f"dm-reconciler doctor --fix{manifests}{self.state}"
+
+    def next_step(self, *, daemon_runs: bool, pools: bool) -> str:
+        """What to do on a host that is fit."""
+        if daemon_runs:
+            return f"`dm-reconciler get{self.state}` shows what the daemon makes of it"
+        plan = f"`dm-reconciler plan --manifests {self.manifests or 'DIR'}{self.state}` shows what would be done"
+        if not pools:
+            return f"write manifests; {plan}"
+        return f"{plan}, and `systemctl start dm-reconciler` has it done"
+
+    @property
+    def state(self) -> str:
+        """What a command line needs to find the same state."""
+        return "" if self.state_dir == _USUAL else f" --state-dir {self.state_dir}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    checks: tuple[Check, ...]
+    looked: bool
+    """Whether devices could be looked at."""
+    next_step: str = ""
+    """For when there is nothing to do."""
+
+    @property
+    def todo(self) -> list[str]:
+        """What to do, each once, in the order in which it came up."""
+        return list(dict.fromkeys(check.todo for check in self.checks if check.todo))
+
+
+def examine(asked: Asked, tell: Callable[[str], None]) -> Report:
+    """`tell` hears what it is at. Never raises for what it finds: what cannot be looked at is a check that says so."""
+    tell("looking at this host")
+    kernel, looked = check_kernel()
+    state = check_state(asked.state_dir)
+    with store_to_read(asked.state_dir) as store:
+        desired, manifests = desired_of(asked, store)
+        needs = _needs(desired)
+        checks = [*kernel, *check_permissions(), *check_udev(), check_memory(), *check_namespaces()]
+        checks += [*check_programs(needs), check_loop_module(needs), *check_loops(_files(desired, store))]
+        checks += [*state.checks, *check_run_folder(asked.state_dir), *manifests]
+        daemon_runs = state.holder is not None
+        names = pools_of(desired, store)
+        remembered = recall(store.instead_of)
+        for name in names:
+            if not looked:
+                checks.append(Check(f"pool {name}", Mark.UNKNOWN, "cannot be looked at: see device-mapper above"))
+                continue
+            tell(f"looking at pool {name}")
+            eyes = PoolEyes(
+                name,
+                host_port(asked.state_dir, lock=not daemon_runs)(name),
+                store,
+                alone=not daemon_runs,
+                remembered=remembered.get(name),
+            )
+            with closing(eyes):
+                view = eyes.look(desired)
+            checks += checks_of(view, asked.fix, state.holder)
+        if not names:
+            checks.append(Check("pools", Mark.LEFT, "neither store nor manifests name one (see --manifests)"))
+        checks.append(check_statuses(desired, store, daemon_runs=daemon_runs, state=asked.state))
+    return Report(tuple(checks), looked, asked.next_step(daemon_runs=daemon_runs, pools=bool(names)))
+
+
+def checks_of(view: PoolView, fix: str, holder: LockHeld | None = None) -> list[Check]:
+    """All that is to be said of one pool. `holder` is the daemon, if one runs."""
+    daemon_runs = holder is not None
+    repairs = repairs_of(view)
+    first = None if view.is_left_alone else first_of(view)
+    stale = [] if daemon_runs else [repair for repair in detach_loops(view) if repair in repairs]
+    if isinstance(first, Withheld):
+        checks = [Check(f"pool {view.name}", Mark.WRONG, first.message, first.todo)]
+    else:
+        can_mend = bool(stale) or first in repairs
+        checks = [check_pool(view, fix=fix, daemon_runs=daemon_runs, can_mend=can_mend)]
+    if checks[0].mark is Mark.OK:
+        checks += [Check(f"loops of {view.name}", Mark.WRONG, repair.why, to_fix(fix)) for repair in stale]
+    leaks = check_leaks(view, fix=fix, stop="" if holder is None else how_to_stop(holder.pid))
+    checks += [leaks] if leaks is not None else []
+    checks += [Check(f"device {repair.key}", Mark.WRONG, repair.why, to_fix(fix)) for repair in forget_lost(view)]
+    for device, words in changed_thins(view):
+        todo = f"take {device.key} out of the manifests, then `dm-reconciler forget device {device.key}`"
+        checks.append(Check(f"device {device.key}", Mark.WRONG, words, todo))
+    return [*checks, *check_loops_of(view), *check_intents(view, daemon_runs=daemon_runs)]
+
+
+@contextmanager
+def store_to_read(state_dir: Path) -> Iterator[Store]:
+    """The store; where there is none that can be read, an empty one that is thrown away."""
+    try:
+        store = Store.open_read_only(state_dir)
+    except StoreError:
+        with tempfile.TemporaryDirectory() as empty, Store.open(Path(empty), wall_clock=time.time) as store:
+            yield store
+        return
+    with store:
+        yield store
+
+
+def desired_of(asked: Asked, store: Store) -> tuple[Desired, list[Check]]:
+    """The records of the manifests; where they are not given, or are broken, the last good ones."""
+    directory = asked.manifests or Path()
+    last_good = Intake(directory, asked.node, store, Metrics(CollectorRegistry()), SystemClock()).last_good
+    if asked.manifests is None:
+        return last_good() or Desired(), []
+    loaded = load(asked.manifests)
+    checks = check_manifests(asked.manifests, loaded)
+    if loaded.records is None:
+        return last_good() or Desired(), checks
+    return Desired(loaded.records.for_node(asked.node)), checks
+
+
+def pools_of(desired: Desired, store: Store) -> list[str]:
+    return sorted({key.pool for key in desired.records.pools} | set(store.known_pools()))
+
+
+def _needs(desired: Desired) -> Needs:
+    filesystems = {
+        device.spec.filesystem.type for device in desired.records.devices.values() if device.spec.filesystem is not None
+    }
+    backings = [backing for pool in desired.records.pools.values() for backing in pool.spec.backings]
+    return Needs(frozenset(filesystems), any(backing.file is not None for backing in backings))
+
+
+def _files(desired: Desired, store: Store) -> frozenset[str]:
+    """Of all pools that are known or recorded."""
+    known = {path for pool in store.known_pools().values() for path in (pool.data, pool.metadata)}
+    return frozenset(known | {b.path for pool in desired.records.pools.values() for b in pool.spec.backings})

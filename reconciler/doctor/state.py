@@ -1,0 +1,121 @@
+"""What `doctor` tells of the program's own places: state directory, store, locks, manifests."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.doctor.checks import Check, Mark
+from reconciler.kernel.locks import FOLDER
+from reconciler.sources.manifests.manifests import Loaded
+from reconciler.store.database import NAME
+from reconciler.store.directory import check_directory
+from reconciler.store.errors import StoreError
+from reconciler.store.lock import LockHeld, StateLock
+from reconciler.store.migrations import MIGRATIONS
+from reconciler.store.store import Store
+
+_PROBLEMS_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What was found of the state directory."""
+
+    checks: tuple[Check, ...]
+    holder: LockHeld | None = None
+    """Who has it: the daemon, as a rule."""
+
+
+def check_state(state_dir: Path) -> State:
+    subject = "state directory"
+    if not state_dir.exists():
+        return State((Check(subject, Mark.LEFT, f"{state_dir} is not there yet: the daemon makes it"),))
+    try:
+        check_directory(state_dir)
+    except StoreError as error:
+        return State((Check(subject, Mark.WRONG, *_split(error)),))
+    facts = state_dir.stat()
+    mode = stat.S_IMODE(facts.st_mode)
+    directory = Check(subject, Mark.OK, f"{state_dir}, of user {facts.st_uid}, mode {mode:04o}")
+    holder = StateLock(state_dir).holder()
+    return State((directory, _check_store(state_dir), _told_holder(holder)), holder)
+
+
+def _check_store(state_dir: Path) -> Check:
+    try:
+        Store.examine(state_dir)
+        if not (state_dir / NAME).exists():
+            return Check("store", Mark.LEFT, f"{state_dir / NAME} is not there yet: the daemon makes it")
+        with Store.open_read_only(state_dir) as store:
+            pools = store.known_pools()
+            devices = sum(len(store.known_devices(pool)) for pool in pools)
+    except StoreError as error:
+        return Check("store", Mark.WRONG, *_split(error))
+    return Check(
+        "store", Mark.OK, f"version {len(MIGRATIONS)}, knows {_many(len(pools), 'pool')} and {_many(devices, 'device')}"
+    )
+
+
+def _split(error: StoreError) -> tuple[str, str]:
+    """What is wrong, and what to do: the store's words have both."""
+    wrong, _, todo = str(error).rpartition(": ")
+    return (wrong, f"{todo} ({wrong})") if wrong else (todo, todo)
+
+
+def _told_holder(holder: LockHeld | None) -> Check:
+    if holder is None:
+        return Check("daemon", Mark.LEFT, "none runs on this state directory")
+    who = f"process {holder.pid} ({holder.command})" if holder.pid else "another process"
+    return Check("daemon", Mark.OK, f"{who} has the state directory")
+
+
+def check_run_folder(state_dir: Path) -> list[Check]:
+    """/run/dm-reconciler, and the pools that somebody works on for another state directory."""
+    try:
+        facts = FOLDER.stat()
+    except OSError:
+        return [Check(str(FOLDER), Mark.LEFT, "not there yet: the daemon makes it")]
+    if facts.st_uid not in {0, os.geteuid()} or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        text = f"user {facts.st_uid} or others may write to it, and could keep the daemon from its pools"
+        return [Check(str(FOLDER), Mark.WRONG, text, f"`chown root {FOLDER} && chmod 0700 {FOLDER}`")]
+    others = [text for lock in sorted(FOLDER.glob("*.lock")) if (text := _other_holder(lock, state_dir))]
+    if others:
+        return [Check("pool locks", Mark.LEFT, text) for text in others]
+    return [Check(str(FOLDER), Mark.OK, "there, and root's alone")]
+
+
+def _other_holder(lock: Path, state_dir: Path) -> str:
+    """Who else works on the pool; empty where nobody does, or it is the daemon of this state directory."""
+    try:
+        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return ""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid, _, place = os.pread(descriptor, 4096, 0).decode(errors="replace").strip().partition(" ")
+        return "" if place == str(state_dir) else f"pool {lock.stem} is worked on by process {pid} (state in {place})"
+    finally:
+        os.close(descriptor)
+    return ""
+
+
+def check_manifests(manifests: Path, loaded: Loaded) -> list[Check]:
+    if loaded.records is not None:
+        pools, devices = len(loaded.records.pools), len(loaded.records.devices)
+        text = f"{_many(pools, 'pool')} and {_many(devices, 'device')} in {_many(len(loaded.files), 'file')}"
+        return [Check("manifests", Mark.OK, text)]
+    shown = [str(problem) for problem in loaded.problems[:_PROBLEMS_SHOWN]]
+    more = len(loaded.problems) - len(shown)
+    if more > 0:
+        shown.append(f"and {more} more")
+    todo = f"`dm-reconciler validate {manifests}` shows all that is wrong with the manifests: put it right"
+    return [Check("manifests", Mark.WRONG, text, todo if number == 0 else "") for number, text in enumerate(shown)]
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"

@@ -1,0 +1,138 @@
+"""What lets the daemon work on a pool again waits for a person while an empty device might take the place of a full one.
+
+A record that the store has no device for is made anew then. Its data may be in a thin id that nobody names: the store is
+new, or a copy from before the device was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from reconciler.doctor.checks import PoolView
+from reconciler.doctor.doctor_leaks import leaked
+from reconciler.model.dm_tables import ThinTable, read_table
+from reconciler.model.live import LiveDevice, PathKind, ThinIds
+from reconciler.model.names import UUID_PREFIX, Key, is_private
+from reconciler.model.records import DeviceState, ThinDevice
+from reconciler.model.stored import KnownDevice
+from reconciler.model.units import SECTOR, Sectors
+from reconciler.planner.suspects import told
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """A repair that would help, and must wait for a person."""
+
+    message: str
+    todo: str
+
+
+def held_back(view: PoolView, found: Mapping[Key, KnownDevice], could: str) -> Withheld | None:
+    """`found` are the devices that the repair makes known; `could` says what it would do."""
+    missing = [record for record in view.records if record.key not in found and _would_be_made(view, record)]
+    nobodys = unexplained(view, found)
+    if not missing or not nobodys:
+        return None
+    names = ", ".join(str(record.key) for record in missing)
+    hints = [hint for record in missing if (hint := _hint(view, record, nobodys))]
+    return Withheld(
+        f"{could}, but {names} would then be made anew, empty, though their data may be in the thin ids "
+        f"that nobody names: {told(nobodys, Sectors(view.block // SECTOR))}{'; '.join(['', *hints])}",
+        f"for each of {names}: add `adopt: {{deviceId: ..., dmName: ...}}` or `paused: true` to its record, or take the "
+        f"record away, or activate it by hand; what is no record's data belongs into `foreignThins` of the pool's record; "
+        f"then run this again",
+    )
+
+
+def unexplained(view: PoolView, found: Mapping[Key, KnownDevice]) -> ThinIds:
+    """Thin ids that nobody names, nor is found to have."""
+    taken = {device.thin_id for device in found.values()}
+    taken |= set(view.case.record.spec.foreign_thins) if view.case.record is not None else set()
+    return {number: entry for number, entry in leaked(view).items() if number not in taken}
+
+
+def unreadable(view: PoolView, could: str) -> Withheld | None:
+    """Of a pool at rest. What is wrong with a live one, its own condition tells."""
+    if view.case.live.device is not None or not view.ids_trouble:
+        return None
+    file = _metadata_file(view)
+    attach = f"if it has no loop, `losetup --find --show --nooverlap {file}`; then " if file else ""
+    return Withheld(
+        f"{could}, but its thin ids cannot be read: {view.ids_trouble}",
+        f"see to it that thin_ls can read the metadata of pool {view.name}: {attach}run this again",
+    )
+
+
+def _metadata_file(view: PoolView) -> str:
+    """Empty where it is a block device."""
+    record, known = view.case.record, view.case.known
+    if record is not None and record.spec.metadata is not None:
+        return record.spec.metadata.file or ""
+    return known.metadata if known is not None and view.case.live.metadata.kind is PathKind.FILE else ""
+
+
+def found_again(view: PoolView, ids: ThinIds) -> dict[Key, KnownDevice]:
+    """Records that the store has no device for, though it is live, under their name, on a thin of this pool that nobody
+    else shows or is known to have.
+    """
+    found, nobodys = {}, leaked(view)
+    busy = {intent.key for intent in view.case.intents}
+    for record in view.records:
+        live = view.devices.get(record.dm_name)
+        if record.key in busy or record.key.device in view.known:
+            continue
+        if live is None or record.spec.adopt is not None or record.spec.state is DeviceState.ABSENT:
+            continue
+        table = read_table(live.table)
+        if not isinstance(table, ThinTable) or view.shown_by(table.thin_id) != (record.dm_name,):
+            continue
+        if table.thin_id in nobodys and _may_be_ours(live):
+            found[record.key] = _known_again(view, record, live, table, ids)
+    return found
+
+
+def _may_be_ours(live: LiveDevice) -> bool:
+    uuid = live.info.uuid
+    return not uuid or (uuid.startswith(UUID_PREFIX) and not is_private(uuid))
+
+
+def _known_again(view: PoolView, record: ThinDevice, live: LiveDevice, table: ThinTable, ids: ThinIds) -> KnownDevice:
+    """One without the UUID that this program gives counts as adopted: nobody can tell who made it."""
+    said = view.remembered.devices.get(record.key.device) if view.remembered is not None else None
+    if said is not None and (said.uuid, said.thin_id, said.dm_name) == (live.info.uuid, table.thin_id, record.dm_name):
+        return replace(said, size=live.length, active=True, frozen=False, gone_since=None)
+    adopted = not live.info.uuid
+    return KnownDevice(
+        key=record.key,
+        uuid=live.info.uuid,
+        dm_name=record.dm_name,
+        thin_id=table.thin_id,
+        size=live.length,
+        created_at=None if adopted else ids[table.thin_id].created_at,
+        active=True,
+        read_only=live.info.read_only,
+        filesystem=record.spec.filesystem.type if record.spec.filesystem is not None else "",
+        filesystem_size=live.length,
+        adopted=adopted,
+        # Only the record can tell by now, and it was read when the device was made.
+        origin=record.spec.snapshot_of or "",
+        external="" if table.external is None else str(table.external),
+    )
+
+
+def _would_be_made(view: PoolView, record: ThinDevice) -> bool:
+    """Whether the daemon would make it, empty, once it may work on the pool."""
+    if record.key.device in view.known:
+        return False
+    return record.spec.state is not DeviceState.ABSENT and record.spec.adopt is None and not record.spec.paused
+
+
+def _hint(view: PoolView, record: ThinDevice, unexplained: ThinIds) -> str:
+    """What the damaged store says of it, where the pool does not agree in everything, but does not rule it out."""
+    said = view.remembered
+    device = said.devices.get(record.key.device) if said is not None else None
+    if said is None or device is None or device.thin_id not in unexplained:
+        return ""
+    made = f", made at transaction {device.created_at}" if device.created_at is not None else ""
+    return f"{said.file} says that {record.key} was thin id {device.thin_id}{made}, which nothing proves"

@@ -1,0 +1,125 @@
+"""Looking at what a pool lies on, or is to lie on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reconciler.kernel.block.starts import look_at_start
+from reconciler.kernel.block.superblock import (
+    SUPERBLOCK_SIZE,
+    data_blocks_used,
+    read_superblock,
+    superblock_digest,
+    superblock_needs_check,
+)
+from reconciler.kernel.protocol import Disks
+from reconciler.model.dm_tables import Devno
+from reconciler.model.identity import is_other, is_same
+from reconciler.model.live import LiveBacking, PathKind, Place
+
+
+def look_at_backing(
+    disks: Disks, place: Place, *, live_pool: str, fresh: bool, is_metadata: bool, quiet: bool
+) -> LiveBacking:
+    """What is on it, and mounts of it, are looked at only while no `live_pool` lies on it; signatures only if `fresh`.
+    Other devices on it always: two pools can share one, and destroy each other. `quiet`: nothing that could wait is read.
+    """
+    kind, size, devno = disks.kind(place.path)
+    found = LiveBacking(kind=kind, size=size, devno=devno)
+    if place.is_file:
+        found = _file(disks, place, found)
+    found = found if quiet else _identified(disks, place, found)
+    if kind in {PathKind.MISSING, PathKind.OTHER}:
+        return found
+    found = _as_disk(disks, found)
+    if live_pool:
+        return replace(found, used_by=_others_on(disks, found, live_pool))
+    found = replace(found, used_by=_used_by(disks, found))
+    if is_metadata and size >= SUPERBLOCK_SIZE:
+        found = _with_superblock(found, disks.read(place.path, SUPERBLOCK_SIZE))
+    if not is_metadata and not fresh:
+        found = replace(found, start=look_at_start(disks, place.path))
+    if fresh and size:
+        found = replace(found, signature=disks.signature(place.path))
+    return found
+
+
+def _with_superblock(found: LiveBacking, block: bytes) -> LiveBacking:
+    what, transaction_id = read_superblock(block)
+    return replace(
+        found,
+        superblock=what,
+        transaction_id=transaction_id,
+        needs_check=superblock_needs_check(block),
+        data_blocks_used=data_blocks_used(block),
+        superblock_digest=superblock_digest(block),
+    )
+
+
+def _file(disks: Disks, place: Place, found: LiveBacking) -> LiveBacking:
+    if found.kind is PathKind.MISSING and not disks.folder_exists(place.path):
+        return replace(found, folder_exists=False)
+    allocated, free_space = disks.file_facts(place.path)
+    loops = tuple(disks.loops_on(place.path)) if found.kind is PathKind.FILE else ()
+    devno = loops[0].devno if len(loops) == 1 else found.devno
+    return replace(found, allocated=allocated, free_space=free_space, loops=loops, devno=devno)
+
+
+def _identified(disks: Disks, place: Place, found: LiveBacking) -> LiveBacking:
+    marks = () if found.kind in {PathKind.MISSING, PathKind.OTHER} else disks.marks(place.path)
+    is_gone = found.kind is PathKind.MISSING or is_other(place.noted, marks)
+    elsewhere = disks.whereabouts(place.noted) if place.noted and is_gone else ""
+    return replace(found, marks=marks, elsewhere=elsewhere, is_known_place=_is_known(disks, place, found, marks))
+
+
+def _is_known(disks: Disks, place: Place, found: LiveBacking, marks: tuple[str, ...]) -> bool:
+    """Whether the path that the store knows leads to the same. A loop on a file is that file, too."""
+    if not place.known or found.kind in {PathKind.MISSING, PathKind.OTHER}:
+        return False
+    _, _, devno = disks.kind(place.known)
+    if devno is not None and devno == found.devno:
+        return True
+    return found.kind is PathKind.FILE and is_same(disks.marks(place.known), marks)
+
+
+def _as_disk(disks: Disks, found: LiveBacking) -> LiveBacking:
+    """How the block device, or the one loop on the file, takes what is written to it."""
+    if found.devno is None:
+        return found
+    behind = disks.behind(found.devno) if found.kind is PathKind.BLOCK else None
+    return replace(
+        found,
+        read_only=disks.read_only(found.devno),
+        sector=disks.sector(found.devno),
+        file_size=None if behind is None else behind[1],
+    )
+
+
+def _others_on(disks: Disks, found: LiveBacking, pool: str) -> tuple[str, ...]:
+    return (
+        *(f"device {name}" for devno in _devnos(found) for name in disks.above(devno) if name != pool),
+        *_other_loops(disks, found),
+    )
+
+
+def _devnos(found: LiveBacking) -> list[Devno]:
+    return [loop.devno for loop in found.loops] or ([found.devno] if found.devno is not None else [])
+
+
+def _used_by(disks: Disks, found: LiveBacking) -> tuple[str, ...]:
+    users: list[str] = []
+    for devno in _devnos(found):
+        users += [f"a mount at {place}" if place != "swap" else "swap" for place in disks.mounts(devno)]
+        users += [f"device {name}" for name in disks.above(devno)]
+    return (*users, *_other_loops(disks, found))
+
+
+def _other_loops(disks: Disks, found: LiveBacking) -> tuple[str, ...]:
+    """Of a loop that is itself named as the device: others on its file are other views of the same bytes."""
+    behind = disks.behind(found.devno) if found.kind is PathKind.BLOCK and found.devno is not None else None
+    if behind is None:
+        return ()
+    path = behind[0]
+    return tuple(
+        f"{loop.path}, a loop on the same file {path}" for loop in disks.loops_on(path) if loop.devno != found.devno
+    )

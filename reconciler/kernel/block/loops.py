@@ -1,0 +1,257 @@
+"""Loop devices, by ioctl. Source of the numbers and structures: the kernel's include/uapi/linux/loop.h.
+
+One file on two loops is two views of one disk, and corrupts both. The kernel does not object; this file does. A file is
+known by its device and inode, never by its path: /sys tells a path of some mount namespace, perhaps of a deleted file.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from reconciler.kernel.block.hostcalls import devno_of, opened, read_attribute, read_devno, size_of, told_as
+from reconciler.model.dm_tables import Devno
+from reconciler.model.errors import HostFault, Unconfirmed
+from reconciler.model.live import Loop
+from reconciler.model.units import Bytes
+
+_CLR_FD: Final = 0x4C01
+_GET_STATUS64: Final = 0x4C05
+_SET_CAPACITY: Final = 0x4C07
+_CONFIGURE: Final = 0x4C0A
+"""Linux 5.8 and later: file and settings in one call, so that no loop is ever seen half made."""
+_CTL_GET_FREE: Final = 0x4C82
+
+_READ_ONLY: Final = 1
+_DIRECT_IO: Final = 16
+_NAME_SIZE: Final = 64
+_INFO: Final = struct.Struct(f"=5Q4I{_NAME_SIZE}s64s32s2Q")
+"""struct loop_info64: device, inode, rdevice, offset, size limit; number, encryption twice, flags; names, key, init."""
+_CONFIG_HEAD: Final = struct.Struct("=2I")
+_CONFIG_TAIL: Final = bytes(64)
+
+_DELETED: Final = " (deleted)"
+_ATTEMPTS: Final = 64
+"""Free loops that others may snatch away between GET_FREE and CONFIGURE before it is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """What LOOP_GET_STATUS64 tells of the file behind a loop."""
+
+    device: int
+    """dev_t of the filesystem that the file is on."""
+    inode: int
+    block_device: int
+    """dev_t of the block device that is itself behind the loop, 0 where it is a file."""
+    offset: int
+    size_limit: int
+    read_only: bool
+
+
+def loops() -> list[Loop]:
+    """All loops in use on the host. One that goes, or that hides its status, while this looks is left out."""
+    return [loop for loop, _ in _in_use()]
+
+
+def loops_on(path: str) -> list[Loop]:
+    """The loops on this very file, by device and inode."""
+    with told_as("look for loops on", path), opened(path, os.O_RDONLY) as file:
+        return _loops_on(file)
+
+
+def loops_on_device(devno: Devno) -> list[Loop]:
+    """The loops that have this block device, not a file, behind them."""
+    number = os.makedev(devno.major, devno.minor)
+    return [loop for loop, seen in _in_use() if seen.block_device == number]
+
+
+def loops_in_filesystem(devno: Devno) -> list[Loop]:
+    """The loops whose files are on the filesystem of this block device, whether or not that has a mount point still."""
+    number = os.makedev(devno.major, devno.minor)
+    return [loop for loop, seen in _in_use() if not seen.block_device and seen.device == number]
+
+
+def attach(path: str) -> Loop:
+    """A loop on the file, with direct I/O where the filesystem has it.
+
+    Raises HostFault: EBUSY where the file is on a loop already, or somebody else is attaching it at this moment.
+    """
+    with told_as("attach", path), opened(path, os.O_RDWR) as file:
+        with _alone(file, path):
+            if there := _loops_on(file):
+                raise HostFault("attach", path, errno.EBUSY, f"it is on {there[0].path} already")
+            loop = _configure_a_free_one(file, path)
+            _look_after_attach(loop, file, path)
+        return loop
+
+
+def resize(loop: Loop) -> None:
+    """Have the loop see that its file has grown."""
+    with told_as("resize", loop.path), opened(loop.path, os.O_RDWR) as device:
+        fcntl.ioctl(device, _SET_CAPACITY)
+
+
+def detach(loop: Loop) -> None:
+    """Free the loop. ENXIO: it is free already.
+
+    Raises HostFault: EBUSY while something has claimed it (a mount, a dm device). Raises Unconfirmed, also EBUSY, where
+    somebody merely has it open: LOOP_CLR_FD then says 0 and only marks the loop to go at its last close.
+    """
+    # O_EXCL on a block device fails if it is claimed: without it the loop of a live pool would be marked to go.
+    with told_as("detach", loop.path), opened(loop.path, os.O_RDWR | os.O_EXCL) as device:
+        fcntl.ioctl(device, _CLR_FD)
+    # Newer kernels do it at the last close, and that may be the one just above: look only now.
+    if _backing_folder(Path(loop.path).name).exists():
+        raise Unconfirmed(
+            "detach", loop.path, errno.EBUSY, "open elsewhere: the kernel lets go of it at its last close"
+        )
+
+
+def behind(devno: Devno) -> Behind | None:
+    """None where the device is no loop, or one that is free."""
+    name = Path("/sys/dev/block", str(devno)).resolve().name
+    if not _backing_folder(name).exists():
+        return None
+    return _status(_node(name))
+
+
+def backing_file(devno: Devno) -> str:
+    """The path of the file behind the loop, as /sys tells it: of some mount namespace. Empty for a free one."""
+    name = Path("/sys/dev/block", str(devno)).resolve().name
+    return read_attribute(_backing_folder(name) / "backing_file").removesuffix(_DELETED)
+
+
+def _in_use() -> list[tuple[Loop, Behind]]:
+    found = []
+    for folder in sorted(Path("/sys/block").glob("loop*/loop"), key=lambda folder: (len(str(folder)), str(folder))):
+        seen = _look(folder.parent.name)
+        if seen is not None:
+            found.append(seen)
+    return found
+
+
+def _look(name: str) -> tuple[Loop, Behind] | None:
+    devno = read_devno(Path("/sys/block", name))
+    if devno is None:
+        return None
+    node = _node(name)
+    seen = _status(node)
+    if seen is None:
+        return None
+    told = read_attribute(_backing_folder(name) / "backing_file")
+    loop = Loop(
+        devno,
+        node,
+        told.endswith(_DELETED),
+        size_of(devno),
+        Bytes(seen.offset),
+        Bytes(seen.size_limit),
+        seen.read_only,
+    )
+    return loop, seen
+
+
+def _loops_on(file: int) -> list[Loop]:
+    """While `file` is open its inode number cannot go to another file, so equal numbers are the same file.
+
+    That also tells a deleted file of the same path apart: its inode is another one.
+    """
+    facts = os.fstat(file)
+    if stat.S_ISBLK(facts.st_mode):
+        return loops_on_device(devno_of(facts.st_rdev))
+    return [loop for loop, seen in _in_use() if (seen.device, seen.inode) == (facts.st_dev, facts.st_ino)]
+
+
+@contextmanager
+def _alone(file: int, path: str) -> Iterator[None]:
+    """Two who attach at a time would both find no loop. The lock is advisory: it keeps out others of this project.
+
+    A second open of the file holds it: the loop keeps `file` itself, and would keep a lock on it as long.
+    """
+    with opened(f"/proc/self/fd/{file}", os.O_RDONLY) as second:
+        try:
+            fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise HostFault("attach", path, errno.EBUSY, "another process holds its lock") from error
+        yield
+
+
+def _configure_a_free_one(file: int, path: str) -> Loop:
+    name = path.encode(errors="surrogateescape")[: _NAME_SIZE - 1]
+    with opened("/dev/loop-control", os.O_RDWR) as control:
+        for _ in range(_ATTEMPTS):
+            number = fcntl.ioctl(control, _CTL_GET_FREE)
+            node = _node(f"loop{number}")
+            if _configure(node, file, name):
+                devno = devno_of(Path(node).stat().st_rdev)
+                return Loop(devno, node, size=size_of(devno))
+    raise HostFault("attach", path, errno.EBUSY, f"others took {_ATTEMPTS} free loops first")
+
+
+def _configure(node: str, file: int, name: bytes) -> bool:
+    """False: somebody else took this loop since it was free."""
+    with opened(node, os.O_RDWR) as device:
+        try:
+            _configure_with(device, file, name, _DIRECT_IO)
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                return False
+            if error.errno != errno.EINVAL:
+                raise
+            # Some kernels refuse direct I/O that the filesystem does not have, others quietly leave it off.
+            _configure_with(device, file, name, 0)
+    return True
+
+
+def _configure_with(device: int, file: int, name: bytes, flags: int) -> None:
+    info = _INFO.pack(0, 0, 0, 0, 0, 0, 0, 0, flags, name, b"", b"", 0, 0)
+    fcntl.ioctl(device, _CONFIGURE, _CONFIG_HEAD.pack(file, 0) + info + _CONFIG_TAIL)
+
+
+def _look_after_attach(loop: Loop, file: int, path: str) -> None:
+    """Only what this very attempt made is taken back, and nothing where the look itself failed."""
+    now = _loops_on(file)
+    if [there.path for there in now] == [loop.path]:
+        return
+    if loop.path not in {there.path for there in now}:
+        raise Unconfirmed("attach", path, 0, f"{loop.path} does not show the file")
+    detach(loop)
+    others = ", ".join(there.path for there in now if there.path != loop.path)
+    raise HostFault("attach", path, errno.EBUSY, f"it came to be on {others} at the same time")
+
+
+def _status(node: str) -> Behind | None:
+    """None where the loop is free, or went at this moment."""
+    try:
+        with opened(node, os.O_RDONLY) as device:
+            answer = fcntl.ioctl(device, _GET_STATUS64, bytes(_INFO.size))
+    except OSError as error:
+        if error.errno in {errno.ENXIO, errno.ENODEV, errno.ENOENT}:
+            return None
+        raise
+    device_number, inode, block_device, offset, size_limit, _, _, _, flags, *_ = _INFO.unpack(answer)
+    return Behind(device_number, inode, block_device, offset, size_limit, bool(flags & _READ_ONLY))
+
+
+def _node(name: str) -> str:
+    """/dev/loop3, made if need be: devtmpfs makes it with the loop, but a container's /dev may be no devtmpfs."""
+    node = f"/dev/{name}"
+    if not Path(node).exists():
+        devno = read_devno(Path("/sys/block", name))
+        if devno is not None:
+            os.mknod(node, stat.S_IFBLK | 0o660, os.makedev(devno.major, devno.minor))
+    return node
+
+
+def _backing_folder(name: str) -> Path:
+    """There only while the loop is in use."""
+    return Path("/sys/block", name, "loop")

@@ -1,0 +1,106 @@
+"""The command that a person would type for each thing that is done here. Pure: starts nothing, looks at nothing.
+
+`tools.py` runs the commands for which it needs a program, so that what `plan` shows cannot drift from what is done.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import Final
+
+from reconciler.kernel.protocol import Mkfs
+from reconciler.model.dm_tables import Devno
+from reconciler.model.units import Bytes
+
+Command = tuple[str, ...]
+
+_MOUNT_OPTIONS: Final = {"ext4": "nosuid,nodev,noexec", "xfs": "nosuid,nodev,noexec,nouuid"}
+"""`nouuid`: a snapshot has its origin's UUID, and xfs would refuse to be mounted beside it."""
+_GROW_MOUNTED: Final = {"ext4": 'resize2fs "$1"', "xfs": 'xfs_growfs "$place"'}
+_IN_PRIVATE_MOUNT: Final = (
+    "place=$(mktemp -d) || exit; status=1; "
+    'if mount -t {kind} -o {options} "$1" "$place"; then {grow}; status=$?; umount "$place" || status=$?; fi; '
+    'rmdir "$place"; exit "$status"'
+)
+
+
+def shell_line(*commands: Command) -> str:
+    """For people to copy: quoted, each only if the one before it went well."""
+    return " && ".join(shlex.join(command) for command in commands)
+
+
+def make_file_command(path: str, size: Bytes, *, allocate: bool) -> Command:
+    return ("fallocate", "-l", str(size), path) if allocate else ("truncate", "-s", str(size), path)
+
+
+def grow_file_command(path: str, size: Bytes, *, allocate: bool) -> Command:
+    """The `>` keeps truncate from shrinking; fallocate never does."""
+    return ("fallocate", "-l", str(size), path) if allocate else ("truncate", "-s", f">{size}", path)
+
+
+def delete_file_command(path: str) -> Command:
+    return ("rm", "-f", path)
+
+
+def zero_command(path: str, length: int) -> Command:
+    return ("dd", "if=/dev/zero", f"of={path}", f"bs={length}", "count=1", "conv=notrunc,fsync")
+
+
+def attach_command(path: str) -> Command:
+    return ("losetup", "--find", "--show", "--nooverlap", "--direct-io=on", path)
+
+
+def resize_loop_command(node: str) -> Command:
+    return ("losetup", "--set-capacity", node)
+
+
+def detach_command(node: str) -> Command:
+    return ("losetup", "--detach", node)
+
+
+def mkfs_command(node: str, wanted: Mkfs) -> Command:
+    label = ("-L", wanted.label) if wanted.label else ()
+    if wanted.type == "xfs":
+        keep = () if wanted.discard else ("-K",)
+        return ("mkfs.xfs", "-q", *keep, *label, "-b", f"size={wanted.block_size}", node)
+    # The inode tables are left to the kernel: zeroing them here would take time with the device's size.
+    options = f"lazy_itable_init=1,{'discard' if wanted.discard else 'nodiscard'}"
+    return (f"mkfs.{wanted.type}", "-q", "-E", options, *label, "-b", str(wanted.block_size), node)
+
+
+def grow_filesystem_command(node: str, kind: str, mounted_at: str | None) -> tuple[Command, ...]:
+    """Mounted: online, at the mount point. Closed: checked first (ext4), or in a private mount (xfs)."""
+    if mounted_at is not None:
+        return (("resize2fs", node),) if kind == "ext4" else (("xfs_growfs", mounted_at),)
+    if kind == "ext4":
+        return (("e2fsck", "-f", "-p", node), ("resize2fs", node))
+    return (grow_in_private_mount_command(node, kind),)
+
+
+def grow_in_private_mount_command(node: str, kind: str) -> Command:
+    """In a mount namespace that ends with the command. The script is fixed, the node its argument: nothing is pasted in."""
+    script = _IN_PRIVATE_MOUNT.format(kind=kind, options=_MOUNT_OPTIONS[kind], grow=_GROW_MOUNTED[kind])
+    return ("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "grow", node)
+
+
+def set_writable_command(node: str) -> Command:
+    return ("blockdev", "--setrw", node)
+
+
+def discard_command(node: str) -> Command:
+    return ("blkdiscard", node)
+
+
+def thin_check_command(metadata: str) -> Command:
+    """It still looks for all, and says it; blocks that have leaked, as in a power cut, are no failure then."""
+    return ("thin_check", "--ignore-non-fatal-errors", metadata)
+
+
+def thin_ls_command(metadata: str, *, live: bool) -> Command:
+    """Fields that stand in the devices' details. EXCLUSIVE and SHARED would walk all mappings."""
+    snapshot = ("--metadata-snap",) if live else ()
+    return ("thin_ls", "--no-headers", "--format", "DEV,MAPPED_BLOCKS,TRANSACTION", *snapshot, metadata)
+
+
+def look_again_command(devno: Devno) -> Command:
+    return ("udevadm", "trigger", "--action=change", "--settle", f"/sys/dev/block/{devno}")

@@ -1,0 +1,235 @@
+"""The DeviceMapper protocol on libdevmapper.
+
+No call retries and none decides. Facts about the kernel: drivers/md/dm-ioctl.c; those marked "observed" were seen on
+Linux 6.1 with libdevmapper 1.02.185.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+from collections.abc import Callable, Sequence
+from ctypes import byref, create_string_buffer
+from typing import Final
+
+from reconciler.kernel.dm.cookies import Cookies
+from reconciler.kernel.dm.interrupt import interrupted_after
+from reconciler.kernel.dm.library import DmInfo, TaskType
+from reconciler.kernel.dm.listing import read_deps, read_names, read_versions
+from reconciler.kernel.dm.loader import Library, load
+from reconciler.kernel.dm.task import Task, to_bytes, to_text
+from reconciler.kernel.dmsetup import (
+    dmsetup_clear,
+    dmsetup_create,
+    dmsetup_deps,
+    dmsetup_info,
+    dmsetup_list_all,
+    dmsetup_load,
+    dmsetup_message,
+    dmsetup_mknodes,
+    dmsetup_remove,
+    dmsetup_rename,
+    dmsetup_resume,
+    dmsetup_resume_unfrozen,
+    dmsetup_status,
+    dmsetup_suspend,
+    dmsetup_table,
+    dmsetup_targets,
+    dmsetup_versions,
+)
+from reconciler.kernel.monitor import DmEvents
+from reconciler.kernel.nodes import make_folder
+from reconciler.kernel.udevd import UDEV_CONTROL
+from reconciler.model.dm_tables import Devno, Table, Target
+from reconciler.model.errors import HostFault
+from reconciler.model.live import DeviceInfo, Listed
+from reconciler.model.units import Sectors
+
+UDEV_DEADLINE: Final = 30.0
+"""Seconds. udev itself kills a rule's program after 180."""
+SUSPEND_DEADLINE: Final = 10.0
+"""Seconds: what a device's writes wait for may itself wait for the suspension. The kernel then lets it run on (observed)."""
+_VERSION_LENGTH: Final = 64
+_CALLS: Final = logging.getLogger("reconciler.kernel.dmsetup")
+
+
+class LibDm:
+    """The host's device-mapper. Making one loads the library and touches nothing of the host.
+
+    Not for two threads at once: libdevmapper is not. Several instances share the one library of the process.
+    """
+
+    def __init__(
+        self,
+        library: Library | None = None,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        udev_deadline: float = UDEV_DEADLINE,
+        udev_control: str = UDEV_CONTROL,
+    ) -> None:
+        self._library = library or load()
+        self._functions = self._library.functions
+        self._cookies = Cookies(
+            self._library, clock=clock, sleep=sleep, deadline=udev_deadline, udev_control=udev_control
+        )
+        self._info = DmInfo()  # one for all calls: INFO is asked for every device, every few seconds
+        self._info_reference = byref(self._info)
+        self._events: DmEvents | None = None
+
+    # ---- the host
+
+    def versions(self) -> tuple[str, str]:
+        _show(dmsetup_versions)
+        library, driver = create_string_buffer(_VERSION_LENGTH), create_string_buffer(_VERSION_LENGTH)
+        self._functions.dm_get_library_version(library, _VERSION_LENGTH)
+        with Task(self._library, TaskType.LIST_VERSIONS, "reach") as task:  # says why, where there is no driver
+            task.set(self._functions.dm_driver_version(driver, _VERSION_LENGTH))
+        return library.value.decode(), driver.value.decode()
+
+    def targets(self) -> dict[str, str]:
+        _show(dmsetup_targets)
+        with Task(self._library, TaskType.LIST_VERSIONS, "targets") as task:
+            task.run()
+            return read_versions(self._functions.dm_task_get_versions(task.handle))
+
+    def list_all(self) -> list[Listed]:
+        _show(dmsetup_list_all)
+        with Task(self._library, TaskType.LIST, "list") as task:
+            task.run()
+            return read_names(self._functions.dm_task_get_names(task.handle))
+
+    def has_changed(self) -> bool:
+        if self._events is None:
+            self._events = DmEvents()
+        elif not self._events.is_readable():
+            return False
+        self._events.arm()  # before the caller's LIST, so that what happens in between counts as a change
+        return True
+
+    # ---- looking at one device
+
+    def info(self, name: str) -> DeviceInfo | None:
+        if _CALLS.isEnabledFor(logging.DEBUG):
+            _CALLS.debug("%s", dmsetup_info(name))
+        with Task(self._library, TaskType.INFO, "info", name) as task:
+            task.run()
+            info = self._info
+            task.set(self._functions.dm_task_get_info(task.handle, self._info_reference))
+            if not info.exists:
+                return None
+            return DeviceInfo(
+                name,
+                to_text(self._functions.dm_task_get_uuid(task.handle)),
+                Devno(info.major, info.minor),
+                info.open_count,
+                info.event_nr,
+                bool(info.suspended),
+                bool(info.live_table),
+                bool(info.inactive_table),
+                bool(info.read_only),
+                bool(info.deferred_remove),  # arrives as the kernel's flag, 0x20000 (observed)
+                bool(info.internal_suspend),
+            )
+
+    def deps(self, name: str) -> list[Devno]:
+        _show(dmsetup_deps, name)
+        with Task(self._library, TaskType.DEPS, "deps", name) as task:
+            task.run()
+            return read_deps(self._functions.dm_task_get_deps(task.handle))
+
+    def table(self, name: str, *, inactive: bool = False) -> Table:
+        if _CALLS.isEnabledFor(logging.DEBUG):
+            _CALLS.debug("%s", dmsetup_table(name, inactive=inactive))
+        with Task(self._library, TaskType.TABLE, "table", name) as task:
+            if inactive:
+                task.set(self._functions.dm_task_query_inactive_table(task.handle))
+            task.run()
+            return tuple(
+                Target(Sectors(start), Sectors(length), kind, params) for start, length, kind, params in task.targets()
+            )
+
+    def status(self, name: str) -> Sequence[tuple[str, str]]:
+        """ENXIO: no device (the ioctl fails with it, and the library makes that a success: observed)."""
+        if _CALLS.isEnabledFor(logging.DEBUG):
+            _CALLS.debug("%s", dmsetup_status(name))
+        with Task(self._library, TaskType.STATUS, "status", name) as task:
+            task.set(self._functions.dm_task_no_flush(task.handle))
+            task.run()
+            found = [(kind, text) for _, _, kind, text in task.targets()]
+            if not found and not task.exists():
+                raise HostFault("status", name, errno.ENXIO)
+            return found
+
+    # ---- changing one device
+
+    def create(self, name: str, uuid: str) -> None:
+        """CREATE, RELOAD and RESUME are tasks of their own: the library's create with a table loses the errno."""
+        _show(dmsetup_create, name, uuid)
+        with Task(self._library, TaskType.CREATE, "create", name) as task:
+            if uuid:
+                task.set(self._functions.dm_task_set_uuid(task.handle, to_bytes(uuid)))
+            task.run()
+
+    def load(self, name: str, table: Table, *, read_only: bool = False) -> None:
+        if _CALLS.isEnabledFor(logging.DEBUG):
+            _CALLS.debug("%s", dmsetup_load(name, table, read_only=read_only))
+        with Task(self._library, TaskType.RELOAD, "load", name) as task:
+            for target in table:
+                kind, params = to_bytes(target.type), to_bytes(target.params)
+                task.set(self._functions.dm_task_add_target(task.handle, target.start, target.length, kind, params))
+            if read_only:
+                task.set(self._functions.dm_task_set_ro(task.handle))
+            task.run()
+
+    def resume(self, name: str, *, hidden: bool = False, freeze: bool = True) -> None:
+        _show(dmsetup_resume if freeze else dmsetup_resume_unfrozen, name)
+        with Task(self._library, TaskType.RESUME, "resume", name) as task, self._cookies.around(task, hidden=hidden):
+            if not freeze:
+                task.set(self._functions.dm_task_no_flush(task.handle))
+                task.set(self._functions.dm_task_skip_lockfs(task.handle))
+            task.run()
+
+    def suspend(self, name: str) -> None:
+        _show(dmsetup_suspend, name)
+        with Task(self._library, TaskType.SUSPEND, "suspend", name) as task, interrupted_after(SUSPEND_DEADLINE):
+            task.run()
+
+    def remove(self, name: str) -> None:
+        _show(dmsetup_remove, name)
+        with Task(self._library, TaskType.REMOVE, "remove", name) as task, self._cookies.around(task):
+            task.run()
+
+    def rename(self, name: str, new_name: str) -> None:
+        _show(dmsetup_rename, name, new_name)
+        with Task(self._library, TaskType.RENAME, "rename", name) as task:
+            task.set(self._functions.dm_task_set_newname(task.handle, to_bytes(new_name)))
+            with self._cookies.around(task):
+                task.run()
+
+    def clear(self, name: str) -> None:
+        _show(dmsetup_clear, name)
+        with Task(self._library, TaskType.CLEAR, "clear", name) as task:
+            task.run()
+
+    def message(self, name: str, text: str) -> None:
+        _show(dmsetup_message, name, text)
+        with Task(self._library, TaskType.TARGET_MSG, "message", name) as task:
+            task.set(self._functions.dm_task_set_sector(task.handle, 0))
+            task.set(self._functions.dm_task_set_message(task.handle, to_bytes(text)))
+            task.run()
+
+    def mknodes(self, name: str) -> None:
+        """Where there is no such device, its node goes, as with dmsetup."""
+        _show(dmsetup_mknodes, name)
+        make_folder()
+        with Task(self._library, TaskType.MKNODES, "mknodes", name) as task:
+            task.run()
+            self._functions.dm_task_update_nodes()
+
+
+def _show(command: Callable[..., str], *words: str) -> None:
+    """Log the dmsetup command that does the same, made only where somebody listens."""
+    if _CALLS.isEnabledFor(logging.DEBUG):
+        _CALLS.debug("%s", command(*words))

@@ -1,0 +1,166 @@
+"""What the host announces: device-mapper's own events, and udev's.
+
+Both only say "look"; what is so, a look tells. Much is never announced at all (a suspension, for one), so that the
+periodic look stays. Two sources, as neither tells all: pool health reaches only the control device, and an add or a
+resize of a device below only udev.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import select
+import socket
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+import pyudev
+
+from reconciler.kernel.nodes import CONTROL, open_control
+from reconciler.model.dm_tables import Devno
+from reconciler.model.errors import HostFault
+from reconciler.model.live import Listed
+
+_DM_IOCTL_SIZE: Final = 312
+"""sizeof(struct dm_ioctl)."""
+_DM_DEV_ARM_POLL: Final = 3 << 30 | _DM_IOCTL_SIZE << 16 | 0xFD << 8 | 16
+"""_IOWR(DM_IOCTL, DM_DEV_ARM_POLL_CMD, struct dm_ioctl): in dm ioctl 4.37 (Linux 4.14) and later."""
+_ARM_REQUEST: Final = struct.pack(f"=3I2I{_DM_IOCTL_SIZE - 20}x", 4, 37, 0, _DM_IOCTL_SIZE, _DM_IOCTL_SIZE)
+
+UDEV_BUFFER: Final = 16 * 1024 * 1024
+"""Bytes: some ten thousand events."""
+
+
+class DmEvents:
+    """The control device as something to poll: readable once any device's event number moved since `arm`.
+
+    After each wake: arm first, then list and compare, so that what happens in between wakes again.
+    """
+
+    def __init__(self, path: str = CONTROL) -> None:
+        """An own descriptor: the library's is another open file, which is armed on its own."""
+        self._path = path
+        self._fd = open_control(path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def arm(self) -> None:
+        """Count from now on. ENOTTY or EINVAL: a kernel before 4.14."""
+        try:
+            fcntl.ioctl(self._fd, _DM_DEV_ARM_POLL, _ARM_REQUEST)
+        except OSError as error:
+            raise HostFault("arm", self._path, error.errno or 0) from error
+
+    def is_readable(self) -> bool:
+        """Whether a device's event number moved since `arm`, without waiting."""
+        waiting = select.poll()
+        waiting.register(self._fd, select.POLLIN)
+        return bool(waiting.poll(0))
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def changed(before: Iterable[Listed], after: Iterable[Listed]) -> set[str]:
+    """Names that came, went, or have another device or event number. Of a renamed device, both its names."""
+    return {listed.name for listed in set(before) ^ set(after)}
+
+
+@dataclass(frozen=True, slots=True)
+class BlockEvent:
+    """One uevent of a block device, after udev's rules."""
+
+    action: str
+    devno: Devno
+    dm_name: str
+    """Empty for what is not dm's; also on the second of the two removes of a dm device."""
+    dm_uuid: str
+    sysname: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What has come in since the last time."""
+
+    events: tuple[BlockEvent, ...]
+    overflow: bool = False
+    """The buffer was full and events are lost: everything must be looked at."""
+
+
+class UdevMonitor:
+    """udev's events of block devices. Of the `udev` source, as the kernel's own carry no DM_NAME."""
+
+    def __init__(self, *, buffer: int = UDEV_BUFFER) -> None:
+        """Listens from here on. `buffer` in bytes; more than the host's limit takes CAP_NET_ADMIN."""
+        try:
+            self._monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="udev")
+            self._monitor.filter_by("block")
+            _enlarge(self._monitor, buffer)
+            self._monitor.start()
+        except (OSError, ImportError) as error:  # ImportError: no libudev
+            raise HostFault("listen", "udev", getattr(error, "errno", 0) or 0, str(error)) from error
+        self._socket = socket.socket(fileno=os.dup(self._monitor.fileno()))
+
+    def fileno(self) -> int:
+        return int(self._monitor.fileno())
+
+    def receive(self) -> Heard:
+        """All that is there now, without waiting."""
+        events: list[BlockEvent] = []
+        overflow = False
+        while True:
+            try:
+                device = self._monitor.poll(timeout=0)
+            except OSError as error:
+                if not self._overflowed(error):
+                    raise HostFault("receive", "udev", error.errno or 0, str(error)) from error
+                overflow = True
+                continue
+            if device is None:
+                return Heard(tuple(events), overflow)
+            events.append(_event(device))
+
+    def close(self) -> None:
+        """The monitor's own socket goes with the monitor."""
+        self._socket.close()
+        del self._monitor
+
+    def _overflowed(self, error: OSError) -> bool:
+        """In poll() pyudev meets the error without its errno; the socket keeps it until it is read."""
+        pending = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        return errno.ENOBUFS in {error.errno, pending}
+
+
+def _enlarge(monitor: pyudev.Monitor, buffer: int) -> None:
+    """As far as it is allowed: a buffer that was too small is told by `receive`, and made good by a look."""
+    try:
+        monitor.set_receive_buffer_size(buffer)
+    except OSError as error:
+        if error.errno != errno.EPERM:
+            raise
+        with socket.socket(fileno=os.dup(monitor.fileno())) as ours:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)  # as much of it as net.core.rmem_max allows
+
+
+def _event(device: pyudev.Device) -> BlockEvent:
+    number, properties = device.device_number, device.properties
+    return BlockEvent(
+        action=device.action,
+        devno=Devno(os.major(number), os.minor(number)),
+        dm_name=properties.get("DM_NAME", ""),
+        dm_uuid=properties.get("DM_UUID", ""),
+        sysname=device.sys_name,
+    )

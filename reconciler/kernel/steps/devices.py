@@ -1,0 +1,193 @@
+"""Carrying out steps of a plan on the host. After each, a look: the kernel says OK to things that did not happen."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from reconciler.kernel.protocol import Kernel, Mkfs
+from reconciler.kernel.steps.dm_operations import activate, confirm_table, make_node, remove, require, swap_in
+from reconciler.kernel.steps.failing_disk import with_disk
+from reconciler.kernel.steps.perform_disks import DISK_STEPS
+from reconciler.kernel.steps.pools import POOL_STEPS
+from reconciler.model.dm_tables import Target
+from reconciler.model.errors import HostFault, NothingDone, Unanswered, Unconfirmed
+from reconciler.model.steps import (
+    Activate,
+    CancelDeferredRemove,
+    Clear,
+    DiscardThin,
+    GrowFilesystem,
+    HostStep,
+    Load,
+    MakeFilesystem,
+    MakeWritable,
+    RefreshNodes,
+    Remove,
+    Resume,
+    StepResult,
+)
+
+_CLOSED_WITHIN: Final = 5.0
+"""Seconds that udev and blkid may hold a private device after its last use."""
+
+
+def perform(kernel: Kernel, step: HostStep) -> StepResult:
+    """Raises HostFault where it did not work, Unconfirmed where only the kernel says that it did."""
+    begun = time.monotonic()
+    note = _STEPS[type(step)](kernel, step)
+    return StepResult(time.monotonic() - begun, note)
+
+
+def _activate(kernel: Kernel, step: Activate) -> str:
+    activate(kernel, step.subject, step.uuid, step.table, read_only=step.read_only, hidden=False)
+    return ""
+
+
+def _load(kernel: Kernel, step: Load) -> str:
+    live = kernel.dm.table(step.subject)
+    is_dead = bool(live) and all(target.type == "error" for target in live)
+    kernel.dm.load(step.subject, (step.table,), read_only=step.read_only)
+    swap_in(kernel, step.subject, freeze=not is_dead)
+    confirm_table(kernel, "load", step.subject, step.table, read_only=step.read_only)
+    return ""
+
+
+def _make_writable(kernel: Kernel, step: MakeWritable) -> str:
+    """The kernel tells one flag for two: only after its own is cleared can be seen whether the table is read-only too."""
+    info = require(kernel, "make writable", step.subject)
+    if f"/dev/mapper/{step.subject}" in kernel.udev.missing(info):
+        kernel.dm.mknodes(step.subject)
+    kernel.disks.set_writable(info.devno)
+    if step.table is not None and require(kernel, "make writable", step.subject).read_only:
+        _load(kernel, Load(step.subject, step.table))
+    if require(kernel, "make writable", step.subject).read_only:
+        raise Unconfirmed("make writable", step.subject, 0, "it is still read-only")
+    return ""
+
+
+def _resume(kernel: Kernel, step: Resume) -> str:
+    is_pool = any(target.type == "thin-pool" for target in kernel.dm.table(step.subject))
+    kernel.dm.resume(step.subject, hidden=is_pool)  # a pool is nothing for udev's rules to look into
+    if require(kernel, "resume", step.subject).suspended:
+        raise Unconfirmed("resume", step.subject, 0, "it is still suspended")
+    return ""
+
+
+def _clear(kernel: Kernel, step: Clear) -> str:
+    kernel.dm.clear(step.subject)
+    if require(kernel, "clear", step.subject).inactive_table:
+        raise Unconfirmed("clear", step.subject, 0, "a table still waits in its inactive slot")
+    return ""
+
+
+def _remove(kernel: Kernel, step: Remove) -> str:
+    return remove(kernel, step.subject, step.uuid)
+
+
+def _cancel_deferred(kernel: Kernel, step: CancelDeferredRemove) -> str:
+    kernel.dm.message(step.subject, "@cancel_deferred_remove")
+    if require(kernel, "cancel the deferred removal of", step.subject).deferred_remove:
+        raise Unconfirmed("cancel the deferred removal of", step.subject, 0, "it is still to be removed")
+    return ""
+
+
+def _refresh_nodes(kernel: Kernel, step: RefreshNodes) -> str:
+    trouble = _have_udev_look(kernel, step)
+    unmade = make_node(kernel, step.subject)
+    still = kernel.udev.missing(require(kernel, "refresh the nodes of", step.subject))
+    if not still:
+        return ""
+    why = unmade or kernel.udev.in_the_way(still[0]) or trouble or "udev's rules did not make it"
+    raise Unconfirmed("refresh the nodes of", step.subject, 0, f"{', '.join(still)} is missing: {why}")
+
+
+def _have_udev_look(kernel: Kernel, step: RefreshNodes) -> str:
+    """Why it did not: a udev that does not answer must not keep the device from its own node."""
+    if not kernel.udev.running():
+        return kernel.udev.why_not()
+    try:
+        kernel.udev.look_again(step.devno)
+    except Unanswered:
+        return kernel.udev.why_not()
+    return ""
+
+
+def _in_private(kernel: Kernel, name: str, uuid: str, table: Target, work: Callable[[str], None]) -> None:
+    """Work on a thin under a private name, hidden from udev's rules, which is gone when this returns."""
+    activate(kernel, name, uuid, table, read_only=False, hidden=True)
+    try:
+        work(_node_that_leads_there(kernel, name))
+    except HostFault as fault:
+        raise with_disk(kernel, fault, table) from fault
+    finally:
+        _await_closed(kernel, name)
+        remove(kernel, name, uuid)
+
+
+def _node_that_leads_there(kernel: Kernel, name: str) -> str:
+    """The path for a program that works on the device: what else is at that path must not be worked on."""
+    path = f"/dev/mapper/{name}"
+    if missing := make_node(kernel, name):
+        raise HostFault("open", path, errno.ENODEV, missing)
+    return path
+
+
+def _await_closed(kernel: Kernel, name: str) -> None:
+    """The close of the one who wrote makes udev look, which opens it for a moment."""
+    end = time.monotonic() + _CLOSED_WITHIN
+    while time.monotonic() < end:
+        info = kernel.dm.info(name)
+        if info is None or info.open_count == 0:
+            return
+        time.sleep(0.01)
+
+
+def _mkfs(kernel: Kernel, step: MakeFilesystem) -> str:
+    wanted = Mkfs(step.type, step.label, step.block_size, discard=step.discard)
+    _in_private(kernel, step.subject, step.uuid, step.table, lambda node: kernel.tools.mkfs(node, wanted))
+    return ""
+
+
+def _discard(kernel: Kernel, step: DiscardThin) -> str:
+    _in_private(kernel, step.subject, step.uuid, step.table, kernel.tools.discard)
+    return ""
+
+
+def _grow_filesystem(kernel: Kernel, step: GrowFilesystem) -> str:
+    try:
+        return _grow(kernel, step)
+    except HostFault as fault:
+        table = kernel.dm.table(step.subject)
+        raise (with_disk(kernel, fault, table[0]) if table else fault) from fault
+
+
+def _grow(kernel: Kernel, step: GrowFilesystem) -> str:
+    node = _node_that_leads_there(kernel, step.subject)
+    found = kernel.tools.filesystem(node)
+    if found != step.type:
+        holds = f"it holds {found}" if found else "it holds no filesystem that is known"
+        raise NothingDone("grow the filesystem on", step.subject, 0, f"{holds}, not {step.type}: nothing was grown")
+    info = require(kernel, "grow the filesystem on", step.subject)
+    places = [place for place in kernel.disks.mounts(info.devno) if place != "swap"]
+    kernel.tools.grow_filesystem(node, places[0] if places else None)
+    return ""
+
+
+_STEPS: Final[dict[type[HostStep], Callable[[Kernel, Any], str]]] = {
+    Activate: _activate,
+    Load: _load,
+    MakeWritable: _make_writable,
+    Resume: _resume,
+    Clear: _clear,
+    Remove: _remove,
+    CancelDeferredRemove: _cancel_deferred,
+    RefreshNodes: _refresh_nodes,
+    MakeFilesystem: _mkfs,
+    DiscardThin: _discard,
+    GrowFilesystem: _grow_filesystem,
+    **POOL_STEPS,
+    **DISK_STEPS,
+}

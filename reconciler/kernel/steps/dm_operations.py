@@ -1,0 +1,187 @@
+"""The moves on dm devices that several steps are made of, each with its look afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+from typing import Final
+
+from reconciler.kernel.protocol import Kernel
+from reconciler.model.dm_tables import Devno, Target
+from reconciler.model.errors import (
+    HostFault,
+    NotBegun,
+    Unanswered,
+    Unconfirmed,
+    Unreleased,
+    WorkerDied,
+    answers_message,
+)
+from reconciler.model.live import DeviceInfo, ThinIds
+from reconciler.model.status import PoolMode, PoolStatus, read_pool_status
+
+_GOING_AWAY: Final = "a filesystem on it is just being unmounted, and cannot be frozen"
+
+
+def activate(kernel: Kernel, name: str, uuid: str, table: Target, *, read_only: bool, hidden: bool) -> None:
+    """Create, load, resume. The one-shot create of dmsetup loses the load's errno, and leaves a shell behind."""
+    kernel.dm.create(name, uuid)
+    try:
+        kernel.dm.load(name, (table,), read_only=read_only)
+        kernel.dm.resume(name, hidden=hidden)
+    except HostFault:
+        kernel.dm.remove(name)
+        raise
+    confirm_table(kernel, "activate", name, table, read_only=read_only)
+    if hidden:  # udev's rules may have left it alone altogether; one that is not hidden has its links to wait for too
+        make_node(kernel, name)
+
+
+def make_node(kernel: Kernel, name: str) -> str:
+    """Its node in /dev/mapper, where it is missing. Gives why it still is: empty where it is there."""
+    info, path = require(kernel, "make the node of", name), f"/dev/mapper/{name}"
+    if path not in kernel.udev.missing(info):
+        return ""
+    kernel.dm.mknodes(name)
+    if path not in kernel.udev.missing(info):
+        return ""
+    return kernel.udev.in_the_way(path) or "device-mapper's library did not make it"
+
+
+@contextlib.contextmanager
+def told_if_frozen(kernel: Kernel, name: str) -> Iterator[None]:
+    """Around what suspends a device: EBUSY means that its filesystem is frozen already, by fsfreeze or a backup (the
+    kernel's freeze_super; observed on 6.1). Raises that with where it is mounted, and the command that ends it.
+    """
+    try:
+        yield
+    except HostFault as fault:
+        info = kernel.dm.info(name) if fault.errno == errno.EBUSY else None
+        places = [] if info is None else [place for place in kernel.disks.mounts(info.devno) if place != "swap"]
+        if not places:
+            raise
+        detail = f"its filesystem is frozen: `fsfreeze --unfreeze {places[0]}` ends that, if no backup is at work there"
+        raise HostFault(fault.operation, fault.subject, errno.EBUSY, detail) from fault
+
+
+def confirm_table(kernel: Kernel, operation: str, name: str, table: Target, *, read_only: bool) -> None:
+    info = require(kernel, operation, name)
+    if info.suspended or kernel.dm.table(name) != (table,):
+        raise Unconfirmed(operation, name, 0, "it does not show the table that was loaded")
+    if read_only and not info.read_only:
+        raise Unconfirmed(operation, name, 0, "it can still be written to")
+
+
+def suspend(kernel: Kernel, name: str) -> None:
+    """Raises NotBegun where a filesystem on it is just going away: that ends by itself.
+
+    Since Linux 6.8 a superblock that is being shut down cannot be frozen: EINVAL.
+    """
+    try:
+        with told_if_frozen(kernel, name):
+            kernel.dm.suspend(name)
+    except HostFault as fault:
+        if fault.errno != errno.EINVAL:
+            raise
+        raise NotBegun("suspend", name, errno.EAGAIN, _GOING_AWAY) from fault
+
+
+def swap_in(kernel: Kernel, name: str, *, hidden: bool = False, freeze: bool = True) -> None:
+    """Resume what runs, with the table that waits. Where that fails no table is left waiting.
+
+    The kernel suspends it first. If that fails, as in `suspend`, the device goes on under its old table.
+    """
+    try:
+        with told_if_frozen(kernel, name):
+            kernel.dm.resume(name, hidden=hidden, freeze=freeze)
+    except HostFault as fault:
+        info = None
+        with contextlib.suppress(HostFault):  # the first fault is the one that tells
+            info = kernel.dm.info(name)
+            kernel.dm.clear(name)
+        if fault.errno == errno.EINVAL and info is not None and not info.suspended:
+            raise NotBegun("suspend", name, errno.EAGAIN, _GOING_AWAY) from fault
+        raise
+
+
+def require(kernel: Kernel, operation: str, name: str) -> DeviceInfo:
+    info = kernel.dm.info(name)
+    if info is None:
+        raise HostFault(operation, name, errno.ENXIO, "it is not there")
+    return info
+
+
+def read_ids(kernel: Kernel, pool: str, metadata: Devno, *, held: bool, ours: bool) -> ThinIds:
+    """All thin ids of a live pool that can be written to, through a metadata snapshot that is released in any case.
+
+    `held`: it holds one already. Another program's stays: it may read through it, and what was made since is not in it,
+    so that nothing is read from there either. Raises NotBegun then, Unreleased where it failed later.
+    """
+    if held and not ours:
+        raise held_by_another(pool)
+    try:
+        if held:
+            kernel.dm.message(pool, "release_metadata_snap")
+        _reserve(kernel, pool)
+        try:
+            ids = kernel.tools.thin_ls(kernel.disks.node(metadata), live=True)
+        finally:
+            kernel.dm.message(pool, "release_metadata_snap")
+        _confirm_committed(kernel, "release_metadata_snap", pool)
+    except NotBegun:
+        raise
+    except HostFault as fault:
+        raise Unreleased(fault.operation, fault.subject, fault.errno, fault.detail) from fault
+    return ids
+
+
+def _reserve(kernel: Kernel, pool: str) -> None:
+    try:
+        kernel.dm.message(pool, "reserve_metadata_snap")
+    except HostFault as fault:
+        if answers_message(fault, errno.EBUSY):  # somebody else was faster
+            raise held_by_another(pool) from fault
+        raise
+
+
+def held_by_another(pool: str) -> NotBegun:
+    detail = (
+        f"another program holds the pool's metadata snapshot; waiting until it releases that (if nobody needs it any "
+        f"more: `dmsetup message {pool} 0 release_metadata_snap`)"
+    )
+    return NotBegun("read the thin ids of", pool, errno.EBUSY, detail)
+
+
+def _confirm_committed(kernel: Kernel, message: str, pool: str) -> None:
+    """The kernel says OK to a message whose commit failed, and the pool takes no more writes then: what it was about is
+    on disk as before, and is there again once the pool was repaired.
+    """
+    lines = kernel.dm.status(pool)
+    status = read_pool_status(lines[0][1]) if len(lines) == 1 and lines[0][0] == "thin-pool" else None
+    if not isinstance(status, PoolStatus) or status.mode not in {PoolMode.RW, PoolMode.OUT_OF_DATA_SPACE}:
+        raise Unconfirmed(message, pool, 0, "the pool takes no writes any more since")
+
+
+def may_be_reserved(fault: HostFault) -> bool:
+    """Whether a reading of the thin ids that failed so may have left its metadata snapshot."""
+    return isinstance(fault, Unreleased | Unanswered | WorkerDied)
+
+
+def remove(kernel: Kernel, name: str, uuid: str) -> str:
+    """Only if it still is what it was when the plan was made."""
+    info = kernel.dm.info(name)
+    if info is None:
+        return "gone already"
+    if info.uuid != uuid:
+        raise HostFault("remove", name, errno.ESTALE, "it has become another device since the last look")
+    try:
+        kernel.dm.remove(name)
+    except HostFault as fault:
+        if fault.errno == errno.ENXIO:
+            return "gone already"
+        raise
+    after = kernel.dm.info(name)
+    if after is not None and after.devno == info.devno and after.uuid == uuid:
+        raise Unconfirmed("remove", name, 0, "it is still there")
+    return ""

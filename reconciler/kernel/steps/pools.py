@@ -1,0 +1,242 @@
+"""Steps on a pool: its device, and the messages that change its metadata.
+
+A message to a pool without a live table is answered with OK and dropped, and a create_thin was answered with OK while
+its commit failed and the pool went read-only (both observed on 6.1): so the pool's status is read before and after.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any, Final
+
+from reconciler.kernel.block.starts import look_at_start
+from reconciler.kernel.block.superblock import SUPERBLOCK_SIZE, data_blocks_used, read_superblock
+from reconciler.kernel.protocol import Disks, Kernel
+from reconciler.kernel.steps.dm_operations import activate, read_ids, remove, require, suspend, swap_in
+from reconciler.kernel.steps.failing_disk import refuse_on_failing_disk
+from reconciler.kernel.steps.perform_disks import resolve
+from reconciler.model.dm_tables import PoolTable, read_table
+from reconciler.model.errors import HostFault, NotBegun, Unconfirmed, answers_message
+from reconciler.model.identity import Moment, Noted, is_other, start_is_other
+from reconciler.model.live import Superblock
+from reconciler.model.status import PoolMode, PoolStatus, read_pool_status
+from reconciler.model.steps import (
+    ActivatePool,
+    ConfirmEmpty,
+    CreateSnapshot,
+    CreateThin,
+    DeleteThin,
+    HostStep,
+    LoadPool,
+    PoolShape,
+    RemovePool,
+    SetTransactionId,
+)
+from reconciler.model.units import SECTOR, Bytes, Sectors, format_size, sectors
+
+_DATA_MAY_BE_FULL: Final = frozenset({"delete", "set_transaction_id", "release_metadata_snap"})
+"""Messages that take no room for data: a pool that is out of it serves them, and the first makes room (observed)."""
+
+
+def healthy_status(kernel: Kernel, operation: str, pool: str) -> PoolStatus:
+    """The status of a pool that may be written to. Raises HostFault EROFS for any other."""
+    info = kernel.dm.info(pool)
+    if info is None or not info.live_table or info.suspended:
+        raise HostFault(operation, pool, errno.ENXIO, "the pool is not active")
+    lines = kernel.dm.status(pool)
+    status = read_pool_status(lines[0][1]) if len(lines) == 1 and lines[0][0] == "thin-pool" else None
+    served = {PoolMode.RW}
+    if operation.split(maxsplit=1)[0] in _DATA_MAY_BE_FULL:
+        served.add(PoolMode.OUT_OF_DATA_SPACE)
+    if not isinstance(status, PoolStatus) or status.mode not in served:
+        mode = "without a status" if status is None else status.mode.value
+        raise HostFault(operation, pool, errno.EROFS, f"the pool is {mode}")
+    return status
+
+
+def _message(kernel: Kernel, pool: str, text: str) -> None:
+    """Between two looks: the second raises where the kernel said OK to what did not happen."""
+    before = healthy_status(kernel, text, pool)
+    kernel.dm.message(pool, text)
+    after = healthy_status(kernel, text, pool)
+    if after.transaction_id != before.transaction_id and not text.startswith("set_transaction_id"):
+        raise Unconfirmed(text, pool, 0, "somebody else changed the pool's transaction id meanwhile")
+
+
+def _create_thin(kernel: Kernel, step: CreateThin) -> str:
+    refuse_on_failing_disk(kernel, "create_thin", step.subject)
+    _message(kernel, step.subject, f"create_thin {step.thin_id}")
+    return ""
+
+
+def _create_snapshot(kernel: Kernel, step: CreateSnapshot) -> str:
+    text = f"create_snap {step.thin_id} {step.origin_id}"
+    refuse_on_failing_disk(kernel, "create_snap", step.subject)
+    if not step.suspend:
+        _message(kernel, step.subject, text)
+        return ""
+    info = kernel.dm.info(step.suspend)
+    if info is None or info.suspended:
+        # Suspending again would succeed, and the resume would then end somebody else's freeze.
+        raise NotBegun("suspend", step.suspend, errno.EAGAIN, "it is gone, or was suspended by somebody else")
+    _suspend(kernel, step.subject, step.suspend)
+    try:
+        if not require(kernel, "suspend", step.suspend).suspended:
+            raise Unconfirmed("suspend", step.suspend, 0, "it still runs, and a snapshot of it would be torn")
+        _message(kernel, step.subject, text)
+    finally:
+        kernel.dm.resume(step.suspend)
+    if require(kernel, "resume", step.suspend).suspended:
+        raise Unconfirmed("resume", step.suspend, 0, "it is still suspended")
+    return ""
+
+
+def _suspend(kernel: Kernel, pool: str, origin: str) -> None:
+    """A suspension waits for all writes of its device. Those of a full pool wait for the pool to grow, and that waits for
+    the suspension (observed on 6.1): so there must be room for what is not written yet, and it is not waited for long.
+    """
+    try:
+        status = healthy_status(kernel, "create_snap", pool)
+    except HostFault as fault:
+        raise NotBegun(fault.operation, fault.subject, fault.errno, fault.detail) from fault
+    table = read_table(kernel.dm.table(pool))
+    waits = isinstance(table, PoolTable) and not table.error_if_full
+    free = (status.data_total - status.data_used) * table.block * SECTOR if isinstance(table, PoolTable) else 0
+    unwritten = kernel.disks.unwritten()
+    if waits and free < unwritten:
+        detail = (
+            f"pool {pool} has room for {format_size(Bytes(free))}, and {format_size(unwritten)} in this host's memory "
+            f"wait to be written: if they fill the pool, the suspension hangs"
+        )
+        raise NotBegun("suspend", origin, errno.ENOSPC, detail)
+    try:
+        suspend(kernel, origin)
+    except HostFault as fault:
+        if fault.errno != errno.EINTR:
+            raise
+        if require(kernel, "suspend", origin).suspended:
+            kernel.dm.resume(origin)
+        raise NotBegun("suspend", origin, errno.EINTR, "its writes did not end in time: is the pool full?") from fault
+
+
+def _delete_thin(kernel: Kernel, step: DeleteThin) -> str:
+    status = healthy_status(kernel, "delete", step.subject)
+    if status.transaction_id != step.transaction_id:
+        raise HostFault("delete", step.subject, errno.ESTALE, f"the pool is at transaction {status.transaction_id}")
+    try:
+        _message(kernel, step.subject, f"delete {step.thin_id}")
+    except HostFault as fault:
+        if answers_message(fault, errno.ENODATA):
+            return "gone already"
+        raise
+    return ""
+
+
+def _set_transaction_id(kernel: Kernel, step: SetTransactionId) -> str:
+    new = step.old + 1
+    if healthy_status(kernel, "set_transaction_id", step.subject).transaction_id == new:
+        return "set already"
+    _message(kernel, step.subject, f"set_transaction_id {step.old} {new}")
+    found = healthy_status(kernel, "set_transaction_id", step.subject).transaction_id
+    if found != new:
+        raise Unconfirmed("set_transaction_id", step.subject, 0, f"it is {found}, not {new}")
+    return ""
+
+
+def _table(kernel: Kernel, shape: PoolShape, at_least: Sectors) -> PoolTable:
+    """The whole of the data device, in whole blocks. A shorter table than the live one must never be loaded."""
+    metadata, _ = resolve(kernel.disks, shape.metadata)
+    data, size = resolve(kernel.disks, shape.data)
+    length = Sectors(sectors(size) // shape.block * shape.block)
+    if length < at_least:
+        raise HostFault("load", shape.data, errno.EINVAL, f"{length}s are less than the {at_least}s that the pool has")
+    return shape.table(length, metadata, data)
+
+
+def _activate_pool(kernel: Kernel, step: ActivatePool) -> str:
+    table = _table(kernel, step.shape, Sectors(1))
+    # Two pools of two workers may be planned on one device, each having found it free.
+    with kernel.disks.alone_on((table.metadata, table.data)):
+        _check_unused(kernel, step, table)
+        activate(kernel, step.subject, step.uuid, table.target(), read_only=False, hidden=True)
+    return ""
+
+
+def _check_unused(kernel: Kernel, step: ActivatePool, table: PoolTable) -> None:
+    """In the moment before: nobody uses what the pool lies on, and the metadata is the expected one."""
+    if table.metadata == table.data:
+        detail = f"{step.shape.metadata} and {step.shape.data} are the same device, {table.data}"
+        raise HostFault("activate", step.subject, errno.EBUSY, detail)
+    for path, devno in ((step.shape.metadata, table.metadata), (step.shape.data, table.data)):
+        users = kernel.disks.mounts(devno) + kernel.disks.above(devno) + kernel.disks.writers(path)
+        if users:
+            raise HostFault("activate", step.subject, errno.EBUSY, f"{path} is in use by {', '.join(users)}")
+    block = kernel.disks.read(step.shape.metadata, SUPERBLOCK_SIZE)
+    found, transaction_id = read_superblock(block)
+    expected = found is Superblock.POOL and transaction_id == step.transaction_id
+    if not expected and not (step.fresh and found is Superblock.ZERO):
+        detail = f"its metadata holds {found.value}, transaction {transaction_id}, not the pool that was there"
+        raise HostFault("activate", step.subject, errno.ESTALE, detail)
+    if step.noted is not None:
+        _check_same(kernel.disks, step, step.noted, block)
+
+
+def _check_same(disks: Disks, step: ActivatePool, noted: Noted, block: bytes) -> None:
+    """They are the disks that the pool lay on, and its data begins as it did."""
+    for path, marks in ((step.shape.metadata, noted.metadata), (step.shape.data, noted.data)):
+        if is_other(marks, disks.marks(path)):
+            raise HostFault(
+                "activate", step.subject, errno.ESTALE, f"{path} leads to another disk since it was looked at"
+            )
+    start = look_at_start(disks, step.shape.data)
+    at = Moment(step.transaction_id, data_blocks_used(block), step.largest)
+    if start_is_other(noted, start, disks.marks(step.shape.data), at):
+        detail = f"{step.shape.data} does not begin as it did when the pool was last well"
+        raise HostFault("activate", step.subject, errno.ESTALE, detail)
+
+
+def _load_pool(kernel: Kernel, step: LoadPool) -> str:
+    live = kernel.dm.table(step.subject)
+    length = Sectors(sum(target.length for target in live))
+    table = _table(kernel, step.shape, length)
+    with kernel.disks.alone_on((table.metadata, table.data)):
+        for path, devno in ((step.shape.metadata, table.metadata), (step.shape.data, table.data)):
+            users = [name for name in kernel.disks.above(devno) if name != step.subject]
+            if users:
+                raise HostFault("load", step.subject, errno.EBUSY, f"{path} is in use by {', '.join(users)}")
+        kernel.dm.load(step.subject, (table.target(),))
+        swap_in(kernel, step.subject, hidden=True)
+    info = kernel.dm.info(step.subject)
+    if info is None or info.suspended or kernel.dm.table(step.subject) != (table.target(),):
+        raise Unconfirmed("load", step.subject, 0, "it does not show the table that was loaded")
+    return ""
+
+
+def _confirm_empty(kernel: Kernel, step: ConfirmEmpty) -> str:
+    status = healthy_status(kernel, "delete", step.subject)
+    table = read_table(kernel.dm.table(step.subject))
+    if not isinstance(table, PoolTable):
+        raise HostFault("delete", step.subject, errno.ESTALE, "it is no thin pool any more")
+    ids = read_ids(kernel, step.subject, table.metadata, held=status.held_root, ours=step.ours)
+    if ids:
+        some = ", ".join(str(number) for number in sorted(ids)[:20])
+        detail = f"the pool holds the thin ids {some}: it is deleted only when it is empty"
+        raise HostFault("delete", step.subject, errno.EBUSY, detail)
+    return ""
+
+
+def _remove_pool(kernel: Kernel, step: RemovePool) -> str:
+    return remove(kernel, step.subject, step.uuid)
+
+
+POOL_STEPS: Final[dict[type[HostStep], Callable[[Kernel, Any], str]]] = {
+    CreateThin: _create_thin,
+    CreateSnapshot: _create_snapshot,
+    DeleteThin: _delete_thin,
+    SetTransactionId: _set_transaction_id,
+    ActivatePool: _activate_pool,
+    LoadPool: _load_pool,
+    ConfirmEmpty: _confirm_empty,
+    RemovePool: _remove_pool,
+}

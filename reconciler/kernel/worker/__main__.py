@@ -1,0 +1,101 @@
+"""A pool's worker: the process that makes all kernel calls for one pool.
+
+A call can hang where no signal reaches it (DEVICE_MAPPER: a message to a pool whose metadata device is suspended); then
+this process hangs, and nothing else does. It inherits neither the daemon's lock nor its sockets, and holds the pool's
+own lock until it ends, so that no second worker touches the pool while a call of the first may still be going on.
+
+Started as `python -m reconciler.kernel.worker FD`; FD is one end of a socket pair. When the other end closes it ends,
+after the step that it is at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import sys
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from reconciler.kernel.host import host_kernel
+from reconciler.kernel.locks import PoolLock, PoolLocked
+from reconciler.kernel.memory import lock_memory
+from reconciler.kernel.privileges import drop_all_others
+from reconciler.kernel.protocol import Kernel
+from reconciler.kernel.steps.devices import perform
+from reconciler.kernel.worker.messages import Answer, Forget, Hello, Question, Said, say
+from reconciler.kernel.worker.scan import Observer
+from reconciler.model.errors import HostFault
+from reconciler.model.live import LookRequest, Watched
+from reconciler.model.steps import HostStep
+
+_log = logging.getLogger(__name__)
+
+
+class _ToDaemon(logging.Handler):
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self._connection = connection
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):  # nobody listens any more: the worker is about to end
+            say(self._connection, Said(record.name, record.levelno, self.format(record)))
+
+
+def serve(connection: Connection) -> None:
+    """Answer questions until the other end closes."""
+    hello: Hello = connection.recv()
+    lock = PoolLock(hello.watched.pool)
+    if hello.lock:
+        try:
+            lock.take(hello.state_dir)
+        except PoolLocked as held:
+            say(connection, held)
+            return
+    with contextlib.closing(lock):
+        lock_memory()
+        kernel = host_kernel()
+        observer = Observer(kernel, hello.watched, Path(hello.state_dir))
+        say(connection, None)
+        while True:
+            say(connection, answer(kernel, observer, connection.recv()))
+
+
+def answer(kernel: Kernel, observer: Observer, question: Question) -> Answer:
+    try:
+        match question:
+            case LookRequest():
+                return observer.look(question)
+            case Watched():
+                observer.watch(question)
+                return None
+            case Forget():
+                observer.forget()
+                return None
+            case HostStep():
+                return perform(kernel, question)
+    except HostFault as fault:
+        return fault
+
+
+def main() -> None:
+    # The terminal's Ctrl-C is for the daemon: it ends its workers by closing their sockets, after the step at hand.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    drop_all_others()  # commands start workers too, with all that their shell may do
+    with contextlib.suppress(EOFError, ConnectionError), Connection(int(sys.argv[1])) as connection:
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_ToDaemon(connection)])
+        _serve_or_say(connection)
+
+
+def _serve_or_say(connection: Connection) -> None:
+    try:
+        serve(connection)
+    except (EOFError, ConnectionError):
+        raise
+    except Exception:  # noqa: BLE001  # logged in full, with its trace
+        _log.exception("the worker failed; this is a bug")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,277 @@
+"""Looking: one pool and its devices, in one answer that tells only what has changed since the last.
+
+The order is bottom up, and nothing is asked that could block: with a suspended device below a pool even a noflush
+status hangs, while LIST and INFO always answer (observed on 6.1). INFO is asked of every device on every look; tables,
+statuses and nodes of what INFO shows changed, and of a tenth of the rest in turn, as a table that was swapped
+announces itself nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from reconciler.kernel.block.backing import look_at_backing
+from reconciler.kernel.block.starts import look_at_start
+from reconciler.kernel.protocol import Kernel
+from reconciler.kernel.steps.dm_operations import may_be_reserved, read_ids
+from reconciler.kernel.worker.roster import TURNS, Roster
+from reconciler.model.dm_tables import Devno, Table, parse_devno
+from reconciler.model.errors import HostFault
+from reconciler.model.identity import Start
+from reconciler.model.live import (
+    Below,
+    DeviceInfo,
+    LiveBacking,
+    LiveDevice,
+    LivePool,
+    LookRequest,
+    Place,
+    PoolLook,
+    ThinIds,
+    Watched,
+)
+from reconciler.model.status import PoolFailure, PoolMode, PoolStatus, read_pool_status, read_thin_status
+
+
+class Observer:
+    """Remembers what it saw, so that an idle look costs one LIST, one INFO a device, and the pool's status."""
+
+    def __init__(self, kernel: Kernel, watched: Watched, state_dir: Path) -> None:
+        self._kernel = kernel
+        self._watched = watched
+        self._state_dir = state_dir
+        self._seen: dict[str, LiveDevice] = {}
+        self._roster = Roster(kernel.dm)
+        self._below: list[Devno] = []
+        self._protected: frozenset[Devno] = frozenset()
+        self._is_used = False
+        self._data = LiveBacking()
+        self._metadata = LiveBacking()
+        self._turn = 0
+        self._first = True
+
+    def watch(self, watched: Watched) -> None:
+        """Look at something else from now on. What was seen of devices that are still watched is kept."""
+        self._watched = watched
+        self._turn = 0
+
+    def forget(self) -> None:
+        """Tell everything at the next look, as if it were the first."""
+        self._seen.clear()
+        self._roster.forget()
+        self._turn = 0
+        self._first = True
+
+    def look(self, request: LookRequest) -> PoolLook:
+        """Raises HostFault; what had been seen until then is told by the next look."""
+        try:
+            return self._look(request)
+        except HostFault:
+            self.forget()
+            raise
+
+    def _look(self, request: LookRequest) -> PoolLook:
+        first = self._first
+        if first:  # a first look is at everything, whatever it was asked for
+            request = replace(request, names=None, thorough=True)
+        self._roster.refresh()
+        thorough = request.thorough or self._turn == 0
+        pool = self._look_at_pool(thorough=thorough)
+        quiet = bool(pool.suspended_below) or pool.device is None or pool.device.info.suspended
+        changed, gone = self._look_at_devices(pool, request, quiet=quiet)
+        if thorough:
+            self._protected = self._look_at_protected()
+        if request.names is None:
+            self._turn = (self._turn + 1) % TURNS
+        self._first = False
+        seen = PoolLook(pool, changed, gone, first, protected=self._protected)
+        return self._with_ids(seen, ours=request.ours) if request.ids and not quiet else seen
+
+    # The pool
+
+    def _look_at_pool(self, *, thorough: bool) -> LivePool:
+        dm, name = self._kernel.dm, self._watched.pool
+        info = dm.info(name) if name in self._roster.listing else None
+        if info is None and (suspended := self._suspended_in_its_place()):
+            self._below = []
+            return LivePool(data=self._data, metadata=self._metadata, suspended_below=suspended)
+        if info is None:
+            self._below = []
+            self._look_below(None, quiet=False)
+            return LivePool(data=self._data, metadata=self._metadata, renamed=self._renamed(info))
+        if thorough or not self._below:
+            self._below = [devno for devno in self._kernel.disks.below(info.devno) if devno != info.devno]
+        suspended = self._suspended_below()
+        if thorough:
+            self._look_below(info, quiet=bool(suspended))
+        if suspended:
+            device = LiveDevice(info, table=dm.table(name))
+            return LivePool(device, None, self._data, self._metadata, suspended)
+        missing = self._missing_nodes(info)
+        device = LiveDevice(info, table=dm.table(name), inactive=self._inactive(info), missing_nodes=missing)
+        status = self._pool_status(info)
+        data = self._data
+        if isinstance(status, PoolStatus) and status.mode is PoolMode.RW and not info.suspended:
+            if thorough or (status.data_used > 0) != self._is_used:
+                data = replace(data, start=self._start())  # in this look only: it changes
+            self._is_used = status.data_used > 0
+        return LivePool(device, status, data, self._metadata, renamed=self._renamed(info))
+
+    def _renamed(self, named: DeviceInfo | None) -> str:
+        """Above the disks, as that is where the pool is, whatever its name has become."""
+        uuid, disks = self._watched.uuid, self._kernel.disks
+        if not uuid or (named is not None and named.uuid == uuid):
+            return ""
+        devnos = [backing.devno for backing in (self._metadata, self._data) if backing.devno is not None]
+        above = (self._kernel.dm.info(name) for devno in devnos for name in disks.above(devno))
+        return next((info.name for info in above if info is not None and info.uuid == uuid), "")
+
+    def _start(self) -> Start | None:
+        """Nothing below the pool is suspended, so its data can be read."""
+        place = self._watched.data
+        if place is None or self._data.devno is None:
+            return None
+        return look_at_start(self._kernel.disks, self._kernel.disks.node(self._data.devno))
+
+    def _look_below(self, info: DeviceInfo | None, *, quiet: bool) -> None:
+        self._data = self._backing(self._watched.data, info, is_metadata=False, quiet=quiet)
+        self._metadata = self._backing(self._watched.metadata, info, is_metadata=True, quiet=quiet)
+
+    def _backing(self, place: Place | None, info: DeviceInfo | None, *, is_metadata: bool, quiet: bool) -> LiveBacking:
+        if place is None:
+            return LiveBacking()
+        return look_at_backing(
+            self._kernel.disks,
+            place,
+            live_pool="" if info is None else info.name,
+            fresh=self._watched.fresh,
+            is_metadata=is_metadata,
+            quiet=quiet,
+        )
+
+    def _suspended_in_its_place(self) -> tuple[Below, ...]:
+        """Of a pool that is not there: a suspended device where it is to lie, which a read of its superblock waits for."""
+        disks, under = self._kernel.disks, dict[Devno, None]()
+        for place in (self._watched.data, self._watched.metadata):
+            if place is None:
+                continue
+            devno = disks.kind(place.path)[2]
+            under.update(dict.fromkeys(disks.stands_on([place.path]) if devno is None else disks.below(devno)))
+        return self._suspended_of(under)
+
+    def _suspended_below(self) -> tuple[Below, ...]:
+        return self._suspended_of(self._below)
+
+    def _suspended_of(self, devnos: Iterable[Devno]) -> tuple[Below, ...]:
+        names = self._roster.names
+        infos = (self._kernel.dm.info(names[devno]) for devno in devnos if devno in names)
+        return tuple(Below(info.name, info.uuid) for info in infos if info is not None and info.suspended)
+
+    def _pool_status(self, info: DeviceInfo) -> PoolStatus | PoolFailure | None:
+        if not info.live_table:
+            return None
+        lines = self._kernel.dm.status(info.name)
+        if len(lines) != 1 or lines[0][0] != "thin-pool":
+            return None
+        return read_pool_status(lines[0][1])
+
+    # The devices
+
+    def _look_at_devices(
+        self, pool: LivePool, request: LookRequest, *, quiet: bool
+    ) -> tuple[dict[str, LiveDevice], frozenset[str]]:
+        devno = pool.device.info.devno if pool.device is not None else None
+        relevant = self._roster.relevant(self._watched, devno, self._turn if request.names is None else None)
+        turn = self._in_turn(relevant) if request.names is None and not request.thorough else frozenset()
+        asked = request.names if request.names is not None else (relevant if request.thorough else turn)
+        looked_at = relevant if request.names is None else relevant & request.names
+        changed: dict[str, LiveDevice] = {}
+        for name in looked_at:
+            found = self._look_at_device(name, thorough=name in asked, holders=request.holders, quiet=quiet)
+            if found is None:
+                continue  # gone since it was listed: the next lines tell
+            if found != self._seen.get(name):
+                changed[name] = self._seen[name] = found
+        gone = frozenset(name for name in self._seen if name not in relevant)
+        for name in gone:
+            del self._seen[name]
+        return changed, gone
+
+    def _in_turn(self, relevant: frozenset[str]) -> frozenset[str]:
+        names = sorted(relevant)
+        return frozenset(names[self._turn :: TURNS])
+
+    def _look_at_device(self, name: str, *, thorough: bool, holders: bool, quiet: bool) -> LiveDevice | None:
+        info = self._kernel.dm.info(name)
+        if info is None:
+            return None
+        before = self._seen.get(name)
+        if before is not None and before.info == info and not thorough:
+            return before
+        found = self._look_closely(info, quiet=quiet)
+        if found is None:
+            return None
+        if holders and thorough:
+            return replace(found, holders=self._holders(info))
+        if before is not None and before.info == info:
+            return replace(found, holders=before.holders)  # not asked for now, and nobody has come or gone
+        return found
+
+    def _look_closely(self, info: DeviceInfo, *, quiet: bool) -> LiveDevice | None:
+        kernel = self._kernel
+        try:
+            table = kernel.dm.table(info.name) if info.live_table else ()
+            lines = [] if quiet or info.suspended or not info.live_table else kernel.dm.status(info.name)
+            inactive = self._inactive(info)
+        except HostFault as fault:
+            if kernel.dm.info(info.name) is None:
+                return None
+            raise fault from None
+        return LiveDevice(
+            info=info,
+            table=table,
+            inactive=inactive,
+            status=read_thin_status(lines[0][1]) if len(lines) == 1 and lines[0][0] == "thin" else None,
+            missing_nodes=self._missing_nodes(info),
+        )
+
+    def _missing_nodes(self, info: DeviceInfo) -> tuple[str, ...]:
+        return self._kernel.udev.missing(info) if info.live_table and not info.suspended else ()
+
+    def _inactive(self, info: DeviceInfo) -> Table:
+        return self._kernel.dm.table(info.name, inactive=True) if info.inactive_table else ()
+
+    def _holders(self, info: DeviceInfo) -> tuple[str, ...]:
+        if not info.open_count:
+            return ()
+        disks = self._kernel.disks
+        mounts = [f"mounted at {place}" if place != "swap" else "swap" for place in disks.mounts(info.devno)]
+        return (*mounts, *(f"device {name}" for name in disks.above(info.devno)), *disks.processes(info.devno))
+
+    def _look_at_protected(self) -> frozenset[Devno]:
+        return self._kernel.disks.stands_on(["/", str(self._state_dir)])
+
+    # The ids
+
+    def _with_ids(self, look: PoolLook, *, ours: bool) -> PoolLook:
+        """What else was seen is told also where the ids cannot be read."""
+        try:
+            return replace(look, ids=self._read_ids(look.pool, ours=ours))
+        except HostFault as fault:
+            return replace(look, ids_trouble=str(fault), reserved=may_be_reserved(fault))
+
+    def _read_ids(self, pool: LivePool, *, ours: bool) -> ThinIds | None:
+        """All thin ids, through a metadata snapshot that is released whatever happens.
+
+        None where the pool cannot give one: it must be writable, and its metadata device known.
+        """
+        status = pool.status
+        table = pool.device.table if pool.device is not None else ()
+        if not isinstance(status, PoolStatus) or status.mode.value not in {"rw", "out_of_data_space"} or not table:
+            return None
+        metadata = parse_devno(table[0].params.split()[0])
+        if metadata is None:
+            return None
+        return read_ids(self._kernel, self._watched.pool, metadata, held=status.held_root, ours=ours)

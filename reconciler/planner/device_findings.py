@@ -1,0 +1,103 @@
+"""What the rows of a device's table share: finds, sizes and tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import ceil
+from typing import Final
+
+from reconciler.model.condition import Condition, Reason
+from reconciler.model.dm_tables import Devno, ErrorTable, Target, ThinTable, read_table
+from reconciler.model.live import LiveDevice
+from reconciler.model.records import ThinDevice
+from reconciler.model.steps import Clear, KnowDevice, Resume, Step
+from reconciler.model.units import Sectors, sectors
+from reconciler.planner.facts import DeviceCase
+from reconciler.planner.plan import Plan, Sign, live_state
+
+_SHOWN: Final = 8
+
+
+def find(case: DeviceCase, reason: Reason, message: str) -> Plan:
+    """A find about this device, without steps."""
+    return Plan(Condition(reason, message, live_state(case.live, exists=case.known is not None)))
+
+
+def converged(case: DeviceCase, message: str = "as desired") -> Plan:
+    return find(case, Reason.CONVERGED, message)
+
+
+def pool_devno(case: DeviceCase) -> Devno:
+    """The pool's number. Only for cases whose access has been checked: the pool is live."""
+    device = case.pool.device
+    assert device is not None  # noqa: S101  # access says that it is live
+    return device.info.devno
+
+
+def wanted_size(case: DeviceCase, record: ThinDevice) -> Sectors:
+    """The record's size, or what the device has where the record leaves it open."""
+    known = case.known.size if case.known is not None else Sectors(0)
+    return known if record.spec.size is None else sectors(record.spec.size)
+
+
+def thin_target(case: DeviceCase, thin_id: int, size: Sectors, external: Devno | None = None) -> Target:
+    return ThinTable(size, pool_devno(case), thin_id, external).target()
+
+
+def external_of(live: LiveDevice | None, pool: Devno | None, thin_id: int) -> Devno | None:
+    """The external origin of a device that shows this thin."""
+    table = read_table(live.table) if live is not None else None
+    if not isinstance(table, ThinTable) or (table.pool, table.thin_id) != (pool, thin_id):
+        return None
+    return table.external
+
+
+def shows_thin(live: LiveDevice, pool: Devno, thin_id: int) -> bool:
+    table = read_table(live.table)
+    return isinstance(table, ThinTable) and table.pool == pool and table.thin_id == thin_id
+
+
+def is_error(live: LiveDevice, size: Sectors) -> bool:
+    """An error table of the right size: what `dmsetup remove --force` puts under an open device."""
+    table = read_table(live.table)
+    return isinstance(table, ErrorTable) and table.length == size
+
+
+def held(live: LiveDevice) -> str:
+    """Who has it open, for messages."""
+    if live.holders:
+        more = len(live.holders) - _SHOWN
+        return ", ".join(live.holders[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return f"{live.info.open_count} opener(s) that cannot be seen from here"
+
+
+def after_grace(case: DeviceCase, sign: Sign, plan: Plan, length: float | None = None) -> Plan:
+    """The plan once the sign has lasted for its grace; until then the same find, and when to look again."""
+    left = case.grace.left(sign, length)
+    if left <= 0:
+        return plan
+    message = f"{plan.condition.message}; it is left for {ceil(left)} s more, as somebody may be at work"
+    return Plan(Condition(plan.reason, message, plan.condition.live), look_again=left)
+
+
+def hangs(live: LiveDevice) -> bool:
+    """Whether it holds back I/O. A shell may be suspended too: it has nothing to hold back, and cannot be resumed."""
+    return live.info.suspended and live.info.live_table
+
+
+def after_suspension(case: DeviceCase, plan: Plan) -> Plan:
+    """The grace is for other people's work: what the reconciler itself suspended is resumed at once."""
+    frozen = case.known is not None and case.known.frozen
+    return plan if frozen else after_grace(case, Sign.SUSPENDED, plan)
+
+
+def let_go(case: DeviceCase, live: LiveDevice, wanted: Target | None = None) -> tuple[Step, ...]:
+    """Resume it. RESUME would swap in a table that waits: one that is not wanted is cleared first."""
+    name, known = live.info.name, case.known
+    steps: list[Step] = []
+    if live.info.inactive_table and (wanted is None or live.inactive != (wanted,)):
+        steps.append(Clear(name))
+    steps.append(Resume(name))
+    if known is not None and known.frozen:
+        steps.append(KnowDevice(case.key, replace(known, frozen=False)))
+    return tuple(steps)

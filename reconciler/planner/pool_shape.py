@@ -1,0 +1,192 @@
+"""A pool's size: it only grows. A shorter table loads, but its resume fails and leaves the pool suspended."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reconciler.model.condition import Reason
+from reconciler.model.dm_tables import PoolTable, read_table
+from reconciler.model.records import Backing, ThinPool
+from reconciler.model.status import PoolMode, PoolStatus
+from reconciler.model.steps import GrowFile, KnowPool, LoadPool, PoolShape, Step
+from reconciler.model.stored import KnownPool
+from reconciler.model.units import SECTOR, Bytes, format_size
+from reconciler.planner.facts import PoolCase
+from reconciler.planner.plan import Plan
+from reconciler.planner.pool_words import backings, find, shown_size, whole_blocks
+
+METADATA_BLOCK = 4096
+METADATA_MOST = Bytes(255 * (2**14 - 64) * METADATA_BLOCK)
+"""The kernel uses no more (DM_SM_METADATA_MAX_BLOCKS): on 6.1, pools on 16 and on 17 GiB showed 4161600 blocks."""
+
+
+def plan_size(case: PoolCase, record: ThinPool, shape: PoolShape, *, whole: bool = False) -> Plan | None:
+    """Grow what is shorter than the record asks, or than the store has extended it to; with `whole`, than its metadata
+    shows by now, whoever has made that longer.
+    """
+    data, metadata = backings(record)
+    known, device = case.known, case.live.device
+    if known is None or device is None:
+        return None
+    wanted_data = _wanted(data, known.data_size, case.live.data.size)
+    wanted_metadata = _wanted(metadata, known.metadata_size, case.live.metadata.size)
+    if whole:
+        wanted_metadata = max(wanted_metadata, shown_size(case.live.metadata))
+    table = read_table(device.table)
+    if not isinstance(table, PoolTable):
+        return None
+    if table.length < whole_blocks(wanted_data, shape.block):
+        words = f"{format_size(table.length * SECTOR)} of data, it should have {format_size(wanted_data)}"
+    elif _metadata_short(case, wanted_metadata):
+        words = f"less metadata than the {format_size(wanted_metadata)} that it should have"
+    else:
+        return None
+    plan = find(case, Reason.WRONG_SIZE, f"pool {case.name} has {words}")
+    return plan.but(*growth(case, record, shape, wanted_data, wanted_metadata))
+
+
+def _wanted(backing: Backing, known: Bytes, live: Bytes) -> Bytes:
+    """A device is used whole; a file is as large as the record says, or as the store has extended it."""
+    if backing.file is None:
+        return max(live, known)
+    return max(backing.size or known, known)
+
+
+def _metadata_short(case: PoolCase, wanted: Bytes) -> bool:
+    """Whether the kernel uses less of the metadata device than there should be."""
+    status = case.live.status
+    if not isinstance(status, PoolStatus):
+        return False
+    return (status.metadata_total + 1) * METADATA_BLOCK <= min(wanted, METADATA_MOST)
+
+
+def growth(case: PoolCase, record: ThinPool, shape: PoolShape, data: Bytes, metadata: Bytes) -> tuple[Step, ...]:
+    """The files first, so that what the store knows of is there even if the host goes down in the next moment; then
+    the store, so that a crash before the load heals as WrongSize. A file that is longer than known does no harm.
+    """
+    known = case.known
+    assert known is not None  # noqa: S101  # the callers looked
+    data_backing, metadata_backing = backings(record)
+    steps: list[Step] = []
+    if data_backing.file is not None and shown_size(case.live.data) < data:
+        steps.append(GrowFile(data_backing.path, data, allocate=data_backing.preallocate))
+    if metadata_backing.file is not None and shown_size(case.live.metadata) < metadata:
+        steps.append(GrowFile(metadata_backing.path, metadata, allocate=True))
+    if (data, metadata) != (known.data_size, known.metadata_size):
+        steps.append(KnowPool(record.key, replace(known, data_size=data, metadata_size=metadata)))
+    return (*steps, LoadPool(record.dm_name, shape))
+
+
+def metadata_reserve(total: int) -> int:
+    """Blocks of metadata that are kept for the devices that are there, of which every write may take some: nothing is
+    made with less. What the kernel keeps back for its own commits is not among them.
+    """
+    return min(total // 20, 1024)
+
+
+def has_metadata_to_spare(status: PoolStatus) -> bool:
+    return status.metadata_total - status.metadata_used >= metadata_reserve(status.metadata_total)
+
+
+def pool_low(case: PoolCase, record: ThinPool, shape: PoolShape) -> Plan | None:
+    """The pool fills up. Low water is announced once only, so the numbers are looked at on every pass."""
+    status = case.live.status
+    if not isinstance(status, PoolStatus):
+        return None
+    extend = record.spec.extend
+    threshold = extend.threshold if extend is not None else 100 - record.spec.low_water_mark
+    full = status.mode is PoolMode.OUT_OF_DATA_SPACE
+    data = full or _over(status.data_used, status.data_total, threshold)
+    metadata = _over(status.metadata_used, status.metadata_total, extend.threshold if extend else 75)
+    metadata = metadata or not has_metadata_to_spare(status)
+    if not (data or metadata):
+        return None
+    words = _words(case, record, status)
+    if extend is None:
+        advice = _advice(record, status, data=data, metadata=metadata)
+        return find(case, _reason(case), f"{words}: {advice}")
+    return _extend(case, record, shape, words, data=data, metadata=metadata)
+
+
+def _reason(case: PoolCase) -> Reason:
+    """A pool that is full already serves nobody who writes."""
+    status = case.live.status
+    return Reason.POOL_LOW if status is not None and status.mode is PoolMode.RW else Reason.POOL_UNHEALTHY
+
+
+def _words(case: PoolCase, record: ThinPool, status: PoolStatus) -> str:
+    if status.mode is PoolMode.RO:
+        size = format_size(Bytes(status.metadata_total * METADATA_BLOCK))
+        return f"the metadata of pool {case.name} is full (all {size} of it): it is ro until there is more, and whole"
+    words = (
+        f"pool {case.name} has used {_percent(status.data_used, status.data_total)}% of its data and "
+        f"{_percent(status.metadata_used, status.metadata_total)}% of its metadata"
+    )
+    if status.mode is not PoolMode.OUT_OF_DATA_SPACE:
+        return words
+    if record.spec.when_full == "queue" and status.errors_when_full:
+        return f"{words}, and writes that need room do not wait any longer (the kernel's no_space_timeout): they fail"
+    return f"{words}, and writes that need room {'fail' if status.errors_when_full else 'wait for it'}"
+
+
+def _advice(record: ThinPool, status: PoolStatus, *, data: bool, metadata: bool) -> str:
+    """What makes it larger: of a file its record, of a device whoever made that."""
+    data_backing, metadata_backing = backings(record)
+    ways = [_larger(data_backing, "data")] if data else []
+    if metadata and status.metadata_total * METADATA_BLOCK >= METADATA_MOST:
+        ways.append("delete devices or snapshots, as the kernel uses no more metadata than this")
+    elif metadata:
+        ways.append(_larger(metadata_backing, "metadata"))
+    files = data_backing.file is not None and metadata_backing.file is not None
+    or_else = ", or add `extend`" if files else ""
+    return f"{' and '.join(ways)}{or_else}"
+
+
+def _larger(backing: Backing, what: str) -> str:
+    if backing.file is not None:
+        return f"raise `{what}.size` in its record"
+    return f"make {backing.device} larger (`lvextend` if it is a logical volume), which is taken up by itself"
+
+
+def _extend(case: PoolCase, record: ThinPool, shape: PoolShape, words: str, *, data: bool, metadata: bool) -> Plan:
+    known, extend = case.known, record.spec.extend
+    assert known is not None  # noqa: S101  # a pool without knowledge does not come here
+    assert extend is not None  # noqa: S101
+    factor = 100 + extend.step
+    old_data, old_metadata = _sizes(case, known)
+    new_data = _grown(old_data, factor, extend.max, shape.block * SECTOR) if data else old_data
+    new_metadata = _grown(old_metadata, factor, METADATA_MOST, METADATA_BLOCK) if metadata else old_metadata
+    if (new_data, new_metadata) == (old_data, old_metadata):
+        message = f"{words}, and it is as large as `extend.max` lets it be: raise that"
+        return find(case, _reason(case), message)
+    for word, more, backing in (
+        ("data", new_data - old_data, case.live.data),
+        ("metadata", new_metadata - old_metadata, case.live.metadata),
+    ):
+        if more > backing.free_space:
+            message = f"{words}, and {format_size(more)} more of {word} do not fit on the filesystem below it"
+            return find(case, _reason(case), message)
+    sizes = f"{format_size(new_data)} of data and {format_size(new_metadata)} of metadata"
+    plan = find(case, Reason.POOL_LOW, f"{words}: growing it to {sizes}")
+    return plan.but(*growth(case, record, shape, new_data, new_metadata))
+
+
+def _sizes(case: PoolCase, known: KnownPool) -> tuple[Bytes, Bytes]:
+    """Of data and metadata, as the store knows them; or as they are, where that is more: a store may be an old copy."""
+    device, status = case.live.device, case.live.status
+    data = sum(target.length for target in device.table) * SECTOR if device is not None else 0
+    metadata = status.metadata_total * METADATA_BLOCK if isinstance(status, PoolStatus) else 0
+    return max(known.data_size, Bytes(data)), max(known.metadata_size, Bytes(metadata))
+
+
+def _grown(size: Bytes, factor: int, most: Bytes, grid: int) -> Bytes:
+    grown = max(size * factor // 100, size + grid)
+    return Bytes(max(size, min(grown, most) // grid * grid))
+
+
+def _over(used: int, total: int, percent: int) -> bool:
+    return used * 100 > total * percent
+
+
+def _percent(used: int, total: int) -> int:
+    return used * 100 // total if total else 0

@@ -1,0 +1,1 @@
+"""Records from YAML files in a directory."""

@@ -1,0 +1,234 @@
+"""Reads manifest files as bytes, without believing that they are what their names say.
+
+A fifo or a device in the directory must not block or be set in motion by opening it, a link must not lead out of the
+directory, a huge file is never read, and what changes while it is being read is read again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from reconciler.model.recordset import Problem
+from reconciler.model.units import format_size
+from reconciler.trusted_files import folders_to, untrusted, untrusted_way
+
+MAX_FILE: Final = 1024 * 1024
+MAX_TOTAL: Final = 16 * 1024 * 1024
+MAX_FILES: Final = 4096
+_ATTEMPTS: Final = 5
+_SUFFIXES: Final = (".yaml", ".yml")
+_CONFIGMAP: Final = "..data"
+"""The symbolic link that the kubelet swaps when a ConfigMap changes; all its files are links through it."""
+_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
+_KINDS: Final = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a fifo",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFLNK: "a symbolic link",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    path: str
+    """As it is shown to people."""
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    files: tuple[File, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+class _Refused(Exception):  # noqa: N818  # it becomes a Problem, nobody sees it as an error
+    """Why a file is not read."""
+
+
+class _Moved(Exception):  # noqa: N818
+    """A file changed while it was being read."""
+
+
+def is_manifest_name(name: str) -> bool:
+    """Whether a file of a directory is read: not what editors leave there while they work (.x.swp, #x#, x~)."""
+    return name.endswith(_SUFFIXES) and not name.startswith((".", "#", "~"))
+
+
+def problem_with(path: str, message: str) -> Problem:
+    """About a file as a whole."""
+    return Problem(path, 1, 1, "", message)
+
+
+def read_path(path: Path, *, trust: bool) -> Reading:
+    """What a directory holds, in name order, or one file. Never raises for what it finds."""
+    try:
+        if trust:
+            _trust_place(path)
+        if path.is_dir():
+            return _read_settled(path, trust=trust)
+        target = path.resolve()  # who names a link means what it leads to
+        with _folder(target.parent) as folder:
+            return Reading((File(str(path), _read(folder, target.parent, target.name, path, trust=trust)),))
+    except _Refused as refused:
+        return Reading((), (problem_with(str(path), str(refused)),))
+    except _Moved:
+        return Reading((), (problem_with(str(path), "changed while it was read: try again"),))
+    except (OSError, RuntimeError, ValueError) as error:
+        return Reading((), (problem_with(str(path), _said(error)),))
+
+
+def _said(error: OSError | RuntimeError | ValueError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file or directory: make it, or name another"
+    if isinstance(error, PermissionError):
+        return "cannot be read, permission denied: make it readable to the daemon's user"
+    if isinstance(error, OSError) and error.errno == errno.ELOOP:
+        return "a symbolic link that leads in a circle: remove it"
+    reason = error.strerror if isinstance(error, OSError) else ""
+    return f"cannot be read: {reason or 'not a path'}"
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _read_settled(directory: Path, *, trust: bool) -> Reading:
+    """Reads again while the directory changes, so that one answer is of one moment."""
+    moved = ""
+    for _ in range(_ATTEMPTS):
+        with _folder(directory) as folder:
+            before = _generation(folder)
+            try:
+                reading = _read_directory(folder, directory, trust=trust)
+            except _Moved as name:
+                moved = str(name)
+                continue
+            if _generation(folder) == before:
+                return reading
+            moved = _CONFIGMAP
+    message = "keeps changing while it is read: write elsewhere, then rename into place"
+    return Reading((), (problem_with(str(directory / moved), message),))
+
+
+def _generation(folder: int) -> str:
+    try:
+        return os.readlink(_CONFIGMAP, dir_fd=folder)
+    except OSError:
+        return ""
+
+
+def _read_directory(folder: int, directory: Path, *, trust: bool) -> Reading:
+    doubt = untrusted(directory, fd=folder) if trust else None
+    if doubt is not None:
+        raise _Refused(doubt)
+    names = sorted(name for name in os.listdir(folder) if is_manifest_name(name))  # of what is open
+    if len(names) > MAX_FILES:
+        raise _Refused(f"more than {MAX_FILES} manifests: put several records into a file")
+    files: list[File] = []
+    problems: list[Problem] = []
+    room = MAX_TOTAL
+    for name in names:
+        path = directory / name
+        try:
+            content = _read_entry(folder, directory, path, trust=trust)
+        except (_Refused, OSError) as error:
+            problems.append(problem_with(str(path), str(error) if isinstance(error, _Refused) else _said(error)))
+            continue
+        room -= len(content)
+        if room < 0:
+            raise _Refused(f"manifests of more than {format_size(MAX_TOTAL)} in all: no set of records is that large")
+        files.append(File(str(path), content))
+    return Reading(tuple(files), tuple(problems))
+
+
+def _read_entry(folder: int, directory: Path, path: Path, *, trust: bool) -> bytes:
+    try:
+        info = os.lstat(path.name, dir_fd=folder)
+    except FileNotFoundError:
+        raise _Moved(path.name) from None
+    if not stat.S_ISLNK(info.st_mode):
+        return _read(folder, directory, path.name, path, trust=trust)
+    root = directory.resolve()
+    target = Path(os.path.realpath(path))
+    way = [folder for folder in folders_to(root / path.name) if folder != root and folder not in root.parents]
+    if not all(place.is_relative_to(root) for place in (*way, target)):
+        raise _Refused("a symbolic link that leads out of the directory: put the file itself here")
+    if trust:
+        _trust_way(way)
+    try:
+        with _folder(target.parent) as inner:
+            return _read(inner, target.parent, target.name, path, trust=trust)
+    except (_Moved, FileNotFoundError):
+        raise _Refused("a symbolic link that leads nowhere: remove it, or put the file there") from None
+
+
+def _trust_place(path: Path) -> None:
+    """Nor may others put another directory, or another file, where this one is looked for."""
+    doubt = untrusted_way(path)
+    if doubt is not None:
+        raise _Refused(doubt)
+
+
+def _trust_way(way: Iterable[Path]) -> None:
+    """Directories between the manifests' own and a file that a link leads to."""
+    for folder in way:
+        doubt = untrusted(folder)
+        if doubt is not None:
+            raise _Refused(f"{folder}: {doubt}")
+
+
+def _read(folder: int, directory: Path, name: str, shown: Path, *, trust: bool) -> bytes:
+    info = os.lstat(name, dir_fd=folder)
+    _check_plain(info)  # before opening: opening a device can do things
+    try:
+        fd = os.open(name, _FLAGS, dir_fd=folder)
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ELOOP}:  # gone since the look, or a link put in its place
+            raise _Moved(name) from None
+        raise
+    try:
+        before = os.fstat(fd)
+        _check_plain(before)
+        doubt = untrusted(directory / name, fd=fd) if trust else None
+        if doubt is not None:
+            raise _Refused(doubt)
+        content = _read_bounded(fd, before.st_size + 1)  # one more shows that it grows
+        if _stamp(os.fstat(fd)) != _stamp(before) or len(content) != before.st_size:
+            raise _Moved(shown.name)
+        return content
+    finally:
+        os.close(fd)
+
+
+def _check_plain(info: os.stat_result) -> None:
+    if not stat.S_ISREG(info.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(info.st_mode), "not a file")
+        raise _Refused(f"{kind}, not a plain file: move it elsewhere, or rename it")
+    if info.st_size > MAX_FILE:
+        raise _Refused(f"{format_size(info.st_size)}, more than {format_size(MAX_FILE)}: split it into several files")
+
+
+def _stamp(info: os.stat_result) -> tuple[int, int]:
+    return info.st_size, info.st_mtime_ns
+
+
+def _read_bounded(fd: int, limit: int) -> bytes:
+    parts: list[bytes] = []
+    while limit > 0 and (part := os.read(fd, limit)):
+        parts.append(part)
+        limit -= len(part)
+    return b"".join(parts)

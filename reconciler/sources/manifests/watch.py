@@ -1,0 +1,191 @@
+"""Tells when manifests change: at once where the filesystem announces it, and by looking where it does not.
+
+An announcement only says "load again". Announcements can be lost (the directory vanishes and comes back, or lies on a
+filesystem that announces nothing), so that `poll` looks for itself, as cheaply as it can.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Protocol
+
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
+from watchdog.observers.polling import PollingObserver
+
+from reconciler.sources.manifests.read import is_manifest_name
+
+_SETTLE: Final = 0.1
+_LONGEST: Final = 1.0
+_STOP_WITHIN: Final = 2.0
+_CHANGES: Final = {"created", "modified", "deleted", "moved", "closed"}
+"""Not "opened" and "closed_no_write": loading does that, and would announce itself."""
+
+_Look = tuple[tuple[str, int, int, int, int], ...]
+
+
+class Timer(Protocol):
+    """What `threading.Timer` is: calls once, later, unless it is cancelled."""
+
+    def start(self) -> None: ...
+    def cancel(self) -> None: ...
+
+
+TimerMaker = Callable[[float, Callable[[], None]], Timer]
+
+
+def _thread_timer(seconds: float, call: Callable[[], None]) -> Timer:
+    timer = threading.Timer(seconds, call)
+    timer.daemon = True
+    return timer
+
+
+class ManifestWatch:
+    """Calls `changed` when something in the directory changed and has settled since.
+
+    `changed` is called from another thread. Constructing starts nothing.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        changed: Callable[[], None],
+        *,
+        polling: bool = False,
+        timer: TimerMaker = _thread_timer,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._directory = directory
+        self._changed = changed
+        self._polling = polling
+        self._make_timer = timer
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._running = False
+        self._observer: BaseObserver | None = None
+        self._watched: tuple[int, int] | None = None
+        self._timer: Timer | None = None
+        self._unsettled_since = 0.0
+        self._seen: _Look | None = None
+
+    def start(self) -> None:
+        """Begins to watch. A directory that is not there yet is taken up by `poll` when it comes."""
+        self._running = True
+        self._seen = self._look()
+        self._arm()
+
+    def stop(self) -> None:
+        """Ends watching. Nothing is called from here on."""
+        with self._lock:
+            self._running = False
+            timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+        self._disarm()
+
+    @property
+    def armed(self) -> bool:
+        """Whether changes are announced, and not only found by `poll`."""
+        if self._observer is None or self._watched != self._identity():
+            return False
+        # the thread ends when the directory goes, and a new directory may get the old one's inode number
+        return all(emitter.is_alive() for emitter in self._observer.emitters)
+
+    def poll(self) -> bool:
+        """Looks whether anything changed unannounced, and watches again what was lost. Whether something had."""
+        if not self._running:
+            return False
+        if not self.armed:
+            self._disarm()
+            self._arm()
+        look = self._look()
+        with self._lock:
+            noticed = look != self._seen
+            self._seen = look
+        if noticed:
+            self.touch()
+        return noticed
+
+    def touch(self) -> None:
+        """Something changed: call when it has settled, and while it does not settle, once a second."""
+        with self._lock:
+            if not self._running:
+                return
+            now = self._clock()
+            if self._timer is None:
+                self._unsettled_since = now
+            elif now - self._unsettled_since >= _LONGEST:
+                return
+            else:
+                self._timer.cancel()
+            self._timer = timer = self._make_timer(_SETTLE, lambda: self._settled(timer))
+            timer.start()
+
+    def _settled(self, timer: Timer) -> None:
+        with self._lock:
+            if not self._running or timer is not self._timer:
+                return
+            self._timer = None
+            self._seen = self._look()
+        self._changed()
+
+    def _arm(self) -> None:
+        identity = self._identity()
+        if identity is None:
+            return
+        try:
+            observer: BaseObserver = PollingObserver() if self._polling else Observer()
+            observer.schedule(_Handler(self.touch), str(self._directory), recursive=False)
+            observer.start()
+        except (OSError, RuntimeError):  # no inotify here, or none left: `poll` looks
+            return
+        self._observer, self._watched = observer, identity
+
+    def _disarm(self) -> None:
+        observer, self._observer, self._watched = self._observer, None, None
+        if observer is None:
+            return
+        observer.stop()
+        if observer is not threading.current_thread():
+            observer.join(_STOP_WITHIN)
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            info = self._directory.stat()
+        except OSError:
+            return None
+        return info.st_dev, info.st_ino
+
+    def _look(self) -> _Look | None:
+        """What names, times, sizes and inodes show. None: there is no such directory."""
+        try:
+            with os.scandir(self._directory) as entries:
+                return tuple(sorted(map(_entry, filter(_counts, entries))))
+        except OSError:
+            return None
+
+
+class _Handler(FileSystemEventHandler):
+    def __init__(self, touch: Callable[[], None]) -> None:
+        self._touch = touch
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        if event.event_type in _CHANGES:
+            self._touch()
+
+
+def _counts(entry: os.DirEntry[str]) -> bool:
+    return is_manifest_name(entry.name) or entry.name == "..data"
+
+
+def _entry(entry: os.DirEntry[str]) -> tuple[str, int, int, int, int]:
+    try:
+        info = os.stat(entry.path, follow_symlinks=entry.name != "..data")  # noqa: PTH116
+    except OSError:
+        return entry.name, 0, 0, 0, 0
+    return entry.name, info.st_mtime_ns, info.st_ctime_ns, info.st_size, info.st_ino

@@ -1,0 +1,1 @@
+"""The HTTP endpoint: metrics, health, records and the page."""

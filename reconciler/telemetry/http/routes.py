@@ -1,0 +1,159 @@
+"""What is served over HTTP: docs/reference/http.md. Read-only; no answer makes a kernel call or waits for one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from threading import Thread
+from typing import Any, Protocol
+
+from prometheus_client import CollectorRegistry
+
+from reconciler.telemetry.exposition import Exposition
+from reconciler.telemetry.http.listen import Address, ListenError, bind, is_loopback, is_own_name, parse_listen, show
+from reconciler.telemetry.http.server import Limits, Request, Response, Server, as_json, failure, text
+from reconciler.telemetry.page import POLICY, PageFile, page_files
+
+__all__ = ["Limits", "ListenError", "StatusProvider", "StatusServer", "parse_listen"]
+
+_LOG = logging.getLogger(__name__)
+_POLL = 0.1
+"""Seconds within which the accepting thread sees that it is to stop."""
+_GRACE = 0.4
+"""Seconds that answers under way are given when the server stops: with all else it stays within a second."""
+_BACKLOG = 64
+
+
+class StatusProvider(Protocol):
+    """Where the answers come from. Called by several threads at a time; must neither wait nor look at the kernel."""
+
+    def healthy(self) -> tuple[bool, str]:
+        """Whether the reconciler turns, and a line that says so or why not."""
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether what is told here is the whole of it, and a line that says so or why not."""
+
+    def daemon(self) -> list[dict[str, Any]]:
+        """The reconciler itself: one item, of the kind Daemon."""
+
+    def items_revision(self) -> str:
+        """Another one whenever `items` tells something else. Cheap: open pages ask for it all the time."""
+
+    def events_revision(self) -> str:
+        """The same of `events`."""
+
+    def items(self, kind: str) -> list[dict[str, Any]]:
+        """Every record of the kind (ThinPool or ThinDevice), in the shape of `model.conditions.item`."""
+
+    def events(self) -> list[dict[str, Any]]:
+        """The last events, newest last, in the shape of `model.events.event_item`."""
+
+
+class StatusServer:
+    """Listens from `start` to `stop`."""
+
+    def __init__(
+        self, address: Address, provider: StatusProvider, registry: CollectorRegistry, limits: Limits | None = None
+    ) -> None:
+        self._address = address
+        self._answer = Routes(provider, registry)
+        self._limits = limits or Limits()
+        self._server: Server | None = None
+        self._thread: Thread | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on: the one asked for, or the one taken where that was 0."""
+        if self._server is None:
+            return self._address[1]
+        return int(self._server.server_address[1])
+
+    @property
+    def url(self) -> str:
+        return f"http://{show((self._address[0], self.port))}/"
+
+    def start(self) -> None:
+        """Listen. Raises ListenError where that cannot be."""
+        if self._server is not None:
+            raise RuntimeError("the server is started already")
+        listening = bind(self._address, _BACKLOG)
+        # Elsewhere people ask by whatever names they gave this host; on loopback nobody but a stranger's page does.
+        answer = self._only_by_own_name if is_loopback(listening) else self._answer
+        self._server = Server(listening, answer, self._limits)
+        self._thread = Thread(target=self._server.serve_forever, args=(_POLL,), name="http", daemon=True)
+        self._thread.start()
+        _LOG.info("listening on %s", self.url)
+
+    def _only_by_own_name(self, request: Request) -> Response:
+        if is_own_name(request.host, self._address[0]):
+            return self._answer(request)
+        why = "asked for under a name that is not this host's: use 127.0.0.1, localhost, or the name given to --listen"
+        return failure(HTTPStatus.MISDIRECTED_REQUEST, why)
+
+    def stop(self) -> None:
+        """Stop listening, within a second. Does nothing where nobody listens."""
+        server, thread = self._server, self._thread
+        if server is None or thread is None:
+            return
+        self._server = self._thread = None
+        server.shutdown()
+        server.server_close()
+        server.end_connections(_GRACE)
+        thread.join()
+
+
+class Routes:
+    """The answer to each path."""
+
+    def __init__(self, provider: StatusProvider, registry: CollectorRegistry) -> None:
+        self._provider = provider
+        self._exposition = Exposition(registry)
+        self._paths: dict[str, Callable[[Request], Response]] = {
+            "/metrics": self._metrics,
+            "/healthz": lambda _: _verdict(provider.healthy()),
+            "/readyz": lambda _: _verdict(provider.ready()),
+            "/api/v1/daemon": lambda _: _items(provider.daemon()),
+            "/api/v1/pools": lambda request: self._records(request, "ThinPool"),
+            "/api/v1/devices": lambda request: self._records(request, "ThinDevice"),
+            "/api/v1/events": lambda request: _unless_known(request, provider.events_revision(), provider.events),
+        }
+        for path, file in page_files().items():
+            self._paths[path] = _serving(file)
+
+    def __call__(self, request: Request) -> Response:
+        route = self._paths.get(request.path)
+        if route is None:
+            return failure(HTTPStatus.NOT_FOUND, "there is no such path; / lists those that there are")
+        return route(request)
+
+    def _records(self, request: Request, kind: str) -> Response:
+        return _unless_known(request, self._provider.items_revision(), lambda: self._provider.items(kind))
+
+    def _metrics(self, request: Request) -> Response:
+        body, content_type = self._exposition.answer(request.accept)
+        return Response(HTTPStatus.OK, content_type, body)
+
+
+def _verdict(verdict: tuple[bool, str]) -> Response:
+    good, line = verdict
+    return text(HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE, " ".join(line.split()))
+
+
+def _serving(file: PageFile) -> Callable[[Request], Response]:
+    answer = Response(HTTPStatus.OK, file.type, file.content, {"Content-Security-Policy": POLICY})
+    return lambda _: answer
+
+
+def _unless_known(request: Request, revision: str, items: Callable[[], list[dict[str, Any]]]) -> Response:
+    """The items, unless the client has them: the revision was read before them, so that they are as new as it says."""
+    tag = f'"{revision}"'
+    if tag in (known.strip() for known in request.known.split(",")):
+        return Response(HTTPStatus.NOT_MODIFIED, "application/json", b"", {"ETag": tag})
+    answer = _items(items())
+    answer.headers["ETag"] = tag
+    return answer
+
+
+def _items(items: list[dict[str, Any]]) -> Response:
+    return as_json(HTTPStatus.OK, {"items": items})
