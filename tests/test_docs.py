@@ -12,8 +12,7 @@ import click
 import pytest
 import yaml
 
-from reconciler.cli.catalogue import COMMANDS
-from reconciler.cli.main import cli, main
+from reconciler.cli.main import COMMANDS, cli, main
 from reconciler.sources.manifests.manifests import load
 from tools.packages import PACKAGES
 

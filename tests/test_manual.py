@@ -9,7 +9,7 @@ import subprocess
 import click
 import pytest
 
-from reconciler.cli.catalogue import COMMANDS
+from reconciler.cli.main import COMMANDS
 from tools import manual, roff
 
 

@@ -14,8 +14,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from reconciler import __version__
-from reconciler.cli.catalogue import COMMANDS
-from reconciler.cli.main import COMPLETE, PROGRAM, cli
+from reconciler.cli.main import COMMANDS, COMPLETE, PROGRAM, cli
 from reconciler.cli.params import Kind
 from tools import roff
 from tools.roff import bold, escaped, help_text, italic, item, markdown, prose

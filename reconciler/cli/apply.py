@@ -9,8 +9,7 @@ from typing import Final
 import click
 from click.core import ParameterSource
 
-from reconciler.cli.console import note, say
-from reconciler.cli.errors import ExitCode, Failure
+from reconciler.cli.console import ExitCode, Failure, Progress, note, say, warnings_only
 from reconciler.cli.params import (
     Duration,
     complete_names,
@@ -19,8 +18,6 @@ from reconciler.cli.params import (
     pace_options,
     state_dir_option,
 )
-from reconciler.cli.progress import Progress
-from reconciler.cli.quiet import warnings_only
 from reconciler.controller.fact_gatherer import Settings
 from reconciler.daemon.oneshot import Once, Result, UnknownName, apply_once, apply_simulated
 from reconciler.daemon.record_loader import ManifestsInvalid

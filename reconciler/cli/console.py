@@ -2,20 +2,118 @@
 
 On a terminal a table is made to fit, and nothing of it is cut. Elsewhere it is plain aligned text: one record a line,
 however long, and no cell empty, so that `awk` and `cut` find their columns.
+
+What goes wrong, in one line with the next step to take and the exit code that is promised for it.
+
+Saying how long work goes on: a line that changes on a terminal, elsewhere one line for each change.
+
+Asking before something that cannot be taken back.
+
+What the layers below would log, in a command that shows its work itself: only what the kernel's part warns of.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from enum import IntEnum
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.status import Status
+
+
+class ExitCode(IntEnum):
+    FINE = 0
+    """Converged, or nothing to do."""
+    NOT_DONE = 1
+    """Could not do the work."""
+    USAGE = 2
+    INVALID = 3
+    """Manifests."""
+    NOT_AS_DESIRED = 4
+
+
+class Failure(click.ClickException):
+    """One line for people, and the exit code. The command has nothing more to say."""
+
+    def __init__(self, line: str, code: ExitCode = ExitCode.NOT_DONE) -> None:
+        super().__init__(line)
+        self.exit_code = int(code)  # type: ignore[misc]  # click says that this one is for changing
+
+
+class Told(NamedTuple):
+    place: str
+    """` get`: the command that it is about, after the program's name."""
+    line: str
+    exit_code: int
+
+
+def tell(error: Exception) -> Told | None:
+    """What to say of an error. None: nobody expected this one, its trace is what helps."""
+    told = _told(error)
+    return None if told is None else told._replace(line=_harmless(told.line))
+
+
+def _told(error: Exception) -> Told | None:
+    if isinstance(error, click.UsageError):
+        return _usage(error)
+    if isinstance(error, click.ClickException):
+        return Told("", error.format_message(), error.exit_code)
+    return _of_the_layers(error)
+
+
+def _harmless(text: str) -> str:
+    """Words of somebody's may hold what a terminal would take for its own."""
+    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
+
+
+def _usage(error: click.UsageError) -> Told:
+    if error.ctx is None:
+        return Told("", _one_line(error.format_message()), ExitCode.USAGE)
+    path = error.ctx.command_path
+    said = _one_line(error.format_message()).rstrip(".")
+    return Told(path.removeprefix(error.ctx.find_root().command_path), f"{said} (see `{path} --help`)", ExitCode.USAGE)
+
+
+def _of_the_layers(error: Exception) -> Told | None:
+    # Here, not above: a command line that is wrong is told without loading the whole program.
+    from reconciler.model.errors import HostFault  # noqa: PLC0415
+    from reconciler.sandbox.errors import SandboxError  # noqa: PLC0415
+    from reconciler.store.errors import StoreError  # noqa: PLC0415
+    from reconciler.telemetry.http.listen import ListenError  # noqa: PLC0415
+
+    if isinstance(error, SandboxError):
+        return Told(" sandbox", _one_line(str(error)), error.status)
+    if isinstance(error, StoreError | ListenError):
+        return Told("", _one_line(str(error)), ExitCode.NOT_DONE)
+    if isinstance(error, HostFault):
+        return Told("", f"{_one_line(str(error))}: {_next_step(error.errno)}", ExitCode.NOT_DONE)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return Told("", f"{where}{error.strerror or error}: put that right and try again", ExitCode.NOT_DONE)
+    return None
+
+
+def _next_step(number: int) -> str:
+    if number in {errno.EPERM, errno.EACCES}:
+        return "run it as root (`dm-reconciler doctor` says what is missing)"
+    if number == errno.ENODEV:
+        return "`dm-reconciler doctor` says what this host lacks"
+    return "look at the kernel's log (`dmesg | tail`) and try again"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
 
 GOOD: Final = "green"
 BAD: Final = "red"
@@ -167,3 +265,98 @@ def _filled(cell: str | Cell) -> str:
 
 def _style(cell: str | Cell) -> str:
     return cell.style if isinstance(cell, Cell) else ""
+
+
+class Progress:
+    """On stderr, so that results stay apart from it. Vanishes from a terminal when it ends."""
+
+    def __init__(self, *, terminal_only: bool = False) -> None:
+        """`terminal_only`: for what mostly is too quick to be worth a line in somebody's log."""
+        self._animated = _is_terminal()
+        self._silent = terminal_only and not self._animated
+        self._said = ""
+        self._spinner: Status | None = None
+
+    def say(self, line: str, passing: str = "") -> None:
+        """What is being done now. A repeat says nothing. `passing` is added on a terminal: what changes all the time."""
+        line = clean(line)
+        if self._animated:
+            self._spin(line + clean(passing))
+        elif line != self._said and not self._silent:
+            note(line)
+        self._said = line
+
+    def pause(self) -> None:
+        """Until the next `say`: before anything else is printed, which would go where the line is."""
+        if self._spinner is not None:
+            self._spinner.stop()
+            self._spinner = None
+
+    def _spin(self, line: str) -> None:
+        from rich.text import Text  # noqa: PLC0415  # only where it is shown
+
+        if self._spinner is None:
+            self._spinner = console(stderr=True).status(Text(line))
+            self._spinner.start()
+            return
+        self._spinner.update(Text(line))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.pause()
+
+
+def _is_terminal() -> bool:
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):
+        return False  # there is no standard error, or it is closed
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def yes_option(function: F) -> F:
+    """`--yes`, given as `yes: bool`."""
+    return click.option("-y", "--yes", is_flag=True, help="Do not ask.")(function)
+
+
+def require_answer(*, yes: bool) -> None:
+    """Raises Failure (wrong usage) where nobody can answer a question: better at once than after half the work."""
+    if yes or _somebody_is_there():
+        return
+    raise Failure("nobody can be asked, as standard input is no terminal: say --yes if you mean it", ExitCode.USAGE)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Raises Failure where the answer is no."""
+    require_answer(yes=yes)
+    if not yes and not click.confirm(question, err=True):
+        raise Failure("nothing was done")
+
+
+def _somebody_is_there() -> bool:
+    try:
+        return sys.stdin.isatty()
+    except (AttributeError, ValueError):
+        return False
+
+
+class _Notes(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        pool = getattr(record, "pool", "")
+        for line in record.getMessage().splitlines():
+            note(f"{pool}: {line}" if pool else line)
+
+
+def warnings_only() -> None:
+    """From now on; a second call changes nothing."""
+    ours, kernel = logging.getLogger("reconciler"), logging.getLogger("reconciler.kernel")
+    if any(isinstance(handler, _Notes) for handler in kernel.handlers):
+        return
+    ours.addHandler(logging.NullHandler())  # all else is shown by the command, or is among what it found
+    kernel.addHandler(_Notes(logging.WARNING))

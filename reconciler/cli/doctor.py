@@ -9,12 +9,24 @@ from typing import Any, Final
 
 import click
 
-from reconciler.cli.asking import require_answer, yes_option
-from reconciler.cli.console import BAD, CARE, GOOD, clean, console, note, on_terminal, print_json, say
-from reconciler.cli.errors import ExitCode, Failure
+from reconciler.cli.console import (
+    BAD,
+    CARE,
+    GOOD,
+    ExitCode,
+    Failure,
+    Progress,
+    clean,
+    console,
+    note,
+    on_terminal,
+    print_json,
+    require_answer,
+    say,
+    warnings_only,
+    yes_option,
+)
 from reconciler.cli.params import Folder, output_option, state_dir_option
-from reconciler.cli.progress import Progress
-from reconciler.cli.quiet import warnings_only
 from reconciler.doctor.checks import Check, Mark, Repair, how_to_stop
 from reconciler.doctor.fix import Surgery, surgery
 from reconciler.doctor.report import Asked, Report, examine

@@ -8,12 +8,10 @@ from typing import Final
 
 import click
 
-from reconciler.cli.chronicle import COLUMNS, row, table
 from reconciler.cli.console import Row, note, plain_lines, print_json, print_table
-from reconciler.cli.eyes import Eyes
-from reconciler.cli.freshness import freshness, tell
+from reconciler.cli.format import COLUMNS, row, table
 from reconciler.cli.params import complete_names, output_option, state_dir_option
-from reconciler.cli.view import find, look, reading
+from reconciler.cli.view import Eyes, find, freshness, look, reading, tell
 from reconciler.model.conditions import Event
 from reconciler.model.events import event_item
 from reconciler.store.events import KEPT

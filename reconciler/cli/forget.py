@@ -8,9 +8,7 @@ from typing import Final
 
 import click
 
-from reconciler.cli.asking import confirm, require_answer, yes_option
-from reconciler.cli.console import note, say
-from reconciler.cli.errors import Failure
+from reconciler.cli.console import Failure, confirm, note, require_answer, say, yes_option
 from reconciler.cli.params import Kind, complete_names, state_dir_option
 from reconciler.cli.view import Seen, find, look, reading
 from reconciler.model.conditions import Event, EventType

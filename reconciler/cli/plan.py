@@ -7,12 +7,9 @@ from typing import Any
 
 import click
 
-from reconciler.cli.console import print_json, say
-from reconciler.cli.errors import ExitCode, Failure
+from reconciler.cli.console import ExitCode, Failure, Progress, print_json, say, warnings_only
 from reconciler.cli.params import complete_names, manifests_option, node_option, output_option, state_dir_option
-from reconciler.cli.progress import Progress
-from reconciler.cli.quiet import warnings_only
-from reconciler.cli.unstable import note_unstable
+from reconciler.cli.validate import note_unstable
 from reconciler.controller.dry_run import Preview, is_pending
 from reconciler.daemon.oneshot import Once, UnknownName, plan_once
 from reconciler.daemon.record_loader import ManifestsInvalid

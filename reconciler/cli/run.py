@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from reconciler.cli.errors import tell
+from reconciler.cli.console import tell
 from reconciler.cli.params import Duration, Listen, manifests_option, node_option, pace_options, state_dir_option
 from reconciler.controller.fact_gatherer import Settings
 from reconciler.daemon.run import Options, run

@@ -11,9 +11,8 @@ import click
 
 from reconciler.cli.console import Cell, clean, console, note, on_terminal, say
 from reconciler.cli.format import ready_mark, size_text
-from reconciler.cli.freshness import as_of_now, freshness, tell
 from reconciler.cli.params import state_dir_option
-from reconciler.cli.view import Seen, look, reading
+from reconciler.cli.view import Seen, as_of_now, freshness, look, reading, tell
 from reconciler.model.conditions import DeviceStatus, PoolStatusReport
 from reconciler.model.names import Key
 

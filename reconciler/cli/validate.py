@@ -1,17 +1,40 @@
-"""Check manifests, without a kernel or a store."""
+"""Check manifests, without a kernel or a store.
+
+What `validate` and `plan` say, once, of records that name a disk by a path which may lead to another one tomorrow.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from reconciler.cli.console import note, say
-from reconciler.cli.errors import ExitCode
+from reconciler.cli.console import ExitCode, note, say
+from reconciler.kernel.block.stable_names import is_unstable, stable_name
+from reconciler.model.records import Record, ThinPool
 
 if TYPE_CHECKING:
     from reconciler.sources.manifests.manifests import Loaded
+
+
+def note_unstable(records: Iterable[Record]) -> None:
+    """One line on stderr for each such path. It is no mistake: the exit code stays what it is."""
+    for record in records:
+        if isinstance(record, ThinPool):
+            for word, backing in (("data", record.spec.data), ("metadata", record.spec.metadata)):
+                if backing is not None and backing.device is not None and is_unstable(backing.device):
+                    note(_words(f"{record.key}: spec.{word}.device", backing.device))
+
+
+def _words(where: str, path: str) -> str:
+    said = f"{where}: {path} may be another disk after the next boot"
+    name = stable_name(path)
+    if name:
+        return f"{said}: write `{name}`"
+    return f"{said}, and no stable name leads to it on this host: see `ls -l /dev/disk/by-id` where the disk is"
+
 
 _EPILOG: Final = """\b
 Each problem is one line on stderr, and the exit code 3:
@@ -36,7 +59,6 @@ def command(paths: tuple[Path, ...], node: str | None) -> None:
 
     A PATH is a file, or a directory of *.yaml and *.yml files. All of them together are one set.
     """
-    from reconciler.cli.unstable import note_unstable  # noqa: PLC0415  # nor these
     from reconciler.sources.manifests.manifests import load  # noqa: PLC0415  # not for --help
 
     loaded = load(*paths, trust=False)

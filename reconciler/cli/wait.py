@@ -9,12 +9,9 @@ from typing import Final
 
 import click
 
-from reconciler.cli.errors import ExitCode, Failure
-from reconciler.cli.eyes import Eyes
-from reconciler.cli.freshness import as_of_now, freshness, from_before_boot
+from reconciler.cli.console import ExitCode, Failure, Progress
 from reconciler.cli.params import Duration, Kind, complete_names, state_dir_option
-from reconciler.cli.progress import Progress
-from reconciler.cli.view import NoStore, Seen, find
+from reconciler.cli.view import Eyes, NoStore, Seen, as_of_now, find, freshness, from_before_boot
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 import pytest
 
-from reconciler.cli.catalogue import COMMANDS
-from reconciler.cli.errors import ExitCode
+from reconciler.cli.console import ExitCode
+from reconciler.cli.main import COMMANDS
 
 TEXT = (Path(__file__).parents[2] / "docs/reference/commands.md").read_text()
 COMMAND_TABLE = TEXT.partition("## Exit codes")[0]

@@ -97,7 +97,7 @@ class Caller:
         if patient is not None:
             self._monkeypatch.setattr(doctor, "surgery", surgery)
         if answers:
-            self._monkeypatch.setattr("reconciler.cli.asking._somebody_is_there", lambda: True)
+            self._monkeypatch.setattr("reconciler.cli.console._somebody_is_there", lambda: True)
         return CliRunner().invoke(doctor.command, ["--state-dir", str(self._folder), *words], input=answers)
 
 

@@ -12,8 +12,7 @@ import click
 import pytest
 
 from reconciler.cli import wait
-from reconciler.cli.catalogue import COMMANDS
-from reconciler.cli.main import PROGRAM, cli, main
+from reconciler.cli.main import COMMANDS, PROGRAM, cli, main
 from reconciler.store.store import Store
 
 TREE = Path(__file__).parents[2]

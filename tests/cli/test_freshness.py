@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from reconciler.cli import freshness
+from reconciler.cli import view
 from reconciler.model.condition import Reason
 from reconciler.model.conditions import item, rfc3339, status_of
 from reconciler.model.live import LiveState
@@ -111,7 +111,7 @@ def test_programs_are_told_too(dm: Dm, lock: StateLock) -> None:
 
 def test_what_is_from_before_a_reboot_is_said_to_be(dm: Dm, lock: StateLock, monkeypatch: pytest.MonkeyPatch) -> None:
     lock.release()
-    monkeypatch.setattr(freshness, "booted_at", lambda: time.time() + 5)
+    monkeypatch.setattr(view, "booted_at", lambda: time.time() + 5)
     assert "before this host was started at" in dm("get").err
     said = dm("wait", "device", "base", "--timeout", "0")
     assert (said.code, "before this host was started" in said.err) == (4, True)

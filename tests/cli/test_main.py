@@ -16,8 +16,7 @@ import click
 import pytest
 
 from reconciler import __version__
-from reconciler.cli.catalogue import COMMANDS
-from reconciler.cli.main import PROGRAM, cli, main
+from reconciler.cli.main import COMMANDS, PROGRAM, cli, main
 from reconciler.model.errors import HostFault
 from reconciler.sandbox import SandboxError
 from reconciler.store.errors import StoreError

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.cli.apply import Shown
-from reconciler.cli.progress import Progress
+from reconciler.cli.console import Progress
 from reconciler.controller.fact_gatherer import Settings
 from reconciler.daemon import oneshot
 from reconciler.daemon.app import House

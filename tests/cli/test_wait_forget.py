@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from reconciler.cli import asking, wait
+from reconciler.cli import console, wait
 from reconciler.cli.main import cli
 from reconciler.model.condition import Reason
 from reconciler.model.live import LiveState
@@ -135,7 +135,7 @@ def test_only_a_yes_is_a_yes(
     store: Store, state_dir: Path, monkeypatch: pytest.MonkeyPatch, answer: str, forgotten: bool
 ) -> None:
     store.close()
-    monkeypatch.setattr(asking, "_somebody_is_there", lambda: True)
+    monkeypatch.setattr(console, "_somebody_is_there", lambda: True)
     done = CliRunner().invoke(cli, ["forget", "--state-dir", str(state_dir), "device", "data"], input=answer)
     assert (done.exit_code == 0) == forgotten
     assert "Forget device tank/data? [y/N]" in done.output

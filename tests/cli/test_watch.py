@@ -17,9 +17,8 @@ from typing import IO
 
 import pytest
 
-from reconciler.cli.eyes import Eyes
-from reconciler.cli.listing import visible
-from reconciler.cli.view import NoStore, Seen
+from reconciler.cli.get import visible
+from reconciler.cli.view import Eyes, NoStore, Seen
 from reconciler.model.condition import Reason
 from reconciler.model.conditions import Event, EventType, PoolStatusReport
 from reconciler.model.live import LiveState

@@ -13,7 +13,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 from prometheus_client import CollectorRegistry
 
-from reconciler.cli.catalogue import COMMANDS
+from reconciler.cli.main import COMMANDS
 from reconciler.model.condition import Reason
 from reconciler.model.status import PoolMode
 from reconciler.telemetry.metrics import Metrics
