@@ -11,12 +11,11 @@ from typing import Final
 
 from reconciler.controller.clock import Clock
 from reconciler.controller.desired import Desired
+from reconciler.controller.drift import Repeats, times
 from reconciler.controller.fact_gatherer import Settings
-from reconciler.controller.outcome import BUSY_MOST, ERROR_MOST, Retry
-from reconciler.controller.queue import WorkQueue
+from reconciler.controller.queue import BUSY_MOST, ERROR_MOST, Retry, WorkQueue
 from reconciler.controller.reconciler import PoolReconciler
 from reconciler.controller.recorder import Recorder
-from reconciler.controller.repeats import Repeats, times
 from reconciler.kernel.worker.client import PoolPort
 from reconciler.model.conditions import Status
 from reconciler.model.names import Key

@@ -7,8 +7,7 @@ from collections.abc import Container, Iterable
 
 from reconciler.controller.clock import Clock
 from reconciler.controller.desired import Desired
-from reconciler.controller.fact_gatherer import Gatherer, Scope, Settings
-from reconciler.controller.world import World
+from reconciler.controller.fact_gatherer import Gatherer, Scope, Settings, World
 from reconciler.kernel.locks import PoolLocked
 from reconciler.kernel.steps.dm_operations import held_by_another, may_be_reserved
 from reconciler.kernel.worker.client import PoolPort

@@ -13,16 +13,13 @@ from dataclasses import replace
 
 from reconciler.controller.clock import Clock
 from reconciler.controller.desired import Desired
-from reconciler.controller.execute import Executor, Ran
+from reconciler.controller.execute import Executor, Ran, condition_of
 from reconciler.controller.fact_gatherer import Gatherer, Settings
 from reconciler.controller.failed_attempts import BURST, PACE, Circumstances, Pass, Tries, of_device, of_pool
-from reconciler.controller.failures import condition_of
 from reconciler.controller.observer import Viewer
-from reconciler.controller.outcome import BUSY_MOST, ERROR_MOST, Done, Outcome, Retry, after, after_fault
-from reconciler.controller.queue import WorkQueue
-from reconciler.controller.recorder import Recorder
+from reconciler.controller.queue import BUSY_MOST, ERROR_MOST, Done, Outcome, Retry, WorkQueue, after, after_fault
+from reconciler.controller.recorder import Recorder, device_status, pool_status
 from reconciler.controller.rescue import Relief
-from reconciler.controller.statuses import device_status, pool_status
 from reconciler.kernel.worker.client import PoolPort
 from reconciler.model.condition import Condition, Reason
 from reconciler.model.conditions import EventType

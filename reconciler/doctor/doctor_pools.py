@@ -8,7 +8,7 @@ from reconciler.controller.clock import SystemClock, system_random
 from reconciler.controller.desired import Desired
 from reconciler.controller.fact_gatherer import Gatherer, Settings
 from reconciler.controller.observer import Viewer
-from reconciler.controller.statuses import block_bytes
+from reconciler.controller.recorder import block_bytes
 from reconciler.doctor.checks import PoolView
 from reconciler.kernel.tools import HostTools
 from reconciler.kernel.worker.client import PoolPort

@@ -7,8 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from reconciler.controller.outcome import BUSY_MOST, Done, LookAgain, Retry
-from reconciler.controller.queue import FIRST_RETRY, WorkQueue
+from reconciler.controller.queue import BUSY_MOST, FIRST_RETRY, Done, LookAgain, Retry, WorkQueue
 from reconciler.model.names import Key
 from tests.controller.still import StillClock
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.controller.repeats import Repeats, times
+from reconciler.controller.drift import Repeats, times
 from reconciler.model.names import Key
 
 KEY, OTHER = Key("tank", "a"), Key("tank", "b")

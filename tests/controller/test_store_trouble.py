@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.controller.outcome import BUSY_MOST, Retry
+from reconciler.controller.queue import BUSY_MOST, Retry
 from reconciler.kernel.simulated.faults import changes
 from reconciler.model.names import Key
 from reconciler.model.steps import StoreStep

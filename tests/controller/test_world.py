@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.controller.world import World
+from reconciler.controller.fact_gatherer import World
 from reconciler.model.dm_tables import Devno, ThinTable
 from reconciler.model.live import DeviceInfo, LiveDevice, LivePool, PoolLook, ThinEntry
 from reconciler.model.units import Sectors

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from reconciler.controller.desired import Desired
-from reconciler.controller.outcome import ERROR_MOST
+from reconciler.controller.queue import ERROR_MOST
 from reconciler.kernel.locks import PoolLocked
 from reconciler.kernel.protocol import DeviceMapper
 from reconciler.kernel.simulated import Call, Crashed, SimulatedHost
