@@ -1,14 +1,21 @@
-"""The daemon's work done once, by a command: `apply`, and `plan`, which only looks."""
+"""The daemon's work done once, by a command: `apply`, and `plan`, which only looks.
+
+Manifests tried on a host in memory: empty, but for the disks and folders that they name.
+
+When `apply` has nothing left to wait for: all is as desired, or only a person can go on.
+
+What waits for something that only a person can put right waits for that person too, however long it is given.
+"""
 
 from __future__ import annotations
 
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final, Protocol
 
 from reconciler.controller.clock import SystemClock, system_random
@@ -17,17 +24,139 @@ from reconciler.controller.dry_run import Preview, preview_pool
 from reconciler.controller.fact_gatherer import Settings
 from reconciler.controller.recorder import Progress
 from reconciler.daemon.app import House, host_port
-from reconciler.daemon.over import is_over
 from reconciler.daemon.record_loader import ManifestsInvalid
-from reconciler.daemon.simulated import disks_in_words, host_for, simulated_port
 from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.kernel.privileges import require_admin
-from reconciler.model.conditions import Status
+from reconciler.kernel.protocol import Kernel
+from reconciler.kernel.simulated import SimulatedHost, simulated_kernel
+from reconciler.kernel.worker.client import InlinePort, PoolPort
+from reconciler.model.condition import FINAL, Reason
+from reconciler.model.conditions import PoolStatusReport, Status
+from reconciler.model.live import LookRequest, PoolLook, Watched
 from reconciler.model.names import Key
+from reconciler.model.records import Backing, PoolState
 from reconciler.model.recordset import RecordSet
+from reconciler.model.status import PoolMode
+from reconciler.model.steps import HostStep, StepResult
+from reconciler.model.units import Bytes, format_size
 from reconciler.sources.manifests.manifests import load
 from reconciler.store.lock import StateLock
 from reconciler.store.store import Store
+
+DATA_SIZE: Final = Bytes(1024**4)
+METADATA_SIZE: Final = Bytes(1024**3)
+
+
+def host_for(records: RecordSet) -> SimulatedHost:
+    """With the disks that the records name, and the folders that their files are to be in."""
+    host = SimulatedHost(free_space=_room(records))
+    for path, size in _disks(records):
+        host.blocks[host.add_disk(path, size)].node = path
+    host.folders |= {str(folder) for path in _files(records) for folder in PurePosixPath(path).parents}
+    return host
+
+
+def disks_in_words(records: RecordSet) -> list[str]:
+    """`/dev/sdb of 1TiB` for each disk that is simply there."""
+    return [f"{path} of {format_size(size)}" for path, size in _disks(records)]
+
+
+def simulated_port(host: SimulatedHost, state_dir: Path) -> Callable[[str], PoolPort]:
+    """Ports to the one host, for lanes that are threads: it is not made for several at a time."""
+    lock = threading.Lock()
+
+    def port_of(pool: str) -> PoolPort:
+        return _PortInTurn(simulated_kernel(host), pool, state_dir, lock)
+
+    return port_of
+
+
+class _PortInTurn(InlinePort):
+    def __init__(self, kernel: Kernel, pool: str, state_dir: Path, lock: threading.Lock) -> None:
+        super().__init__(kernel, Watched(pool, None, None, frozenset()), state_dir)
+        self._lock = lock
+
+    def look(self, request: LookRequest) -> PoolLook:
+        with self._lock:
+            return super().look(request)
+
+    def run(self, step: HostStep) -> StepResult:
+        with self._lock:
+            return super().run(step)
+
+
+def _disks(records: RecordSet) -> Iterator[tuple[str, Bytes]]:
+    """What lies on a device that the records themselves make is there once that is."""
+    made = {f"/dev/mapper/{record.dm_name}" for record in records}
+    for pool in records.pools.values():
+        for backing, size in ((pool.spec.data, DATA_SIZE), (pool.spec.metadata, METADATA_SIZE)):
+            if backing is not None and backing.device is not None and backing.device not in made:
+                yield backing.device, size
+
+
+def _files(records: RecordSet) -> Iterator[str]:
+    return (backing.file for backing in _backings(records) if backing.file is not None)
+
+
+def _room(records: RecordSet) -> int:
+    """Every file fits, as far as it may grow."""
+    wanted = (pool.spec.extend.max for pool in records.pools.values() if pool.spec.extend is not None)
+    return DATA_SIZE + sum(wanted) + sum(backing.size or 0 for backing in _backings(records))
+
+
+def _backings(records: RecordSet) -> Iterable[Backing]:
+    return (backing for pool in records.pools.values() for backing in pool.spec.backings)
+
+
+_DAMAGED: Final = frozenset({PoolMode.NEEDS_CHECK, PoolMode.FAIL})
+"""No pool leaves these by itself."""
+_OF_ITS_POOL: Final = frozenset({Reason.WAITING_FOR_POOL, Reason.POOL_UNHEALTHY})
+"""What a device says of the pool that it is in."""
+
+
+def is_over(statuses: Mapping[Key, Status], desired: Desired) -> bool:
+    return all(status.good or _is_final(status, statuses, desired) for status in statuses.values())
+
+
+def _is_final(status: Status, statuses: Mapping[Key, Status], desired: Desired) -> bool:
+    """Whether no time changes it."""
+    if status.reason in FINAL:
+        return True
+    key = status.key
+    if not key.device:
+        return isinstance(status, PoolStatusReport) and _is_damaged(status)
+    if status.reason in _OF_ITS_POOL:
+        return _is_final_of_pool(Key(key.pool), statuses, desired)
+    if status.reason is Reason.WAITING_FOR_ORIGIN:
+        return _is_final_of_origin(key, statuses, desired)
+    return False
+
+
+def _is_damaged(status: PoolStatusReport) -> bool:
+    return status.reason is Reason.POOL_UNHEALTHY and status.mode in _DAMAGED
+
+
+def _is_final_of_pool(key: Key, statuses: Mapping[Key, Status], desired: Desired) -> bool:
+    pool, record = statuses.get(key), desired.pool(key.pool)
+    if pool is None:
+        return False
+    if not pool.good:
+        return _is_final(pool, statuses, desired)
+    # One that is down as its record says brings nothing up; in any other an operation goes on, or a repair.
+    return record is not None and (record.spec.paused or record.spec.state is not PoolState.ACTIVE)
+
+
+def _is_final_of_origin(key: Key, statuses: Mapping[Key, Status], desired: Desired) -> bool:
+    """Origins are no circle: the records were checked together. One that is not recorded has to be by a person."""
+    record = desired.device(key)
+    if record is None or record.spec.snapshot_of is None:
+        return False
+    origin = Key(key.pool, record.spec.snapshot_of)
+    status = statuses.get(origin)
+    if status is None:
+        return desired.device(origin) is None
+    return not status.good and _is_final(status, statuses, desired)
+
 
 _RESYNC: Final = 1.0
 """Seconds between two looks at what announces nothing."""

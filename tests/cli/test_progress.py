@@ -13,7 +13,7 @@ from reconciler.cli.console import Progress
 from reconciler.controller.fact_gatherer import Settings
 from reconciler.daemon import oneshot
 from reconciler.daemon.app import House
-from reconciler.daemon.simulated import simulated_port
+from reconciler.daemon.oneshot import simulated_port
 from reconciler.kernel.simulated.host import SimulatedHost
 from reconciler.model.condition import Reason
 from reconciler.model.conditions import DeviceStatus, Status

@@ -12,8 +12,8 @@ import pytest
 from reconciler import __version__
 from reconciler.controller.fact_gatherer import Settings
 from reconciler.daemon.app import House
+from reconciler.daemon.oneshot import host_for, simulated_port
 from reconciler.daemon.run import Daemon, Options
-from reconciler.daemon.simulated import host_for, simulated_port
 from reconciler.kernel.simulated import SimulatedHost, simulated_kernel
 from reconciler.model.condition import Reason
 from reconciler.model.conditions import EventType

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.controller.desired import Desired
-from reconciler.daemon.over import is_over
+from reconciler.daemon.oneshot import is_over
 from reconciler.model.condition import GOOD, Reason
 from reconciler.model.conditions import DeviceStatus, PoolStatusReport, Status
 from reconciler.model.live import LiveState

@@ -11,7 +11,7 @@ from typing import Any
 from reconciler.controller.desired import Desired
 from reconciler.controller.fact_gatherer import Settings
 from reconciler.daemon.app import House
-from reconciler.daemon.simulated import host_for, simulated_port
+from reconciler.daemon.oneshot import host_for, simulated_port
 from reconciler.daemon.status_api import Board
 from reconciler.kernel.protocol import DeviceMapper
 from reconciler.kernel.simulated import simulated_kernel
