@@ -11,9 +11,8 @@ from reconciler.controller.desired import Desired
 from reconciler.controller.execute import Executor
 from reconciler.daemon.app import host_port
 from reconciler.doctor.checks import Check, Mark, PoolView, Repair
-from reconciler.doctor.doctor_pools import PoolEyes
 from reconciler.doctor.repairs import repairs_of
-from reconciler.doctor.report import Asked, checks_of, desired_of, pools_of
+from reconciler.doctor.report import Asked, PoolEyes, checks_of, desired_of, pools_of
 from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.kernel.worker.client import PoolPort
 from reconciler.model.conditions import Event, EventType

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from reconciler.doctor.checks import PoolView, Repair
-from reconciler.doctor.doctor_leaks import is_ours, leaked, listed
-from reconciler.doctor.doctor_take_over import take_over
-from reconciler.doctor.take_over import Withheld, found_again, held_back, unreadable
+from reconciler.doctor.checks import PoolView, Repair, is_ours, leaked, listed
+from reconciler.doctor.take_over import Withheld, found_again, held_back, take_over, unreadable
 from reconciler.model.condition import FINAL, Reason
 from reconciler.model.live import ThinIds
 from reconciler.model.names import Key

@@ -1,15 +1,26 @@
-"""What `doctor` tells of the program's own places: state directory, store, locks, manifests."""
+"""What `doctor` tells of the program's own places: state directory, store, locks, manifests.
+
+What `doctor` says of the records: how the daemon last found them.
+
+How the records are, for `doctor`: as the store has it from the daemon, which looks at them all the time.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import stat
+import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from reconciler.controller.desired import Desired
 from reconciler.doctor.checks import Check, Mark
 from reconciler.kernel.locks import FOLDER
+from reconciler.model.condition import DRIFT, Reason
+from reconciler.model.conditions import Status
+from reconciler.model.names import Key
 from reconciler.sources.manifests.manifests import Loaded
 from reconciler.store.database import NAME
 from reconciler.store.directory import check_directory
@@ -17,6 +28,81 @@ from reconciler.store.errors import StoreError
 from reconciler.store.lock import LockHeld, StateLock
 from reconciler.store.migrations import MIGRATIONS
 from reconciler.store.store import Store
+
+_SUBJECT = "records"
+_SHOWN = 6
+"""Records in one line: `get` lists all."""
+_SOON = 60.0
+"""Seconds in which what is drift, or waits, is expected to pass: shorter than any alert waits for it."""
+_WAITING = frozenset({Reason.WAITING_FOR_POOL, Reason.WAITING_FOR_ORIGIN})
+
+
+def no_records(*, daemon_runs: bool) -> Check:
+    """There is nothing that could be said of any."""
+    text = "there are none yet" if daemon_runs else "no daemon is at work, which would tell how they are"
+    return Check(_SUBJECT, Mark.LEFT, text)
+
+
+def check_records(statuses: Mapping[Key, Status], unseen: Collection[Key], *, now: float, state: str) -> Check:
+    """While the daemon runs. `unseen` have no status yet; `state` is what command lines need to find the store."""
+    bad = [status for status in statuses.values() if not status.good]
+    later = f"; {_are(len(unseen))} not looked at yet" if unseen else ""
+    if not bad:
+        return Check(_SUBJECT, Mark.LEFT if later else Mark.OK, f"{_as_desired(statuses)}{later}")
+    bad.sort(key=lambda status: (_may_pass(status, now), status.reason in _WAITING, status.key))
+    text = f"{_are(len(bad))} not as desired: {_listed(bad)}"
+    if _may_pass(bad[0], now):
+        return Check(_SUBJECT, Mark.LEFT, f"{text}, for less than a minute: the daemon sees to it{later}")
+    return Check(_SUBJECT, Mark.WRONG, text + later, _todo(bad, state))
+
+
+def _as_desired(statuses: Mapping[Key, Status]) -> str:
+    text = f"{_are(len(statuses))} as desired"
+    alone = sum(not status.ready for status in statuses.values())
+    return f"{text}, or left alone on purpose ({alone})" if alone else text
+
+
+def _may_pass(status: Status, now: float) -> bool:
+    """Found lately, and of a kind that the daemon ends by itself."""
+    return status.reason in DRIFT | _WAITING and now - status.since < _SOON
+
+
+def _listed(bad: list[Status]) -> str:
+    shown = ", ".join(f"{status.key} ({status.reason})" for status in bad[:_SHOWN])
+    return f"{shown} and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else shown
+
+
+def _todo(bad: list[Status], state: str) -> str:
+    """Of the first, as the others may wait for that."""
+    key = bad[0].key
+    text = f"`dm-reconciler describe {'device' if key.device else 'pool'} {key}{state}` tells why, and what was tried"
+    return f"{text}; `dm-reconciler get{state}` lists the others" if len(bad) > 1 else text
+
+
+def _are(count: int) -> str:
+    return f"{count} is" if count == 1 else f"{count} are"
+
+
+def check_statuses(desired: Desired, store: Store, *, daemon_runs: bool, state: str) -> Check:
+    """Where no daemon runs, what the last one has left may be from before a reboot: it counts for nothing."""
+    if not daemon_runs:
+        return no_records(daemon_runs=False)
+    current = _current(store)
+    statuses = {key: status for key, status in store.statuses().items() if key in current}
+    unseen = {*desired.records.pools, *desired.records.devices} - statuses.keys()
+    if not statuses and not unseen:
+        return no_records(daemon_runs=True)
+    return check_records(statuses, unseen, now=time.time(), state=state)
+
+
+def _current(store: Store) -> set[Key]:
+    """What the records in force name, and what was made for former ones."""
+    saved = store.load_records()
+    keys = {record.key for record in saved.records} if saved is not None else set()
+    for pool in store.known_pools():
+        keys |= {Key(pool), *(Key(pool, device) for device in store.known_devices(pool))}
+    return keys
+
 
 _PROBLEMS_SHOWN = 5
 

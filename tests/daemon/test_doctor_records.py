@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.controller.desired import Desired
 from reconciler.doctor.checks import Check, Mark
-from reconciler.doctor.daemon_doctor_records import check_statuses
+from reconciler.doctor.state import check_statuses
 from reconciler.model.condition import Reason
 from reconciler.model.conditions import Status
 from reconciler.model.live import LiveState

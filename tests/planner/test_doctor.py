@@ -7,9 +7,17 @@ from typing import Any, ClassVar
 
 import pytest
 
-from reconciler.doctor.checks import Mark, PoolView, Repair, check_intents, check_loops_of, check_pool, how_to_stop
-from reconciler.doctor.doctor_leaks import check_leaks, leaked
-from reconciler.doctor.doctor_take_over import take_over
+from reconciler.doctor.checks import (
+    Mark,
+    PoolView,
+    Repair,
+    check_intents,
+    check_leaks,
+    check_loops_of,
+    check_pool,
+    how_to_stop,
+    leaked,
+)
 from reconciler.doctor.repairs import (
     changed_thins,
     delete_leaked,
@@ -19,7 +27,7 @@ from reconciler.doctor.repairs import (
     repairs_of,
 )
 from reconciler.doctor.report import checks_of
-from reconciler.doctor.take_over import Withheld
+from reconciler.doctor.take_over import Withheld, take_over
 from reconciler.model.condition import Reason
 from reconciler.model.dm_tables import Devno
 from reconciler.model.live import LiveDevice, ThinEntry, ThinIds

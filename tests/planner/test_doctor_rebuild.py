@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from reconciler.doctor.checks import PoolView, Repair
-from reconciler.doctor.doctor_take_over import take_over
-from reconciler.doctor.take_over import Withheld
+from reconciler.doctor.take_over import Withheld, take_over
 from reconciler.model.live import LivePool, ThinEntry, ThinIds
 from reconciler.model.steps import KnowDevice, KnowPool
 from reconciler.model.stored import KnownDevice, KnownPool, Remembered

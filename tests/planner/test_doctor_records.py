@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reconciler.doctor.checks import Check, Mark
-from reconciler.doctor.doctor_records import check_records, no_records
+from reconciler.doctor.state import check_records, no_records
 from reconciler.model.condition import Reason
 from reconciler.model.conditions import Status
 from reconciler.model.live import LiveState

@@ -10,8 +10,8 @@ from unittest import mock
 
 from reconciler.controller.desired import Desired
 from reconciler.controller.execute import Executor
-from reconciler.doctor.doctor_pools import PoolEyes
 from reconciler.doctor.repairs import first_of, repairs_of
+from reconciler.doctor.report import PoolEyes
 from reconciler.doctor.take_over import Withheld
 from reconciler.kernel.simulated.pool import CommitFault, Mode
 from reconciler.model.condition import Reason
@@ -201,7 +201,7 @@ def _ask_doctor(world: World, pool: str, told: list[str]) -> bool:
     village.start()
     port = village.port_of(pool)
     village.guards.pass_began(pool)
-    with mock.patch("reconciler.doctor.doctor_pools.HostTools", return_value=village.outside.tools):
+    with mock.patch("reconciler.doctor.report.HostTools", return_value=village.outside.tools):
         eyes = PoolEyes(pool, port, village.store, alone=True)
         view = eyes.look(village.desired)
         if isinstance(first_of(view), Withheld):
