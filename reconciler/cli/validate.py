@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from reconciler.cli.console import ExitCode, note, say
-from reconciler.kernel.block.stable_names import is_unstable, stable_name
+from reconciler.kernel.block.disk_marks import is_unstable, stable_name
 from reconciler.model.records import Record, ThinPool
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from reconciler.controller.clock import Clock
 from reconciler.controller.desired import Desired
 from reconciler.controller.fact_gatherer import Gatherer, Settings
 from reconciler.controller.observer import Viewer
-from reconciler.kernel.steps.commands import commands_of
+from reconciler.kernel.steps.devices import commands_of
 from reconciler.kernel.worker.client import PoolPort
 from reconciler.model.dm_tables import Devno, Table
 from reconciler.model.live import DeviceInfo, LiveDevice, LivePool, ThinEntry

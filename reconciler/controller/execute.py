@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from reconciler.kernel.steps.commands import commands_of
+from reconciler.kernel.steps.devices import commands_of
 from reconciler.kernel.steps.dm_operations import may_be_reserved
 from reconciler.kernel.worker.client import PoolPort
 from reconciler.model.condition import DRIFT, Condition, Reason

@@ -18,8 +18,8 @@ from reconciler.controller.fact_gatherer import Settings
 from reconciler.daemon.app import House, host_port
 from reconciler.daemon.status_api import Board
 from reconciler.kernel.dm.device_mapper import LibDm
-from reconciler.kernel.ears import Ears, Heard
 from reconciler.kernel.locks import PoolLock
+from reconciler.kernel.monitor import Ears, HostChange
 from reconciler.kernel.privileges import drop_all_others, missing, require_admin
 from reconciler.sources.manifests.watch import ManifestWatch
 from reconciler.store.errors import StoreError, StoreUnusable
@@ -198,7 +198,7 @@ class Daemon:
             _log.info("the store can be written to again: going on")
         self._told_trouble = trouble
 
-    def _take(self, heard: Heard) -> None:
+    def _take(self, heard: HostChange) -> None:
         if heard.everything:
             self._house.controller.resync()
         self._house.controller.look_at(heard.names)
@@ -215,7 +215,7 @@ class Daemon:
         except BlockingIOError:
             _log.debug("already woken")
 
-    def _hear_wakes(self) -> Heard:
+    def _hear_wakes(self) -> HostChange:
         told = os.read(self._reading, 4096)
         if b"t" in told or b"f" in told:
             self._stopping = True
@@ -223,7 +223,7 @@ class Daemon:
             self._reload_as_told()
         elif b"m" in told:
             self._reload()
-        return Heard()
+        return HostChange()
 
     def _reload_as_told(self) -> None:
         """At SIGHUP. The end of a reload is told as READY too, which must not come before the first one."""

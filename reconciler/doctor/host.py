@@ -18,9 +18,9 @@ from typing import Final
 from reconciler.doctor.checks import Check, Mark
 from reconciler.kernel.block import loops
 from reconciler.kernel.dm.device_mapper import LibDm
+from reconciler.kernel.nodes import udevd_answers, udevd_listens, why_udevd_is_silent
 from reconciler.kernel.privileges import IPC_LOCK, SYS_ADMIN, missing
 from reconciler.kernel.programs import search_path
-from reconciler.kernel.udevd import udevd_answers, udevd_listens, why_udevd_is_silent
 from reconciler.model.errors import HostFault
 from reconciler.model.live import Loop
 

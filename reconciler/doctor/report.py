@@ -47,7 +47,7 @@ from reconciler.doctor.host import (
 from reconciler.doctor.repairs import changed_thins, detach_loops, first_of, forget_lost, repairs_of
 from reconciler.doctor.state import check_manifests, check_run_folder, check_state, check_statuses
 from reconciler.doctor.take_over import Withheld
-from reconciler.kernel.tools import HostTools
+from reconciler.kernel.programs import HostTools
 from reconciler.kernel.worker.client import PoolPort
 from reconciler.model.conditions import PoolStatusReport
 from reconciler.model.errors import HostFault

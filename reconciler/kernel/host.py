@@ -1,12 +1,262 @@
-"""The real host's kernel, put together. Constructing opens nothing."""
+"""The real host's kernel, put together. Constructing opens nothing.
+
+udev's view of devices, through pyudev (libudev).
+
+Observed with udev 252 and the device-mapper rules 1.02.185, and held by tests/kernel/test_udev.py: a synthetic change
+event brings back every link of a device that was activated with its rules on, in /dev/mapper and in /dev/disk; the rules
+take their flags from udev's database then (10-dm.rules, "spurious events"). `add` works too, `change` also where the
+database knows nothing of the device. What stands in /dev/mapper as a node instead of a link udev leaves alone: then it is
+for libdevmapper's mknodes.
+
+`Disks` of the real host: hands each question to the file that knows.
+"""
 
 from __future__ import annotations
 
-from reconciler.kernel.disks import HostDisks
+import errno
+import os
+import time
+import uuid
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import pyudev
+
+from reconciler.kernel.block import disk_marks, files, loops
+from reconciler.kernel.block.files import contents_of, signature_of
+from reconciler.kernel.block.holders import (
+    devices_above,
+    devices_below,
+    devices_under,
+    file_behind,
+    is_read_only,
+    mounts_of,
+    node_of_device,
+    processes_using,
+    sector_size,
+    set_writable,
+    writers_of,
+)
+from reconciler.kernel.block.loops import sysfs, told_as
 from reconciler.kernel.dm.device_mapper import LibDm
+from reconciler.kernel.locks import alone_on
+from reconciler.kernel.nodes import UDEV_CONTROL, in_the_way, leads_to, node_of, udevd_listens, why_udevd_is_silent
+from reconciler.kernel.privileges import unwritten_bytes
+from reconciler.kernel.programs import HostTools
 from reconciler.kernel.protocol import Kernel
-from reconciler.kernel.tools import HostTools
-from reconciler.kernel.udev import HostUdev
+from reconciler.model.dm_tables import Devno
+from reconciler.model.errors import HostFault, Unanswered
+from reconciler.model.identity import Marks
+from reconciler.model.live import DeviceInfo, Loop, PathKind
+from reconciler.model.units import Bytes
+
+_CONTROL: Final = UDEV_CONTROL
+_DEADLINE: Final = 10.0
+"""Seconds that udev's rules may take for one event."""
+
+
+class HostUdev:
+    """See `kernel.protocol.Udev`. Must be in the host's network namespace, or udev's events are not heard."""
+
+    @cached_property
+    def _context(self) -> pyudev.Context:
+        return pyudev.Context()
+
+    @cached_property
+    def _promised(self) -> dict[Devno, tuple[int, list[str]]]:
+        """By device: when udev last wrote what it knows of it, and the links that it promised then."""
+        return {}
+
+    def running(self) -> bool:
+        """Somebody listens on udev's control socket: udevd itself, or systemd, which would start it."""
+        return udevd_listens(_CONTROL)
+
+    def why_not(self) -> str:
+        """Why it does not make what is missing, with the command that helps."""
+        return why_udevd_is_silent()
+
+    def missing(self, info: DeviceInfo) -> tuple[str, ...]:
+        """Paths that should lead to the device and do not.
+
+        A link that several devices claim (an origin and its snapshot have one filesystem UUID) leads to one of them: it
+        is not missing for the others.
+        """
+        node = node_of(info.name)
+        lost = () if leads_to(node) == info.devno else (node,)
+        links = [link for link in self._links(info.devno) if link != node]
+        return (*lost, *(link for link in links if not self._is_right(link, info.devno)))
+
+    def in_the_way(self, path: str) -> str:
+        """What is at a path where a node should be, and how it is taken away. Empty where nothing is."""
+        return in_the_way(path)
+
+    def look_again(self, devno: Devno) -> None:
+        """Have udev run its rules for the device, and wait until it has.
+
+        Raises HostFault: ENOENT no such device, ECONNREFUSED no udev, ENOBUFS too many events at once. Raises Unanswered
+        after 10 seconds.
+        """
+        if not self.running():
+            raise HostFault("look again at", str(devno), errno.ECONNREFUSED, "udev is not running")
+        for link in self._links(devno):
+            if _is_circle(link):  # udev 252 puts it right, 257 leaves it as it is
+                with told_as("remove", link):
+                    Path(link).unlink(missing_ok=True)
+        # The kernel hands this on as SYNTH_UUID: Documentation/ABI/testing/sysfs-uevent, Linux 4.13 and later.
+        mark = str(uuid.uuid4())
+        with told_as("look again at", str(devno)):
+            monitor = pyudev.Monitor.from_netlink(self._context, source="udev")
+            monitor.filter_by("block")
+            monitor.start()
+            (sysfs(devno) / "uevent").write_text(f"change {mark}", encoding="ascii")
+            _wait_for(monitor, mark, devno)
+
+    def _is_right(self, link: str, devno: Devno) -> bool:
+        there = leads_to(link)
+        if there is None or there == devno:
+            return there == devno
+        return link in self._links(there)
+
+    def _links(self, devno: Devno) -> list[str]:
+        """What udev's database promises. Nothing where it does not know the device (yet)."""
+        written = _written(devno)
+        if written is None:
+            return []
+        before = self._promised.get(devno)
+        if before is None or before[0] != written:
+            before = self._promised[devno] = (written, self._read_links(devno))
+        return before[1]
+
+    def _read_links(self, devno: Devno) -> list[str]:
+        number = os.makedev(devno.major, devno.minor)
+        try:
+            device = pyudev.Devices.from_device_number(self._context, "block", number)
+        except pyudev.DeviceNotFoundError:
+            return []
+        return sorted(device.device_links) if device.is_initialized else []
+
+
+def _written(devno: Devno) -> int | None:
+    """When udev last wrote its entry for the device (systemd: src/libsystemd/sd-device); None: there is none (yet)."""
+    try:
+        return os.stat(f"/run/udev/data/b{devno}").st_mtime_ns  # noqa: PTH116  # a Path costs more than the call
+    except FileNotFoundError:
+        return None
+
+
+def _is_circle(path: str) -> bool:
+    """Whether the link leads back to itself: then it leads nobody anywhere."""
+    try:
+        os.stat(path)  # noqa: PTH116  # as above
+    except OSError as error:
+        return error.errno == errno.ELOOP and os.path.islink(path)  # noqa: PTH114
+    return False
+
+
+def _wait_for(monitor: pyudev.Monitor, mark: str, devno: Devno) -> None:
+    end = time.monotonic() + _DEADLINE
+    while (left := end - time.monotonic()) > 0:
+        event = monitor.poll(left)
+        if event is not None and event.properties.get("SYNTH_UUID") == mark:
+            return
+    raise Unanswered("look again at", str(devno), errno.ETIMEDOUT, f"udev has not answered in {_DEADLINE:.0f} s")
+
+
+class HostDisks:
+    """See `kernel.protocol.Disks`. Keeps nothing between calls."""
+
+    def kind(self, path: str) -> tuple[PathKind, Bytes, Devno | None]:
+        return files.kind(path)
+
+    def node(self, devno: Devno) -> str:
+        return node_of_device(devno)
+
+    def file_facts(self, path: str) -> tuple[Bytes, Bytes]:
+        return files.file_facts(path)
+
+    def folder_exists(self, path: str) -> bool:
+        return files.folder_exists(path)
+
+    def make_file(self, path: str, size: Bytes, *, allocate: bool) -> None:
+        files.make_file(path, size, allocate=allocate)
+
+    def grow_file(self, path: str, size: Bytes, *, allocate: bool) -> None:
+        files.grow_file(path, size, allocate=allocate)
+
+    def delete_file(self, path: str) -> None:
+        files.delete_file(path)
+
+    def read(self, path: str, length: int) -> bytes:
+        return files.read(path, length)
+
+    def zero(self, path: str, length: int) -> None:
+        files.zero(path, length)
+
+    def set_writable(self, devno: Devno) -> None:
+        set_writable(devno)
+
+    def loops(self) -> list[Loop]:
+        return loops.loops()
+
+    def loops_on(self, path: str) -> list[Loop]:
+        return loops.loops_on(path)
+
+    def attach(self, path: str) -> Loop:
+        return loops.attach(path)
+
+    def resize_loop(self, loop: Loop) -> None:
+        loops.resize(loop)
+
+    def detach(self, loop: Loop) -> None:
+        loops.detach(loop)
+
+    def signature(self, path: str) -> str:
+        return signature_of(path)
+
+    def contents(self, path: str) -> str:
+        return contents_of(path)
+
+    def marks(self, path: str) -> Marks:
+        return disk_marks.marks(path)
+
+    def whereabouts(self, marks: Marks) -> str:
+        return disk_marks.whereabouts(marks)
+
+    def read_only(self, devno: Devno) -> bool:
+        return is_read_only(devno)
+
+    def sector(self, devno: Devno) -> int:
+        return sector_size(devno)
+
+    def behind(self, devno: Devno) -> tuple[str, Bytes] | None:
+        return file_behind(devno)
+
+    def writers(self, path: str) -> list[str]:
+        return writers_of(path)
+
+    def mounts(self, devno: Devno) -> list[str]:
+        return mounts_of(devno)
+
+    def above(self, devno: Devno) -> list[str]:
+        return devices_above(devno)
+
+    def alone_on(self, devnos: Sequence[Devno]) -> AbstractContextManager[None]:
+        return alone_on(devnos)
+
+    def processes(self, devno: Devno) -> list[str]:
+        return processes_using(devno)
+
+    def below(self, devno: Devno) -> list[Devno]:
+        return devices_below(devno)
+
+    def unwritten(self) -> Bytes:
+        return unwritten_bytes()
+
+    def stands_on(self, paths: Sequence[str]) -> frozenset[Devno]:
+        return devices_under(paths)
 
 
 def host_kernel() -> Kernel:

@@ -3,14 +3,20 @@
 Both only say "look"; what is so, a look tells. Much is never announced at all (a suspension, for one), so that the
 periodic look stays. Two sources, as neither tells all: pool health reaches only the control device, and an add or a
 resize of a device below only udev.
+
+What the host announces: udev's events, and device-mapper's own on its control device.
+
+Both only say where to look. Suspensions, leftover tables and drifted ones announce nothing: those the resync finds.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import select
+import selectors
 import socket
 import struct
 from collections.abc import Iterable
@@ -21,6 +27,7 @@ from typing import Final, Self
 import pyudev
 
 from reconciler.kernel.nodes import CONTROL, open_control
+from reconciler.kernel.protocol import DeviceMapper
 from reconciler.model.dm_tables import Devno
 from reconciler.model.errors import HostFault
 from reconciler.model.live import Listed
@@ -164,3 +171,56 @@ def _event(device: pyudev.Device) -> BlockEvent:
         dm_uuid=properties.get("DM_UUID", ""),
         sysname=device.sys_name,
     )
+
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class HostChange:
+    """dm names that something happened to; `everything` if that cannot be told."""
+
+    names: frozenset[str] = frozenset()
+    everything: bool = False
+
+
+class Ears:
+    """For one thread. Where there is no udev, device-mapper's own events and the resync have to do."""
+
+    def __init__(self, dm: DeviceMapper) -> None:
+        self._dm = dm
+        self._events: DmEvents | None = None
+        self._udev: UdevMonitor | None = None
+        self._listing: list[Listed] = []
+
+    def open(self, selector: selectors.BaseSelector) -> None:
+        """Begin to listen. Raises HostFault where the host has no device-mapper."""
+        self._events = DmEvents()
+        self._events.arm()
+        self._listing = self._dm.list_all()
+        selector.register(self._events, selectors.EVENT_READ, self._hear_dm)
+        try:
+            self._udev = UdevMonitor()
+        except HostFault as fault:
+            _log.warning("%s: what udev would announce is found at the next resync only", fault)
+            return
+        selector.register(self._udev, selectors.EVENT_READ, self._hear_udev)
+
+    def close(self) -> None:
+        if self._events is not None:
+            self._events.close()
+        if self._udev is not None:
+            self._udev.close()
+
+    def _hear_dm(self) -> HostChange:
+        if self._events is None:
+            return HostChange()
+        self._events.arm()  # before the listing, so that what happens in between wakes again
+        before, self._listing = self._listing, self._dm.list_all()
+        return HostChange(frozenset(changed(before, self._listing)))
+
+    def _hear_udev(self) -> HostChange:
+        if self._udev is None:
+            return HostChange()
+        heard = self._udev.receive()
+        return HostChange(frozenset(event.dm_name for event in heard.events if event.dm_name), heard.overflow)

@@ -1,17 +1,49 @@
-"""Starting a program: no shell, no input, one language, what it says kept within bounds."""
+"""Starting a program: no shell, no input, one language, what it says kept within bounds.
+
+`Tools` of the real host: filesystems and pool metadata, by the programs that know them.
+
+thin_check: what its findings mean, alike for 0.9 (C++) and for 1.0 and later (Rust).
+
+Its status says little: 0.9 ends with 1, the later ones with 64, both for damage, for blocks that have leaked, and for a
+device that they cannot read. So three questions are put apart here. Whether the device can be opened is asked before,
+by errno. Whether a finding is harmless is asked of thin_check itself: with --ignore-non-fatal-errors, which both have, it
+ends with 0 and still says what it found. Whether a bad block is damage or a disk that fails is asked of the disk, after.
+
+A power cut leaves leaked blocks: the kernel commits an allocated block before the mapping that uses it. They are lost
+room, which --auto-repair gives back, and nothing else (man thin_check; thin_check 0.9 does not look for those of data).
+"""
 
 from __future__ import annotations
 
+import array
 import errno
+import fcntl
+import mmap
 import os
 import selectors
+import stat
 import subprocess
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import IO, Final
 
-from reconciler.model.errors import HostFault
+from reconciler.kernel.block import loops
+from reconciler.kernel.block.files import filesystem_of, signature_of
+from reconciler.kernel.block.holders import mounted_here
+from reconciler.kernel.block.loops import devno_of, opened, read_attribute, size_of, sysfs, told_as
+from reconciler.kernel.command_lines import (
+    grow_filesystem_command,
+    grow_in_private_mount_command,
+    mkfs_command,
+    thin_check_command,
+    thin_ls_command,
+)
+from reconciler.kernel.protocol import Mkfs
+from reconciler.model.dm_tables import Devno
+from reconciler.model.errors import HostFault, Unconfirmed
+from reconciler.model.live import ThinEntry
+from reconciler.model.units import whole_number
 
 _PACKAGES: Final = {
     "mkfs.ext4": "e2fsprogs",
@@ -133,3 +165,170 @@ def _take(selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
 
 def _text(said: bytearray) -> str:
     return said.decode(errors="replace")
+
+
+_FOUND: Final = (1, 64, 101)
+"""0.9; 1.0 and later (EX_USAGE of sysexits.h for whatever is wrong); those when what they read makes them panic."""
+_HEADINGS: Final = (
+    "examining ",
+    "checking space map counts",
+    "Checking thin metadata",
+    "device details tree",
+    "mapping tree",
+    "data space map",
+    "metadata space map",
+)
+"""What it says of its progress: lines that end with these words or, the first, begin with it."""
+_SHOWN: Final = 3
+"""Findings that are told: the last ones, which sum up."""
+_LONGEST: Final = 200
+_READ_AT_ONCE: Final = 1 << 20
+
+
+def check_metadata(metadata: str) -> str:
+    """What thin_check finds and is harmless; empty where it finds nothing.
+
+    Raises HostFault: EUCLEAN where the metadata is damaged; EIO where the disk below cannot be read; EBUSY where a pool,
+    or anything else, has claimed it; EINVAL for a file that only its loop can be read through (no direct I/O).
+    """
+    refuse_unreadable(metadata)
+    said = run(thin_check_command(metadata), metadata, fine=(0, *_FOUND))
+    if said.status == 0:
+        return findings(said)
+    _refuse_failing(metadata)
+    told = findings(said) or f"it ended with status {said.status}"
+    raise HostFault("thin_check", metadata, errno.EUCLEAN, told)
+
+
+def findings(said: Said) -> str:
+    """In one line, without what it says of its progress."""
+    lines = [line.strip() for line in said.errors.splitlines()]
+    found = [line[:_LONGEST] for line in lines if line and not _is_heading(line)]
+    left_out = f"{len(found) - _SHOWN} more; " if len(found) > _SHOWN else ""
+    return left_out + "; ".join(line.rstrip(".") for line in found[-_SHOWN:])
+
+
+def _is_heading(line: str) -> bool:
+    return line.startswith(_HEADINGS[0]) or line in _HEADINGS[1:]
+
+
+def refuse_unreadable(metadata: str) -> None:
+    """The tools open with O_DIRECT, and a device exclusively: EINVAL where the file's filesystem has no direct I/O."""
+    with told_as("open", metadata):
+        if stat.S_ISBLK(Path(metadata).stat().st_mode):
+            devices = [metadata]
+        else:
+            devices = [loop.path for loop in loops.loops_on(metadata)]
+        for device in devices:
+            with opened(device, os.O_RDONLY | os.O_EXCL):
+                continue
+        with opened(metadata, os.O_RDONLY | os.O_DIRECT):
+            return
+
+
+def _refuse_failing(metadata: str) -> None:
+    """Reads it all, past the cache: a block that cannot be read looks like a bad one to thin_check."""
+    with (
+        told_as("read", metadata),
+        opened(metadata, os.O_RDONLY | os.O_DIRECT) as device,
+        mmap.mmap(-1, _READ_AT_ONCE) as piece,  # of whole pages, as O_DIRECT asks for
+    ):
+        at, size = 0, os.lseek(device, 0, os.SEEK_END)
+        while at < size and (length := os.preadv(device, [piece], at)):
+            at += length  # less than a piece before a block that cannot be read: the next call says so
+
+
+_BLKDISCARD: Final = 0x1277
+"""include/uapi/linux/fs.h: _IO(0x12, 119), with start and length in bytes."""
+_DISCARD_AT_ONCE: Final = 1 << 30
+"""Bytes: between two calls the work can be interrupted."""
+_REPAIRED: Final = (0, 1)
+"""e2fsck(8): 0 sound, 1 errors corrected; from 2 on somebody has to look."""
+_THIN_IDS: Final = 2**24
+
+
+class HostTools:
+    """See `kernel.protocol.Tools`."""
+
+    def mkfs(self, node: str, wanted: Mkfs) -> None:
+        """Raises HostFault: EEXIST where there is something on the device already.
+
+        No `-F`, `-f`: the device is new, and where it is not empty it is not the device that it should be.
+        """
+        if there := signature_of(node):
+            raise HostFault(f"mkfs.{wanted.type}", node, errno.EEXIST, f"there is {there} on it")
+        run(mkfs_command(node, wanted), node)
+        if self.filesystem(node) != wanted.type:
+            raise Unconfirmed(f"mkfs.{wanted.type}", node, 0, "no such filesystem is on it")
+
+    def filesystem(self, node: str) -> str:
+        return filesystem_of(node)
+
+    def grow_filesystem(self, node: str, mounted_at: str | None) -> None:
+        """`mounted_at` may be a mount point that is not in our mount namespace: then it is grown through a private mount
+        of the same device, which is the same filesystem.
+
+        Raises HostFault: EOPNOTSUPP where there is no ext4 or xfs on it.
+        """
+        kind = self.filesystem(node)
+        if kind not in {"ext4", "xfs"}:
+            raise HostFault("grow the filesystem on", node, errno.EOPNOTSUPP, f"cannot grow {kind or 'nothing'}")
+        if mounted_at is not None and mounted_at not in mounted_here(_block_device(node)):
+            run(grow_in_private_mount_command(node, kind), node)
+            return
+        for command in grow_filesystem_command(node, kind, mounted_at):
+            run(command, node, fine=_REPAIRED if command[0] == "e2fsck" else (0,))
+
+    def discard(self, node: str) -> None:
+        """Raises HostFault: EBUSY something has claimed it (a mount, a dm device), EOPNOTSUPP it cannot discard."""
+        with told_as("discard", node):
+            devno = _block_device(node)
+            size, step = size_of(devno), _discard_step(devno)
+            with opened(node, os.O_WRONLY | os.O_EXCL) as device:
+                for start in range(0, size, step):
+                    fcntl.ioctl(device, _BLKDISCARD, array.array("Q", [start, min(step, size - start)]))
+
+    def thin_check(self, metadata: str) -> str:
+        return check_metadata(metadata)
+
+    def thin_ls(self, metadata: str, *, live: bool) -> dict[int, ThinEntry]:
+        """Raises HostFault: EBUSY where it is live and `live` was not said; without errno where `live` finds no held
+        metadata snapshot.
+        """
+        if not live:
+            refuse_unreadable(metadata)
+        said = run(thin_ls_command(metadata, live=live), metadata)
+        return read_ids(said.output, metadata)
+
+
+def read_ids(output: str, metadata: str) -> dict[int, ThinEntry]:
+    """Of thin_ls. Half of it could make an id seem free: raises HostFault where any line is not understood."""
+    entries = [_entry(line, metadata) for line in output.split("\n") if line.strip()]
+    ids = dict(entries)
+    if len(ids) < len(entries):
+        raise HostFault("thin_ls", metadata, 0, "it names a thin id twice")
+    return ids
+
+
+def _entry(line: str, metadata: str) -> tuple[int, ThinEntry]:
+    words = [whole_number(word) for word in line.split()]
+    match words:
+        case [int(number), int(mapped), int(transaction)] if number < _THIN_IDS:
+            return number, ThinEntry(mapped, transaction)
+        case _:
+            raise HostFault("thin_ls", metadata, 0, f"it says what is not understood: {line[:80]!a}")
+
+
+def _block_device(node: str) -> Devno:
+    with told_as("look at", node):
+        facts = Path(node).stat()
+    if not stat.S_ISBLK(facts.st_mode):
+        raise HostFault("look at", node, errno.ENOTBLK, "not a block device")
+    return devno_of(facts.st_rdev)
+
+
+def _discard_step(devno: Devno) -> int:
+    """Whole granules, a thin pool's blocks: one that is cut in two by a step would be freed by neither call."""
+    text = read_attribute(sysfs(devno) / "queue/discard_granularity")
+    granule = whole_number(text) or 0
+    return _DISCARD_AT_ONCE if granule == 0 else max(granule, _DISCARD_AT_ONCE // granule * granule)

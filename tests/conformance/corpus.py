@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from reconciler.kernel.simulated.release import Release
+from reconciler.kernel.simulated.tables import Release
 from tests.conformance.operations import (
     Clear,
     Create,

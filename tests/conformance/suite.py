@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from reconciler.kernel.simulated import WouldBlock
-from reconciler.kernel.simulated.release import Release
+from reconciler.kernel.simulated.tables import Release
 from tests.conformance import operations as op
 from tests.conformance.corpus import Scenario, on
 from tests.conformance.player import Stage, play, show

@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.kernel.protocol import Mkfs
 from reconciler.kernel.simulated import Call, Calls
-from reconciler.kernel.simulated.tools import SimulatedTools
+from reconciler.kernel.simulated.host import SimulatedTools
 from reconciler.model.condition import Reason
 from reconciler.model.conditions import PoolStatusReport, Status
 from reconciler.model.errors import HostFault

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pytest
 
 from reconciler.kernel.protocol import Mkfs
-from reconciler.kernel.simulated.tools import SimulatedTools
+from reconciler.kernel.simulated.host import SimulatedTools
 from reconciler.model.errors import HostFault
 from reconciler.model.records import Record
 from tests.dashboard.questions import (

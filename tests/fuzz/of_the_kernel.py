@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 
-from reconciler.kernel.block.mounts import parse_mountinfo, parse_swaps
-from reconciler.kernel.block.superblock import read_superblock
+from reconciler.kernel.block.files import read_superblock
+from reconciler.kernel.block.holders import parse_mountinfo, parse_swaps
 from reconciler.kernel.command_lines import shell_line
-from reconciler.kernel.programs import Said
-from reconciler.kernel.tools import read_ids
+from reconciler.kernel.programs import Said, read_ids
 from reconciler.model.dm_tables import OtherTable, PoolTable, ThinTable, parse_devno, read_table
 from reconciler.model.dm_tables import Target as Line
 from reconciler.model.errors import HostFault

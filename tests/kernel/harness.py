@@ -24,7 +24,7 @@ from typing import Any
 import yaml
 
 from reconciler.kernel.dm.device_mapper import LibDm
-from reconciler.kernel.tools import HostTools
+from reconciler.kernel.programs import HostTools
 from reconciler.model.errors import HostFault
 from reconciler.model.live import DeviceInfo, ThinEntry
 from tests.kernel.conftest import Run, remove_devices, run

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.kernel.disks import HostDisks
+from reconciler.kernel.host import HostDisks
 from reconciler.model.dm_tables import Devno
 from reconciler.model.errors import HostFault
 from reconciler.model.units import Bytes

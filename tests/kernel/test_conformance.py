@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from reconciler.kernel.block.hostcalls import told_as
+from reconciler.kernel.block.loops import told_as
 from reconciler.kernel.host import host_kernel
 from reconciler.kernel.protocol import Kernel
 from reconciler.model.errors import HostFault

@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from reconciler.kernel.dm.device_mapper import LibDm
-from reconciler.kernel.dmsetup import (
+from reconciler.kernel.command_lines import (
     dmsetup_clear,
     dmsetup_create,
     dmsetup_deps,
@@ -25,6 +24,7 @@ from reconciler.kernel.dmsetup import (
     dmsetup_targets,
     dmsetup_versions,
 )
+from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.model.dm_tables import Target
 from reconciler.model.units import Sectors
 from tests.kernel.conftest import ERROR, TestPool, info_of, run
@@ -91,14 +91,14 @@ def test_messages_reach_the_pool(dm: LibDm, make_pool: Callable[..., TestPool], 
 
 
 def test_each_call_logs_its_line(dm: LibDm, prefix: str, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("DEBUG", "reconciler.kernel.dmsetup")
+    caplog.set_level("DEBUG", "reconciler.kernel.command_lines")
     name = prefix + "d"
     dm.create(name, "")
     dm.load(name, (ERROR,))
     dm.resume(name, hidden=True)
     dm.info(name)
     dm.remove(name)
-    assert [record.getMessage() for record in caplog.records if record.name == "reconciler.kernel.dmsetup"] == [
+    assert [record.getMessage() for record in caplog.records if record.name == "reconciler.kernel.command_lines"] == [
         dmsetup_create(name, ""),
         dmsetup_load(name, (ERROR,)),
         dmsetup_resume(name),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.kernel.disks import HostDisks
+from reconciler.kernel.host import HostDisks
 from reconciler.model.errors import HostFault
 from reconciler.model.live import PathKind
 from reconciler.model.units import Bytes

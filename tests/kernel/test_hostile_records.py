@@ -14,8 +14,8 @@ from reconciler.controller.clock import SystemClock
 from reconciler.controller.desired import Desired
 from reconciler.controller.dry_run import Preview, preview_pool
 from reconciler.kernel.host import host_kernel
+from reconciler.kernel.programs import HostTools
 from reconciler.kernel.protocol import Mkfs
-from reconciler.kernel.tools import HostTools
 from reconciler.kernel.worker.client import InlinePort
 from reconciler.model.condition import Reason
 from reconciler.model.live import Watched

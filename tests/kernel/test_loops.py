@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.kernel.block import loops
-from reconciler.kernel.disks import HostDisks
+from reconciler.kernel.host import HostDisks
 from reconciler.model.errors import HostFault, Unconfirmed
 from reconciler.model.live import Loop
 from reconciler.model.units import Bytes

@@ -19,8 +19,7 @@ from reconciler.kernel import privileges, programs
 from reconciler.kernel.block.holders import processes_using
 from reconciler.kernel.command_lines import grow_filesystem_command
 from reconciler.kernel.dm.device_mapper import LibDm
-from reconciler.kernel.memory import lock_memory
-from reconciler.kernel.privileges import EVERY, Capability, Held
+from reconciler.kernel.privileges import EVERY, Capability, Held, lock_memory
 from tests.kernel.conftest import MIB, Run, TestPool, devno_of, run
 from tests.kernel.harness import House, a_house, children_of, eventually
 

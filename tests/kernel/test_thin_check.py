@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.kernel.tools import HostTools
+from reconciler.kernel.programs import HostTools
 from reconciler.model.errors import HostFault
 from tests.kernel.conftest import BLOCK, MIB, TestPool, run
 from tests.kernel.harness import House, a_house, eventually

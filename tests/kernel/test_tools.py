@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from reconciler.kernel import tools as programs
+from reconciler.kernel import programs
+from reconciler.kernel.programs import HostTools
 from reconciler.kernel.protocol import Mkfs
-from reconciler.kernel.tools import HostTools
 from reconciler.model.errors import HostFault
 from reconciler.model.live import ThinEntry
 from reconciler.model.units import Bytes

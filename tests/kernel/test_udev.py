@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from chaos import udevd
-from reconciler.kernel import udev as host
-from reconciler.kernel.udev import HostUdev
+from reconciler.kernel import host
+from reconciler.kernel.host import HostUdev
 from reconciler.model.dm_tables import Devno
 from reconciler.model.errors import HostFault, Unanswered
 from reconciler.model.live import DeviceInfo

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from chaos import udevd as standing
-from reconciler.kernel.udevd import UDEV_CONTROL, _udevd_pids, udevd_answers, udevd_listens
+from reconciler.kernel.nodes import UDEV_CONTROL, _udevd_pids, udevd_answers, udevd_listens
 from reconciler.sandbox.kernel import find_udev
 from tests.kernel.conftest import run
 from tests.kernel.harness import House, a_house, eventually

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from reconciler.kernel.dmsetup import (
+from reconciler.kernel.command_lines import (
     dmsetup_clear,
     dmsetup_create,
     dmsetup_deps,

@@ -9,7 +9,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.kernel.dm.listing import event_offset, read_deps, read_names, read_versions
+from reconciler.kernel.dm.task import event_offset, read_deps, read_names, read_versions
 from reconciler.model.dm_tables import Devno
 from reconciler.model.live import Listed
 

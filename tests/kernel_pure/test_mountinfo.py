@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.kernel.block import mounts
-from reconciler.kernel.block.mounts import (
+from reconciler.kernel.block import holders
+from reconciler.kernel.block.holders import (
     Mount,
     _mountinfo_if_there,
     _namespace,
@@ -52,7 +52,7 @@ def test_points_are_told_once_and_our_own_first(monkeypatch: pytest.MonkeyPatch)
     device = Devno(8, 1)
     own = [Mount(device, "/srv", "/dev/sda1"), Mount(Devno(8, 2), "/", "/dev/sda2"), Mount(device, "/srv", "/dev/sda1")]
     theirs = {7: [Mount(device, "/srv", ""), Mount(device, "/data", "")], 9: [Mount(device, "/data", "")]}
-    monkeypatch.setattr(mounts, "read_mountinfo", lambda process: own if process == "self" else theirs[int(process)])
-    monkeypatch.setattr(mounts, "_one_process_a_namespace", lambda: [7, 9])
+    monkeypatch.setattr(holders, "read_mountinfo", lambda process: own if process == "self" else theirs[int(process)])
+    monkeypatch.setattr(holders, "_one_process_a_namespace", lambda: [7, 9])
     assert mounts_of(device) == ["/srv", "/data (in the mount namespace of pid 7)"]
     assert mounted_here(device) == ["/srv"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.kernel.place_lock import alone_on
+from reconciler.kernel.locks import alone_on
 from reconciler.model.dm_tables import Devno
 from reconciler.model.errors import HostFault
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.kernel.block.stable_names import is_unstable, stable_name
+from reconciler.kernel.block.disk_marks import is_unstable, stable_name
 
 
 @pytest.mark.parametrize(

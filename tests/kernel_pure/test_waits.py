@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.kernel.worker.waits import roughly, wait_of
+from reconciler.kernel.worker.client import roughly, wait_of
 from tests.kernel_pure.test_port_beside import stop
 
 STACK = """[<0>] __switch_to+0x50/0x7f

@@ -22,7 +22,7 @@ from unittest import mock
 from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.steps import devices, pools
 from reconciler.kernel.steps.dm_operations import read_ids
-from reconciler.kernel.steps.perform_disks import DISK_STEPS
+from reconciler.kernel.steps.pools import DISK_STEPS
 from reconciler.model.errors import HostFault
 from reconciler.model.steps import (
     Abandon,

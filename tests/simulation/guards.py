@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from reconciler.controller.desired import Desired
 from reconciler.kernel.simulated import Call
-from reconciler.kernel.simulated.device import Loaded
-from reconciler.kernel.simulated.disk import Disk
+from reconciler.kernel.simulated.disks import Disk
 from reconciler.kernel.simulated.io import is_torn
+from reconciler.kernel.simulated.tables import Loaded
 from reconciler.model.dm_tables import PoolTable, read_table
 from reconciler.model.names import Key
 from reconciler.model.records import DeviceState, PoolState, Prune

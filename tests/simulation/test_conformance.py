@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, settings
 
-from reconciler.kernel.simulated.release import Release
+from reconciler.kernel.simulated.tables import Release
 from tests.conformance.corpus import CORPUS
 from tests.conformance.suite import Compared, RandomSequences
 

@@ -2,23 +2,157 @@
 
 Only for a loop below something is the loop opened, to ask which filesystem its file is on; and a device whose read-only
 flag is cleared.
+
+Mounts and swap, in every mount namespace of the host.
+
+A device that is mounted in some container is in use, though no mount table of ours shows it. Each namespace is read
+once, through any process in it. One that no process is in, and that only an open file keeps, cannot be seen.
+
+Who writes to what a pool is to lie on, beside the block layer: a file that is open for writing, or one on another loop.
+
+The kernel lets a program write to a file while a loop shows it, and to a block device while a table is on it.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import re
 import stat
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from reconciler.kernel.block import loops
-from reconciler.kernel.block.hostcalls import devno_of, name_of, opened, read_attribute, read_devno, sysfs, told_as
-from reconciler.kernel.block.mounts import GONE, all_processes, mounts_of, read_mountinfo, swap_devices
-from reconciler.model.dm_tables import Devno
-from reconciler.model.units import SECTOR, whole_number
+from reconciler.kernel.block.loops import devno_of, name_of, opened, read_attribute, read_devno, sysfs, told_as
+from reconciler.model.dm_tables import Devno, parse_devno
+from reconciler.model.units import SECTOR, Bytes, whole_number
+
+_BLANKS: Final = re.compile(rb"[ \t]+")
+_ESCAPE: Final = re.compile(rb"\\([0-3][0-7]{2})")
+GONE: Final = (FileNotFoundError, ProcessLookupError)
+"""A process that ends while /proc is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of mountinfo (proc(5))."""
+
+    devno: Devno
+    """st_dev of the files on it: the block device, or an anonymous number (btrfs, overlay, tmpfs)."""
+    point: str
+    source: str
+
+
+def mounts_of(devno: Devno) -> list[str]:
+    """`/srv` for each mount point in our own namespace, then, once each, `/data (in the mount namespace of pid 412)` for
+    those that are only elsewhere, then `swap`.
+    """
+    own = _points(read_mountinfo("self"), devno)
+    elsewhere: dict[str, int] = {}
+    for pid in _one_process_a_namespace():
+        for point in _points(_mountinfo_if_there(pid), devno):
+            if point not in own:
+                elsewhere.setdefault(point, pid)
+    told = [f"{point} (in the mount namespace of pid {pid})" for point, pid in elsewhere.items()]
+    return [*own, *told, *(["swap"] if is_swap(devno) else [])]
+
+
+def mounted_here(devno: Devno) -> list[str]:
+    """Mount points in our own namespace."""
+    return _points(read_mountinfo("self"), devno)
+
+
+def read_mountinfo(process: str) -> list[Mount]:
+    return parse_mountinfo(Path("/proc", process, "mountinfo").read_bytes())
+
+
+def parse_mountinfo(text: bytes) -> list[Mount]:
+    """Lines end with a newline and nothing else: the kernel leaves a carriage return in a name as it is."""
+    return [mount for line in text.split(b"\n") if (mount := parse(line))]
+
+
+def parse(line: bytes) -> Mount | None:
+    """None for a line that is not understood."""
+    before, separator, after = line.partition(b" - ")
+    words, rest = before.split(b" "), after.split(b" ")
+    if not separator or len(words) < 6 or len(rest) < 2:
+        return None
+    devno = parse_devno(words[2].decode(errors="replace"))
+    return None if devno is None else Mount(devno, unescape(words[4]), unescape(rest[1]))
+
+
+def unescape(word: bytes) -> str:
+    r"""The kernel writes space, tab, newline and backslash as \040 and so on."""
+    return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), word))
+
+
+def is_swap(devno: Devno) -> bool:
+    return devno in swap_devices()
+
+
+def swap_devices() -> list[Devno]:
+    """The block devices that are swapped to. A swap file is on a device that is found by its path."""
+    paths = parse_swaps(Path("/proc/swaps").read_bytes())
+    return [devno for path in paths if (devno := _rdev(path)) is not None]
+
+
+def parse_swaps(text: bytes) -> list[str]:
+    """The first column, below the line of headings."""
+    columns = (_BLANKS.split(line, maxsplit=1)[0] for line in text.split(b"\n")[1:])
+    return [unescape(path) for path in columns if path]
+
+
+def _points(table: list[Mount], devno: Devno) -> list[str]:
+    return list(dict.fromkeys(mount.point for mount in table if _is_on(mount, devno)))
+
+
+def _is_on(mount: Mount, devno: Devno) -> bool:
+    if mount.devno == devno:
+        return True
+    # Filesystems over several devices (btrfs) have an anonymous number, and name one of their devices as the source.
+    return mount.devno.major == 0 and mount.source.startswith("/dev/") and _rdev(mount.source) == devno
+
+
+def _rdev(path: str) -> Devno | None:
+    try:
+        return devno_of(Path(path).stat().st_rdev)
+    except OSError:  # a path of another namespace, or a deleted one: not to be found from here
+        return None
+
+
+def _one_process_a_namespace() -> Iterator[int]:
+    """Of each mount namespace but our own."""
+    seen = {_namespace("self")}
+    for pid in all_processes():
+        namespace = _namespace(str(pid))
+        if namespace and namespace not in seen:
+            seen.add(namespace)
+            yield pid
+
+
+def _namespace(process: str) -> str:
+    try:
+        return str(Path(f"/proc/{process}/ns/mnt").readlink())
+    except (*GONE, PermissionError):  # not allowed: this process cannot be seen, perhaps another of its namespace can
+        return ""
+
+
+def _mountinfo_if_there(pid: int) -> list[Mount]:
+    try:
+        return read_mountinfo(str(pid))
+    except (*GONE, OSError):  # EINVAL: it is about to end and has no namespace any more
+        return []
+
+
+def all_processes() -> Iterator[int]:
+    """All processes, but threads."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            yield int(entry.name)
+
 
 _BLKROSET: Final = 0x125D
 """_IO(0x12, 93), include/uapi/linux/fs.h: takes a pointer to an int."""
@@ -203,3 +337,65 @@ def _entries(folder: Path) -> list[Path]:
         return sorted(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+_WRITES: Final = os.O_WRONLY | os.O_RDWR
+
+
+@dataclass(frozen=True, slots=True)
+class _Thing:
+    """A file by device and inode, or a block device by its number."""
+
+    device: int
+    inode: int
+    block_device: int
+
+
+def file_behind(devno: Devno) -> tuple[str, Bytes] | None:
+    """The file behind a loop, and its size. None: no loop, a device behind it, or no such file under that path here."""
+    seen = loops.behind(devno)
+    path = loops.backing_file(devno) if seen is not None else ""
+    if seen is None or seen.block_device or not path:
+        return None
+    try:
+        facts = os.stat(path)  # noqa: PTH116  # for its device and inode at once
+    except OSError:  # the path is one of another mount namespace, or the file was deleted
+        return None
+    if (facts.st_dev, facts.st_ino) != (seen.device, seen.inode):
+        return None
+    return path, Bytes(facts.st_size)
+
+
+def writers_of(path: str) -> list[str]:
+    """`qemu (pid 412)` for each other process that has it open for writing, or the file behind it where it is a loop."""
+    with told_as("look at", path):
+        facts = Path(path).stat()
+    things = {_thing(facts)}
+    if stat.S_ISBLK(facts.st_mode):
+        seen = loops.behind(devno_of(facts.st_rdev))
+        if seen is not None:
+            things.add(_Thing(0, 0, seen.block_device) if seen.block_device else _Thing(seen.device, seen.inode, 0))
+    others = (pid for pid in all_processes() if pid != os.getpid())
+    return [
+        f"{command_of_process(pid)} (pid {pid})"
+        for pid in others
+        if any(_writes(link, things) for link in descriptors_of(pid))
+    ]
+
+
+def _thing(facts: os.stat_result) -> _Thing:
+    if stat.S_ISBLK(facts.st_mode):
+        return _Thing(0, 0, facts.st_rdev)
+    return _Thing(facts.st_dev, facts.st_ino, 0)
+
+
+def _writes(link: Path, things: set[_Thing]) -> bool:
+    try:
+        # Only what looks like a path: stat of a socket or pipe costs, and tells nothing.
+        if not str(link.readlink()).startswith("/") or _thing(link.stat()) not in things:
+            return False
+        told = (link.parent.parent / "fdinfo" / link.name).read_text(encoding="ascii")
+    except OSError:  # closed or ended meanwhile, or on a filesystem that does not answer root (FUSE)
+        return False
+    flags = next((line.split()[1] for line in told.splitlines() if line.startswith("flags:")), "0")
+    return bool(int(flags, 8) & _WRITES)

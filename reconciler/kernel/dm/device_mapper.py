@@ -2,24 +2,27 @@
 
 No call retries and none decides. Facts about the kernel: drivers/md/dm-ioctl.c; those marked "observed" were seen on
 Linux 6.1 with libdevmapper 1.02.185.
+
+A call of the kernel that waits for ever, ended by a signal where it listens to any.
+
+A flushing suspension sleeps so that a signal ends it, undone, with EINTR (dm.c, `dm_wait_for_completion`). The part that
+freezes a mounted filesystem does not.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from ctypes import byref, create_string_buffer
+from types import FrameType
 from typing import Final
 
-from reconciler.kernel.dm.cookies import Cookies
-from reconciler.kernel.dm.interrupt import interrupted_after
-from reconciler.kernel.dm.library import DmInfo, TaskType
-from reconciler.kernel.dm.listing import read_deps, read_names, read_versions
-from reconciler.kernel.dm.loader import Library, load
-from reconciler.kernel.dm.task import Task, to_bytes, to_text
-from reconciler.kernel.dmsetup import (
+from reconciler.kernel.command_lines import (
     dmsetup_clear,
     dmsetup_create,
     dmsetup_deps,
@@ -38,20 +41,44 @@ from reconciler.kernel.dmsetup import (
     dmsetup_targets,
     dmsetup_versions,
 )
+from reconciler.kernel.dm.library import DmInfo, Library, TaskType, load
+from reconciler.kernel.dm.task import Cookies, Task, read_deps, read_names, read_versions, to_bytes, to_text
 from reconciler.kernel.monitor import DmEvents
-from reconciler.kernel.nodes import make_folder
-from reconciler.kernel.udevd import UDEV_CONTROL
+from reconciler.kernel.nodes import UDEV_CONTROL, make_folder
 from reconciler.model.dm_tables import Devno, Table, Target
 from reconciler.model.errors import HostFault
 from reconciler.model.live import DeviceInfo, Listed
 from reconciler.model.units import Sectors
+
+_AGAIN: Final = 1.0
+"""Seconds between two signals: the first may come just before the call."""
+
+
+@contextmanager
+def interrupted_after(seconds: float) -> Iterator[None]:
+    """Signals reach the main thread only, which is where a worker makes its calls: in any other this does nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGALRM, _wake)
+    before = signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *before)
+        signal.signal(signal.SIGALRM, handler)
+
+
+def _wake(_number: int, _frame: FrameType | None) -> None:
+    """That it came is all: a call that is interrupted ends with EINTR."""
+
 
 UDEV_DEADLINE: Final = 30.0
 """Seconds. udev itself kills a rule's program after 180."""
 SUSPEND_DEADLINE: Final = 10.0
 """Seconds: what a device's writes wait for may itself wait for the suspension. The kernel then lets it run on (observed)."""
 _VERSION_LENGTH: Final = 64
-_CALLS: Final = logging.getLogger("reconciler.kernel.dmsetup")
+_CALLS: Final = logging.getLogger("reconciler.kernel.command_lines")
 
 
 class LibDm:

@@ -7,12 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from reconciler.kernel.simulated.device import Device
-from reconciler.kernel.simulated.devices import Devices
+from reconciler.kernel.simulated.dm import Devices
 from reconciler.kernel.simulated.faults import fault
-from reconciler.kernel.simulated.metadata import MetadataError
-from reconciler.kernel.simulated.pool import CommitFault, Pool
-from reconciler.kernel.simulated.tables import ThinTarget
+from reconciler.kernel.simulated.pool import CommitFault, MetadataError, Pool
+from reconciler.kernel.simulated.tables import Device, ThinTarget
 from reconciler.model.dm_tables import Devno
 from reconciler.model.errors import HostFault
 

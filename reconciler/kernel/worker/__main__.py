@@ -19,8 +19,7 @@ from pathlib import Path
 
 from reconciler.kernel.host import host_kernel
 from reconciler.kernel.locks import PoolLock, PoolLocked
-from reconciler.kernel.memory import lock_memory
-from reconciler.kernel.privileges import drop_all_others
+from reconciler.kernel.privileges import drop_all_others, lock_memory
 from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.steps.devices import perform
 from reconciler.kernel.worker.messages import Answer, Forget, Hello, Question, Said, say

@@ -4,25 +4,26 @@ The order is bottom up, and nothing is asked that could block: with a suspended 
 status hangs, while LIST and INFO always answer (observed on 6.1). INFO is asked of every device on every look; tables,
 statuses and nodes of what INFO shows changed, and of a tenth of the rest in turn, as a table that was swapped
 announces itself nowhere else.
+
+The host's dm devices, and which of them concern one pool. Listed anew only when device-mapper says that it changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from reconciler.kernel.block.backing import look_at_backing
-from reconciler.kernel.block.starts import look_at_start
-from reconciler.kernel.protocol import Kernel
+from reconciler.kernel.block.backing import look_at_backing, look_at_start
+from reconciler.kernel.protocol import DeviceMapper, Kernel
 from reconciler.kernel.steps.dm_operations import may_be_reserved, read_ids
-from reconciler.kernel.worker.roster import TURNS, Roster
 from reconciler.model.dm_tables import Devno, Table, parse_devno
 from reconciler.model.errors import HostFault
 from reconciler.model.identity import Start
 from reconciler.model.live import (
     Below,
     DeviceInfo,
+    Listed,
     LiveBacking,
     LiveDevice,
     LivePool,
@@ -33,6 +34,72 @@ from reconciler.model.live import (
     Watched,
 )
 from reconciler.model.status import PoolFailure, PoolMode, PoolStatus, read_pool_status, read_thin_status
+
+TURNS = 10
+"""Looks in which everything that announces nothing is asked again once."""
+
+
+class Roster:
+    def __init__(self, dm: DeviceMapper) -> None:
+        self._dm = dm
+        self._listed = False
+        self.listing: Mapping[str, Listed] = {}
+        self.names: Mapping[Devno, str] = {}
+        self._lies_on: dict[tuple[str, Devno], bool] = {}
+        self._relevant: frozenset[str] | None = None
+        self._relevant_to: tuple[Watched, Devno | None] | None = None
+
+    def refresh(self) -> None:
+        """LIST, if a device may have come, gone, been renamed or given a table since the last one."""
+        if self._dm.has_changed():
+            self._listed = False  # it does not say so again, should LIST fail
+        if self._listed:
+            return
+        listing = {listed.name: listed for listed in self._dm.list_all()}
+        self._listed = True
+        if listing == self.listing:
+            return
+        self.listing = listing
+        self.names = {listed.devno: name for name, listed in listing.items()}
+        self._lies_on = {key: on for key, on in self._lies_on.items() if key[0] in listing}
+        self._relevant = None
+
+    def relevant(self, watched: Watched, pool: Devno | None, turn: int | None) -> frozenset[str]:
+        """The watched names that exist, and whatever else lies on the pool. In a turn, a part of what else there is on
+        the host is asked again: a table that was swapped shows in no listing.
+        """
+        if turn is not None and pool is not None:
+            self._ask_again(watched, pool, turn)
+        if self._relevant is None or self._relevant_to != (watched, pool):
+            self._relevant = frozenset(
+                name
+                for name, listed in self.listing.items()
+                if name != watched.pool and (name in watched.names or (pool is not None and self._is_on(listed, pool)))
+            )
+            self._relevant_to = (watched, pool)
+        return self._relevant
+
+    def forget(self) -> None:
+        self._listed = False
+        self._lies_on.clear()
+        self._relevant = None
+
+    def _ask_again(self, watched: Watched, pool: Devno, turn: int) -> None:
+        others = sorted(self.listing.keys() - watched.names)
+        for name in others[turn::TURNS]:
+            listed = self.listing[name]
+            before = self._lies_on.pop((name, listed.devno), None)
+            if name != watched.pool and before is not None and before != self._is_on(listed, pool):
+                self._relevant = None
+
+    def _is_on(self, listed: Listed, pool: Devno) -> bool:
+        key = (listed.name, listed.devno)
+        if key not in self._lies_on:
+            try:
+                self._lies_on[key] = pool in self._dm.deps(listed.name)
+            except HostFault:  # it went away since it was listed, and is asked again if it comes back
+                return False
+        return self._lies_on[key]
 
 
 class Observer:
