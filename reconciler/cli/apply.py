@@ -22,8 +22,7 @@ from reconciler.controller.fact_gatherer import Settings
 from reconciler.daemon.oneshot import Once, Result, UnknownName, apply_once, apply_simulated
 from reconciler.daemon.record_loader import ManifestsInvalid
 from reconciler.kernel.steps.devices import commands_of
-from reconciler.model.condition import Condition, Reason
-from reconciler.model.conditions import Status
+from reconciler.model.conditions import Condition, Reason, Status
 from reconciler.model.errors import HostFault
 from reconciler.model.names import Key
 from reconciler.model.steps import Step

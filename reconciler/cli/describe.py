@@ -17,8 +17,7 @@ from reconciler.cli.console import Cell, clean, print_json, print_styled, print_
 from reconciler.cli.format import ago_text, local_time, ready_text, reason_text, share_text, size_text, table_of_one
 from reconciler.cli.params import Kind, complete_names, output_option, state_dir_option
 from reconciler.cli.view import Seen, as_of_now, find, freshness, look, reading, tell
-from reconciler.model.conditions import DeviceStatus, Event, PoolStatusReport, Status
-from reconciler.model.events import event_item
+from reconciler.model.conditions import DeviceStatus, Event, PoolStatusReport, Status, event_item
 from reconciler.model.names import Key
 from reconciler.model.stored import Intent, KnownDevice, KnownPool
 from reconciler.model.units import format_size, in_bytes

@@ -12,8 +12,7 @@ from reconciler.cli.console import Row, note, plain_lines, print_json, print_tab
 from reconciler.cli.format import COLUMNS, row, table
 from reconciler.cli.params import complete_names, output_option, state_dir_option
 from reconciler.cli.view import Eyes, find, freshness, look, reading, tell
-from reconciler.model.conditions import Event
-from reconciler.model.events import event_item
+from reconciler.model.conditions import Event, event_item
 from reconciler.store.events import KEPT
 from reconciler.store.store import Store
 

@@ -12,11 +12,10 @@ from reconciler.controller.fact_gatherer import Gatherer, Settings
 from reconciler.controller.observer import Viewer
 from reconciler.kernel.steps.devices import commands_of
 from reconciler.kernel.worker.client import PoolPort
-from reconciler.model.dm_tables import Devno, Table
+from reconciler.model.dm_tables import Devno, PoolMode, PoolStatus, Table
 from reconciler.model.live import DeviceInfo, LiveDevice, LivePool, ThinEntry
 from reconciler.model.names import Key
 from reconciler.model.records import ThinPool
-from reconciler.model.status import PoolMode, PoolStatus
 from reconciler.model.steps import Activate, ActivatePool, Begin, Finish, HostStep, Step
 from reconciler.model.stored import KnownDevice
 from reconciler.planner.device import plan_device

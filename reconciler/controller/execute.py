@@ -15,7 +15,7 @@ from typing import Protocol
 from reconciler.kernel.steps.devices import commands_of
 from reconciler.kernel.steps.dm_operations import may_be_reserved
 from reconciler.kernel.worker.client import PoolPort
-from reconciler.model.condition import DRIFT, Condition, Reason
+from reconciler.model.conditions import DRIFT, Condition, Reason
 from reconciler.model.errors import HostFault, NotBegun, NothingDone, Unanswered
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key

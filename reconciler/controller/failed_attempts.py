@@ -12,10 +12,10 @@ from typing import Final
 
 from reconciler.controller.clock import Clock
 from reconciler.controller.queue import WorkQueue
-from reconciler.model.condition import Condition
+from reconciler.model.conditions import Condition
+from reconciler.model.dm_tables import PoolStatus
 from reconciler.model.live import LiveBacking
 from reconciler.model.names import Key
-from reconciler.model.status import PoolStatus
 from reconciler.model.steps import Begin, HostStep, Step
 from reconciler.planner.facts import DeviceCase, PoolCase
 from reconciler.planner.plan import Plan

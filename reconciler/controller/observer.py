@@ -11,11 +11,11 @@ from reconciler.controller.fact_gatherer import Gatherer, Scope, Settings, World
 from reconciler.kernel.locks import PoolLocked
 from reconciler.kernel.steps.dm_operations import held_by_another, may_be_reserved
 from reconciler.kernel.worker.client import PoolPort
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
+from reconciler.model.dm_tables import PoolStatus
 from reconciler.model.errors import HostFault
 from reconciler.model.live import DeviceInfo, LookRequest, PoolLook, ThinEntry, Watched
 from reconciler.model.names import Key
-from reconciler.model.status import PoolStatus
 from reconciler.model.steps import CreateSnapshot, CreateThin, DeleteThin, KnowDevice, Step
 from reconciler.planner.facts import DeviceCase
 from reconciler.planner.plan import Plan

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from reconciler.controller.clock import Clock
-from reconciler.model.condition import Condition, Reason
+from reconciler.model.conditions import Condition, Reason
 from reconciler.model.names import Key
 from reconciler.model.steps import MakeFilesystem, Step
 from reconciler.planner.plan import Plan

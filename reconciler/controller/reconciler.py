@@ -21,8 +21,7 @@ from reconciler.controller.queue import BUSY_MOST, ERROR_MOST, Done, Outcome, Re
 from reconciler.controller.recorder import Recorder, device_status, pool_status
 from reconciler.controller.rescue import Relief
 from reconciler.kernel.worker.client import PoolPort
-from reconciler.model.condition import Condition, Reason
-from reconciler.model.conditions import EventType
+from reconciler.model.conditions import Condition, EventType, Reason
 from reconciler.model.errors import HostFault, NotBegun, NothingDone, Unconfirmed, answers_message
 from reconciler.model.names import Key
 from reconciler.model.steps import Abandon, CreateSnapshot, CreateThin, HostStep, KnowDevice, NoteTaken, Step

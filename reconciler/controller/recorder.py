@@ -15,13 +15,20 @@ from typing import Final, Protocol
 
 from reconciler.controller.clock import Clock
 from reconciler.controller.drift import Episode, Episodes, Repeats, times
-from reconciler.model.condition import DRIFT, Condition, Reason
-from reconciler.model.conditions import DeviceStatus, Event, EventType, PoolStatusReport, Status
-from reconciler.model.dm_tables import PoolTable, read_table
+from reconciler.model.conditions import (
+    DRIFT,
+    Condition,
+    DeviceStatus,
+    Event,
+    EventType,
+    PoolStatusReport,
+    Reason,
+    Status,
+)
+from reconciler.model.dm_tables import PoolFailure, PoolMode, PoolStatus, PoolTable, ThinStatus, read_table
 from reconciler.model.errors import HostFault, NotBegun
 from reconciler.model.live import LivePool, ThinEntry, ThinIds
 from reconciler.model.names import Key
-from reconciler.model.status import PoolFailure, PoolMode, PoolStatus, ThinStatus
 from reconciler.model.steps import LONG, HostStep, Step
 from reconciler.model.units import SECTOR, Bytes, Sectors, in_bytes
 from reconciler.planner.facts import DeviceCase, PoolCase

@@ -16,8 +16,7 @@ from reconciler.controller.fact_gatherer import Gatherer, Settings
 from reconciler.controller.observer import Viewer
 from reconciler.controller.recorder import Recorder
 from reconciler.kernel.worker.client import PoolPort
-from reconciler.model.condition import Reason
-from reconciler.model.conditions import EventType
+from reconciler.model.conditions import EventType, Reason
 from reconciler.model.names import Key
 from reconciler.model.steps import HostStep
 from reconciler.planner.plan import Sign

@@ -30,13 +30,12 @@ from reconciler.kernel.privileges import require_admin
 from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.simulated import SimulatedHost, simulated_kernel
 from reconciler.kernel.worker.client import InlinePort, PoolPort
-from reconciler.model.condition import FINAL, Reason
-from reconciler.model.conditions import PoolStatusReport, Status
+from reconciler.model.conditions import FINAL, PoolStatusReport, Reason, Status
+from reconciler.model.dm_tables import PoolMode
 from reconciler.model.live import LookRequest, PoolLook, Watched
 from reconciler.model.names import Key
 from reconciler.model.records import Backing, PoolState
 from reconciler.model.recordset import RecordSet
-from reconciler.model.status import PoolMode
 from reconciler.model.steps import HostStep, StepResult
 from reconciler.model.units import Bytes, format_size
 from reconciler.sources.manifests.manifests import load

@@ -12,8 +12,7 @@ from reconciler.controller.clock import Clock
 from reconciler.controller.manager import Controller
 from reconciler.controller.recorder import Recorder
 from reconciler.daemon.record_loader import spec_of
-from reconciler.model.conditions import item, rfc3339
-from reconciler.model.events import event_item
+from reconciler.model.conditions import event_item, item, rfc3339
 from reconciler.model.names import Key
 from reconciler.model.recordset import Problem
 from reconciler.store.store import Store

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from reconciler.doctor.checks import PoolView, Repair, is_ours, leaked, listed
 from reconciler.doctor.take_over import Withheld, found_again, held_back, take_over, unreadable
-from reconciler.model.condition import FINAL, Reason
+from reconciler.model.conditions import FINAL, Reason
+from reconciler.model.dm_tables import PoolStatus
 from reconciler.model.live import ThinIds
 from reconciler.model.names import Key
 from reconciler.model.records import DeviceState, PoolState, ThinDevice
-from reconciler.model.status import PoolStatus
 from reconciler.model.steps import (
     Begin,
     DeleteThin,

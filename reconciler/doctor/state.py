@@ -18,8 +18,7 @@ from pathlib import Path
 from reconciler.controller.desired import Desired
 from reconciler.doctor.checks import Check, Mark
 from reconciler.kernel.locks import FOLDER
-from reconciler.model.condition import DRIFT, Reason
-from reconciler.model.conditions import Status
+from reconciler.model.conditions import DRIFT, Reason, Status
 from reconciler.model.names import Key
 from reconciler.sources.manifests.manifests import Loaded
 from reconciler.store.database import NAME

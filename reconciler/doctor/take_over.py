@@ -17,12 +17,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from reconciler.doctor.checks import PoolView, Repair, leaked, listed
-from reconciler.model.condition import FINAL, Reason
-from reconciler.model.dm_tables import PoolTable, ThinTable, read_table
+from reconciler.model.conditions import FINAL, Reason
+from reconciler.model.dm_tables import PoolMode, PoolStatus, PoolTable, ThinTable, read_table
 from reconciler.model.live import LiveDevice, PathKind, Superblock, ThinIds
 from reconciler.model.names import UUID_PREFIX, Key, is_private
 from reconciler.model.records import DeviceState, ThinDevice, ThinPool
-from reconciler.model.status import PoolMode, PoolStatus
 from reconciler.model.steps import KnowDevice, KnowPool
 from reconciler.model.stored import KnownDevice, KnownPool
 from reconciler.model.units import SECTOR, Sectors, sectors

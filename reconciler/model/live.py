@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from reconciler.model.dm_tables import Devno, Table
+from reconciler.model.dm_tables import Devno, PoolFailure, PoolStatus, Table, ThinFailure, ThinStatus
 from reconciler.model.identity import Marks, Start
-from reconciler.model.status import PoolFailure, PoolStatus, ThinFailure, ThinStatus
 from reconciler.model.units import Bytes, Sectors
 
 

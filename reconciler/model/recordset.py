@@ -10,8 +10,7 @@ from itertools import chain, combinations
 from typing import Final, NamedTuple
 
 from reconciler.model.names import CONTROL, Key, private_dm_name
-from reconciler.model.pool import is_pattern
-from reconciler.model.records import Record, ThinDevice, ThinPool
+from reconciler.model.records import Record, ThinDevice, ThinPool, is_pattern
 
 FieldPath = tuple[str | int, ...]
 """Where a field is in a document: ("spec", "nodes", 0)."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from reconciler.model.condition import Reason
-from reconciler.model.status import PoolFailure, PoolMode, PoolStatus
+from reconciler.model.conditions import Reason
+from reconciler.model.dm_tables import PoolFailure, PoolMode, PoolStatus
 from reconciler.planner.facts import Access, PoolAccess, PoolCase
 from reconciler.planner.ownership import owns_pool
 from reconciler.planner.pool_below import cut_off, read_only

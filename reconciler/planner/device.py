@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from math import ceil
 
-from reconciler.model.condition import Condition, Reason
+from reconciler.model.conditions import Condition, Reason
 from reconciler.model.records import DeviceState, PoolState, ThinDevice, ThinPool
 from reconciler.model.units import SECTOR, Sectors, sectors
 from reconciler.planner.conflicts import plan_claims, plan_private

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
+from reconciler.model.dm_tables import PoolStatus
 from reconciler.model.names import private_dm_name, private_uuid
 from reconciler.model.records import ThinDevice
-from reconciler.model.status import PoolStatus
 from reconciler.model.steps import Begin, DeleteThin, DiscardThin, Finish, SetTransactionId, Step
 from reconciler.model.stored import Intent, IntentKind, KnownDevice
 from reconciler.planner.device_findings import converged, find, thin_target

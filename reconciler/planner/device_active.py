@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.model.condition import Reason
-from reconciler.model.dm_tables import Target
+from reconciler.model.conditions import Reason
+from reconciler.model.dm_tables import Target, ThinFailure
 from reconciler.model.live import LiveDevice
 from reconciler.model.records import ThinDevice
-from reconciler.model.status import ThinFailure
 from reconciler.model.steps import (
     Activate,
     CancelDeferredRemove,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from math import ceil
 from typing import Final
 
-from reconciler.model.condition import Condition, Reason
+from reconciler.model.conditions import Condition, Reason
 from reconciler.model.dm_tables import Devno, ErrorTable, Target, ThinTable, read_table
 from reconciler.model.live import LiveDevice
 from reconciler.model.records import ThinDevice

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
 from reconciler.model.live import LiveDevice
 from reconciler.model.records import DeviceState, ThinDevice
 from reconciler.model.steps import KnowDevice, Remove, Step

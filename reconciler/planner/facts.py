@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
 from reconciler.model.live import LiveDevice, LivePool, ThinIds
 from reconciler.model.names import Key
 from reconciler.model.records import ThinDevice, ThinPool

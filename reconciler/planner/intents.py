@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.model.condition import Condition, Reason
+from reconciler.model.conditions import Condition, Reason
+from reconciler.model.dm_tables import PoolStatus
 from reconciler.model.live import ThinIds
 from reconciler.model.records import DeviceState, ThinDevice
-from reconciler.model.status import PoolStatus
 from reconciler.model.steps import Abandon, Clear, DeleteThin, Finish, KnowDevice, NoteTaken, Resume, Step
 from reconciler.model.stored import Intent, IntentKind
 from reconciler.planner.device_absent import forward

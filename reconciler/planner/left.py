@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from reconciler.model.condition import DRIFT, Condition, Reason
+from reconciler.model.conditions import DRIFT, Condition, Reason
 from reconciler.model.steps import HostStep
 from reconciler.planner.plan import Plan
 

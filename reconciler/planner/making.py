@@ -5,11 +5,10 @@ docs/reference/healing.md, "Making a device".
 
 from __future__ import annotations
 
-from reconciler.model.condition import Reason
-from reconciler.model.dm_tables import Devno, ThinTable, read_table
+from reconciler.model.conditions import Reason
+from reconciler.model.dm_tables import Devno, PoolStatus, ThinStatus, ThinTable, read_table
 from reconciler.model.names import private_dm_name, private_uuid
 from reconciler.model.records import DeviceState, ThinDevice
-from reconciler.model.status import PoolStatus, ThinStatus
 from reconciler.model.steps import (
     Activate,
     Begin,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
 from reconciler.model.steps import KnowDevice
 from reconciler.planner.conflicts import is_foreign, plan_claims, plan_private
 from reconciler.planner.device_absent import delete

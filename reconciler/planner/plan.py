@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from reconciler.model.condition import Condition, Reason
+from reconciler.model.conditions import Condition, Reason
 from reconciler.model.live import LiveDevice, LiveState
 from reconciler.model.steps import Step
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.model.condition import Condition, Reason
-from reconciler.model.dm_tables import PoolTable, read_table
+from reconciler.model.conditions import Condition, Reason
+from reconciler.model.dm_tables import PoolMode, PoolStatus, PoolTable, read_table
 from reconciler.model.records import PoolState, ThinPool
-from reconciler.model.status import PoolMode, PoolStatus
 from reconciler.model.steps import LoadPool, PoolShape, RefreshNodes
 from reconciler.planner.facts import PoolCase
 from reconciler.planner.left import paused

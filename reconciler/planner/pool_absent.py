@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
+from reconciler.model.dm_tables import PoolStatus
 from reconciler.model.live import LiveBacking, PathKind, Superblock
 from reconciler.model.records import Backing, ThinPool
-from reconciler.model.status import PoolStatus
 from reconciler.model.steps import (
     ConfirmEmpty,
     DeleteFile,

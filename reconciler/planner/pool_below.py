@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reconciler.model.dm_tables import PoolTable, read_table
+from reconciler.model.dm_tables import PoolStatus, PoolTable, read_table
 from reconciler.model.live import LiveBacking, LivePool, PathKind
-from reconciler.model.status import PoolStatus
 from reconciler.model.units import SECTOR, Bytes, format_size, in_bytes
 
 METADATA_BLOCK = 4096

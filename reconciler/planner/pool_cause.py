@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from reconciler.model.dm_tables import PoolTable, read_table
-from reconciler.model.status import PoolFailure, PoolMode, PoolStatus
+from reconciler.model.dm_tables import PoolFailure, PoolMode, PoolStatus, PoolTable, read_table
 from reconciler.planner.facts import PoolCase
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
+from reconciler.model.dm_tables import PoolFailure, PoolMode
 from reconciler.model.live import LiveDevice
 from reconciler.model.records import PoolState, ThinPool
-from reconciler.model.status import PoolFailure, PoolMode
 from reconciler.model.steps import KnowPool
 from reconciler.model.stored import KnownPool
 from reconciler.model.units import Sectors

@@ -7,9 +7,9 @@ not kept back by what it mends. A pool with needs_check does not grow: the kerne
 
 from __future__ import annotations
 
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
+from reconciler.model.dm_tables import PoolStatus
 from reconciler.model.records import ThinPool
-from reconciler.model.status import PoolStatus
 from reconciler.model.steps import LoadPool, PoolShape
 from reconciler.planner.access import expected_transactions
 from reconciler.planner.facts import PoolCase

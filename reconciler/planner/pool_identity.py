@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from reconciler.model.dm_tables import PoolTable, read_table
+from reconciler.model.dm_tables import PoolMode, PoolStatus, PoolTable, read_table
 from reconciler.model.identity import ZEROS, Moment, Noted, Start, by_kind, in_words, is_other, is_same, start_is_other
 from reconciler.model.live import LiveBacking, PathKind, Superblock
 from reconciler.model.records import Backing, ThinPool
-from reconciler.model.status import PoolMode, PoolStatus
 from reconciler.model.stored import KnownPool
 from reconciler.model.units import sectors
 from reconciler.planner.access import expected_transactions

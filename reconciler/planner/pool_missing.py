@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
 from reconciler.model.live import LiveBacking, Loop, PathKind, Superblock
 from reconciler.model.records import Backing, ThinPool
 from reconciler.model.steps import (

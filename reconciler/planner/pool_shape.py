@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.model.condition import Reason
-from reconciler.model.dm_tables import PoolTable, read_table
+from reconciler.model.conditions import Reason
+from reconciler.model.dm_tables import PoolMode, PoolStatus, PoolTable, read_table
 from reconciler.model.records import Backing, ThinPool
-from reconciler.model.status import PoolMode, PoolStatus
 from reconciler.model.steps import GrowFile, KnowPool, LoadPool, PoolShape, Step
 from reconciler.model.stored import KnownPool
 from reconciler.model.units import SECTOR, Bytes, format_size

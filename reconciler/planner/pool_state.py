@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from math import ceil
 
-from reconciler.model.condition import Condition, Reason
-from reconciler.model.dm_tables import PoolTable, read_table
+from reconciler.model.conditions import Condition, Reason
+from reconciler.model.dm_tables import PoolStatus, PoolTable, read_table
 from reconciler.model.live import LiveDevice
 from reconciler.model.names import Key
 from reconciler.model.records import ThinPool
-from reconciler.model.status import PoolStatus
 from reconciler.model.steps import (
     CancelDeferredRemove,
     Clear,

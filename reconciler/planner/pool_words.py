@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from reconciler.model.condition import Condition, Reason
+from reconciler.model.conditions import Condition, Reason
+from reconciler.model.dm_tables import PoolStatus
 from reconciler.model.live import LiveBacking, LiveState
 from reconciler.model.records import Backing, ThinPool
-from reconciler.model.status import PoolStatus
 from reconciler.model.steps import PoolShape
 from reconciler.model.stored import KnownPool
 from reconciler.model.units import Bytes, Sectors, sectors

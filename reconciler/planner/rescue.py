@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from itertools import takewhile
 
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
 from reconciler.model.live import LiveDevice
 from reconciler.model.steps import Clear, HostStep, Resume, Step
 from reconciler.planner.device import plan_device

@@ -10,8 +10,7 @@ from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from reconciler.model.condition import DRIFT, Reason
-from reconciler.model.conditions import DeviceStatus, PoolStatusReport, Status
+from reconciler.model.conditions import DRIFT, DeviceStatus, PoolStatusReport, Reason, Status
 from reconciler.model.names import Key
 from reconciler.model.steps import HostStep
 from reconciler.telemetry.collector import RecordSeries, unit_of

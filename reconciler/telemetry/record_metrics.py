@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from reconciler.model.conditions import DeviceStatus, PoolStatusReport
+from reconciler.model.dm_tables import PoolMode
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 from reconciler.model.records import DeviceState, PoolState
-from reconciler.model.status import PoolMode
 from reconciler.telemetry.collector import Family, Told
 
 DEVICE_READY = Family("dm_reconciler_device_ready", "1 while the device is as its record declares it.")

@@ -13,9 +13,9 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
+from reconciler.model.dm_tables import PoolMode
 from reconciler.model.live import LiveState
-from reconciler.model.status import PoolMode
 from reconciler.telemetry.metrics import Metrics
 
 TREE = Path(__file__).parents[2]

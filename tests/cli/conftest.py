@@ -16,11 +16,10 @@ from typing import NamedTuple
 import pytest
 
 from reconciler.cli.main import main
-from reconciler.model.condition import Reason
-from reconciler.model.conditions import DeviceStatus, Event, EventType, PoolStatusReport
+from reconciler.model.conditions import DeviceStatus, Event, EventType, PoolStatusReport, Reason
+from reconciler.model.dm_tables import PoolMode
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
-from reconciler.model.status import PoolMode
 from reconciler.model.steps import KnowDevice, KnowPool
 from reconciler.model.stored import KnownDevice, KnownPool
 from reconciler.model.units import Bytes, Sectors

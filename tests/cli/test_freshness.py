@@ -14,8 +14,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from reconciler.cli import view
-from reconciler.model.condition import Reason
-from reconciler.model.conditions import item, rfc3339, status_of
+from reconciler.model.conditions import Reason, item, rfc3339, status_of
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 from reconciler.store.lock import StateLock

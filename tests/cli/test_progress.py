@@ -15,8 +15,7 @@ from reconciler.daemon import oneshot
 from reconciler.daemon.app import House
 from reconciler.daemon.oneshot import simulated_port
 from reconciler.kernel.simulated.host import SimulatedHost
-from reconciler.model.condition import Reason
-from reconciler.model.conditions import DeviceStatus, Status
+from reconciler.model.conditions import DeviceStatus, Reason, Status
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 from reconciler.model.recordset import RecordSet

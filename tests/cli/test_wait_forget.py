@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from reconciler.cli import console, wait
 from reconciler.cli.main import cli
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 from reconciler.model.steps import Begin

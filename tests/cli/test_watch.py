@@ -19,8 +19,7 @@ import pytest
 
 from reconciler.cli.get import visible
 from reconciler.cli.view import Eyes, NoStore, Seen
-from reconciler.model.condition import Reason
-from reconciler.model.conditions import Event, EventType, PoolStatusReport
+from reconciler.model.conditions import Event, EventType, PoolStatusReport, Reason
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 from reconciler.store.store import Store

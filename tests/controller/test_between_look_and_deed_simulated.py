@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.kernel.simulated import Call
 from reconciler.kernel.steps.devices import perform
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
 from reconciler.model.dm_tables import Target
 from reconciler.model.errors import HostFault
 from reconciler.model.steps import Remove

@@ -14,8 +14,7 @@ import pytest
 
 from reconciler.controller.failed_attempts import BURST, PACE
 from reconciler.kernel.worker.client import InlinePort
-from reconciler.model.condition import Reason
-from reconciler.model.conditions import EventType, PoolStatusReport
+from reconciler.model.conditions import EventType, PoolStatusReport, Reason
 from reconciler.model.dm_tables import Target
 from reconciler.model.errors import HostFault
 from reconciler.model.names import Key

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model.condition import Reason
-from reconciler.model.conditions import Event, EventType
+from reconciler.model.conditions import Event, EventType, Reason
 from reconciler.model.names import Key
 from reconciler.model.units import Sectors
 from tests.simulation.house import POOL, House, a_house, device_record, pool_record

@@ -11,7 +11,7 @@ import pytest
 
 from reconciler.kernel.simulated import Call
 from reconciler.kernel.simulated.pool import Mode
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
 from reconciler.model.errors import HostFault
 from tests.simulation.house import POOL, House, a_house, device_record, pool_record
 

@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.kernel.simulated import Call, Calls
 from reconciler.kernel.simulated.pool import CommitFault
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
 from tests.simulation.house import POOL, House, a_house, device_record, pool_record
 
 

@@ -10,7 +10,7 @@ import pytest
 from reconciler.kernel.simulated import simulated_kernel
 from reconciler.kernel.simulated.faults import changes
 from reconciler.kernel.simulated.io import is_torn
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
 from reconciler.model.dm_tables import Target
 from reconciler.model.live import LiveState
 from reconciler.model.units import Sectors

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from reconciler.kernel.simulated import SimulatedHost
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
 from reconciler.model.names import Key
 from tests.simulation.house import POOL, House, device_record, pool_record
 

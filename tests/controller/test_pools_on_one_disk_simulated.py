@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.kernel.simulated import Call
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
 from reconciler.model.dm_tables import PoolTable
 from reconciler.model.names import Key
 from reconciler.model.records import ThinPool

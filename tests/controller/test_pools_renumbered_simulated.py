@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model.condition import Reason
-from reconciler.model.conditions import Status
+from reconciler.model.conditions import Reason, Status
 from reconciler.model.names import Key
 from tests.simulation.house import House, a_house, device_record, pool_record
 

@@ -10,8 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from reconciler.controller.recorder import Recorder
-from reconciler.model.condition import Condition, Reason
-from reconciler.model.conditions import DeviceStatus, PoolStatusReport, Status
+from reconciler.model.conditions import Condition, DeviceStatus, PoolStatusReport, Reason, Status
 from reconciler.model.errors import HostFault
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key

@@ -13,8 +13,7 @@ from reconciler.controller.fact_gatherer import Settings
 from reconciler.controller.rescue import Relief
 from reconciler.kernel.simulated import Call, Crashed
 from reconciler.kernel.worker.client import InlinePort
-from reconciler.model.condition import Reason
-from reconciler.model.conditions import EventType
+from reconciler.model.conditions import EventType, Reason
 from reconciler.model.live import LookRequest, PoolLook, Watched
 from reconciler.model.names import Key
 from reconciler.model.records import Record

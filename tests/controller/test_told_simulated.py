@@ -18,8 +18,7 @@ from reconciler.kernel.protocol import Mkfs
 from reconciler.kernel.simulated import Call, Calls
 from reconciler.kernel.simulated.faults import changes
 from reconciler.kernel.simulated.host import SimulatedTools
-from reconciler.model.condition import Reason
-from reconciler.model.conditions import Event, EventType, PoolStatusReport
+from reconciler.model.conditions import Event, EventType, PoolStatusReport, Reason
 from reconciler.model.errors import HostFault
 from reconciler.model.names import Key
 from reconciler.telemetry.logs import JsonFormatter

@@ -11,8 +11,7 @@ import pytest
 from reconciler.kernel.protocol import Mkfs
 from reconciler.kernel.simulated import Call, Calls
 from reconciler.kernel.simulated.host import SimulatedTools
-from reconciler.model.condition import Reason
-from reconciler.model.conditions import PoolStatusReport, Status
+from reconciler.model.conditions import PoolStatusReport, Reason, Status
 from reconciler.model.errors import HostFault
 from reconciler.model.names import Key
 from tests.simulation.house import POOL, House, a_house, device_record, pool_record

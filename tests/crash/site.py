@@ -14,11 +14,10 @@ from reconciler.kernel.host import host_kernel
 from reconciler.kernel.programs import run
 from reconciler.kernel.steps.devices import perform
 from reconciler.kernel.steps.dm_operations import activate
-from reconciler.model.dm_tables import Target, ThinTable
+from reconciler.model.dm_tables import PoolStatus, Target, ThinTable, read_pool_status
 from reconciler.model.errors import HostFault
 from reconciler.model.live import DeviceInfo
 from reconciler.model.records import API_VERSION, ThinDevice, ThinPool
-from reconciler.model.status import PoolStatus, read_pool_status
 from reconciler.model.steps import Activate, ActivatePool
 from reconciler.model.stored import KnownDevice
 from reconciler.planner.pool_words import shape_of

@@ -15,8 +15,7 @@ from reconciler.daemon.app import House
 from reconciler.daemon.oneshot import host_for, simulated_port
 from reconciler.daemon.run import Daemon, Options
 from reconciler.kernel.simulated import SimulatedHost, simulated_kernel
-from reconciler.model.condition import Reason
-from reconciler.model.conditions import EventType
+from reconciler.model.conditions import EventType, Reason
 from reconciler.model.names import Key
 from reconciler.model.recordset import Problem, RecordSet
 from reconciler.model.units import Bytes

@@ -10,8 +10,7 @@ import pytest
 from reconciler.controller.desired import Desired
 from reconciler.doctor.checks import Check, Mark
 from reconciler.doctor.state import check_statuses
-from reconciler.model.condition import Reason
-from reconciler.model.conditions import Status
+from reconciler.model.conditions import Reason, Status
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 from reconciler.model.recordset import RecordSet

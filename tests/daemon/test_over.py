@@ -6,13 +6,12 @@ import pytest
 
 from reconciler.controller.desired import Desired
 from reconciler.daemon.oneshot import is_over
-from reconciler.model.condition import GOOD, Reason
-from reconciler.model.conditions import DeviceStatus, PoolStatusReport, Status
+from reconciler.model.conditions import GOOD, DeviceStatus, PoolStatusReport, Reason, Status
+from reconciler.model.dm_tables import PoolMode
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 from reconciler.model.records import Record
 from reconciler.model.recordset import RecordSet
-from reconciler.model.status import PoolMode
 from tests.simulation.house import device_record, pool_record
 
 POOL = Key("tank")

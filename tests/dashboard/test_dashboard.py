@@ -14,8 +14,8 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from prometheus_client import CollectorRegistry
 
 from reconciler.cli.main import COMMANDS
-from reconciler.model.condition import Reason
-from reconciler.model.status import PoolMode
+from reconciler.model.conditions import Reason
+from reconciler.model.dm_tables import PoolMode
 from reconciler.telemetry.metrics import Metrics
 from tests.dashboard.questions import (
     ALERTS,

@@ -9,12 +9,23 @@ from reconciler.kernel.block.files import read_superblock
 from reconciler.kernel.block.holders import parse_mountinfo, parse_swaps
 from reconciler.kernel.command_lines import shell_line
 from reconciler.kernel.programs import Said, read_ids
-from reconciler.model.dm_tables import OtherTable, PoolTable, ThinTable, parse_devno, read_table
+from reconciler.model.dm_tables import (
+    OtherTable,
+    PoolFailure,
+    PoolMode,
+    PoolStatus,
+    PoolTable,
+    ThinStatus,
+    ThinTable,
+    parse_devno,
+    read_pool_status,
+    read_table,
+    read_thin_status,
+)
 from reconciler.model.dm_tables import Target as Line
 from reconciler.model.errors import HostFault
 from reconciler.model.live import Superblock
 from reconciler.model.names import of_store
-from reconciler.model.status import PoolFailure, PoolMode, PoolStatus, ThinStatus, read_pool_status, read_thin_status
 from reconciler.model.units import Sectors, whole_number
 from reconciler.planner.ownership import owner_of
 from tests.fuzz.target import Target, refuses, text_of

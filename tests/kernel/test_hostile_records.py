@@ -17,7 +17,7 @@ from reconciler.kernel.host import host_kernel
 from reconciler.kernel.programs import HostTools
 from reconciler.kernel.protocol import Mkfs
 from reconciler.kernel.worker.client import InlinePort
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
 from reconciler.model.live import Watched
 from reconciler.model.records import API_VERSION, ThinPool
 from reconciler.model.recordset import RecordSet

@@ -7,10 +7,17 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from reconciler.model.device import DeviceSpec, DeviceState
 from reconciler.model.names import Key
-from reconciler.model.pool import PoolSpec, PoolState, Prune
-from reconciler.model.records import API_VERSION, ThinDevice, ThinPool
+from reconciler.model.records import (
+    API_VERSION,
+    DeviceSpec,
+    DeviceState,
+    PoolSpec,
+    PoolState,
+    Prune,
+    ThinDevice,
+    ThinPool,
+)
 from reconciler.model.units import Bytes
 
 GIB = 1024**3

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.model.status import (
+from reconciler.model.dm_tables import (
     PoolFailure,
     PoolMode,
     PoolStatus,

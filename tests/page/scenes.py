@@ -6,12 +6,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from reconciler.model.condition import Reason
-from reconciler.model.conditions import EventType, Status
+from reconciler.model.conditions import EventType, Reason, Status
+from reconciler.model.dm_tables import PoolMode
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 from reconciler.model.records import Record
-from reconciler.model.status import PoolMode
 from reconciler.model.units import Bytes
 from tests.page.stands import GIB, Stand, device_status, pool_status
 from tests.simulation.house import device_record, pool_record

@@ -15,13 +15,12 @@ from reconciler.daemon.oneshot import host_for, simulated_port
 from reconciler.daemon.status_api import Board
 from reconciler.kernel.protocol import DeviceMapper
 from reconciler.kernel.simulated import simulated_kernel
-from reconciler.model.condition import GOOD, Condition, Reason
-from reconciler.model.conditions import DeviceStatus, PoolStatusReport, Status
+from reconciler.model.conditions import GOOD, Condition, DeviceStatus, PoolStatusReport, Reason, Status
+from reconciler.model.dm_tables import PoolMode
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 from reconciler.model.records import Record
 from reconciler.model.recordset import RecordSet
-from reconciler.model.status import PoolMode
 from reconciler.model.units import Bytes
 from reconciler.store.store import Store
 from reconciler.telemetry.http.routes import StatusServer

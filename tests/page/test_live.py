@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
 from tests.page import scenes
 from tests.page.conftest import Window
 from tests.page.stands import LiveStand, Stand, device_status, pool_status

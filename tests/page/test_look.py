@@ -9,8 +9,7 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Page, expect
 
-from reconciler.model.condition import Reason
-from reconciler.model.conditions import EventType
+from reconciler.model.conditions import EventType, Reason
 from reconciler.model.names import Key
 from tests.page import scenes
 from tests.page.conftest import Window

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
 from reconciler.model.live import LiveState
 from reconciler.model.records import Record
 from reconciler.model.units import Bytes

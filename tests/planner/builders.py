@@ -6,7 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from reconciler.model.dm_tables import Devno, PoolTable, Table, Target, ThinTable
+from reconciler.model.dm_tables import (
+    Devno,
+    PoolFailure,
+    PoolMode,
+    PoolStatus,
+    PoolTable,
+    Table,
+    Target,
+    ThinFailure,
+    ThinStatus,
+    ThinTable,
+)
 from reconciler.model.live import (
     DeviceInfo,
     LiveBacking,
@@ -20,7 +31,6 @@ from reconciler.model.live import (
 )
 from reconciler.model.names import Key
 from reconciler.model.records import API_VERSION, ThinDevice, ThinPool
-from reconciler.model.status import PoolFailure, PoolMode, PoolStatus, ThinFailure, ThinStatus
 from reconciler.model.steps import ActivatePool, CheckMetadata, PoolShape, Step
 from reconciler.model.stored import Intent, IntentKind, KnownDevice, KnownPool
 from reconciler.model.units import Bytes, Sectors

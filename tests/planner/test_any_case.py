@@ -8,10 +8,9 @@ from typing import Any
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from reconciler.model.condition import Reason
-from reconciler.model.dm_tables import Devno, ErrorTable, ThinTable, read_table
+from reconciler.model.conditions import Reason
+from reconciler.model.dm_tables import Devno, ErrorTable, PoolFailure, PoolMode, ThinFailure, ThinTable, read_table
 from reconciler.model.live import Below, LiveBacking, LiveDevice, LivePool, PathKind, Superblock, ThinEntry
-from reconciler.model.status import PoolFailure, PoolMode, ThinFailure
 from reconciler.model.steps import (
     Activate,
     ActivatePool,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
 from reconciler.model.live import ThinEntry
 from reconciler.model.steps import CreateSnapshot, DiscardThin, MakeFilesystem, NoteTaken
 from reconciler.planner.facts import PruneVerdict

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
+from reconciler.model.dm_tables import PoolFailure, PoolMode, PoolStatus
 from reconciler.model.live import Below, LiveDevice
-from reconciler.model.status import PoolFailure, PoolMode, PoolStatus
 from reconciler.model.steps import Abandon, Activate, Clear, KnowDevice, Remove, Resume
 from reconciler.model.stored import IntentKind, KnownDevice
 from reconciler.planner.facts import PoolCase, PruneVerdict

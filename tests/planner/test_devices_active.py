@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
 from reconciler.model.dm_tables import Devno, Table
 from reconciler.model.steps import (
     Activate,

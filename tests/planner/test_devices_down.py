@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
+from reconciler.model.dm_tables import PoolMode, ThinFailure
 from reconciler.model.live import LiveDevice
-from reconciler.model.status import PoolMode, ThinFailure
 from reconciler.model.steps import (
     Begin,
     Clear,

@@ -28,11 +28,10 @@ from reconciler.doctor.repairs import (
 )
 from reconciler.doctor.report import checks_of
 from reconciler.doctor.take_over import Withheld, take_over
-from reconciler.model.condition import Reason
-from reconciler.model.dm_tables import Devno
+from reconciler.model.conditions import Reason
+from reconciler.model.dm_tables import Devno, PoolMode
 from reconciler.model.live import LiveDevice, ThinEntry, ThinIds
 from reconciler.model.names import Key
-from reconciler.model.status import PoolMode
 from reconciler.model.steps import Begin, DeleteThin, DetachLoop, Finish, Forget, KnowDevice, KnowPool, SetTransactionId
 from reconciler.model.stored import FormerThin, IntentKind
 from reconciler.model.units import Bytes

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from reconciler.doctor.checks import Check, Mark
 from reconciler.doctor.state import check_records, no_records
-from reconciler.model.condition import Reason
-from reconciler.model.conditions import Status
+from reconciler.model.conditions import Reason, Status
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
+from reconciler.model.dm_tables import PoolMode, PoolStatus
 from reconciler.model.live import LiveBacking, LiveDevice, LivePool
-from reconciler.model.status import PoolMode, PoolStatus
 from reconciler.model.steps import KnowPool
 from reconciler.model.stored import KnownPool
 from reconciler.model.units import Sectors

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
 from reconciler.model.live import LiveDevice, ThinEntry
 from reconciler.model.steps import (
     Abandon,

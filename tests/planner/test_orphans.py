@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
+from reconciler.model.dm_tables import PoolMode
 from reconciler.model.live import LiveDevice
-from reconciler.model.status import PoolMode
 from reconciler.model.steps import Clear, KnowDevice, Remove, Resume
 from reconciler.planner.facts import PoolCase, PruneVerdict
 from reconciler.planner.plan import Sign

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
 from reconciler.model.dm_tables import Devno, ThinTable
 from reconciler.model.live import LiveDevice
 from reconciler.model.steps import Activate, KnowDevice, Load, Remove

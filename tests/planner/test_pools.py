@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from reconciler.model.condition import Reason
-from reconciler.model.dm_tables import Devno, PoolTable
+from reconciler.model.conditions import Reason
+from reconciler.model.dm_tables import Devno, PoolMode, PoolStatus, PoolTable
 from reconciler.model.live import Below, LiveBacking, LiveDevice, LivePool, PathKind
-from reconciler.model.status import PoolMode, PoolStatus
 from reconciler.model.steps import (
     CancelDeferredRemove,
     Clear,

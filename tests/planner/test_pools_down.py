@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
 from reconciler.model.live import LiveBacking, LivePool, PathKind, Superblock
 from reconciler.model.steps import ActivatePool, AttachLoop, GrowFile, KnowPool, MakeFile
 from reconciler.model.stored import KnownPool

@@ -9,11 +9,10 @@ import pytest
 
 from reconciler.doctor.checks import PoolView
 from reconciler.doctor.repairs import repairs_of
-from reconciler.model.condition import Reason
-from reconciler.model.dm_tables import Devno
+from reconciler.model.conditions import Reason
+from reconciler.model.dm_tables import Devno, PoolMode
 from reconciler.model.identity import ZEROS, Noted, Start
 from reconciler.model.live import LiveBacking, LivePool, PathKind, Superblock
-from reconciler.model.status import PoolMode
 from reconciler.model.steps import ActivatePool, KnowPool, RemovePool
 from reconciler.model.stored import IntentKind, KnownPool
 from reconciler.model.units import Bytes, Sectors, in_bytes

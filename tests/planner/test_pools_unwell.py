@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
+from reconciler.model.dm_tables import PoolFailure, PoolMode, PoolStatus
 from reconciler.model.live import LiveBacking, LiveDevice, PathKind, ThinEntry
 from reconciler.model.records import ThinPool
-from reconciler.model.status import PoolFailure, PoolMode, PoolStatus
 from reconciler.model.steps import DeleteThin, GrowFile, KnowPool, LoadPool
 from reconciler.model.stored import IntentKind
 from reconciler.model.units import Bytes

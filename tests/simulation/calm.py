@@ -14,7 +14,7 @@ from reconciler.doctor.repairs import first_of, repairs_of
 from reconciler.doctor.report import PoolEyes
 from reconciler.doctor.take_over import Withheld
 from reconciler.kernel.simulated.pool import CommitFault, Mode
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
 from reconciler.model.errors import HostFault
 from reconciler.model.names import Key
 from reconciler.model.recordset import RecordSet

@@ -22,7 +22,7 @@ from reconciler.kernel.simulated import Call, Crashed, SimulatedHost
 from reconciler.kernel.simulated.faults import changes
 from reconciler.kernel.simulated.tables import Release
 from reconciler.kernel.worker.client import PoolPort
-from reconciler.model.condition import Reason
+from reconciler.model.conditions import Reason
 from reconciler.model.live import Watched
 from reconciler.model.names import Key
 from reconciler.model.records import Record

@@ -9,8 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.model.condition import Reason
-from reconciler.model.conditions import DeviceStatus, Event, EventType
+from reconciler.model.conditions import DeviceStatus, Event, EventType, Reason
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 from reconciler.model.steps import Begin, Finish, KnowPool

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model.condition import Reason
-from reconciler.model.conditions import DeviceStatus, EventType, PoolStatusReport
+from reconciler.model.conditions import DeviceStatus, EventType, PoolStatusReport, Reason
+from reconciler.model.dm_tables import PoolMode
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
-from reconciler.model.status import PoolMode
 from reconciler.model.stored import FormerThin, Intent, IntentKind, KnownDevice, KnownPool
 from reconciler.model.units import Bytes, Sectors
 from reconciler.store.store import Store

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model.condition import Reason
-from reconciler.model.conditions import DeviceStatus, Event, EventType
+from reconciler.model.conditions import DeviceStatus, Event, EventType, Reason
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 from reconciler.model.steps import Begin, Finish, KnowPool

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model.condition import Reason
-from reconciler.model.conditions import DeviceStatus, PoolStatusReport
+from reconciler.model.conditions import DeviceStatus, PoolStatusReport, Reason
+from reconciler.model.dm_tables import PoolMode
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
-from reconciler.model.status import PoolMode
 from reconciler.model.units import Bytes
 from reconciler.store.errors import StoreError, StoreUnusable
 from reconciler.store.manifests import StoredRecord, StoredRecords

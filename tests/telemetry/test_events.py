@@ -2,8 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.model.conditions import Event, EventType
-from reconciler.model.events import event_item
+from reconciler.model.conditions import Event, EventType, event_item
 from reconciler.model.names import Key
 
 HEALED = Event(

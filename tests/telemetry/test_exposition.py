@@ -14,11 +14,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.registry import Collector
 
-from reconciler.model.condition import Reason
-from reconciler.model.conditions import DeviceStatus, PoolStatusReport
+from reconciler.model.conditions import DeviceStatus, PoolStatusReport, Reason
+from reconciler.model.dm_tables import PoolMode
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
-from reconciler.model.status import PoolMode
 from reconciler.model.units import Bytes
 from reconciler.telemetry.exposition import OPENMETRICS, TEXT, Exposition
 from reconciler.telemetry.metrics import Metrics

@@ -8,11 +8,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from reconciler.model.condition import DRIFT, Reason
-from reconciler.model.conditions import DeviceStatus, PoolStatusReport
+from reconciler.model.conditions import DRIFT, DeviceStatus, PoolStatusReport, Reason
+from reconciler.model.dm_tables import PoolMode
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
-from reconciler.model.status import PoolMode
 from reconciler.model.steps import Resume
 from reconciler.model.units import Bytes
 from reconciler.telemetry.exposition import Exposition

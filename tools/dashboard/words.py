@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from reconciler.model.condition import DRIFT, FINAL, Reason
+from reconciler.model.conditions import DRIFT, FINAL, Reason
+from reconciler.model.dm_tables import PoolMode
 from reconciler.model.live import LiveState
-from reconciler.model.status import PoolMode
 from tools.dashboard.panels import BLUE, GREEN, GREY, ORANGE, RED, YELLOW, Words
 
 _LEFT_ALONE: Final = {Reason.PAUSED, Reason.ORPHANED}

@@ -14,7 +14,16 @@ from collections.abc import Iterator
 from typing import Final
 
 from reconciler.kernel.protocol import Kernel
-from reconciler.model.dm_tables import Devno, PoolTable, Target, ThinTable, read_table
+from reconciler.model.dm_tables import (
+    Devno,
+    PoolMode,
+    PoolStatus,
+    PoolTable,
+    Target,
+    ThinTable,
+    read_pool_status,
+    read_table,
+)
 from reconciler.model.errors import (
     HostFault,
     NotBegun,
@@ -25,7 +34,6 @@ from reconciler.model.errors import (
     answers_message,
 )
 from reconciler.model.live import DeviceInfo, ThinIds
-from reconciler.model.status import PoolMode, PoolStatus, read_pool_status
 
 _PIECE: Final = 4096
 """Bytes: the largest block that a disk may insist on."""

@@ -24,11 +24,10 @@ from reconciler.kernel.steps.dm_operations import (
     suspend,
     swap_in,
 )
-from reconciler.model.dm_tables import Devno, PoolTable, read_table
+from reconciler.model.dm_tables import Devno, PoolMode, PoolStatus, PoolTable, read_pool_status, read_table
 from reconciler.model.errors import HostFault, NotBegun, Unconfirmed, answers_message
 from reconciler.model.identity import Moment, Noted, is_other, start_is_other
 from reconciler.model.live import Loop, PathKind, Superblock
-from reconciler.model.status import PoolMode, PoolStatus, read_pool_status
 from reconciler.model.steps import (
     ActivatePool,
     AttachLoop,

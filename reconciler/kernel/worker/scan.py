@@ -17,7 +17,16 @@ from pathlib import Path
 from reconciler.kernel.block.backing import look_at_backing, look_at_start
 from reconciler.kernel.protocol import DeviceMapper, Kernel
 from reconciler.kernel.steps.dm_operations import may_be_reserved, read_ids
-from reconciler.model.dm_tables import Devno, Table, parse_devno
+from reconciler.model.dm_tables import (
+    Devno,
+    PoolFailure,
+    PoolMode,
+    PoolStatus,
+    Table,
+    parse_devno,
+    read_pool_status,
+    read_thin_status,
+)
 from reconciler.model.errors import HostFault
 from reconciler.model.identity import Start
 from reconciler.model.live import (
@@ -33,7 +42,6 @@ from reconciler.model.live import (
     ThinIds,
     Watched,
 )
-from reconciler.model.status import PoolFailure, PoolMode, PoolStatus, read_pool_status, read_thin_status
 
 TURNS = 10
 """Looks in which everything that announces nothing is asked again once."""

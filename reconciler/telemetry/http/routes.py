@@ -47,7 +47,7 @@ class StatusProvider(Protocol):
         """Every record of the kind (ThinPool or ThinDevice), in the shape of `model.conditions.item`."""
 
     def events(self) -> list[dict[str, Any]]:
-        """The last events, newest last, in the shape of `model.events.event_item`."""
+        """The last events, newest last, in the shape of `model.conditions.event_item`."""
 
 
 class StatusServer:
