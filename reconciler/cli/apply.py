@@ -26,7 +26,7 @@ from reconciler.model.conditions import Condition, Reason, Status
 from reconciler.model.errors import HostFault
 from reconciler.model.names import Key
 from reconciler.model.steps import Step
-from reconciler.planner.prune import PruneRules
+from reconciler.planner.orphans import PruneRules
 
 _NAMED: Final = 3
 """Records that a line names while they are waited for."""

@@ -12,7 +12,7 @@ from reconciler.cli.console import tell
 from reconciler.cli.params import Duration, Listen, manifests_option, node_option, pace_options, state_dir_option
 from reconciler.controller.fact_gatherer import Settings
 from reconciler.daemon.run import Options, run
-from reconciler.planner.prune import PruneRules
+from reconciler.planner.orphans import PruneRules
 from reconciler.telemetry.logs import catch_strays, setup
 
 _log = logging.getLogger(__name__)

@@ -19,11 +19,11 @@ from reconciler.model.names import Key, device_dm_name, is_private, make_uuid, o
 from reconciler.model.records import Backing, DeviceState, PoolState, ThinDevice
 from reconciler.model.stored import Intent, IntentKind, KnownDevice
 from reconciler.model.units import Bytes, Sectors, in_bytes
-from reconciler.planner.access import access_to
 from reconciler.planner.facts import DeviceCase, Grace, Origin, PoolCase, PruneVerdict
+from reconciler.planner.making import suspects_of
+from reconciler.planner.orphans import PruneRules, prune_verdict
+from reconciler.planner.ownership import access_to
 from reconciler.planner.plan import Sign, signs
-from reconciler.planner.prune import PruneRules, prune_verdict
-from reconciler.planner.suspects import suspects_of
 from reconciler.store.store import Store
 
 

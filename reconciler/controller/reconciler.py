@@ -26,11 +26,10 @@ from reconciler.model.errors import HostFault, NotBegun, NothingDone, Unconfirme
 from reconciler.model.names import Key
 from reconciler.model.steps import Abandon, CreateSnapshot, CreateThin, HostStep, KnowDevice, NoteTaken, Step
 from reconciler.model.stored import Intent
-from reconciler.planner.access import access_to
 from reconciler.planner.device import plan_device
 from reconciler.planner.facts import Access, DeviceCase, PoolAccess, PoolCase
-from reconciler.planner.left import left_alone
-from reconciler.planner.plan import Plan
+from reconciler.planner.ownership import access_to
+from reconciler.planner.plan import Plan, left_alone
 from reconciler.planner.pool import plan_pool
 from reconciler.planner.pool_state import plan_note
 from reconciler.store.store import Store

@@ -17,8 +17,8 @@ from reconciler.model.steps import HostStep, Step
 from reconciler.model.stored import FormerThin, KnownDevice, Remembered
 from reconciler.model.units import format_size
 from reconciler.planner.facts import PoolCase
+from reconciler.planner.ownership import Cause, cause_of
 from reconciler.planner.pool import plan_pool
-from reconciler.planner.pool_cause import Cause, cause_of
 
 
 class Mark(StrEnum):

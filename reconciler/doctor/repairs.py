@@ -25,11 +25,11 @@ from reconciler.model.steps import (
 )
 from reconciler.model.stored import Intent, IntentKind, KnownDevice
 from reconciler.model.units import Sectors, format_size
-from reconciler.planner.access import access_to, expected_transactions
 from reconciler.planner.facts import Access
+from reconciler.planner.ownership import access_to, expected_transactions
 from reconciler.planner.pool import plan_pool
 from reconciler.planner.pool_identity import another_disk, other_content
-from reconciler.planner.pool_words import backings
+from reconciler.planner.pool_shape import backings
 
 
 def repairs_of(view: PoolView) -> list[Repair]:

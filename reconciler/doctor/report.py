@@ -55,8 +55,8 @@ from reconciler.model.live import PathKind, Superblock, ThinIds
 from reconciler.model.names import Key
 from reconciler.model.stored import Remembered
 from reconciler.model.units import SECTOR
-from reconciler.planner.access import expected_transactions
 from reconciler.planner.facts import PoolCase
+from reconciler.planner.ownership import expected_transactions
 from reconciler.sources.manifests.manifests import load
 from reconciler.store.errors import StoreError
 from reconciler.store.lock import LockHeld

@@ -26,10 +26,10 @@ from reconciler.model.steps import KnowDevice, KnowPool
 from reconciler.model.stored import KnownDevice, KnownPool
 from reconciler.model.units import SECTOR, Sectors, sectors
 from reconciler.planner.facts import PoolCase
+from reconciler.planner.making import told
 from reconciler.planner.ownership import lies_on_record
 from reconciler.planner.pool import plan_pool
-from reconciler.planner.pool_words import known_from
-from reconciler.planner.suspects import told
+from reconciler.planner.pool_shape import known_from
 
 
 @dataclass(frozen=True, slots=True)

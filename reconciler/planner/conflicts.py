@@ -11,7 +11,7 @@ from reconciler.model.records import DeviceState
 from reconciler.model.steps import KnowDevice, Remove, Resume, Step
 from reconciler.planner.device_findings import find, hangs, held, shows_thin
 from reconciler.planner.facts import Access, DeviceCase
-from reconciler.planner.intents import plan_intent
+from reconciler.planner.making import plan_intent
 from reconciler.planner.ownership import is_made_by, is_private_of, owner_of, owns_device
 from reconciler.planner.plan import Plan
 

@@ -11,17 +11,14 @@ from reconciler.model.conditions import Condition, Reason
 from reconciler.model.records import DeviceState, PoolState, ThinDevice, ThinPool
 from reconciler.model.units import SECTOR, Sectors, sectors
 from reconciler.planner.conflicts import plan_claims, plan_private
-from reconciler.planner.device_absent import plan_absent
 from reconciler.planner.device_active import plan_active
 from reconciler.planner.device_findings import after_suspension, converged, find, hangs, let_go, pool_devno, shows_thin
-from reconciler.planner.device_inactive import plan_inactive, take_down
+from reconciler.planner.device_inactive import plan_absent, plan_inactive, take_down
 from reconciler.planner.facts import Access, DeviceCase
-from reconciler.planner.intents import plan_intent
-from reconciler.planner.left import paused
-from reconciler.planner.making import plan_making
+from reconciler.planner.making import plan_intent, plan_making
 from reconciler.planner.orphans import plan_orphan
-from reconciler.planner.plan import Plan, Sign, live_state
-from reconciler.planner.pool_below import off_grid
+from reconciler.planner.ownership import off_grid
+from reconciler.planner.plan import Plan, Sign, live_state, paused
 
 
 def plan_device(case: DeviceCase) -> Plan:

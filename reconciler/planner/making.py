@@ -1,32 +1,117 @@
 """Making a device: intent, create, look, transaction id, filesystem, outcome; only then is it published.
 
 docs/reference/healing.md, "Making a device".
+
+Unfinished intents: what a crash, or a step that failed, has left half done is finished or undone.
+
+A deletion only goes forward. A creation is finished only if the pool's transaction id says that all of it happened;
+else it is undone, and begun again: a half-taken snapshot is of an unknown moment.
+
+No empty device takes the place of a full one: the one guard that everything passes which makes a device.
+
+The store may know less than the pool holds: a pool or a device was forgotten, an older copy of the store was put back,
+the state directory is a new one, a pool was taken over. A record that it has no device for may then have its data in a
+thin id that nobody names. As long as there is such an id, nothing is made; the operator says whose each is.
 """
 
 from __future__ import annotations
 
-from reconciler.model.conditions import Reason
+from collections.abc import Container, Mapping
+from dataclasses import replace
+from typing import Final
+
+from reconciler.model.conditions import Condition, Reason
 from reconciler.model.dm_tables import Devno, PoolStatus, ThinStatus, ThinTable, read_table
+from reconciler.model.live import ThinEntry, ThinIds
 from reconciler.model.names import private_dm_name, private_uuid
 from reconciler.model.records import DeviceState, ThinDevice
 from reconciler.model.steps import (
+    Abandon,
     Activate,
     Begin,
+    Clear,
     CreateSnapshot,
     CreateThin,
+    DeleteThin,
     Finish,
     KnowDevice,
     MakeFilesystem,
     NoteMade,
+    NoteTaken,
+    Resume,
     SetTransactionId,
     Step,
 )
-from reconciler.model.stored import Intent, IntentKind, KnownDevice
-from reconciler.model.units import Sectors, sectors
-from reconciler.planner.device_findings import external_of, find, pool_devno, shows_thin, thin_target
+from reconciler.model.stored import Intent, IntentKind, KnownDevice, KnownPool
+from reconciler.model.units import SECTOR, Sectors, format_size, sectors
+from reconciler.planner.device_findings import external_of, find, hangs, pool_devno, shows_thin, thin_target
+from reconciler.planner.device_inactive import forward, remove_live
 from reconciler.planner.facts import DeviceCase, Origin
+from reconciler.planner.ownership import owns_device
 from reconciler.planner.plan import Plan
-from reconciler.planner.suspects import held_back
+
+_SHOWN: Final = 12
+
+
+def suspects_of(
+    pool: KnownPool | None,
+    ids: ThinIds,
+    *,
+    named: Container[int],
+    left: Mapping[int, int | None],
+    foreign: Container[int] = (),
+) -> ThinIds:
+    """Thin ids that may be the data of a device that the store does not know.
+
+    `named` are those of devices, operations and adoptions; `left` those that a device of this very name had when it was
+    forgotten, with the transaction that made each, if known; `foreign` those that the pool's record says are nobody's.
+    """
+    until = pool.taken_over_at if pool is not None else None
+    if until is None and not left:
+        return {}
+    return {
+        number: entry
+        for number, entry in sorted(ids.items())
+        if number not in named
+        and number not in foreign
+        and ((until is not None and entry.created_at <= until) or (number in left and _is_still(left[number], entry)))
+    }
+
+
+def _is_still(made_at: int | None, entry: ThinEntry) -> bool:
+    return made_at is None or made_at == entry.created_at
+
+
+def held_back(case: DeviceCase, record: ThinDevice) -> str:
+    """Why the device is not made, and what to do; empty where it may be."""
+    pool = case.key.pool
+    if case.suspects is None:
+        return (
+            f"{case.key} is made only where no thin id of pool {pool} that nobody names may be its data: `apply` or the "
+            f"daemon reads them first"
+        )
+    if not case.suspects:
+        return ""
+    first = next(iter(case.suspects))
+    return (
+        f"{case.key} is not made: it would be empty, and its data may be in a thin id of pool {pool} that no record "
+        f"names: {told(case.suspects, case.pool_known.block if case.pool_known is not None else Sectors(0))}. If one of "
+        f"them is its data, add `adopt: {{deviceId: {first}, dmName: {record.dm_name}}}` (with its id) to its record; if one "
+        f"is no record's data, add it to `foreignThins: [{first}]` in the record of pool {pool}"
+    )
+
+
+def told(ids: ThinIds, block: Sectors) -> str:
+    """With the transaction that made each, where that is known: the order in which they were made."""
+    shown = [f"{number}{_figures(entry, block)}" for number, entry in ids.items()]
+    more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+    return ", ".join(shown[:_SHOWN]) + more
+
+
+def _figures(entry: ThinEntry, block: Sectors) -> str:
+    if entry == ThinEntry(0, 0):
+        return ""
+    return f" ({format_size(entry.mapped_blocks * block * SECTOR)}, of transaction {entry.created_at})"
 
 
 def plan_making(case: DeviceCase, record: ThinDevice) -> Plan:
@@ -232,3 +317,86 @@ def _adopt(case: DeviceCase, record: ThinDevice, plan: Plan) -> Plan:
 
 def _text(external: Devno | None) -> str:
     return "" if external is None else str(external)
+
+
+def plan_intent(case: DeviceCase, record: ThinDevice | None) -> Plan:
+    intent = case.intent
+    assert intent is not None  # noqa: S101  # the caller looked
+    if intent.kind is IntentKind.DELETE:
+        return _delete(case, intent, record)
+    return _create(case, intent, record)
+
+
+def _transaction(case: DeviceCase) -> int:
+    status = case.pool.status
+    assert isinstance(status, PoolStatus)  # noqa: S101  # full access means that it answers
+    return status.transaction_id
+
+
+def _delete(case: DeviceCase, intent: Intent, record: ThinDevice | None) -> Plan:
+    plan = find(case, Reason.PRESENT_BUT_DESIRED_ABSENT, f"going on with the deletion of thin id {intent.thin_id}")
+    if record is not None and record.spec.state is not DeviceState.ABSENT:
+        message = f"the deletion of {case.key} has begun and goes on; then it is made anew, empty"
+        plan = Plan(Condition(Reason.INVALID_CHANGE, message, plan.condition.live))
+    if case.live is not None:
+        return remove_live(case, case.live, plan)
+    now = _transaction(case)
+    if now == intent.transaction_id:
+        return plan.but(*forward(case, intent))
+    if now != intent.transaction_id + 1:
+        return plan.but(Abandon(case.key, now))  # the pool has moved on: it is begun again from where it is
+    if case.ids is None:
+        return Plan(plan.condition, needs_ids=True)
+    if intent.thin_id in case.ids:
+        return plan.but(Abandon(case.key, now))  # somebody else moved the pool on: freeing the id would leak its thin
+    return plan.but(Finish(case.key, None))
+
+
+def _create(case: DeviceCase, intent: Intent, record: ThinDevice | None) -> Plan:
+    message = f"the making of {case.key} as thin id {intent.thin_id} was interrupted"
+    plan = find(case, Reason.NOT_CREATED, message)
+    if case.ids is None:
+        return Plan(plan.condition, needs_ids=True)
+    if record is not None and _is_complete(case, intent, record, case.ids):
+        return plan.but(*_let_origin_go(case, intent), Finish(case.key, device_of(intent, record, case.origin)))
+    return plan.but(*_let_origin_go(case, intent), *_undo(case, intent, case.ids))
+
+
+def _is_complete(case: DeviceCase, intent: Intent, record: ThinDevice, ids: ThinIds) -> bool:
+    """All of it happened, and it is still wanted. An interrupted mkfs leaves nothing worth keeping."""
+    if record.spec.state is DeviceState.ABSENT or intent.filesystem_to_make or case.id_taken:
+        return False
+    return _transaction(case) == intent.transaction_id + 1 and intent.thin_id in ids
+
+
+def _undo(case: DeviceCase, intent: Intent, ids: ThinIds) -> tuple[Step, ...]:
+    now = _transaction(case)
+    abandon = Abandon(case.key, now)
+    entry = ids.get(intent.thin_id)
+    if entry is None or case.id_taken:
+        return (abandon,)
+    empty = intent.kind is IntentKind.SNAPSHOT or intent.made or entry.mapped_blocks == 0
+    if entry.created_at == intent.transaction_id and empty:
+        return (DeleteThin(case.key.pool, intent.thin_id, now), abandon)
+    return (NoteTaken(case.key, intent.thin_id), abandon)
+
+
+def _let_origin_go(case: DeviceCase, intent: Intent) -> tuple[Step, ...]:
+    """Resume at once what the intent says that it suspended, whatever its own record says (it may be paused).
+
+    Not if the snapshot was seen to have ended, and the origin to run again: then it is somebody else's freeze.
+
+    The intent goes, and with it the memory of who suspended the origin: that is handed to what is known of the origin
+    first. If the resume fails, the origin's own row goes on with it, and this intent is not in its way.
+    """
+    origin = case.origin
+    if not intent.suspended or intent.made or origin is None:
+        return ()
+    if origin.known is None or origin.live is None or origin.known.frozen:
+        return ()
+    live, known = origin.live, origin.known
+    if not hangs(live) or not owns_device(live, known, pool_devno(case)):
+        return ()
+    clear = (Clear(live.info.name),) if live.info.inactive_table else ()
+    frozen = KnowDevice(known.key, replace(known, frozen=True))
+    return (frozen, *clear, Resume(live.info.name), KnowDevice(known.key, replace(known, frozen=False)))

@@ -1,18 +1,63 @@
-"""Devices that the store made and no record names any more: what becomes of them is their pool's `prune`."""
+"""Devices that the store made and no record names any more: what becomes of them is their pool's `prune`.
+
+Whether a device whose record is gone may be pruned. A vanished record is not a request to delete data.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from reconciler.model.conditions import Reason
+from reconciler.model.records import Prune, ThinPool
 from reconciler.model.steps import KnowDevice
 from reconciler.planner.conflicts import is_foreign, plan_claims, plan_private
-from reconciler.planner.device_absent import delete
 from reconciler.planner.device_findings import after_suspension, converged, find, hangs, let_go
-from reconciler.planner.device_inactive import remove_live
+from reconciler.planner.device_inactive import delete, remove_live
 from reconciler.planner.facts import Access, DeviceCase, PruneVerdict
-from reconciler.planner.intents import plan_intent
+from reconciler.planner.making import plan_intent
 from reconciler.planner.plan import Plan
+
+WINDOW = 600.0
+"""Seconds within which many vanished records count as vanished together."""
+
+
+@dataclass(frozen=True, slots=True)
+class PruneRules:
+    delay: float = 60.0
+    """Seconds that a record must have been gone, and the directory unchanged."""
+    allow_mass: bool = False
+    """The operator has said that they mean it."""
+
+
+def prune_verdict(  # noqa: PLR0913  # a case in itself, all by name
+    gone_since: float | None,
+    *,
+    pool: ThinPool | None,
+    all_gone: Sequence[float],
+    recorded: int,
+    settled_for: float,
+    now: float,
+    rules: PruneRules,
+) -> PruneVerdict:
+    """What becomes of one orphan. Times are wall-clock seconds; `all_gone` those of all orphans of the pool."""
+    if pool is None or pool.spec.prune is Prune.RETAIN:
+        return PruneVerdict.RETAIN
+    if not rules.allow_mass and _is_mass(all_gone, recorded):
+        return PruneVerdict.HELD_BACK
+    if gone_since is None or now - gone_since < rules.delay or settled_for < rules.delay:
+        return PruneVerdict.WAIT
+    return PruneVerdict.DEACTIVATE if pool.spec.prune is Prune.DEACTIVATE else PruneVerdict.DELETE
+
+
+def _is_mass(all_gone: Sequence[float], recorded: int) -> bool:
+    """More than half of all records vanished within the window: never a single one, unless it was the only one."""
+    if all_gone and recorded == 0:
+        return True  # whenever they vanished
+    times = sorted(all_gone)
+    together = max((sum(1 for time in times if start <= time <= start + WINDOW) for start in times), default=0)
+    return together * 2 > recorded + len(all_gone)
+
 
 _WORDS = {
     PruneVerdict.WAIT: "no record names {key}; `prune` is waiting for the manifests to settle",

@@ -1,13 +1,169 @@
-"""Whose a device is. Everything that is not provably ours is foreign, and left alone."""
+"""Whose a device is. Everything that is not provably ours is foreign, and left alone.
+
+What became of the disks and files under a live pool: cut off, emptied, or without writes. The pool itself does not tell.
+
+Why a live pool cannot be written to, as far as it tells: each cause with words of its own, and its own way out.
+
+What may be done to the devices of a pool, judged by the pool alone.
+"""
 
 from __future__ import annotations
 
-from reconciler.model.dm_tables import Devno, ErrorTable, PoolTable, ThinTable, read_table
-from reconciler.model.live import DeviceInfo, LiveDevice, LivePool
+from collections.abc import Iterator
+from enum import StrEnum
+
+from reconciler.model.conditions import Reason
+from reconciler.model.dm_tables import (
+    Devno,
+    ErrorTable,
+    PoolFailure,
+    PoolMode,
+    PoolStatus,
+    PoolTable,
+    ThinTable,
+    read_table,
+)
+from reconciler.model.live import DeviceInfo, LiveBacking, LiveDevice, LivePool, PathKind
 from reconciler.model.names import UUID_PREFIX, is_private, of_store
 from reconciler.model.records import ThinPool
 from reconciler.model.stored import KnownDevice, KnownPool
-from reconciler.model.units import sectors
+from reconciler.model.units import SECTOR, Bytes, format_size, in_bytes, sectors
+from reconciler.planner.facts import Access, PoolAccess, PoolCase
+from reconciler.planner.pool_shape import has_metadata_to_spare
+
+METADATA_BLOCK = 4096
+
+
+def cut_off(live: LivePool) -> str:
+    """How much less there is of data or metadata than the pool uses; empty if all is there."""
+    table = read_table(live.device.table) if live.device is not None else None
+    if not isinstance(table, PoolTable):
+        return ""
+    status = live.status if isinstance(live.status, PoolStatus) else None
+    metadata_used = Bytes(status.metadata_total * METADATA_BLOCK) if status is not None else Bytes(0)
+    for word, backing, used in (
+        ("data", live.data, in_bytes(table.length)),
+        ("metadata", live.metadata, metadata_used),
+    ):
+        there = backing.size if backing.file_size is None else min(backing.size, backing.file_size)
+        if backing.kind in {PathKind.FILE, PathKind.BLOCK} and there < used:
+            return f"its {word} was cut off: {format_size(there)} are left of the {format_size(used)} that it uses"
+    start = live.data.start  # read after the status, in the same look
+    is_empty = live.data.kind is PathKind.FILE and not live.data.allocated and start is not None and start.is_zero
+    if is_empty and status is not None and status.data_used:
+        return f"its data was emptied: the file has no room allocated, and {status.data_used} blocks are in use"
+    return ""
+
+
+def read_only(live: LivePool) -> Iterator[tuple[str, LiveBacking]]:
+    """Which of data and metadata takes no writes."""
+    for word, backing in (("data", live.data), ("metadata", live.metadata)):
+        if backing.read_only:
+            yield word, backing
+
+
+def how_to_write(path: str, backing: LiveBacking) -> str:
+    """The command that makes a read-only device take writes."""
+    loop = backing.loops[0] if backing.loops else None
+    if loop is not None and loop.read_only:
+        return f"`losetup -d {loop.path}` once nothing uses it: it is attached for writing then"
+    if backing.file_size is not None:
+        return f"`blockdev --setrw {path}`, or attach its file anew, without `--read-only`"
+    return f"`blockdev --setrw {loop.path if loop is not None else path}`"
+
+
+def off_grid(size: int, sector: int) -> bool:
+    """Whether no table on a disk with such sectors can have this length, in sectors of 512 bytes."""
+    return size * SECTOR % sector != 0
+
+
+class Cause(StrEnum):
+    """What keeps a pool from being written to."""
+
+    FAILED = "failed"
+    """The kernel could neither write the metadata nor go back to what was written: it trusts none of it."""
+    NOT_UNDERSTOOD = "not understood"
+    NEEDS_CHECK = "needs check"
+    """A commit of the metadata failed, now or before the pool came up, and the kernel went back to the one before."""
+    READ_ONLY_TABLE = "read-only table"
+    METADATA_FULL = "metadata full"
+    UNTOLD = "untold"
+
+
+def cause_of(case: PoolCase) -> Cause | None:
+    """None: it may be written to, though it may be out of space for data."""
+    status = case.live.status
+    if isinstance(status, PoolFailure):
+        return Cause.FAILED if status.mode is PoolMode.FAIL else Cause.NOT_UNDERSTOOD
+    if status is None or status.mode in {PoolMode.RW, PoolMode.OUT_OF_DATA_SPACE}:
+        return None
+    if status.needs_check:
+        return Cause.NEEDS_CHECK
+    table = read_table(case.live.device.table) if case.live.device is not None else None
+    if isinstance(table, PoolTable) and table.read_only:
+        return Cause.READ_ONLY_TABLE
+    return Cause.METADATA_FULL if _metadata_is_full(status) else Cause.UNTOLD
+
+
+def _metadata_is_full(status: PoolStatus) -> bool:
+    """What the kernel keeps back for its own commits counts as used in what it tells."""
+    return status.metadata_used >= status.metadata_total
+
+
+def words_of(case: PoolCase, cause: Cause) -> str:
+    """What is wrong, and the very commands that help, in their order."""
+    name, node = case.name, _metadata_path(case)
+    if cause is Cause.READ_ONLY_TABLE:
+        return f"pool {name} is ro, as its table says read_only: nothing is damaged. Load its table without that word"
+    if cause is Cause.METADATA_FULL:
+        return f"pool {name} is ro, as its metadata, {node}, is full: nothing is damaged. Give it more"
+    if cause is Cause.UNTOLD:
+        return (
+            f"pool {name} is ro, and nothing that it tells says why: `dmesg` may. Nothing says that it is damaged: "
+            f"{_down(name)}, then `state: Active` again, which checks its metadata first"
+        )
+    if cause is Cause.NOT_UNDERSTOOD:
+        text = case.live.status.text if isinstance(case.live.status, PoolFailure) else ""
+        return f"pool {name} answers `{text}` when asked for its status, which is not understood: nothing is done to it"
+    return f"{_broken(case, cause)}. If a disk failed (`dmesg` names it), mend that first. Then {_repair(name, node)}"
+
+
+def _broken(case: PoolCase, cause: Cause) -> str:
+    name, node = case.name, _metadata_path(case)
+    if cause is Cause.FAILED:
+        return (
+            f"pool {name} is fail: its metadata, {node}, could not be written, nor what was there before be read again; "
+            f"the kernel serves nothing from it until it was down"
+        )
+    data = case.known.data if case.known is not None and case.known.data else "its data"
+    text = (
+        f"pool {name} is needs_check: a commit of its metadata, {node}, failed, or the flush of {data} that comes before "
+        f"it, now or before it came up. What was committed before that counts, and nothing more is written"
+    )
+    status = case.live.status
+    if isinstance(status, PoolStatus) and _metadata_is_full(status):
+        return f"{text}. It is full besides: the kernel lets it grow only after the repair, which comes first"
+    return text
+
+
+def _repair(name: str, node: str) -> str:
+    return (
+        f"{_down(name)}, then: `thin_check --ignore-non-fatal-errors {node}`; if that finds damage `thin_repair -i {node} -o NEW` and copy NEW "
+        f"back; `thin_check --clear-needs-check-flag {node}`; then `state: Active` again"
+    )
+
+
+def _down(name: str) -> str:
+    return (
+        f"stop what uses {name}, set `state: Inactive` in its record and in those of its devices that are Active, wait "
+        f"until it is gone"
+    )
+
+
+def _metadata_path(case: PoolCase) -> str:
+    """The path, not the loop on it: that goes with the pool."""
+    return case.known.metadata if case.known is not None and case.known.metadata else "METADATA"
+
 
 OWNERS = {
     "LVM-": "LVM",
@@ -84,3 +240,71 @@ def owns_pool(live: LivePool, record: ThinPool | None, known: KnownPool | None) 
 def lies_on_record(live: LivePool, table: PoolTable) -> bool:
     """Whether the live table lies on the very devices that the record's paths lead to."""
     return table.metadata == live.metadata.devno and table.data == live.data.devno
+
+
+def access_to(case: PoolCase) -> PoolAccess:
+    """The first thing that stands in the way of its devices, or full access."""
+    if case.stuck:
+        return PoolAccess(Access.NONE, Reason.STUCK, case.stuck)
+    live = case.live
+    if live.suspended_below:
+        names = ", ".join(below.name for below in live.suspended_below)
+        return PoolAccess(Access.NONE, Reason.STUCK, f"{names}, which pool {case.name} lies on, is suspended")
+    if live.device is None:
+        return PoolAccess(Access.NONE, Reason.WAITING_FOR_POOL, f"pool {case.name} is not active")
+    if not owns_pool(live, case.record, case.known):
+        message = f"{case.name} is a device of somebody else's, not the pool of the record"
+        return PoolAccess(Access.NONE, Reason.WAITING_FOR_POOL, message)
+    if live.device.info.suspended or not live.device.info.live_table:
+        word = "suspended" if live.device.info.suspended else "without a table"
+        return PoolAccess(Access.NONE, Reason.WAITING_FOR_POOL, f"pool {case.name} is {word}")
+    if live.data.used_by or live.metadata.used_by:
+        message = f"pool {case.name} shares its disk: see `dm-reconciler describe pool {case.name}`"
+        return PoolAccess(Access.MAINTAIN, Reason.WAITING_FOR_POOL, message)
+    if cut_off(live) or any(read_only(live)):
+        message = f"what pool {case.name} lies on is not as it was: see `dm-reconciler describe pool {case.name}`"
+        return PoolAccess(Access.MAINTAIN, Reason.POOL_UNHEALTHY, message)
+    return _health(case)
+
+
+def _health(case: PoolCase) -> PoolAccess:
+    status = case.live.status
+    if status is None:
+        return PoolAccess(Access.NONE, Reason.WAITING_FOR_POOL, f"pool {case.name} did not tell its status")
+    if isinstance(status, PoolFailure) or status.mode not in {PoolMode.RW, PoolMode.OUT_OF_DATA_SPACE}:
+        return PoolAccess(Access.MAINTAIN, Reason.POOL_UNHEALTHY, _unwell(case, status))
+    if case.record is not None and case.record.spec.external:
+        return _by_room(case, status)
+    if case.known is not None and not case.known.created:
+        return PoolAccess(Access.MAINTAIN, Reason.WAITING_FOR_POOL, f"pool {case.name} is being made, or deleted")
+    if case.known is None or case.known.external:
+        message = f"the store does not know pool {case.name}: see `dm-reconciler describe pool {case.name}`"
+        return PoolAccess(Access.MAINTAIN, Reason.METADATA_MISMATCH, message)
+    if status.transaction_id not in expected_transactions(case):
+        message = f"pool {case.name} has another transaction id: see `dm-reconciler describe pool {case.name}`"
+        return PoolAccess(Access.MAINTAIN, Reason.METADATA_MISMATCH, message)
+    return _by_room(case, status)
+
+
+def _unwell(case: PoolCase, status: PoolStatus | PoolFailure) -> str:
+    why = ", as its metadata is full" if cause_of(case) is Cause.METADATA_FULL else ""
+    return f"pool {case.name} is {status.mode.value}{why}: see `dm-reconciler describe pool {case.name}`"
+
+
+def _by_room(case: PoolCase, status: PoolStatus) -> PoolAccess:
+    """A full pool's thins can be deleted (observed on 6.1). A suspension, though, would wait behind its writes."""
+    if status.mode is PoolMode.OUT_OF_DATA_SPACE:
+        return PoolAccess(Access.RELEASE, Reason.POOL_UNHEALTHY, _unwell(case, status))
+    if has_metadata_to_spare(status):
+        return PoolAccess(Access.FULL)
+    message = (
+        f"pool {case.name} has hardly any metadata left, and what there is is kept for the devices that are there: "
+        f"nothing is made in it until it has more, see `dm-reconciler describe pool {case.name}`"
+    )
+    return PoolAccess(Access.FULL, no_room=message)
+
+
+def expected_transactions(case: PoolCase) -> frozenset[int]:
+    """The transaction ids that the pool may have: the store's, or those of an operation under way."""
+    mine = {case.known.transaction_id} if case.known is not None else set()
+    return frozenset(mine | {i.transaction_id + more for i in case.intents for more in (0, 1)})

@@ -1,31 +1,69 @@
-"""Pools: the ladder of docs/reference/healing.md, "Pools", first row that fits."""
+"""Pools: the ladder of docs/reference/healing.md, "Pools", first row that fits.
+
+Pools of somebody else's (LVM's, containerd's): looked at, never created, extended, resumed or removed.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from reconciler.model.conditions import Condition, Reason
-from reconciler.model.dm_tables import PoolMode, PoolStatus, PoolTable, read_table
+from reconciler.model.dm_tables import PoolFailure, PoolMode, PoolStatus, PoolTable, read_table
+from reconciler.model.live import LiveDevice
 from reconciler.model.records import PoolState, ThinPool
-from reconciler.model.steps import LoadPool, PoolShape, RefreshNodes
+from reconciler.model.steps import KnowPool, LoadPool, PoolShape, RefreshNodes
+from reconciler.model.stored import KnownPool
+from reconciler.model.units import Sectors
 from reconciler.planner.facts import PoolCase
-from reconciler.planner.left import paused
 from reconciler.planner.ownership import owner_of, owns_pool
-from reconciler.planner.plan import NODE_GRACE, Plan, Sign
+from reconciler.planner.plan import NODE_GRACE, Plan, Sign, paused
 from reconciler.planner.pool_absent import plan_gone, plan_inactive
-from reconciler.planner.pool_external import plan_external
-from reconciler.planner.pool_health import plan_health
 from reconciler.planner.pool_missing import plan_missing
-from reconciler.planner.pool_shape import plan_size, pool_low
+from reconciler.planner.pool_shape import backings, find, plan_size, pool_low, shape_of
 from reconciler.planner.pool_state import (
     after_grace,
     plan_below,
     plan_contradiction,
     plan_device,
+    plan_health,
     plan_knowledge,
     plan_note,
 )
-from reconciler.planner.pool_words import backings, find, shape_of
+
+
+def plan_external(case: PoolCase, record: ThinPool) -> Plan:
+    """A find, never a step: its owner mends it."""
+    if record.spec.state is not PoolState.ACTIVE:
+        message = f"pool {case.name} is external: its owner decides whether it is there; remove `state` from the record"
+        return find(case, Reason.INVALID_CHANGE, message)
+    if case.known is not None and not case.known.external:
+        message = (
+            f"pool {case.name} is this store's own: leave `external` out of its record, or "
+            f"`dm-reconciler forget pool {case.name}` first"
+        )
+        return find(case, Reason.INVALID_CHANGE, message)
+    device = case.live.device
+    if device is None or not device.info.live_table:
+        return find(
+            case, Reason.POOL_MISSING, f"pool {case.name} is external and not active: its owner must activate it"
+        )
+    if device.info.suspended:
+        message = f"pool {case.name} is external and suspended: its owner must resume it (`dmsetup resume {case.name}`)"
+        return find(case, Reason.POOL_SUSPENDED, message)
+    status = case.live.status
+    if status is None or isinstance(status, PoolFailure) or status.mode is not PoolMode.RW:
+        word = "without a status" if status is None else status.mode.value
+        return find(case, Reason.POOL_UNHEALTHY, f"pool {case.name} is external and {word}: its owner must repair it")
+    plan = find(case, Reason.CONVERGED, "as desired; its owner keeps it")
+    return plan if case.known is not None else plan.but(KnowPool(record.key, _known(case.name, device)))
+
+
+def _known(name: str, device: LiveDevice) -> KnownPool:
+    """So that the store can hold what is adopted from it; of the pool itself it notes nothing more."""
+    nothing = Sectors(0)
+    return KnownPool(
+        name, device.info.uuid, created=True, data="", metadata="", block=nothing, discards="", external=True
+    )
 
 
 def plan_pool(case: PoolCase) -> Plan:

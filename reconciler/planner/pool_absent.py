@@ -23,7 +23,7 @@ from reconciler.planner.facts import PoolCase
 from reconciler.planner.plan import Plan
 from reconciler.planner.pool_identity import noted_at_rest, noted_going_down
 from reconciler.planner.pool_missing import plan_missing
-from reconciler.planner.pool_words import backings, find
+from reconciler.planner.pool_shape import backings, find
 
 
 def plan_inactive(case: PoolCase, record: ThinPool) -> Plan:

@@ -11,9 +11,9 @@ from reconciler.model.live import LiveBacking, PathKind, Superblock
 from reconciler.model.records import Backing, ThinPool
 from reconciler.model.stored import KnownPool
 from reconciler.model.units import sectors
-from reconciler.planner.access import expected_transactions
 from reconciler.planner.facts import PoolCase
-from reconciler.planner.pool_words import backings
+from reconciler.planner.ownership import expected_transactions
+from reconciler.planner.pool_shape import backings
 
 _WAY_ON = "If it is the right one after all, such as a copy that was put back, `dm-reconciler doctor --fix` takes it"
 

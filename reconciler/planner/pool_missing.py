@@ -19,12 +19,11 @@ from reconciler.model.steps import (
 )
 from reconciler.model.stored import KnownPool
 from reconciler.model.units import Bytes, format_size, sectors
-from reconciler.planner.access import expected_transactions
 from reconciler.planner.facts import PoolCase
+from reconciler.planner.ownership import expected_transactions, how_to_write
 from reconciler.planner.plan import Plan
-from reconciler.planner.pool_below import how_to_write
 from reconciler.planner.pool_identity import another_disk, contradiction, other_content, parts, renamed
-from reconciler.planner.pool_words import backings, find, shape_of, shown_size, whole_blocks
+from reconciler.planner.pool_shape import backings, find, shape_of, shown_size, whole_blocks
 
 
 def plan_missing(case: PoolCase, record: ThinPool) -> Plan:

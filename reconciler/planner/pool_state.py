@@ -1,4 +1,11 @@
-"""A pool's device and metadata as they are: suspended, half made, unknown, damaged, or not what the record says."""
+"""A pool's device and metadata as they are: suspended, half made, unknown, damaged, or not what the record says.
+
+A live pool that is unwell: each cause is told apart, and what is safe without a person is done.
+
+The kernel says `ro` of several things. A pool whose metadata is full is whole, and goes on once that has room: its mode
+changes as the longer metadata device is taken into use (observed on 6.1). So what grows a pool comes here too, and is
+not kept back by what it mends. A pool with needs_check does not grow: the kernel refuses that until it is repaired.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +28,64 @@ from reconciler.model.steps import (
     Resume,
 )
 from reconciler.planner.facts import PoolCase
-from reconciler.planner.ownership import lies_on_record
+from reconciler.planner.ownership import (
+    Cause,
+    cause_of,
+    cut_off,
+    expected_transactions,
+    how_to_write,
+    lies_on_record,
+    read_only,
+    words_of,
+)
 from reconciler.planner.plan import Plan, Sign
-from reconciler.planner.pool_below import cut_off, how_to_write, read_only
-from reconciler.planner.pool_cause import Cause, cause_of
-from reconciler.planner.pool_health import more_metadata, plan_damage
 from reconciler.planner.pool_identity import contradiction, noted_now, renamed
-from reconciler.planner.pool_words import backings, find, known_from, shape_of, whole_blocks
+from reconciler.planner.pool_shape import backings, find, known_from, plan_size, pool_low, shape_of, whole_blocks
+
+
+def plan_health(case: PoolCase, record: ThinPool, shape: PoolShape) -> Plan | None:
+    """The rows of what is unwell, with what mends it where that is safe without a person."""
+    status = case.live.status
+    if status is None:
+        return find(case, Reason.POOL_UNHEALTHY, f"pool {case.name} did not tell its status")
+    cause = cause_of(case)
+    if cause is Cause.READ_ONLY_TABLE:
+        message = f"the table of pool {case.name} says read_only, and its record does not: nothing is wrong with it"
+        return find(case, Reason.POOL_TABLE_WRONG, f"{message}, so it is loaded without").but(
+            LoadPool(record.dm_name, shape)
+        )
+    if cause is Cause.METADATA_FULL:
+        return more_metadata(case, record, shape)
+    if cause is not None:
+        return find(case, Reason.POOL_UNHEALTHY, words_of(case, cause))
+    if isinstance(status, PoolStatus) and status.transaction_id not in expected_transactions(case):
+        return _at_another_transaction(case, record, shape, status)
+    return None
+
+
+def more_metadata(case: PoolCase, record: ThinPool, shape: PoolShape) -> Plan:
+    """Nothing is damaged: what its record, its device or `extend` gives it more is taken into use while it is up."""
+    found = plan_size(case, record, shape, whole=True) or pool_low(case, record, shape)
+    return found or find(case, Reason.POOL_UNHEALTHY, words_of(case, Cause.METADATA_FULL))
+
+
+def _at_another_transaction(case: PoolCase, record: ThinPool, shape: PoolShape, status: PoolStatus) -> Plan:
+    """Nothing is created or deleted. Room for what is written harms nobody, whoever has changed the pool."""
+    expected = " or ".join(str(number) for number in sorted(expected_transactions(case)))
+    message = (
+        f"pool {case.name} is at transaction {status.transaction_id}, the store expects {expected}: somebody else "
+        f"changed it, or the store is an old copy. Nothing is created or deleted until `dm-reconciler doctor --fix`"
+    )
+    growing = plan_size(case, record, shape) or pool_low(case, record, shape)
+    if growing is None:
+        return find(case, Reason.METADATA_MISMATCH, message)
+    return find(case, Reason.METADATA_MISMATCH, f"{message}. Besides, {growing.condition.message}").but(*growing.steps)
+
+
+def plan_damage(case: PoolCase) -> Plan | None:
+    """A pool that only a person can bring back, with the words how; of one that the store does not know."""
+    cause = cause_of(case)
+    return None if cause is None else find(case, Reason.POOL_UNHEALTHY, words_of(case, cause))
 
 
 def plan_device(case: PoolCase, shape: PoolShape) -> Plan | None:

@@ -20,7 +20,7 @@ from reconciler.model.live import DeviceInfo
 from reconciler.model.records import API_VERSION, ThinDevice, ThinPool
 from reconciler.model.steps import Activate, ActivatePool
 from reconciler.model.stored import KnownDevice
-from reconciler.planner.pool_words import shape_of
+from reconciler.planner.pool_shape import shape_of
 from reconciler.store.store import Store
 
 CLOSED_WITHIN = 10.0

@@ -34,12 +34,12 @@ from reconciler.model.records import API_VERSION, ThinDevice, ThinPool
 from reconciler.model.steps import ActivatePool, CheckMetadata, PoolShape, Step
 from reconciler.model.stored import Intent, IntentKind, KnownDevice, KnownPool
 from reconciler.model.units import Bytes, Sectors
-from reconciler.planner.access import access_to
 from reconciler.planner.device import plan_device
 from reconciler.planner.facts import DeviceCase, Grace, Origin, PoolAccess, PoolCase, PruneVerdict
+from reconciler.planner.ownership import access_to
 from reconciler.planner.plan import Plan, Sign
 from reconciler.planner.pool import plan_pool
-from reconciler.planner.pool_words import shape_of
+from reconciler.planner.pool_shape import shape_of
 
 STORE: Final = "5" * 32
 UUID: Final = f"DMR-{STORE}-{'a' * 32}"

@@ -30,9 +30,8 @@ from reconciler.model.steps import (
 )
 from reconciler.model.stored import IntentKind
 from reconciler.model.units import Bytes
-from reconciler.planner.access import access_to
 from reconciler.planner.facts import Access, DeviceCase, Origin, PoolCase, PruneVerdict
-from reconciler.planner.ownership import owns_device, owns_pool
+from reconciler.planner.ownership import access_to, owns_device, owns_pool
 from reconciler.planner.plan import Plan, Sign
 from tests.planner import builders as a
 from tests.planner.small_world import world

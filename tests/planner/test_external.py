@@ -12,8 +12,8 @@ from reconciler.model.live import LiveBacking, LiveDevice, LivePool
 from reconciler.model.steps import KnowPool
 from reconciler.model.stored import KnownPool
 from reconciler.model.units import Sectors
-from reconciler.planner.access import access_to
 from reconciler.planner.facts import Access
+from reconciler.planner.ownership import access_to
 from reconciler.planner.plan import Sign
 from tests.planner import builders as a
 from tests.planner.builders import known_pool, plan, pool_case, pool_device, pool_record, row, steps

@@ -11,8 +11,8 @@ from reconciler.model.dm_tables import PoolMode
 from reconciler.model.live import LiveDevice
 from reconciler.model.steps import Clear, KnowDevice, Remove, Resume
 from reconciler.planner.facts import PoolCase, PruneVerdict
+from reconciler.planner.orphans import PruneRules, prune_verdict
 from reconciler.planner.plan import Sign
-from reconciler.planner.prune import PruneRules, prune_verdict
 from tests.planner import builders as a
 from tests.planner.builders import KEY, LONG_AGO, NAME, UUID, known, orphan, plan, row, steps, thin
 

@@ -14,8 +14,8 @@ from reconciler.model.records import ThinPool
 from reconciler.model.steps import DeleteThin, GrowFile, KnowPool, LoadPool
 from reconciler.model.stored import IntentKind
 from reconciler.model.units import Bytes
-from reconciler.planner.access import access_to
 from reconciler.planner.facts import Access, PoolCase, PruneVerdict
+from reconciler.planner.ownership import access_to
 from tests.planner import builders as a
 from tests.planner.builders import (
     DATA_SIZE,

@@ -6,7 +6,7 @@ import pytest
 
 from reconciler.model.records import ThinPool
 from reconciler.planner.facts import PruneVerdict
-from reconciler.planner.prune import PruneRules, prune_verdict
+from reconciler.planner.orphans import PruneRules, prune_verdict
 
 NOW = 10_000.0
 LONG_AGO = NOW - 3600

@@ -40,8 +40,8 @@ from reconciler.model.steps import (
 from reconciler.planner import making
 from reconciler.planner.device_findings import thin_target
 from reconciler.planner.facts import PruneVerdict
+from reconciler.planner.orphans import prune_verdict
 from reconciler.planner.pool_missing import plan_missing
-from reconciler.planner.prune import prune_verdict
 from tests.simulation.directories import directories, in_the_same_order
 from tests.simulation.story import fails
 
@@ -229,16 +229,16 @@ BUGS: Final[dict[str, Planting]] = {
     "ENODATA on a deletion is an error": _step(DeleteThin, _insists),
     "the intent of a creation comes after its message": _reordered("making._steps", _intent_last),
     "no intent of a creation is written": _reordered("making._steps", _without_step(Begin)),
-    "the outcome of a deletion comes before its message": _reordered("device_absent.forward", _outcome_first),
+    "the outcome of a deletion comes before its message": _reordered("device_inactive.forward", _outcome_first),
     "a thin that exists already is adopted": lambda: mock.patch.dict(
         devices._STEPS, {CreateThin: _adopts_what_is_there, CreateSnapshot: _adopts_what_is_there}
     ),
     "no suspension has a grace": _planner("facts.Grace.left", lambda *_: 0.0),
     "a suspension is never ended": _everywhere("let_go", lambda _: lambda *_: ()),
-    "half of a creation is taken for all of it": _planner("intents._is_complete", _finishes_anything),
-    "an undo forgets the thin": _reordered("intents._undo", _without_step(DeleteThin)),
+    "half of a creation is taken for all of it": _planner("making._is_complete", _finishes_anything),
+    "an undo forgets the thin": _reordered("making._undo", _without_step(DeleteThin)),
     "an undo deletes whatever has the id": _planner(
-        "intents._undo",
+        "making._undo",
         lambda case, intent, _: (
             DeleteThin(case.key.pool, intent.thin_id, case.pool.status.transaction_id),
             Abandon(case.key, case.pool.status.transaction_id),
@@ -252,10 +252,10 @@ BUGS: Final[dict[str, Planting]] = {
         "reconciler.controller.fact_gatherer.prune_verdict", _prunes_at_once
     ),
     "any number of vanished records is pruned": lambda: mock.patch(
-        "reconciler.planner.prune._is_mass", return_value=False
+        "reconciler.planner.orphans._is_mass", return_value=False
     ),
     "whatever carries the name is ours": _everywhere("is_foreign", lambda _: lambda _: False),
-    "a pool whose metadata is full does not grow": _planner("pool_cause._metadata_is_full", lambda _: False),
+    "a pool whose metadata is full does not grow": _planner("ownership._metadata_is_full", lambda _: False),
     "a wrong table is left": _planner("device_active._table", lambda *_: None),
     "a read-only flag is left": _planner("device_active._read_only", lambda *_: None),
     "a filesystem does not follow its device": _planner("device_active._grow", lambda *_: ()),

@@ -12,7 +12,7 @@ from reconciler.model.names import Key
 from reconciler.model.steps import Begin, Finish, Forget, KnowDevice, KnowPool
 from reconciler.model.stored import Intent, IntentKind, KnownDevice, KnownPool
 from reconciler.model.units import Sectors
-from reconciler.planner.suspects import suspects_of
+from reconciler.planner.making import suspects_of
 from reconciler.store.store import Store
 
 TANK, A = Key("tank"), Key("tank", "a")
