@@ -87,7 +87,7 @@ def _usage(error: click.UsageError) -> Told:
 def _of_the_layers(error: Exception) -> Told | None:
     # Here, not above: a command line that is wrong is told without loading the whole program.
     from reconciler.model.errors import HostFault  # noqa: PLC0415
-    from reconciler.sandbox.errors import SandboxError  # noqa: PLC0415
+    from reconciler.sandbox import SandboxError  # noqa: PLC0415
     from reconciler.store.errors import StoreError  # noqa: PLC0415
     from reconciler.telemetry.http.listen import ListenError  # noqa: PLC0415
 

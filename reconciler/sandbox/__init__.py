@@ -2,16 +2,25 @@
 
 It imports the standard library only and nothing else of this project. Importing it is cheap: what does the work is
 loaded by the first run(). The first process inside imports from here too, and there every file costs milliseconds.
+
+What the sandbox raises.
 """
 
 from __future__ import annotations
-
-from reconciler.sandbox.errors import SandboxError
 
 TYPE_CHECKING = False  # typing takes as long to import as all the rest
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+
+class SandboxError(Exception):
+    """One line: what is wrong, and what to do next. status is what a command line should exit with."""
+
+    def __init__(self, message: str, *, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status
+
 
 __all__ = ["SandboxError", "run"]
 

@@ -1,20 +1,40 @@
-"""The user-mode kernel on this host: where it is, where its memory goes, and its command line."""
+"""The user-mode kernel on this host: where it is, where its memory goes, and its command line.
+
+Starts the kernel under its warden, with the pipes that lead to it.
+
+Hosts whose extended register state is larger than the kernel's buffer for it.
+
+User-mode Linux 6.1 reads the floating-point registers of its processes with ptrace's NT_X86_XSTATE into a buffer of
+fixed size. With AMX the state is larger, and writing the cut-off state back fails: the kernel panics at its first
+process ("ptrace set fp regs failed, errno = 14"). Two ways out:
+
+shim: a preloaded ptrace() that completes the state before it is written (xstate_shim.c). Needs a C compiler.
+seccomp: a filter that refuses that register set, so that the kernel takes the older one (FXSAVE). Then every page fault
+  loses the AVX registers, so nothing inside may use them; programs that do not heed the tunables below go wrong.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import random
 import shutil
+import struct
+import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from reconciler.sandbox import inside
-from reconciler.sandbox.errors import SandboxError
+from reconciler.sandbox import SandboxError, inside, warden
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from reconciler.sandbox.settings import Settings
+
 
 PROGRAM: Final = "linux.uml"
 _UDEV: Final = ("/usr/lib/systemd/systemd-udevd", "/lib/systemd/systemd-udevd")
@@ -111,3 +131,158 @@ def _quoted(text: str) -> str:
     if '"' in text:
         raise SandboxError(f"the path {text} has a quote in it, which no kernel command line can: move it")
     return f'"{text}"' if any(character.isspace() for character in text) else text
+
+
+XSTATE_SWITCH: Final = "DM_RECONCILER_SANDBOX_XSAVE"
+XSTATE_SOURCE: Final = Path(__file__).with_name("xstate_shim.c")
+_TUNABLES: Final = {
+    "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-AVX512F,-AVX512VL,-AVX512BW,-AVX,-AVX_Fast_Unaligned_Load,-ERMS,-BMI2,-MOVBE,-RTM",
+    "GODEBUG": "cpu.avx=off,cpu.avx2=off",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class XstateWorkaround:
+    preload: str = ""  # for the kernel's process
+    seccomp: str = ""  # a filter program for it, in hexadecimal
+    environment: dict[str, str] = field(default_factory=dict)  # for everything inside
+
+
+def xstate_workaround(run: Path) -> XstateWorkaround:
+    """What this host needs, or what SWITCH says. run: where a shim is built. Raises SandboxError."""
+    mode = os.environ.get(XSTATE_SWITCH) or ("auto" if _has_amx() else "none")
+    if mode == "none":
+        return XstateWorkaround()
+    if mode in ("auto", "shim"):
+        shim, problem = build_shim(run)
+        if shim:
+            return XstateWorkaround(preload=str(shim))
+        if mode == "shim":
+            raise SandboxError(f"cannot build the ptrace shim: {problem}; install gcc, or set {XSTATE_SWITCH}=seccomp")
+    elif mode != "seccomp":
+        raise SandboxError(f"{XSTATE_SWITCH}={mode} is unknown: set it to shim, seccomp or none, or not at all")
+    return XstateWorkaround(seccomp=refuse_xstate().hex(), environment=dict(_TUNABLES))
+
+
+def build_shim(run: Path) -> tuple[Path | None, str]:
+    """The shared object, or None and why there is none."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if not compiler:
+        return None, "there is no C compiler"
+    target = run / "xstate_shim.so"
+    done = subprocess.run(
+        [compiler, "-O2", "-shared", "-fPIC", "-o", str(target), str(XSTATE_SOURCE)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        return None, (done.stderr.strip().splitlines() or [f"{compiler} failed"])[-1]
+    return target, ""
+
+
+def refuse_xstate() -> bytes:
+    """A classic BPF program: ptrace(PTRACE_GETREGSET, pid, NT_X86_XSTATE) fails with EINVAL, all else is allowed."""
+    load, jump_if_equal, answer = 0x20, 0x15, 0x06
+    number_at, request_at, set_at = 0, 16, 32  # in struct seccomp_data, low halves of the arguments
+    ptrace, getregset, nt_x86_xstate = 101, 0x4204, 0x202
+    allow, fail = 0x7FFF0000, 0x00050000 | 22
+    program = [
+        (load, 0, 0, number_at),
+        (jump_if_equal, 0, 5, ptrace),
+        (load, 0, 0, request_at),
+        (jump_if_equal, 0, 3, getregset),
+        (load, 0, 0, set_at),
+        (jump_if_equal, 0, 1, nt_x86_xstate),
+        (answer, 0, 0, fail),
+        (answer, 0, 0, allow),
+    ]
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+
+
+def _has_amx() -> bool:
+    try:
+        return " amx_tile" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+
+
+@dataclass(slots=True)
+class Kernel:
+    """The pipes of a running kernel, and the warden that ends it."""
+
+    to_inside: int
+    from_inside: int
+    console: int
+    warden: subprocess.Popen[bytes]
+    warden_fd: int  # can be read once the warden has ended
+    run: Path
+    environment: dict[str, str]  # what everything inside needs
+
+    def kill(self) -> None:
+        """At once, as a power cut. When this returns, none of its processes and files are left."""
+        if self.warden.stdin and not self.warden.stdin.closed:
+            self.warden.stdin.close()
+        if self.warden.wait() != 0:  # it was killed, and could not do its work
+            warden.kill_session(self.warden.pid)
+            shutil.rmtree(self.run, ignore_errors=True)
+        for fd in (self.to_inside, self.from_inside, self.console, self.warden_fd):
+            os.close(fd)
+
+
+def launch(settings: Settings) -> Kernel:
+    """Raises SandboxError. The kernel boots when this returns."""
+    program = find_kernel()
+    run = Path(tempfile.mkdtemp(prefix="dm-reconciler-sandbox-", dir=memory_directory(settings.memory)))
+    opened: list[int] = []
+    try:
+        for _ in range(3):
+            opened.extend(os.pipe())
+        inside_reads, to_inside, from_inside, inside_writes, console, console_writes = opened
+        wires = Wires(inside_reads, inside_writes, console_writes)
+        help_needed = xstate_workaround(run)
+        process = _start(_specification(program, run, settings, wires, help_needed), wires)
+    except BaseException:
+        for fd in opened:
+            os.close(fd)
+        shutil.rmtree(run, ignore_errors=True)
+        raise
+    for fd in wires:
+        os.close(fd)
+    os.set_blocking(console, False)
+    warden_fd = os.pidfd_open(process.pid)
+    return Kernel(to_inside, from_inside, console, process, warden_fd, run, help_needed.environment)
+
+
+def _specification(
+    program: str, run: Path, settings: Settings, wires: Wires, workaround: XstateWorkaround
+) -> warden.Specification:
+    for number, disk in enumerate(settings.disks):
+        (run / f"disk{number}").symlink_to(disk)
+    environment = {"TMPDIR": str(run), "HOME": str(run), "PATH": os.environ.get("PATH", os.defpath)}
+    if workaround.preload:
+        environment["LD_PRELOAD"] = workaround.preload
+    return {
+        "arguments": command_line(program, run, settings.memory, len(settings.disks), wires, workaround.environment),
+        "environment": environment,
+        "run": str(run),
+        "descriptors": list(wires),
+        "console": wires.console,
+        "seccomp": workaround.seccomp,
+        # The kernel has one processor. Each system call inside is a switch between two processes of the host, which
+        # takes twice as long where they run on different ones.
+        "cpu": random.choice(sorted(os.sched_getaffinity(0))),  # noqa: S311 - not a secret
+    }
+
+
+def _start(specification: warden.Specification, wires: Wires) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-IS", warden.__file__, json.dumps(specification)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=wires.console,
+        pass_fds=wires,
+        start_new_session=True,
+    )

@@ -1,4 +1,9 @@
-"""One run: boot the kernel, carry streams and signals until the command has ended, and leave nothing behind."""
+"""One run: boot the kernel, carry streams and signals until the command has ended, and leave nothing behind.
+
+What the command finds inside of the caller's surroundings: environment, working directory, directories.
+
+The caller's terminal, where its streams are one.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +13,162 @@ import os
 import select
 import signal
 import sys
+import termios
 import threading
 import time
+import tty
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Never
 
-from reconciler.sandbox import wire
-from reconciler.sandbox.errors import SandboxError
-from reconciler.sandbox.launch import launch
-from reconciler.sandbox.surroundings import config
-from reconciler.sandbox.terminal import Escape, Raw, terminals, window
+import reconciler
+from reconciler.sandbox import SandboxError, wire
+from reconciler.sandbox.kernel import find_udev, launch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
+    from typing import Any, Self
 
-    from reconciler.sandbox.launch import Kernel
-    from reconciler.sandbox.settings import Settings
+    from reconciler.sandbox.kernel import Kernel
+    from reconciler.sandbox.settings import Config, Settings
+
+
+_STREAMS: Final = (0, 1, 2)
+_DEFAULT_SIZE: Final = (24, 80)
+
+
+def terminals() -> list[int]:
+    """Which of the standard streams are a terminal. A terminal's input belongs to its foreground job alone."""
+    found = [stream for stream in _STREAMS if os.isatty(stream)]
+    if 0 in found and not _in_foreground():
+        found.remove(0)
+    return found
+
+
+def window(streams: list[int]) -> tuple[int, int]:
+    """Rows and columns."""
+    for stream in streams:
+        try:
+            size = os.get_terminal_size(stream)
+        except OSError:
+            continue
+        if size.lines and size.columns:
+            return size.lines, size.columns
+    return _DEFAULT_SIZE
+
+
+def _in_foreground() -> bool:
+    try:
+        return os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:  # a terminal, but not this session's: nobody else's either
+        return True
+
+
+class Raw:
+    """Keys go to the terminal inside as they are, Ctrl-C too: its own line discipline makes signals of them."""
+
+    def __init__(self) -> None:
+        self._before: list[Any] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def start(self) -> None:
+        self._before = termios.tcgetattr(0)
+        tty.setraw(0, termios.TCSADRAIN)
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            termios.tcsetattr(0, termios.TCSADRAIN, self._before)
+
+
+class Escape:
+    """Ctrl-] three times within a second: the way out when nothing inside answers."""
+
+    _KEY: Final = 0x1D
+
+    def __init__(self) -> None:
+        self._times: list[float] = []
+
+    def seen(self, data: bytes, now: float) -> bool:
+        for byte in data:
+            self._times = [*self._times[-2:], now] if byte == self._KEY else []
+        return len(self._times) == 3 and now - self._times[0] <= 1
+
+
+HOME: Final = "/run/home"
+# Empty and writable inside, where the host has them.
+SCRATCH: Final = (
+    "/tmp",  # noqa: S108 - the directory itself, as a mount point
+    "/run",
+    "/mnt",
+    "/srv",
+    "/media",
+    "/var/tmp",  # noqa: S108
+    "/var/log",
+)
+# Hidden too, by the kernel's own.
+_HIDDEN: Final = (*SCRATCH, "/dev/shm")  # noqa: S108
+# They name what is not there inside, or cannot be reached.
+_DROPPED: Final = frozenset(
+    {
+        "DBUS_SESSION_BUS_ADDRESS",
+        "DISPLAY",
+        "LD_PRELOAD",
+        "NOTIFY_SOCKET",
+        "OLDPWD",
+        "SSH_AUTH_SOCK",
+        "TEMP",
+        "TMP",
+        "TMPDIR",
+        "WAYLAND_DISPLAY",
+        "XDG_CACHE_HOME",
+        "XDG_CONFIG_HOME",
+        "XDG_DATA_HOME",
+        "XDG_RUNTIME_DIR",
+        "XDG_STATE_HOME",
+    },
+)
+_SYSTEM_PATH: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/bin")
+
+
+def config(settings: Settings) -> Config:
+    """Raises SandboxError."""
+    directory = os.getcwd()  # noqa: PTH109 - a string is what is sent
+    streams = terminals()
+    return {
+        "command": list(settings.command),
+        "environment": environment(directory),
+        "directory": directory,
+        "scratch": [path for path in SCRATCH if Path(path).is_dir() and not Path(path).is_symlink()],
+        "visible": visible(directory, settings.share),
+        "share": [str(path) for path in settings.share],
+        "terminals": streams,
+        "window": list(window(streams)),
+        "udev": find_udev() if settings.udev else "",
+    }
+
+
+def environment(directory: str) -> dict[str, str]:
+    """The caller's, but for what names things of the host's; the administrator's directories are on PATH."""
+    kept = {name: value for name, value in os.environ.items() if name not in _DROPPED}
+    path = [part for part in kept.get("PATH", "").split(":") if part]
+    kept["PATH"] = ":".join([*path, *(part for part in _SYSTEM_PATH if part not in path)])
+    kept |= {"HOME": HOME, "USER": "root", "LOGNAME": "root", "PWD": directory}
+    return kept
+
+
+def visible(directory: str, share: tuple[Path, ...]) -> list[str]:
+    """Directories that the empty ones would hide, but that are needed: where the caller is, and this program itself."""
+    package = Path(reconciler.__file__).resolve().parent.parent
+    wanted = {Path(directory), package, Path(sys.prefix), Path(sys.base_prefix)}
+    return sorted(
+        str(path)
+        for path in wanted
+        if any(path.is_relative_to(hidden) and str(path) != hidden for hidden in _HIDDEN)
+        and not any(path.is_relative_to(shared) for shared in share)
+    )
+
 
 _CHUNK: Final = 65536
 _CONSOLE_KEPT: Final = 16384

@@ -1,4 +1,7 @@
-"""What was asked for, checked before anything is started."""
+"""What was asked for, checked before anything is started.
+
+What the caller's process tells the first process inside. It travels as JSON.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,25 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypedDict
 
-from reconciler.sandbox.errors import SandboxError
+from reconciler.sandbox import SandboxError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+class Config(TypedDict):
+    command: list[str]
+    environment: dict[str, str]
+    directory: str
+    scratch: list[str]  # directories that become empty and writable
+    visible: list[str]  # directories under those that stay to be seen, read-only
+    share: list[str]  # directories that can be written, on the host too
+    terminals: list[int]  # which of the streams 0, 1 and 2 are a terminal
+    window: list[int]  # its rows and columns
+    udev: str  # the program; empty: none
+
 
 MOST_DISKS: Final = 8  # /dev/ubda to /dev/ubdh: what the kernel's driver has
 _LEAST_MEMORY: Final = 128 << 20  # with less, udev's workers run out of it

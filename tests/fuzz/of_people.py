@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from reconciler.cli.main import main
 from reconciler.cli.params import parse_duration
-from reconciler.sandbox.errors import SandboxError
+from reconciler.sandbox import SandboxError
 from reconciler.sandbox.settings import memory_bytes
 from reconciler.sandbox.wire import Decoder, frame
 from reconciler.telemetry.http.listen import parse_listen, show

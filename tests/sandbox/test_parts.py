@@ -13,11 +13,10 @@ from typing import NamedTuple
 
 import pytest
 
-from reconciler.sandbox import SandboxError, kernel, run, wire, xstate
+from reconciler.sandbox import SandboxError, kernel, run, wire
+from reconciler.sandbox.kernel import XSTATE_SOURCE, XSTATE_SWITCH, XstateWorkaround, xstate_workaround
+from reconciler.sandbox.session import HOME, Escape, environment, visible
 from reconciler.sandbox.settings import checked, memory_bytes
-from reconciler.sandbox.surroundings import HOME, environment, visible
-from reconciler.sandbox.terminal import Escape
-from reconciler.sandbox.xstate import XSTATE_SOURCE, XSTATE_SWITCH, XstateWorkaround, xstate_workaround
 
 WIRES = kernel.Wires(line_in=5, line_out=8, console=10)
 
@@ -175,7 +174,7 @@ def test_workaround_is_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 def test_without_a_compiler_amx_hosts_get_the_filter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv(XSTATE_SWITCH, raising=False)
-    monkeypatch.setattr(xstate, "_has_amx", lambda: True)
+    monkeypatch.setattr(kernel, "_has_amx", lambda: True)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert xstate_workaround(tmp_path).seccomp
     monkeypatch.setenv(XSTATE_SWITCH, "shim")

@@ -16,7 +16,7 @@ TYPE_CHECKING = False  # typing takes as long to import as all the rest
 if TYPE_CHECKING:
     from typing import Final
 
-    from reconciler.sandbox.config import Config
+    from reconciler.sandbox.settings import Config
 
 _CHUNK: Final = 16384
 _LINGER_MS: Final = 50  # how long the rest of a terminal's output is waited for while others hold the terminal open
