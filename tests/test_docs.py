@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from reconciler.cli.main import COMMANDS, cli, main
-from reconciler.sources.manifests.manifests import load
+from reconciler.sources.manifests.read import load
 from tools.packages import PACKAGES
 
 TREE = Path(__file__).parents[1]

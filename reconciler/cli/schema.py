@@ -21,6 +21,6 @@ Editors with a YAML language server then take it from a manifest's first line:
 @click.command("schema", epilog=_EPILOG)
 def command() -> None:
     """Print the JSON Schema of manifests, for editors."""
-    from reconciler.sources.manifests.schema import json_schema  # noqa: PLC0415  # not for --help
+    from reconciler.sources.manifests.explain import json_schema  # noqa: PLC0415  # not for --help
 
     print_json(json_schema())

@@ -16,7 +16,7 @@ from reconciler.kernel.block.disk_marks import is_unstable, stable_name
 from reconciler.model.records import Record, ThinPool
 
 if TYPE_CHECKING:
-    from reconciler.sources.manifests.manifests import Loaded
+    from reconciler.sources.manifests.read import Loaded
 
 
 def note_unstable(records: Iterable[Record]) -> None:
@@ -59,7 +59,7 @@ def command(paths: tuple[Path, ...], node: str | None) -> None:
 
     A PATH is a file, or a directory of *.yaml and *.yml files. All of them together are one set.
     """
-    from reconciler.sources.manifests.manifests import load  # noqa: PLC0415  # not for --help
+    from reconciler.sources.manifests.read import load  # noqa: PLC0415  # not for --help
 
     loaded = load(*paths, trust=False)
     for problem in loaded.problems:

@@ -38,7 +38,7 @@ from reconciler.model.records import Backing, PoolState
 from reconciler.model.recordset import RecordSet
 from reconciler.model.steps import HostStep, StepResult
 from reconciler.model.units import Bytes, format_size
-from reconciler.sources.manifests.manifests import load
+from reconciler.sources.manifests.read import load
 from reconciler.store.lock import StateLock
 from reconciler.store.store import Store
 

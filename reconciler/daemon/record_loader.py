@@ -11,7 +11,7 @@ from reconciler.controller.clock import Clock
 from reconciler.controller.desired import Desired
 from reconciler.model.records import Record, ThinDevice, ThinPool
 from reconciler.model.recordset import Problem, RecordSet, Written
-from reconciler.sources.manifests.manifests import load
+from reconciler.sources.manifests.read import load
 from reconciler.store.errors import StoreError
 from reconciler.store.manifests import StoredRecord
 from reconciler.store.store import Store

@@ -19,7 +19,7 @@ from reconciler.model.conditions import Event, EventType
 from reconciler.model.errors import HostFault
 from reconciler.model.names import Key
 from reconciler.model.steps import Forget, Step
-from reconciler.sources.manifests.manifests import load
+from reconciler.sources.manifests.read import load
 from reconciler.store.errors import StoreDamaged, StoreError
 from reconciler.store.files import NAME
 from reconciler.store.lock import StateLock

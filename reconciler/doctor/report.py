@@ -57,7 +57,7 @@ from reconciler.model.stored import Remembered
 from reconciler.model.units import SECTOR
 from reconciler.planner.facts import PoolCase
 from reconciler.planner.ownership import expected_transactions
-from reconciler.sources.manifests.manifests import load
+from reconciler.sources.manifests.read import load
 from reconciler.store.errors import StoreError
 from reconciler.store.lock import LockHeld
 from reconciler.store.quarantine import recall

@@ -20,7 +20,7 @@ from reconciler.doctor.checks import Check, Mark
 from reconciler.kernel.locks import FOLDER
 from reconciler.model.conditions import DRIFT, Reason, Status
 from reconciler.model.names import Key
-from reconciler.sources.manifests.manifests import Loaded
+from reconciler.sources.manifests.read import Loaded
 from reconciler.store.database import NAME
 from reconciler.store.directory import check_directory
 from reconciler.store.errors import StoreError

@@ -16,7 +16,7 @@ from reconciler.cli.params import STATE_DIR
 from reconciler.cli.run import command
 from reconciler.kernel.locks import FOLDER
 from reconciler.model.names import Key
-from reconciler.sources.manifests.manifests import load
+from reconciler.sources.manifests.read import load
 
 TREE = Path(__file__).parents[2]
 FOLDER_OF_ALL = TREE / "deploy/kubernetes"

@@ -16,7 +16,7 @@ from reconciler.model.names import DM_NAME_MAX, device_dm_name, private_dm_name
 from reconciler.model.recordset import RecordSet
 from reconciler.model.units import exact_size, format_size, parse_size, percent_of
 from reconciler.sources.manifests.explain import KINDS
-from reconciler.sources.manifests.manifests import Loaded, load
+from reconciler.sources.manifests.read import Loaded, load
 from tests.fuzz.target import Target, assert_shown, refuses, text_of
 
 _LINE = re.compile(r"(?P<file>.+?):[1-9][0-9]*:[1-9][0-9]*: .+")

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reconciler.sources.manifests.manifests import Loaded, load
+from reconciler.sources.manifests.read import Loaded, load
 
 RECORDS = """\
 apiVersion: dm-reconciler/v1

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from reconciler.sources.manifests.manifests import MAX_PROBLEMS, load
-from reconciler.sources.manifests.read import MAX_FILE
+from reconciler.sources.manifests.read import MAX_FILE, MAX_PROBLEMS, load
 
 POOL = """\
 apiVersion: dm-reconciler/v1

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.names import Key
-from reconciler.sources.manifests import manifests, read
-from reconciler.sources.manifests.manifests import Loaded, load
+from reconciler.sources.manifests import read
+from reconciler.sources.manifests.read import Loaded, load
 
 POOL = """\
 apiVersion: dm-reconciler/v1
@@ -219,7 +219,7 @@ def test_too_much_in_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_too_many_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifests, "MAX_RECORDS", 2)
+    monkeypatch.setattr(read, "MAX_RECORDS", 2)
     for name in "abc":
         (tmp_path / f"{name}.yaml").write_text(f"{POOL}---\n{DEVICE}")
     assert only(load(tmp_path)) == f"{tmp_path}/b.yaml:1:1: more than 2 records by now: no host has so many"

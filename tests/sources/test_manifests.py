@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.names import Key
-from reconciler.sources.manifests.manifests import Loaded, load
+from reconciler.sources.manifests.read import Loaded, load
 
 POOL = """\
 apiVersion: dm-reconciler/v1

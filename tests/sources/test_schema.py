@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from reconciler.model.records import API_VERSION
-from reconciler.sources.manifests.explain import read_record
-from reconciler.sources.manifests.schema import json_schema
+from reconciler.sources.manifests.explain import json_schema, read_record
 from reconciler.sources.manifests.yaml import YamlFault, read_documents
 
 EXAMPLES = Path(__file__).parents[2] / "manifests"

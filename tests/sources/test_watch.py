@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from watchdog.events import FileClosedNoWriteEvent, FileOpenedEvent, FileSystemEvent
 
-from reconciler.sources.manifests.manifests import load
+from reconciler.sources.manifests.read import load
 from reconciler.sources.manifests.watch import ManifestWatch, _Handler
 
 LONG = 30.0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.sources.manifests.manifests import load
+from reconciler.sources.manifests.read import load
 
 DEVICE = """\
 apiVersion: dm-reconciler/v1
