@@ -13,8 +13,8 @@ from reconciler.cli.format import COLUMNS, row, table
 from reconciler.cli.params import complete_names, output_option, state_dir_option
 from reconciler.cli.view import Eyes, find, freshness, look, reading, tell
 from reconciler.model.conditions import Event, event_item
-from reconciler.store.events import KEPT
 from reconciler.store.store import Store
+from reconciler.store.tables import KEPT
 
 _EPILOG: Final = """\b
 Found: drift, at its first look     Healed: it has ended     Failed: a step did not work

@@ -30,8 +30,8 @@ from reconciler.model.names import Key
 from reconciler.model.stored import KnownDevice, KnownPool
 from reconciler.store.database import NAME, Database, open_for_reading
 from reconciler.store.lock import LockHeld, StateLock
-from reconciler.store.manifests import StoredRecord
 from reconciler.store.store import Store
+from reconciler.store.tables import StoredRecord
 
 
 class NoStore(Failure):

@@ -13,8 +13,8 @@ from reconciler.model.records import Record, ThinDevice, ThinPool
 from reconciler.model.recordset import Problem, RecordSet, Written
 from reconciler.sources.manifests.read import load
 from reconciler.store.errors import StoreError
-from reconciler.store.manifests import StoredRecord
 from reconciler.store.store import Store
+from reconciler.store.tables import StoredRecord
 from reconciler.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)

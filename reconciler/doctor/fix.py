@@ -20,8 +20,8 @@ from reconciler.model.errors import HostFault
 from reconciler.model.names import Key
 from reconciler.model.steps import Forget, Step
 from reconciler.sources.manifests.read import load
+from reconciler.store.database import NAME
 from reconciler.store.errors import StoreDamaged, StoreError
-from reconciler.store.files import NAME
 from reconciler.store.lock import StateLock
 from reconciler.store.quarantine import name_for_aside, recall, set_aside
 from reconciler.store.store import Store

@@ -22,9 +22,8 @@ from reconciler.model.conditions import DRIFT, Reason, Status
 from reconciler.model.names import Key
 from reconciler.sources.manifests.read import Loaded
 from reconciler.store.database import NAME
-from reconciler.store.directory import check_directory
 from reconciler.store.errors import StoreError
-from reconciler.store.lock import LockHeld, StateLock
+from reconciler.store.lock import LockHeld, StateLock, check_directory
 from reconciler.store.migrations import MIGRATIONS
 from reconciler.store.store import Store
 

@@ -14,9 +14,8 @@ from typing import Any, Final, TypeVar
 from reconciler.model.names import Key, is_store_id
 from reconciler.model.stored import KnownDevice, KnownPool, Remembered
 from reconciler.store.codec import decode
-from reconciler.store.files import NAME, connect, flush_directory, translated
-from reconciler.store.integrity import BESIDE, beside, size_of
-from reconciler.store.soundness import device_problem, pool_problem
+from reconciler.store.database import NAME, connect, flush_directory, translated
+from reconciler.store.integrity import BESIDE, beside, device_problem, pool_problem, size_of
 
 _MARK: Final = ".damaged-"
 D = TypeVar("D", KnownPool, KnownDevice)

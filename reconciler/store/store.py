@@ -16,14 +16,23 @@ from reconciler.model.steps import KnowDevice, StoreStep
 from reconciler.model.stored import FormerThin, Intent, KnownDevice, KnownPool
 from reconciler.store import database, transitions
 from reconciler.store.database import Database
-from reconciler.store.directory import check_directory, make_directory
 from reconciler.store.errors import StoreError, damaged
-from reconciler.store.events import KEPT, EventLog
-from reconciler.store.manifests import StoredRecord, StoredRecords, load_last_good, save_last_good
+from reconciler.store.lock import check_directory, make_directory
 from reconciler.store.quarantine import recall_id
-from reconciler.store.reserved import Reserved
-from reconciler.store.statuses import drop_statuses, load_statuses, put_statuses
-from reconciler.store.tables import load_ledger, write_ledger
+from reconciler.store.tables import (
+    KEPT,
+    EventLog,
+    Reserved,
+    StoredRecord,
+    StoredRecords,
+    drop_statuses,
+    load_last_good,
+    load_ledger,
+    load_statuses,
+    put_statuses,
+    save_last_good,
+    write_ledger,
+)
 from reconciler.store.transitions import HeldAs, PoolKnowledge
 
 _NOTHING: Final = PoolKnowledge()

@@ -1,18 +1,221 @@
-"""What is known of the pools, in its tables: all is loaded at once, and of each change only the difference is written."""
+"""What is known of the pools, in its tables: all is loaded at once, and of each change only the difference is written.
+
+What was found and done, newest last. Repeats are counted, and the oldest make room.
+
+The last good set of records, which is used while the manifests cannot be read.
+
+The last status of each record. Written often and found anew after a restart, so nothing waits for the disk.
+
+Whose metadata snapshot a pool holds: a pool has one at a time, and nothing in it tells who reserved it.
+
+So that it will be reserved is flushed before, and taken back once it is seen to be released: after a crash between the
+two the next look releases it. One that is held without such a note is another program's, and stays.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Mapping
-from typing import TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2s
+from json import dumps
+from typing import Any, Final, TypeVar
 
+from reconciler.model.conditions import DeviceStatus, Event, PoolStatusReport, Status
+from reconciler.model.names import Key
 from reconciler.model.stored import Intent, KnownDevice, KnownPool
-from reconciler.store.codec import encode
+from reconciler.store.codec import encode, parse
 from reconciler.store.database import Database
 from reconciler.store.errors import damaged
-from reconciler.store.soundness import problem_of
+from reconciler.store.integrity import problem_of
 from reconciler.store.transitions import HeldAs, Holder, PoolKnowledge
+
+REPEAT_SECONDS: Final = 600.0
+KEPT: Final = 10_000
+
+
+class EventLog:
+    """The table of events. Told after the fact, so nothing waits for the disk."""
+
+    def __init__(self, db: Database, *, kept: int = KEPT) -> None:
+        self._db = db
+        self._kept = kept
+
+    def add(self, event: Event) -> None:
+        """A repeat takes the place of the one before, counted, under a new revision: so followers see it too."""
+        fingerprint = _fingerprint(event)
+        with self._db.transaction(durable=False) as connection:
+            before = self._before(fingerprint, event.time)
+            if before is not None:
+                revision, former = before
+                connection.execute("DELETE FROM events WHERE revision = ?", (revision,))
+                event = replace(event, first=former.first, count=former.count + event.count)
+            elif not event.first:
+                event = replace(event, first=event.time)
+            connection.execute(
+                "INSERT INTO events (pool, device, fingerprint, body) VALUES (?, ?, ?, ?)",
+                (event.key.pool, event.key.device, fingerprint, encode(event)),
+            )
+            if before is None:
+                self._make_room(connection.execute)
+
+    def read(self, after: int | None, key: Key | None, limit: int) -> list[tuple[int, Event]]:
+        """Oldest first: the first `limit` after a revision, or the last `limit` of all."""
+        where = ["revision > ?"]
+        values: list[Any] = [-1 if after is None else after]
+        if key is not None:
+            where.append("pool = ? AND device = ?")
+            values += [key.pool, key.device]
+        order = "DESC" if after is None else "ASC"
+        rows = self._db.read(
+            f"SELECT revision, body FROM events WHERE {' AND '.join(where)} ORDER BY revision {order} LIMIT ?",  # noqa: S608  # of constants
+            (*values, limit),
+        )
+        return sorted(((revision, self._db.decoded(Event, body)) for revision, body in rows), key=lambda row: row[0])
+
+    def _before(self, fingerprint: str, time: float) -> tuple[int, Event] | None:
+        rows = self._db.read(
+            "SELECT revision, body FROM events WHERE fingerprint = ? ORDER BY revision DESC LIMIT 1", (fingerprint,)
+        )
+        for revision, body in rows:
+            former = self._db.decoded(Event, body)
+            # A clock that was put back a little makes no new event; one that was put back far does.
+            if abs(time - former.time) <= REPEAT_SECONDS:
+                return int(revision), former
+        return None
+
+    def _make_room(self, execute: Any) -> None:
+        (count,) = execute("SELECT count(*) FROM events").fetchone()
+        if count > self._kept:
+            execute(
+                "DELETE FROM events WHERE revision IN (SELECT revision FROM events ORDER BY revision LIMIT ?)",
+                (count - self._kept,),
+            )
+
+
+def _fingerprint(event: Event) -> str:
+    said = dumps([event.key.pool, event.key.device, event.type, event.reason, event.message])
+    return blake2s(said.encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """One record, and where it was read. Its spec is text here: what it means is for the model."""
+
+    key: Key
+    kind: str
+    spec_json: str
+    file: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecords:
+    """A set, in the order in which it was saved."""
+
+    records: tuple[StoredRecord, ...]
+    digest: str
+    loaded_at: float
+    """Wall-clock seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Set:
+    digest: str
+    loaded_at: float
+
+
+_META = "manifests"
+
+
+def save_last_good(db: Database, records: Sequence[StoredRecord], digest: str, loaded_at: float) -> None:
+    """In place of the former set, wholly or not at all."""
+    rows = [(number, one.key.pool, one.key.device, encode(one)) for number, one in enumerate(records)]
+    with db.transaction() as connection:
+        connection.execute("DELETE FROM manifests")
+        connection.executemany("INSERT INTO manifests (position, pool, device, body) VALUES (?, ?, ?, ?)", rows)
+        connection.execute(
+            "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (_META, encode(_Set(digest, loaded_at)))
+        )
+
+
+def load_last_good(db: Database) -> StoredRecords | None:
+    """None: no set was ever good."""
+    with db.snapshot():
+        meta = db.read("SELECT value FROM meta WHERE name = ?", (_META,))
+        rows = db.read("SELECT body FROM manifests ORDER BY position")
+    if not meta:
+        return None
+    saved = db.decoded(_Set, meta[0][0])
+    records = tuple(db.decoded(StoredRecord, body) for (body,) in rows)
+    for record in records:
+        if not _is_record(record):
+            raise damaged(db.path, f"what it holds as the record of {record.key} is none")
+    return StoredRecords(records, saved.digest, saved.loaded_at)
+
+
+def _is_record(stored: StoredRecord) -> bool:
+    try:
+        return stored.kind == stored.key.kind and isinstance(parse(stored.spec_json), dict)
+    except ValueError:
+        return False
+
+
+_KINDS: Final[dict[str, type[Status]]] = {kind.__name__: kind for kind in (Status, DeviceStatus, PoolStatusReport)}
+
+
+def load_statuses(db: Database) -> dict[Key, Status]:
+    rows = db.read("SELECT kind, body FROM statuses ORDER BY pool, device")
+    statuses = (_status(db, kind, body) for kind, body in rows)
+    return {status.key: status for status in statuses}
+
+
+def put_statuses(db: Database, statuses: Iterable[Status]) -> None:
+    rows = [(status.key.pool, status.key.device, type(status).__name__, encode(status)) for status in statuses]
+    with db.transaction(durable=False) as connection:
+        connection.executemany("INSERT OR REPLACE INTO statuses (pool, device, kind, body) VALUES (?, ?, ?, ?)", rows)
+
+
+def drop_statuses(db: Database, keys: Iterable[Key]) -> None:
+    with db.transaction(durable=False) as connection:
+        connection.executemany(
+            "DELETE FROM statuses WHERE pool = ? AND device = ?", [(key.pool, key.device) for key in keys]
+        )
+
+
+def _status(db: Database, kind: str, body: str) -> Status:
+    if kind not in _KINDS:
+        raise damaged(db.path, f"a status of kind {kind}")
+    return db.decoded(_KINDS[kind], body)
+
+
+_PREFIX: Final = "metadata_snapshot_of:"
+
+
+class Reserved:
+    """Of all pools of a store."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        rows = db.read("SELECT name FROM meta WHERE substr(name, 1, ?) = ?", (len(_PREFIX), _PREFIX))
+        self._pools = {str(name).removeprefix(_PREFIX) for (name,) in rows}
+
+    def __contains__(self, pool: str) -> bool:
+        return pool in self._pools
+
+    def note(self, pool: str, *, reserved: bool) -> None:
+        """On disk when this returns."""
+        if reserved == (pool in self._pools):
+            return
+        with self._db.lock:
+            with self._db.transaction() as connection:
+                if reserved:
+                    connection.execute("INSERT INTO meta (name, value) VALUES (?, '')", (_PREFIX + pool,))
+                else:
+                    connection.execute("DELETE FROM meta WHERE name = ?", (_PREFIX + pool,))
+            (self._pools.add if reserved else self._pools.discard)(pool)
+
 
 K = TypeVar("K")
 V = TypeVar("V")

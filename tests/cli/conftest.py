@@ -23,8 +23,8 @@ from reconciler.model.names import Key
 from reconciler.model.steps import KnowDevice, KnowPool
 from reconciler.model.stored import KnownDevice, KnownPool
 from reconciler.model.units import Bytes, Sectors
-from reconciler.store.manifests import StoredRecord
 from reconciler.store.store import Store
+from reconciler.store.tables import StoredRecord
 
 GIB = 1024**3
 NOW = time.time()

@@ -15,8 +15,8 @@ from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 from reconciler.model.recordset import RecordSet
 from reconciler.model.steps import KnowDevice, KnowPool
-from reconciler.store.manifests import StoredRecord
 from reconciler.store.store import Store
+from reconciler.store.tables import StoredRecord
 from tests.planner import builders as a
 
 TANK, GONE = Key("tank"), Key("tank", "gone")

@@ -15,8 +15,8 @@ from reconciler.model.stored import Intent, KnownDevice, KnownPool
 from reconciler.store.codec import Data, decode, encode
 from reconciler.store.errors import StoreError
 from reconciler.store.lock import StateLock
-from reconciler.store.manifests import StoredRecord
 from reconciler.store.store import Store
+from reconciler.store.tables import StoredRecord
 from tests.fuzz.target import Target, assert_shown, refuses, text_of
 
 _KINDS: Final[tuple[type[Data], ...]] = (

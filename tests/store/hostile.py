@@ -15,8 +15,8 @@ from reconciler.model.names import Key
 from reconciler.model.steps import Begin, Finish, KnowPool
 from reconciler.model.stored import Intent, IntentKind, KnownDevice, KnownPool
 from reconciler.model.units import Sectors
-from reconciler.store.manifests import StoredRecord
 from reconciler.store.store import Store
+from reconciler.store.tables import StoredRecord
 
 PAGE = 4096
 DEVICES = 40

@@ -9,8 +9,8 @@ import pytest
 
 from reconciler.model.conditions import Event, EventType
 from reconciler.model.names import Key
-from reconciler.store.events import EventLog
 from reconciler.store.store import Store
+from reconciler.store.tables import EventLog
 
 A = Key("tank", "a")
 FOUND = Event(A, EventType.FOUND, "Suspended", "found suspended", 1000.0)

@@ -12,7 +12,7 @@ from reconciler.model.conditions import DeviceStatus, Event, PoolStatusReport, S
 from reconciler.model.names import Key
 from reconciler.model.stored import Intent, KnownDevice, KnownPool
 from reconciler.store.codec import Data, decode, encode
-from reconciler.store.manifests import StoredRecord
+from reconciler.store.tables import StoredRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 from reconciler.model.units import Bytes
 from reconciler.store.errors import StoreError, StoreUnusable
-from reconciler.store.manifests import StoredRecord, StoredRecords
 from reconciler.store.store import Store
+from reconciler.store.tables import StoredRecord, StoredRecords
 
 A = Key("tank", "a")
 DEVICE = DeviceStatus(
