@@ -89,7 +89,7 @@ def _of_the_layers(error: Exception) -> Told | None:
     from reconciler.model.errors import HostFault  # noqa: PLC0415
     from reconciler.sandbox import SandboxError  # noqa: PLC0415
     from reconciler.store.errors import StoreError  # noqa: PLC0415
-    from reconciler.telemetry.http.listen import ListenError  # noqa: PLC0415
+    from reconciler.telemetry.http.server import ListenError  # noqa: PLC0415
 
     if isinstance(error, SandboxError):
         return Told(" sandbox", _one_line(str(error)), error.status)

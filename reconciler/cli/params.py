@@ -57,7 +57,7 @@ class Listen(click.ParamType):  # type: ignore[type-arg]  # not generic before c
     name = "host:port"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
-        from reconciler.telemetry.http.listen import parse_listen  # noqa: PLC0415  # not for a command that listens nowhere
+        from reconciler.telemetry.http.server import parse_listen  # noqa: PLC0415  # not for a command that listens nowhere
 
         if isinstance(value, tuple):
             return value

@@ -13,9 +13,18 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from reconciler.model.conditions import DRIFT, DeviceStatus, PoolStatusReport, Reason, Status
 from reconciler.model.names import Key
 from reconciler.model.steps import HostStep
-from reconciler.telemetry.collector import RecordSeries, unit_of
-from reconciler.telemetry.kept import KeptCounter, KeptHistogram
-from reconciler.telemetry.record_metrics import DEVICE_HEALS, POOL_HEALS, RECORD_FAMILIES, of_device, of_heals, of_pool
+from reconciler.telemetry.collector import (
+    DEVICE_HEALS,
+    POOL_HEALS,
+    RECORD_FAMILIES,
+    KeptCounter,
+    KeptHistogram,
+    RecordSeries,
+    of_device,
+    of_heals,
+    of_pool,
+    unit_of,
+)
 
 Result = Literal["success", "error"]
 

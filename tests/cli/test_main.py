@@ -20,7 +20,7 @@ from reconciler.cli.main import COMMANDS, PROGRAM, cli, main
 from reconciler.model.errors import HostFault
 from reconciler.sandbox import SandboxError
 from reconciler.store.errors import StoreError
-from reconciler.telemetry.http.listen import ListenError
+from reconciler.telemetry.http.server import ListenError
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
 WRITTEN = [name for name in COMMANDS if find_spec(f"reconciler.cli.{name}")]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from reconciler.telemetry.exposition import Exposition
+from reconciler.telemetry.collector import Exposition
 from reconciler.telemetry.metrics import Metrics
 from tests.simulation.house import POOL, House, device_record, pool_record
 from tests.thread_time import best_of

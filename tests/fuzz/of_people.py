@@ -20,9 +20,8 @@ from reconciler.cli.params import parse_duration
 from reconciler.sandbox import SandboxError
 from reconciler.sandbox.settings import memory_bytes
 from reconciler.sandbox.wire import Decoder, frame
-from reconciler.telemetry.http.listen import parse_listen, show
 from reconciler.telemetry.http.routes import StatusServer
-from reconciler.telemetry.http.server import Limits
+from reconciler.telemetry.http.server import Limits, parse_listen, show
 from reconciler.telemetry.metrics import Metrics
 from reconciler.telemetry.sd_notify import Notifier
 from tests.fuzz.target import Target, refuses, text_of

@@ -19,7 +19,7 @@ from reconciler.model.dm_tables import PoolMode
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 from reconciler.model.units import Bytes
-from reconciler.telemetry.exposition import OPENMETRICS, TEXT, Exposition
+from reconciler.telemetry.collector import OPENMETRICS, TEXT, Exposition
 from reconciler.telemetry.metrics import Metrics
 from tests.thread_time import best_of
 

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from reconciler.telemetry.http.listen import ListenError, bind, parse_listen, show
+from reconciler.telemetry.http.server import ListenError, bind, parse_listen, show
 
 
 @pytest.mark.parametrize(

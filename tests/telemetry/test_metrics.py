@@ -14,9 +14,8 @@ from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 from reconciler.model.steps import Resume
 from reconciler.model.units import Bytes
-from reconciler.telemetry.exposition import Exposition
+from reconciler.telemetry.collector import RECORD_FAMILIES, Exposition
 from reconciler.telemetry.metrics import ACTIONS, KINDS, RESULTS, Metrics
-from reconciler.telemetry.record_metrics import RECORD_FAMILIES
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 

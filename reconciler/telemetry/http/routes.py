@@ -10,9 +10,23 @@ from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry
 
-from reconciler.telemetry.exposition import Exposition
-from reconciler.telemetry.http.listen import Address, ListenError, bind, is_loopback, is_own_name, parse_listen, show
-from reconciler.telemetry.http.server import Limits, Request, Response, Server, as_json, failure, text
+from reconciler.telemetry.collector import Exposition
+from reconciler.telemetry.http.server import (
+    Address,
+    Limits,
+    ListenError,
+    Request,
+    Response,
+    Server,
+    as_json,
+    bind,
+    failure,
+    is_loopback,
+    is_own_name,
+    parse_listen,
+    show,
+    text,
+)
 from reconciler.telemetry.page import POLICY, PageFile, page_files
 
 __all__ = ["Limits", "ListenError", "StatusProvider", "StatusServer", "parse_listen"]
