@@ -23,7 +23,7 @@ from reconciler.daemon.oneshot import Once, Result, UnknownName, apply_once, app
 from reconciler.daemon.record_loader import ManifestsInvalid
 from reconciler.kernel.steps.devices import commands_of
 from reconciler.model.conditions import Condition, Reason, Status
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.names import Key
 from reconciler.model.steps import Step
 from reconciler.planner.orphans import PruneRules
@@ -125,7 +125,7 @@ class Shown:
         for line in commands_of(step):
             self._say(f"{key}:   $ {line}")
 
-    def failed(self, key: Key, step: Step, fault: HostFault) -> None:
+    def failed(self, key: Key, step: Step, fault: HostError) -> None:
         del step
         self._say(f"{key}:   {fault}")
 

@@ -86,7 +86,7 @@ def _usage(error: click.UsageError) -> Told:
 
 def _of_the_layers(error: Exception) -> Told | None:
     # Here, not above: a command line that is wrong is told without loading the whole program.
-    from reconciler.model.errors import HostFault  # noqa: PLC0415
+    from reconciler.model.errors import HostError  # noqa: PLC0415
     from reconciler.sandbox import SandboxError  # noqa: PLC0415
     from reconciler.store.errors import StoreError  # noqa: PLC0415
     from reconciler.telemetry.http.server import ListenError  # noqa: PLC0415
@@ -95,7 +95,7 @@ def _of_the_layers(error: Exception) -> Told | None:
         return Told(" sandbox", _one_line(str(error)), error.status)
     if isinstance(error, StoreError | ListenError):
         return Told("", _one_line(str(error)), ExitCode.NOT_DONE)
-    if isinstance(error, HostFault):
+    if isinstance(error, HostError):
         return Told("", f"{_one_line(str(error))}: {_next_step(error.errno)}", ExitCode.NOT_DONE)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""

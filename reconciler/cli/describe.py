@@ -19,7 +19,7 @@ from reconciler.cli.params import Kind, complete_names, output_option, state_dir
 from reconciler.cli.view import Seen, as_of_now, find, freshness, look, reading, tell
 from reconciler.model.conditions import DeviceStatus, Event, PoolStatusReport, Status, event_item
 from reconciler.model.names import Key
-from reconciler.model.stored import Intent, KnownDevice, KnownPool
+from reconciler.model.stored import Intent, StoredDevice, StoredPool
 from reconciler.model.units import format_size, in_bytes
 from reconciler.store.store import Store
 
@@ -49,9 +49,9 @@ def sections(portrait: Portrait) -> Iterator[Section]:
     yield Section("Device" if seen.key.device else "Pool", list(_record(portrait)))
     yield Section("Status", list(_status(seen)))
     match seen.known:
-        case KnownDevice() as device:
+        case StoredDevice() as device:
             yield Section("Store", [*_known_device(device), *_under_way(portrait)])
-        case KnownPool() as pool:
+        case StoredPool() as pool:
             yield Section("Store", [*_known_pool(pool, portrait.taken), *_under_way(portrait)])
         case _:
             unknown = [("", "knows nothing of it: it was not made yet")]
@@ -112,7 +112,7 @@ def _used(used: Any, total: Any) -> str:
     return f"{size_text(used)} of {size_text(total)} used ({share_text(used, total)})"
 
 
-def _known_device(known: KnownDevice) -> Iterator[Line]:
+def _known_device(known: StoredDevice) -> Iterator[Line]:
     came = "adopted" if known.created_at is None else f"created at transaction {known.created_at}"
     yield "Thin id", f"{known.thin_id}, {came}"
     yield "UUID", known.uuid
@@ -136,7 +136,7 @@ def _known_device(known: KnownDevice) -> Iterator[Line]:
         yield "No record", f"since {local_time(known.gone_since)}"
 
 
-def _known_pool(known: KnownPool, taken: Sequence[int]) -> Iterator[Line]:
+def _known_pool(known: StoredPool, taken: Sequence[int]) -> Iterator[Line]:
     yield "UUID", known.uuid
     yield "Made", "somebody else's" if known.external else "yes" if known.created else "begun, not finished"
     yield "Data", f"{clean(known.data)}, {format_size(known.data_size)}"
@@ -169,9 +169,9 @@ def as_json(portrait: Portrait) -> dict[str, Any]:
     }
 
 
-def _known_json(known: KnownPool | KnownDevice | None) -> dict[str, Any] | None:
+def _known_json(known: StoredPool | StoredDevice | None) -> dict[str, Any] | None:
     match known:
-        case KnownDevice():
+        case StoredDevice():
             return {
                 "deviceId": known.thin_id,
                 "uuid": known.uuid,
@@ -187,7 +187,7 @@ def _known_json(known: KnownPool | KnownDevice | None) -> dict[str, Any] | None:
                 "adopted": known.adopted,
                 "frozen": known.frozen,
             }
-        case KnownPool():
+        case StoredPool():
             return {
                 "uuid": known.uuid,
                 "created": known.created,

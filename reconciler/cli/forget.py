@@ -13,8 +13,8 @@ from reconciler.cli.params import Kind, complete_names, state_dir_option
 from reconciler.cli.view import Seen, find, look, reading
 from reconciler.model.conditions import Event, EventType
 from reconciler.model.names import Key
-from reconciler.model.steps import Forget
-from reconciler.model.stored import KnownDevice, KnownPool
+from reconciler.model.steps import ForgetRecord
+from reconciler.model.stored import StoredDevice, StoredPool
 from reconciler.store.lock import StateLock
 from reconciler.store.store import Store
 
@@ -67,19 +67,19 @@ def _forget(store: Store, one: Seen) -> None:
         raise Failure(
             f"{key}: the {intent.kind} of {intent.key} is not finished: let `run` or `apply` finish it, then forget it"
         )
-    store.apply(Forget(key))
+    store.apply(ForgetRecord(key))
     store.drop_statuses(other for other in store.statuses() if key in {other, Key(other.pool)})
     store.add_event(Event(key, EventType.INFO, "Forgotten", "forgotten by hand: what is there stays as it is", time()))
 
 
 def _what_stays(one: Seen) -> str:
     match one.known:
-        case KnownDevice(dm_name=dm_name, thin_id=thin_id):
+        case StoredDevice(dm_name=dm_name, thin_id=thin_id):
             return (
                 f"Its data stays in pool {one.key.pool} as thin id {thin_id}, and so does {dm_name} in /dev/mapper "
                 "if it is there"
             )
-        case KnownPool(data=data, metadata=metadata):
+        case StoredPool(data=data, metadata=metadata):
             return f"Its data stays in {data} and {metadata}, and so does {one.key} in /dev/mapper if it is there"
         case _:
             return "The store knew nothing of it but its record"

@@ -27,11 +27,11 @@ from reconciler.cli.console import ExitCode, Failure, Progress, clean, note
 from reconciler.cli.format import ago_text, local_time
 from reconciler.model.conditions import DeviceStatus, Status, item, key_of, status_of
 from reconciler.model.names import Key
-from reconciler.model.stored import KnownDevice, KnownPool
+from reconciler.model.stored import StoredDevice, StoredPool
 from reconciler.store.database import NAME, Database, open_for_reading
 from reconciler.store.lock import LockHeld, StateLock
 from reconciler.store.store import Store
-from reconciler.store.tables import StoredRecord
+from reconciler.store.tables import LastGoodRecord
 
 
 class NoStore(Failure):
@@ -43,9 +43,9 @@ class Seen:
     """One pool or device. At least one of the three is there."""
 
     key: Key
-    record: StoredRecord | None = None
+    record: LastGoodRecord | None = None
     status: Status | None = None
-    known: KnownPool | KnownDevice | None = None
+    known: StoredPool | StoredDevice | None = None
 
     @property
     def spec(self) -> dict[str, Any] | None:
@@ -75,7 +75,7 @@ class Seen:
         """The device that it is, or is to be, a snapshot of."""
         if isinstance(self.status, DeviceStatus) and self.status.origin:
             return self.status.origin
-        if isinstance(self.known, KnownDevice) and self.known.origin:
+        if isinstance(self.known, StoredDevice) and self.known.origin:
             return self.known.origin
         return str((self.spec or {}).get("snapshotOf") or "")
 
@@ -105,7 +105,7 @@ def look(store: Store) -> dict[Key, Seen]:
     saved = store.load_records()
     records = {} if saved is None else {record.key: record for record in saved.records}
     statuses = store.statuses()
-    known: dict[Key, KnownPool | KnownDevice] = {}
+    known: dict[Key, StoredPool | StoredDevice] = {}
     for name, pool in store.known_pools().items():
         known[Key(name)] = pool
         known |= {Key(name, device): thin for device, thin in store.known_devices(name).items()}

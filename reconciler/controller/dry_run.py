@@ -16,10 +16,10 @@ from reconciler.model.dm_tables import Devno, PoolMode, PoolStatus, Table
 from reconciler.model.live import DeviceInfo, LiveDevice, LivePool, ThinEntry
 from reconciler.model.names import Key
 from reconciler.model.records import ThinPool
-from reconciler.model.steps import Activate, ActivatePool, Begin, Finish, HostStep, Step
-from reconciler.model.stored import KnownDevice
+from reconciler.model.steps import Activate, ActivatePool, BeginIntent, CompleteIntent, HostStep, Step
+from reconciler.model.stored import StoredDevice
 from reconciler.planner.device import plan_device
-from reconciler.planner.facts import Access, DeviceCase, PoolAccess
+from reconciler.planner.facts import Access, DeviceFacts, PoolAccess
 from reconciler.planner.plan import Plan
 from reconciler.planner.pool import plan_pool
 from reconciler.store.store import Store
@@ -63,22 +63,22 @@ def preview_pool(  # the wiring of one look, all by name
     viewer = Viewer(port, gatherer, clock, settings)
     trouble = viewer.look(desired, [], whole=True)
     viewer.read_ids(desired)
-    case = gatherer.pool_case(desired, viewer.world, trouble)
-    plan = plan_pool(case)
-    yield Preview(Key(name), plan, record=case.record)
+    facts = gatherer.pool_facts(desired, viewer.world, trouble)
+    plan = plan_pool(facts)
+    yield Preview(Key(name), plan, record=facts.record)
     activation = _activation(plan.steps)
     if activation is not None:
         viewer.world.pool = _as_if_active(viewer.world.pool, name)
-        case = replace(case, live=viewer.world.pool, stuck="")
+        facts = replace(facts, live=viewer.world.pool, stuck="")
     ahead = Ahead()
     for key in desired.in_order(gatherer.scope(desired).keys):
-        device = gatherer.device_case(key, desired, viewer.world, case)
+        device = gatherer.device_facts(key, desired, viewer.world, facts)
         if activation is not None:
             device = replace(device, access=PoolAccess(Access.FULL))
         device = ahead.seen_from(device)
         found = plan_device(device)
         if viewer.wants_holders(device, found) and viewer.look_at_holders(device):
-            found = plan_device(ahead.seen_from(gatherer.device_case(key, desired, viewer.world, case)))
+            found = plan_device(ahead.seen_from(gatherer.device_facts(key, desired, viewer.world, facts)))
         ahead.take(found)
         yield Preview(key, found, after_pool=activation is not None)
 
@@ -87,33 +87,33 @@ class Ahead:
     """What the plans before would have done by then: the devices they make, and the numbers they use up."""
 
     def __init__(self) -> None:
-        self._made: dict[str, KnownDevice] = {}
+        self._made: dict[str, StoredDevice] = {}
         self._active: dict[str, Activate] = {}
         self._operations = 0
 
     def take(self, plan: Plan) -> None:
         for step in plan.steps:
-            if isinstance(step, Begin):
+            if isinstance(step, BeginIntent):
                 self._operations += 1
-            elif isinstance(step, Finish) and step.device is not None:
+            elif isinstance(step, CompleteIntent) and step.device is not None:
                 self._made[step.key.device] = step.device
             elif isinstance(step, Activate):
                 self._active[step.subject] = step
 
-    def seen_from(self, case: DeviceCase) -> DeviceCase:
-        status = case.pool.status
+    def seen_from(self, facts: DeviceFacts) -> DeviceFacts:
+        status = facts.pool.status
         if isinstance(status, PoolStatus) and self._operations:
             later = replace(status, transaction_id=status.transaction_id + self._operations)
-            case = replace(case, pool=replace(case.pool, status=later), new_id=case.new_id + self._operations)
-        origin = case.origin
+            facts = replace(facts, pool=replace(facts.pool, status=later), new_id=facts.new_id + self._operations)
+        origin = facts.origin
         if origin is None or origin.known is not None or origin.name not in self._made:
-            return case
+            return facts
         known = self._made[origin.name]
         made = {known.thin_id: ThinEntry(0, 0)}
-        ids = None if case.ids is None else {**case.ids, **made}
-        return replace(case, origin=replace(origin, known=known, live=self._live(known)), ids=ids)
+        ids = None if facts.ids is None else {**facts.ids, **made}
+        return replace(facts, origin=replace(origin, known=known, live=self._live(known)), ids=ids)
 
-    def _live(self, known: KnownDevice) -> LiveDevice | None:
+    def _live(self, known: StoredDevice) -> LiveDevice | None:
         step = self._active.get(known.dm_name)
         return None if step is None else LiveDevice(_info(known.dm_name), table=(step.table,))
 

@@ -16,7 +16,7 @@ from reconciler.kernel.steps.devices import commands_of
 from reconciler.kernel.steps.dm_operations import may_be_reserved
 from reconciler.kernel.worker.client import PoolPort
 from reconciler.model.conditions import DRIFT, Condition, Reason
-from reconciler.model.errors import HostFault, NotBegun, NothingDone, Unanswered
+from reconciler.model.errors import HostError, NothingDoneError, PreconditionError, WorkerTimeoutError
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 from reconciler.model.steps import (
@@ -34,14 +34,14 @@ from reconciler.store.store import Store
 _ADVICE = "it is tried again, each time a little later; `dm-reconciler doctor` looks for causes"
 
 
-def condition_of(found: Condition, step: Step, fault: HostFault) -> Condition:
+def condition_of(found: Condition, step: Step, fault: HostError) -> Condition:
     """What is said while a step does not work. What it was to mend stays visible beneath."""
     beneath = found.reason if found.reason in DRIFT else found.beneath
-    if isinstance(fault, Unanswered):
+    if isinstance(fault, WorkerTimeoutError):
         return Condition(Reason.STUCK, str(fault), LiveState.UNKNOWN, beneath=beneath)
-    if isinstance(step, CreateSnapshot) and isinstance(fault, NotBegun) and fault.errno != errno.EIO:
+    if isinstance(step, CreateSnapshot) and isinstance(fault, PreconditionError) and fault.errno != errno.EIO:
         return Condition(Reason.WAITING_FOR_ORIGIN, str(fault), found.live, beneath=beneath)
-    if isinstance(fault, NothingDone):
+    if isinstance(fault, NothingDoneError):
         # Its record asks for what is not there: only a person can say which of the two is right.
         advice = "put the type in its record right, or take `filesystem` out of it, and nothing is grown"
         return Condition(Reason.INVALID_CHANGE, f"{fault}; {advice}", found.live, beneath=beneath)
@@ -63,7 +63,7 @@ class ActionWatcher(Protocol):
 
     def begun(self, key: Key, step: Step) -> None: ...
 
-    def ended(self, key: Key, step: Step, seconds: float, fault: HostFault | None, note: str = "") -> None:
+    def ended(self, key: Key, step: Step, seconds: float, fault: HostError | None, note: str = "") -> None:
         """`note`: what the step found to be so already."""
 
 
@@ -73,7 +73,7 @@ class Ran:
 
     done: Sequence[Step]
     failed: Step | None = None
-    fault: HostFault | None = None
+    fault: HostError | None = None
 
 
 class Executor:
@@ -94,7 +94,7 @@ class Executor:
             done.append(step)
         return Ran(done)
 
-    def _run(self, key: Key, step: Step) -> HostFault | None:
+    def _run(self, key: Key, step: Step) -> HostError | None:
         self._watcher.begun(key, step)
         begun = time.monotonic()
         note, fault = self._confirm_empty(step) if isinstance(step, ConfirmEmpty) else self._carry_out(step)
@@ -103,16 +103,16 @@ class Executor:
             _log.debug("%s: %s", step.action, "; ".join(commands_of(step)))
         return fault
 
-    def _carry_out(self, step: Step) -> tuple[str, HostFault | None]:
+    def _carry_out(self, step: Step) -> tuple[str, HostError | None]:
         if isinstance(step, StoreStep):
             self._store.apply(step)  # a store that cannot be written stops the daemon: nothing goes on without it
             return "", None
         try:
             return self._port.run(step).note, None
-        except HostFault as fault:
+        except HostError as fault:
             return "", fault
 
-    def _confirm_empty(self, step: ConfirmEmpty) -> tuple[str, HostFault | None]:
+    def _confirm_empty(self, step: ConfirmEmpty) -> tuple[str, HostError | None]:
         """It reads the thin ids: that a metadata snapshot is reserved for it is flushed first."""
         reserved = self._store.reserved
         ours = step.subject in reserved

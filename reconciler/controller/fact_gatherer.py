@@ -14,12 +14,12 @@ from reconciler.controller.desired import Desired
 from reconciler.model.conditions import PoolStatusReport
 from reconciler.model.dm_tables import Devno, ThinTable, read_table
 from reconciler.model.identity import Marks, Noted
-from reconciler.model.live import LiveDevice, LivePool, Place, PoolLook, ThinEntry, ThinIds, Watched
+from reconciler.model.live import BackingPath, LiveDevice, LivePool, PoolScan, ScanScope, ThinEntry, ThinIds
 from reconciler.model.names import Key, device_dm_name, is_private, make_uuid, of_store, private_dm_name
 from reconciler.model.records import Backing, DeviceState, PoolState, ThinDevice
-from reconciler.model.stored import Intent, IntentKind, KnownDevice
+from reconciler.model.stored import Intent, IntentKind, StoredDevice
 from reconciler.model.units import Bytes, Sectors, in_bytes
-from reconciler.planner.facts import DeviceCase, Grace, Origin, PoolCase, PruneVerdict
+from reconciler.planner.facts import DeviceFacts, Grace, Origin, PoolFacts, PruneVerdict
 from reconciler.planner.making import suspects_of
 from reconciler.planner.orphans import PruneRules, prune_verdict
 from reconciler.planner.ownership import access_to
@@ -41,7 +41,7 @@ class World:
         self._shows: dict[str, tuple[Devno, int]] = {}
         self._shown_by: dict[tuple[Devno, int], set[str]] = {}
 
-    def absorb(self, look: PoolLook, now: float) -> set[str]:
+    def absorb(self, look: PoolScan, now: float) -> set[str]:
         """Take in a look; the names whose state has changed. The pool's own name is among them if it has."""
         gone = set(look.gone) | ({name for name in self.devices if name not in look.devices} if look.first else set())
         for name in gone:
@@ -126,7 +126,7 @@ class Settings:
 class Scope:
     """What belongs to a pool, by the records and the store: the same until one of the two changes."""
 
-    watched: Watched
+    watched: ScanScope
     keys: frozenset[Key]
     """Of all devices that are recorded, known, or under way."""
     names: Mapping[Key, tuple[str, str]]
@@ -191,7 +191,7 @@ class Gatherer:
         """The known devices with these thin ids."""
         return {device.key for device in self._store.known_devices(self._name).values() if device.thin_id in thin_ids}
 
-    def _watched(self, desired: Desired, names: frozenset[str]) -> Watched:
+    def _watched(self, desired: Desired, names: frozenset[str]) -> ScanScope:
         record, known = desired.pool(self._name), self._store.known_pool(self._name)
         if record is not None and not record.spec.external:
             fresh = known is None or not known.created
@@ -199,15 +199,15 @@ class Gatherer:
             data = _place(record.spec.data, known.data if known is not None else "", noted.data)
             metadata = _place(record.spec.metadata, known.metadata if known is not None else "", noted.metadata)
             uuid = known.uuid if known is not None and not known.external else ""
-            return Watched(self._name, data, metadata, names, fresh=fresh, uuid=uuid)
+            return ScanScope(self._name, data, metadata, names, fresh=fresh, uuid=uuid)
         if record is None and known is not None and known.data:
-            return Watched(self._name, _known_place(known.data), _known_place(known.metadata), names)
-        return Watched(self._name, None, None, names)
+            return ScanScope(self._name, _known_place(known.data), _known_place(known.metadata), names)
+        return ScanScope(self._name, None, None, names)
 
-    def pool_case(self, desired: Desired, world: World, stuck: str = "") -> PoolCase:
+    def pool_facts(self, desired: Desired, world: World, stuck: str = "") -> PoolFacts:
         intents, record = self._store.intents(self._name), desired.pool(self._name)
         goes_down = record is None or record.spec.state is not PoolState.ACTIVE
-        return PoolCase(
+        return PoolFacts(
             name=self._name,
             record=record,
             known=self._store.known_pool(self._name),
@@ -235,7 +235,7 @@ class Gatherer:
         absent = (record for record in desired.devices_of(self._name) if record.spec.state is DeviceState.ABSENT)
         return deleting or any(record.key.device in known for record in absent)
 
-    def device_case(self, key: Key, desired: Desired, world: World, pool: PoolCase) -> DeviceCase:
+    def device_facts(self, key: Key, desired: Desired, world: World, pool: PoolFacts) -> DeviceFacts:
         record = desired.device(key)
         known = self._store.known_devices(self._name).get(key.device)
         intents = self._store.intents(self._name)
@@ -246,7 +246,7 @@ class Gatherer:
         elsewhere = world.elsewhere(thin_id, name) if thin_id is not None else ()
         # A later look than the pool's own, such as one for the ids, may have found it otherwise, or failed.
         pool = pool if pool.live is world.pool else replace(pool, live=world.pool)
-        return DeviceCase(
+        return DeviceFacts(
             key=key,
             record=record,
             pool_record=pool.record,
@@ -271,7 +271,7 @@ class Gatherer:
             prune=PruneVerdict.RETAIN if record is not None else self._prune(known, desired),
         )
 
-    def _suspects(self, key: Key, desired: Desired, world: World, pool: PoolCase) -> ThinIds | None:
+    def _suspects(self, key: Key, desired: Desired, world: World, pool: PoolFacts) -> ThinIds | None:
         """Thin ids that may be the data of this device, which the store does not know. None: nobody can tell."""
         left = self._store.left_by(self._name, key.device)
         if pool.known is None or (pool.known.taken_over_at is None and not left):
@@ -327,7 +327,7 @@ class Gatherer:
         devices = self._store.known_devices(self._name).values()
         return next((str(device.key) for device in devices if device.thin_id == thin_id and device.key != key), "")
 
-    def _prune(self, known: KnownDevice | None, desired: Desired) -> PruneVerdict:
+    def _prune(self, known: StoredDevice | None, desired: Desired) -> PruneVerdict:
         gone = [device.gone_since for device in self._store.known_devices(self._name).values()]
         return prune_verdict(
             known.gone_since if known is not None else None,
@@ -343,35 +343,35 @@ class Gatherer:
         return make_uuid(self._store.store_id, f"{self._rng.getrandbits(128):032x}")
 
 
-def _dm_name(key: Key, record: ThinDevice | None, known: KnownDevice | None) -> str:
+def _dm_name(key: Key, record: ThinDevice | None, known: StoredDevice | None) -> str:
     if known is not None:
         return known.dm_name
     return record.dm_name if record is not None else device_dm_name(key.pool, key.device)
 
 
-def _thin_id(record: ThinDevice | None, known: KnownDevice | None) -> int | None:
+def _thin_id(record: ThinDevice | None, known: StoredDevice | None) -> int | None:
     """The thin that is the device's, or that its record wants to adopt."""
     if known is not None:
         return known.thin_id
     return record.spec.adopt.device_id if record is not None and record.spec.adopt is not None else None
 
 
-def _renamed(elsewhere: tuple[str, ...], known: KnownDevice | None, world: World) -> str:
+def _renamed(elsewhere: tuple[str, ...], known: StoredDevice | None, world: World) -> str:
     if known is None or not known.uuid:
         return ""
     return next((name for name in elsewhere if world.devices[name].info.uuid == known.uuid), "")
 
 
-def _known_place(path: str) -> Place:
+def _known_place(path: str) -> BackingPath:
     """Of a pool whose record is gone, only to look at it."""
-    return Place(path, is_file=not path.startswith("/dev/"))
+    return BackingPath(path, is_file=not path.startswith("/dev/"))
 
 
-def _place(backing: Backing | None, known: str, noted: Marks) -> Place | None:
+def _place(backing: Backing | None, known: str, noted: Marks) -> BackingPath | None:
     if backing is None:
         return None
     former = known if known != backing.path else ""
-    return Place(backing.path, backing.file is not None, former, noted)
+    return BackingPath(backing.path, backing.file is not None, former, noted)
 
 
 def _no_grace(world: World, name: str, now: float) -> Grace:

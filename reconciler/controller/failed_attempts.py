@@ -16,8 +16,8 @@ from reconciler.model.conditions import Condition
 from reconciler.model.dm_tables import PoolStatus
 from reconciler.model.live import LiveBacking
 from reconciler.model.names import Key
-from reconciler.model.steps import Begin, HostStep, Step
-from reconciler.planner.facts import DeviceCase, PoolCase
+from reconciler.model.steps import BeginIntent, HostStep, Step
+from reconciler.planner.facts import DeviceFacts, PoolFacts
 from reconciler.planner.plan import Plan
 
 BURST: Final = 10
@@ -42,19 +42,19 @@ class Circumstances:
         return self.what == now.what and (self.around is None or self.around == now.around)
 
 
-def of_device(case: DeviceCase, plan: Plan) -> Circumstances:
-    live = None if case.live is None else (case.live.info, case.live.table)
-    status = case.pool.status
-    around = case.record, status.mode if isinstance(status, PoolStatus) else status, live
+def of_device(facts: DeviceFacts, plan: Plan) -> Circumstances:
+    live = None if facts.live is None else (facts.live.info, facts.live.table)
+    status = facts.pool.status
+    around = facts.record, status.mode if isinstance(status, PoolStatus) else status, live
     return Circumstances((plan.reason, _sizes(status), _kinds(plan)), around)
 
 
-def of_pool(case: PoolCase, plan: Plan) -> Circumstances:
+def of_pool(facts: PoolFacts, plan: Plan) -> Circumstances:
     """Not how much room there is, nor who uses the pool's devices: that changes all the time."""
-    live = case.live
+    live = facts.live
     device = None if live.device is None else (replace(live.device.info, event_nr=0, open_count=0), live.device.table)
     mode = live.status.mode if isinstance(live.status, PoolStatus) else live.status
-    around = case.record, mode, device, _backing(live.data), _backing(live.metadata)
+    around = facts.record, mode, device, _backing(live.data), _backing(live.metadata)
     return Circumstances((plan.reason, _sizes(live.status), _kinds(plan)), around)
 
 
@@ -77,7 +77,7 @@ def _kind(step: Step, *, whole: bool) -> object:
     """A note in the store is another one if it says something else, where noting is all that is done."""
     if isinstance(step, HostStep):
         return type(step), step.subject
-    return step if whole and not isinstance(step, Begin) else (type(step), step.key)
+    return step if whole and not isinstance(step, BeginIntent) else (type(step), step.key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from reconciler.kernel.steps.dm_operations import held_by_another, may_be_reserv
 from reconciler.kernel.worker.client import PoolPort
 from reconciler.model.conditions import Reason
 from reconciler.model.dm_tables import PoolStatus
-from reconciler.model.errors import HostFault
-from reconciler.model.live import DeviceInfo, LookRequest, PoolLook, ThinEntry, Watched
+from reconciler.model.errors import HostError
+from reconciler.model.live import DeviceInfo, PoolScan, ScanRequest, ScanScope, ThinEntry
 from reconciler.model.names import Key
-from reconciler.model.steps import CreateSnapshot, CreateThin, DeleteThin, KnowDevice, Step
-from reconciler.planner.facts import DeviceCase
+from reconciler.model.steps import CreateSnapshot, CreateThin, DeleteThin, SaveDevice, Step
+from reconciler.planner.facts import DeviceFacts
 from reconciler.planner.plan import Plan
 
 _IDS_EVERY = 15.0
@@ -43,7 +43,7 @@ class Viewer:
         self._clock = clock
         self._settings = settings
         self._scope: Scope | None = None
-        self._watched: Watched | None = None
+        self._watched: ScanScope | None = None
         """What the port was told, and took."""
         self._changed: set[Key] = set()
         self._pool_changed = False
@@ -65,7 +65,7 @@ class Viewer:
             return self.trouble
         whole |= self._thorough
         names = None if whole else frozenset(self._names_of(due))
-        if not self._ask(desired, LookRequest(names=names, thorough=self._thorough)):
+        if not self._ask(desired, ScanRequest(names=names, thorough=self._thorough)):
             return self.trouble
         self._thorough = False
         self._note_released()
@@ -80,16 +80,16 @@ class Viewer:
 
     def look_after(self, desired: Desired, key: Key) -> None:
         """After steps: at what they were about; everything about a pool."""
-        self._ask(desired, LookRequest(names=frozenset(self._names_of([key])) if key.device else None, thorough=True))
+        self._ask(desired, ScanRequest(names=frozenset(self._names_of([key])) if key.device else None, thorough=True))
 
     def look_at_pool(self, desired: Desired) -> None:
         """At the pool alone, closely, and at none of its devices."""
-        self._ask(desired, LookRequest(names=frozenset(), thorough=True))
+        self._ask(desired, ScanRequest(names=frozenset(), thorough=True))
 
     def rewatch(self, desired: Desired) -> None:
         """After steps on the store, which may have changed what is to be looked at."""
         if self._scope is None or self._gatherer.scope(desired).watched != self._scope.watched:
-            self._ask(desired, LookRequest())
+            self._ask(desired, ScanRequest())
 
     def take_changed(self) -> set[Key]:
         """The devices that changed since this was last asked."""
@@ -124,7 +124,7 @@ class Viewer:
         """That a metadata snapshot is reserved is flushed first, so that it is known for ours after a crash."""
         store, pool = self._gatherer.store, self._gatherer.name
         if store.read_only:  # who only reads the store can note nothing: what is held then, is told
-            return self._ask(desired, LookRequest(ids=True))
+            return self._ask(desired, ScanRequest(ids=True))
         if store.trouble is not None:
             self.ids_trouble = "that they are read cannot be noted, as the store cannot be written to"
             return False
@@ -133,7 +133,7 @@ class Viewer:
             self.ids_trouble = str(held_by_another(pool))
             return False
         store.reserved.note(pool, reserved=True)
-        answered = self._ask(desired, LookRequest(ids=True, ours=ours))
+        answered = self._ask(desired, ScanRequest(ids=True, ours=ours))
         unread = not answered or self.world.ids is None  # then one of ours may be held as before
         store.reserved.note(pool, reserved=unread and (ours or self._is_reserved))
         return answered
@@ -165,23 +165,23 @@ class Viewer:
                 ids.setdefault(step.thin_id, ThinEntry(0, 0))
             elif isinstance(step, DeleteThin):
                 ids.pop(step.thin_id, None)
-            elif isinstance(step, KnowDevice):  # an adopted one, that was seen live
+            elif isinstance(step, SaveDevice):  # an adopted one, that was seen live
                 ids.setdefault(step.device.thin_id, ThinEntry(0, 0))
 
-    def wants_holders(self, case: DeviceCase, plan: Plan) -> bool:
+    def wants_holders(self, facts: DeviceFacts, plan: Plan) -> bool:
         """Whether somebody has it open who should be named, and was not lately."""
-        if plan.reason is not Reason.BUSY or case.live is None or not case.live.info.open_count:
+        if plan.reason is not Reason.BUSY or facts.live is None or not facts.live.info.open_count:
             return False
-        at, seen = self._holders_at.get(case.live.info.name, (-_HOLDERS_EVERY, None))
-        return self._clock.now() - at >= _HOLDERS_EVERY or seen != case.live.info
+        at, seen = self._holders_at.get(facts.live.info.name, (-_HOLDERS_EVERY, None))
+        return self._clock.now() - at >= _HOLDERS_EVERY or seen != facts.live.info
 
-    def look_at_holders(self, case: DeviceCase) -> bool:
-        assert case.live is not None  # noqa: S101  # somebody has it open
-        name = case.live.info.name
-        self._holders_at[name] = self._clock.now(), case.live.info
-        return self._ask(None, LookRequest(names=frozenset({name}), holders=True))
+    def look_at_holders(self, facts: DeviceFacts) -> bool:
+        assert facts.live is not None  # noqa: S101  # somebody has it open
+        name = facts.live.info.name
+        self._holders_at[name] = self._clock.now(), facts.live.info
+        return self._ask(None, ScanRequest(names=frozenset({name}), holders=True))
 
-    def _ask(self, desired: Desired | None, request: LookRequest) -> bool:
+    def _ask(self, desired: Desired | None, request: ScanRequest) -> bool:
         try:
             if desired is not None:
                 self._watch(desired)
@@ -190,14 +190,14 @@ class Viewer:
             self._is_reserved = False
             self._held_until = self._clock.now() + _LOCKED_FOR
             self.trouble = f"{held}: waiting for it to end"
-        except HostFault as fault:
+        except HostError as fault:
             self._is_reserved = may_be_reserved(fault)
             self.trouble = str(fault)
         else:
             self._absorb(look)
         return not self.trouble
 
-    def _absorb(self, look: PoolLook) -> None:
+    def _absorb(self, look: PoolScan) -> None:
         before = self.world.pool
         changed = self.world.absorb(look, self._clock.now())
         by_name = self._scope.by_name if self._scope is not None else {}

@@ -52,7 +52,7 @@ def after(plan: Plan) -> Outcome:
     """Of a plan that was carried out, or has nothing to carry out."""
     if plan.reason is Reason.KERNEL_ERROR:
         return Retry(ERROR_MOST)
-    return Done() if plan.look_again is None else LookAgain(plan.look_again)
+    return Done() if plan.requeue_after is None else LookAgain(plan.requeue_after)
 
 
 def after_fault(condition: Condition, step: Step | None = None) -> Outcome:

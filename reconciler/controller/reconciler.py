@@ -22,14 +22,14 @@ from reconciler.controller.recorder import Recorder, device_status, pool_status
 from reconciler.controller.rescue import Relief
 from reconciler.kernel.worker.client import PoolPort
 from reconciler.model.conditions import Condition, EventType, Reason
-from reconciler.model.errors import HostFault, NotBegun, NothingDone, Unconfirmed, answers_message
+from reconciler.model.errors import HostError, NothingDoneError, PreconditionError, VerificationError, answers_message
 from reconciler.model.names import Key
-from reconciler.model.steps import Abandon, CreateSnapshot, CreateThin, HostStep, KnowDevice, NoteTaken, Step
+from reconciler.model.steps import AbortIntent, CreateSnapshot, CreateThin, HostStep, MarkThinIdTaken, SaveDevice, Step
 from reconciler.model.stored import Intent
 from reconciler.planner.device import plan_device
-from reconciler.planner.facts import Access, DeviceCase, PoolAccess, PoolCase
+from reconciler.planner.facts import Access, DeviceFacts, PoolAccess, PoolFacts
 from reconciler.planner.ownership import access_to
-from reconciler.planner.plan import Plan, left_alone
+from reconciler.planner.plan import Plan, suppressed
 from reconciler.planner.pool import plan_pool
 from reconciler.planner.pool_state import plan_note
 from reconciler.store.store import Store
@@ -70,7 +70,7 @@ class PoolReconciler:
         self._access: PoolAccess | None = None
         self._unsettled: set[Key] = set()
         self._tries = Tries(queue, clock)
-        self._pool = self._pool_case()
+        self._pool = self._pool_facts()
         relief = Relief(
             name,
             store=store,
@@ -98,7 +98,7 @@ class PoolReconciler:
             self._take_over(desired)
             whole = True
         trouble = self._viewer.look(desired, due, whole=whole)
-        pool = self._gatherer.pool_case(desired, self._viewer.world, trouble)
+        pool = self._gatherer.pool_facts(desired, self._viewer.world, trouble)
         if self._viewer.take_pool_changed() or whole or trouble:
             pool = self._reconcile_pool(pool)
         self._pool = pool
@@ -121,7 +121,7 @@ class PoolReconciler:
         if self._why_not(self._key) or self._store.intents(self._key.pool) or self._access is None:
             return
         self._viewer.look_at_pool(self._desired)
-        self._pool = self._pool_case()
+        self._pool = self._pool_facts()
         noted = plan_note(self._pool) if access_to(self._pool).access is Access.FULL else None
         if noted is not None:
             self._act(self._key, noted)
@@ -162,37 +162,37 @@ class PoolReconciler:
 
     # The pool
 
-    def _reconcile_pool(self, case: PoolCase) -> PoolCase:
+    def _reconcile_pool(self, facts: PoolFacts) -> PoolFacts:
         outcome: Outcome = Done()
         begun = Pass()
         for _ in range(_ROUNDS):
-            plan = plan_pool(case)
+            plan = plan_pool(facts)
             if plan.needs_ids:
                 if self._viewer.read_ids(self._desired):
-                    case = self._pool = self._pool_case()
+                    facts = self._pool = self._pool_facts()
                     continue
                 plan = self._without_ids(plan)
             outcome = after(plan)
-            circumstances = of_pool(case, plan)
+            circumstances = of_pool(facts, plan)
             if self._is_again(self._key, plan, circumstances, begun):
                 condition = self._had_no_effect(self._key, plan, circumstances)
-                self._record_pool(case, condition)
+                self._record_pool(facts, condition)
                 outcome = Retry(BUSY_MOST)
                 break
             standing = self._standing(self._key, plan, circumstances)
             held_back = self._held_back(self._key, plan, circumstances, standing)
             said = standing or held_back
             if said is not None or not self._is_only_noted(self._key, plan):
-                self._record_pool(case, said or left_alone(plan, self._why_not(self._key)))
+                self._record_pool(facts, said or suppressed(plan, self._why_not(self._key)))
             if held_back is not None or (standing is not None and self._tries.is_too_early(self._key)):
-                return case
+                return facts
             if not self._may_act(self._key, plan):
                 break
             ran = self._act(self._key, plan)
-            case = self._pool
+            facts = self._pool
             if ran.failed is not None and ran.fault is not None:
                 condition = condition_of(plan.condition, ran.failed, ran.fault)
-                self._record_pool(case, condition)
+                self._record_pool(facts, condition)
                 self._tries.failed(self._key, circumstances, condition)
                 outcome = after_fault(condition, ran.failed)
                 break
@@ -202,19 +202,19 @@ class PoolReconciler:
         if begun.has_done and not isinstance(outcome, Retry):
             self._tries.worked(self._key)
         self._queue.finish(self._key, outcome)
-        return case
+        return facts
 
-    def _pool_case(self) -> PoolCase:
-        return self._gatherer.pool_case(self._desired, self._viewer.world, self._viewer.trouble)
+    def _pool_facts(self) -> PoolFacts:
+        return self._gatherer.pool_facts(self._desired, self._viewer.world, self._viewer.trouble)
 
-    def _record_pool(self, case: PoolCase, condition: Condition) -> None:
-        if case.record is None and case.known is None:
+    def _record_pool(self, facts: PoolFacts, condition: Condition) -> None:
+        if facts.record is None and facts.known is None:
             self._recorder.forget([self._key])
             return
-        desired = case.record.spec.state.value if case.record is not None else ""
+        desired = facts.record.spec.state.value if facts.record is not None else ""
         named = self._gatherer.named_ids() if self._viewer.world.ids_are_told else None
         condition = self._with_place(self._key, condition)
-        status = pool_status(case, condition, self._clock.wall(), named)
+        status = pool_status(facts, condition, self._clock.wall(), named)
         self._recorder.record(status, condition, desired)
 
     # A device
@@ -227,24 +227,24 @@ class PoolReconciler:
         learned: set[int] = set()
         begun = Pass()
         for _ in range(_ROUNDS):
-            case, plan = self._planned(key)
+            facts, plan = self._planned(key)
             outcome = after(plan)
-            circumstances = of_device(case, plan)
+            circumstances = of_device(facts, plan)
             if self._is_again(key, plan, circumstances, begun):
                 fault = fault or self._had_no_effect(key, plan, circumstances)
                 failure = failure or Retry(BUSY_MOST)
-                self._record_device(case, fault)
+                self._record_device(facts, fault)
                 break
             standing = None if fault is not None else self._standing(key, plan, circumstances)
             held_back = None if fault is not None else self._held_back(key, plan, circumstances, standing)
             said = fault or standing or held_back
             if said is not None or not self._is_only_noted(key, plan):
-                self._record_device(case, said or left_alone(plan, self._why_not(key)))
+                self._record_device(facts, said or suppressed(plan, self._why_not(key)))
             if held_back is not None or (standing is not None and self._tries.is_too_early(key)):
                 self._settle(key)
                 return None
             # After a fault only what it left half done is gone on with: it is undone, and the rest is tried later.
-            if not self._may_act(key, plan) or (fault is not None and case.intent is None):
+            if not self._may_act(key, plan) or (fault is not None and facts.intent is None):
                 break
             ran = self._act(key, plan)
             if ran.failed is None or ran.fault is None:
@@ -264,21 +264,21 @@ class PoolReconciler:
         self._settle(key)
         return failure or outcome
 
-    def _planned(self, key: Key) -> tuple[DeviceCase, Plan]:
+    def _planned(self, key: Key) -> tuple[DeviceFacts, Plan]:
         """With all that the plan needs to know."""
         for _ in range(_ROUNDS):
-            case = self._device_case(key)
-            plan = plan_device(case)
+            facts = self._device_facts(key)
+            plan = plan_device(facts)
             if plan.needs_ids:
                 if self._viewer.read_ids(self._desired):
                     continue
                 plan = self._without_ids(plan)
-            if not self._viewer.wants_holders(case, plan) or not self._viewer.look_at_holders(case):
+            if not self._viewer.wants_holders(facts, plan) or not self._viewer.look_at_holders(facts):
                 break
-        return case, plan
+        return facts, plan
 
-    def _device_case(self, key: Key) -> DeviceCase:
-        return self._gatherer.device_case(key, self._desired, self._viewer.world, self._pool)
+    def _device_facts(self, key: Key) -> DeviceFacts:
+        return self._gatherer.device_facts(key, self._desired, self._viewer.world, self._pool)
 
     def _settle(self, key: Key) -> None:
         """Who is as desired is not planned again before something changes."""
@@ -287,14 +287,14 @@ class PoolReconciler:
         else:
             self._unsettled.add(key)
 
-    def _learn(self, key: Key, step: Step, fault: HostFault, learned: set[int]) -> bool:
+    def _learn(self, key: Key, step: Step, fault: HostError, learned: set[int]) -> bool:
         """What some faults teach, so that the next plan is another one. True if it is worth planning again at once."""
         if answers_message(fault, errno.EEXIST) and isinstance(step, CreateThin | CreateSnapshot):
             self._note_taken(key, step)
             return True
-        if isinstance(fault, NothingDone):
+        if isinstance(fault, NothingDoneError):
             return self._let_filesystem_be(key, fault)
-        if isinstance(fault, NotBegun) and isinstance(step, CreateSnapshot):
+        if isinstance(fault, PreconditionError) and isinstance(step, CreateSnapshot):
             # Somebody else suspended the origin: the intent must not pass for our own freeze.
             self._abandon(key)
             return False
@@ -306,14 +306,14 @@ class PoolReconciler:
             self._viewer.read_ids(self._desired)
         return False
 
-    def _let_filesystem_be(self, key: Key, fault: NothingDone) -> bool:
+    def _let_filesystem_be(self, key: Key, fault: NothingDoneError) -> bool:
         """Nothing of that type is there to be grown, and no record says any more that there should be."""
         record, known = self._desired.device(key), self._store.known_devices(key.pool).get(key.device)
         if known is None or record is None or record.spec.filesystem is not None:
             return False
         message = f"{fault}, and none is from now on: its record names no filesystem"
         self._recorder.event(key, EventType.INFO, Reason.WRONG_SIZE, message)
-        self._store.apply(KnowDevice(key, replace(known, filesystem="")))
+        self._store.apply(SaveDevice(key, replace(known, filesystem="")))
         return True
 
     def _note_taken(self, key: Key, step: CreateThin | CreateSnapshot) -> None:
@@ -322,7 +322,7 @@ class PoolReconciler:
             return
         message = f"thin id {step.thin_id} of pool {key.pool} is somebody else's: taking the next one"
         self._recorder.warn(key, Reason.LEAKED_THIN_ID, message)
-        self._store.apply(NoteTaken(key, step.thin_id))
+        self._store.apply(MarkThinIdTaken(key, step.thin_id))
         self._viewer.know_id(step.thin_id)
         self._abandon(key)
 
@@ -330,19 +330,19 @@ class PoolReconciler:
         """An intent of which nothing came true."""
         intent = self._intent(key)
         if intent is not None:
-            self._store.apply(Abandon(key, intent.transaction_id))
-            self._pool = self._pool_case()
+            self._store.apply(AbortIntent(key, intent.transaction_id))
+            self._pool = self._pool_facts()
 
     def _intent(self, key: Key) -> Intent | None:
         return next((intent for intent in self._store.intents(key.pool) if intent.key == key), None)
 
-    def _record_device(self, case: DeviceCase, condition: Condition) -> None:
-        if case.record is None and case.known is None and case.intent is None:
-            self._recorder.forget([case.key])
+    def _record_device(self, facts: DeviceFacts, condition: Condition) -> None:
+        if facts.record is None and facts.known is None and facts.intent is None:
+            self._recorder.forget([facts.key])
             return
-        desired = case.record.spec.state.value if case.record is not None else ""
-        condition = self._with_place(case.key, condition)
-        self._recorder.record(device_status(case, condition, self._clock.wall()), condition, desired)
+        desired = facts.record.spec.state.value if facts.record is not None else ""
+        condition = self._with_place(facts.key, condition)
+        self._recorder.record(device_status(facts, condition, self._clock.wall()), condition, desired)
 
     # Both
 
@@ -366,7 +366,7 @@ class PoolReconciler:
         step = next((step for step in reversed(plan.steps) if isinstance(step, HostStep)), plan.steps[-1])
         action, subject = (step.action, step.subject) if isinstance(step, HostStep) else ("note", str(step.key))
         detail = f"it was answered with OK, and the same is found again, or somebody undid it: {plan.condition.message}"
-        fault = Unconfirmed(action, subject, 0, detail)
+        fault = VerificationError(action, subject, 0, detail)
         self._recorder.had_no_effect(key, action, fault)
         condition = condition_of(plan.condition, step, fault)
         self._tries.had_no_effect(key, circumstances, condition)
@@ -409,7 +409,7 @@ class PoolReconciler:
         """It cannot be decided: say why."""
         why = self._viewer.ids_trouble or self._viewer.trouble or "the pool is in no state to tell them"
         message = f"{plan.condition.message}; but the thin ids of pool {self._key} cannot be read: {why}"
-        return plan.under(Reason.KERNEL_ERROR, message)
+        return plan.blocked(Reason.KERNEL_ERROR, message)
 
     def _act(self, key: Key, plan: Plan) -> Ran:
         ran = self._executor.run(key, plan.steps)
@@ -418,5 +418,5 @@ class PoolReconciler:
             self._viewer.look_after(self._desired, key)
         else:
             self._viewer.rewatch(self._desired)
-        self._pool = self._pool_case()
+        self._pool = self._pool_facts()
         return ran

@@ -26,12 +26,12 @@ from reconciler.model.conditions import (
     Status,
 )
 from reconciler.model.dm_tables import PoolFailure, PoolMode, PoolStatus, PoolTable, ThinStatus, read_table
-from reconciler.model.errors import HostFault, NotBegun
+from reconciler.model.errors import HostError, PreconditionError
 from reconciler.model.live import LivePool, ThinEntry, ThinIds
 from reconciler.model.names import Key
 from reconciler.model.steps import LONG, HostStep, Step
 from reconciler.model.units import SECTOR, Bytes, Sectors, in_bytes
-from reconciler.planner.facts import DeviceCase, PoolCase
+from reconciler.planner.facts import DeviceFacts, PoolFacts
 from reconciler.planner.pool_shape import METADATA_BLOCK, METADATA_MOST
 from reconciler.store.errors import StoreUnusable
 from reconciler.store.store import Store
@@ -39,34 +39,34 @@ from reconciler.telemetry.logs import about
 from reconciler.telemetry.metrics import Metrics
 
 
-def device_status(case: DeviceCase, condition: Condition, wall: float) -> DeviceStatus:
-    live, known = case.live, case.known
+def device_status(facts: DeviceFacts, condition: Condition, wall: float) -> DeviceStatus:
+    live, known = facts.live, facts.known
     size = live.length if live is not None and live.table else (known.size if known is not None else None)
     return DeviceStatus(
-        key=case.key,
+        key=facts.key,
         live=condition.live,
         reason=condition.reason,
         message=condition.message,
         since=wall,
         good=condition.good,
-        dm_name=case.dm_name,
+        dm_name=facts.dm_name,
         uuid=live.info.uuid if live is not None else (known.uuid if known is not None else ""),
         beneath=condition.beneath,
         device_id=known.thin_id if known is not None else None,
         size=None if size is None else in_bytes(size),
-        mapped=_mapped(case),
+        mapped=_mapped(facts),
         origin=known.origin if known is not None else "",
         holders=live.holders if live is not None else (),
     )
 
 
-def _mapped(case: DeviceCase) -> Bytes | None:
+def _mapped(facts: DeviceFacts) -> Bytes | None:
     """From the live device, else from the last reading of the pool's thin ids."""
-    if case.live is not None and isinstance(case.live.status, ThinStatus):
-        return in_bytes(Sectors(case.live.status.mapped))
-    if case.known is None or case.ids is None or case.known.thin_id not in case.ids:
+    if facts.live is not None and isinstance(facts.live.status, ThinStatus):
+        return in_bytes(Sectors(facts.live.status.mapped))
+    if facts.known is None or facts.ids is None or facts.known.thin_id not in facts.ids:
         return None
-    return Bytes(case.ids[case.known.thin_id].mapped_blocks * block_bytes(case.pool))
+    return Bytes(facts.ids[facts.known.thin_id].mapped_blocks * block_bytes(facts.pool))
 
 
 def block_bytes(pool: LivePool) -> int:
@@ -80,24 +80,26 @@ def leaked_ids(ids: ThinIds, named: frozenset[int]) -> dict[int, ThinEntry]:
     return {number: entry for number, entry in ids.items() if number not in named}
 
 
-def pool_status(case: PoolCase, condition: Condition, wall: float, named: frozenset[int] | None) -> PoolStatusReport:
+def pool_status(facts: PoolFacts, condition: Condition, wall: float, named: frozenset[int] | None) -> PoolStatusReport:
     """`named` are the thin ids of devices, intents and adoptions. None: the case's ids are those, and not the pool's."""
-    live, status = case.live, case.live.status
+    live, status = facts.live, facts.live.status
     numbers = status if isinstance(status, PoolStatus) else None
     block = block_bytes(live)
-    leaked = None if case.ids is None or named is None else leaked_ids(case.ids, named)
+    leaked = None if facts.ids is None or named is None else leaked_ids(facts.ids, named)
     data_size = None if numbers is None else Bytes(numbers.data_total * block)
     metadata_size = None if numbers is None else Bytes(numbers.metadata_total * METADATA_BLOCK)
-    extend = case.record.spec.extend if case.record is not None else None
+    extend = facts.record.spec.extend if facts.record is not None else None
     return PoolStatusReport(
-        key=Key(case.name),
+        key=Key(facts.name),
         live=condition.live,
         reason=condition.reason,
         message=condition.message,
         since=wall,
         good=condition.good,
-        dm_name=case.name,
-        uuid=live.device.info.uuid if live.device is not None else (case.known.uuid if case.known is not None else ""),
+        dm_name=facts.name,
+        uuid=live.device.info.uuid
+        if live.device is not None
+        else (facts.known.uuid if facts.known is not None else ""),
         beneath=condition.beneath,
         mode=_mode(status),
         data_used=None if numbers is None else Bytes(numbers.data_used * block),
@@ -140,7 +142,7 @@ class Progress(Protocol):
 
     def step(self, key: Key, step: Step) -> None: ...
 
-    def failed(self, key: Key, step: Step, fault: HostFault) -> None: ...
+    def failed(self, key: Key, step: Step, fault: HostError) -> None: ...
 
 
 class Recorder:
@@ -283,7 +285,7 @@ class Recorder:
         if self._progress is not None:
             self._progress.step(key, step)
 
-    def ended(self, key: Key, step: Step, seconds: float, fault: HostFault | None, note: str = "") -> None:
+    def ended(self, key: Key, step: Step, seconds: float, fault: HostError | None, note: str = "") -> None:
         if not isinstance(step, HostStep):
             return
         what = f"{step.action} {step.subject}" + (f" ({note})" if note else "")
@@ -299,7 +301,7 @@ class Recorder:
             with self._lock:
                 self._metrics.healed(key.kind, episode.reason, "error", seconds, key)
 
-    def had_no_effect(self, key: Key, action: str, fault: HostFault) -> None:
+    def had_no_effect(self, key: Key, action: str, fault: HostError) -> None:
         """A step that was told as done, and the look after it finds the same again."""
         with self._lock:
             count = self._repeats.again(key, (action, fault.subject, "no effect"))
@@ -318,12 +320,14 @@ class Recorder:
             extra = about(key, reason=reason, action=step.action, seconds=seconds)
             _log.info("%s%s", what, times(count), extra=extra)
 
-    def _failed(self, key: Key, step: HostStep, seconds: float, fault: HostFault, reason: str) -> None:
+    def _failed(self, key: Key, step: HostStep, seconds: float, fault: HostError, reason: str) -> None:
         with self._lock:
             count = self._repeats.again(key, (step.action, step.subject, fault.code))
         if count:
             # Somebody who has it in use is no fault of the host's.
-            level = logging.WARNING if fault.errno == errno.EBUSY or isinstance(fault, NotBegun) else logging.ERROR
+            level = (
+                logging.WARNING if fault.errno == errno.EBUSY or isinstance(fault, PreconditionError) else logging.ERROR
+            )
             extra = about(key, reason=reason, action=step.action, seconds=seconds)
             _log.log(level, "%s%s", fault, times(count), extra=extra)
         self.event(key, EventType.FAILED, fault.code or step.action, str(fault))

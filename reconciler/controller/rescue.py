@@ -20,7 +20,7 @@ from reconciler.model.conditions import EventType, Reason
 from reconciler.model.names import Key
 from reconciler.model.steps import HostStep
 from reconciler.planner.plan import Sign
-from reconciler.planner.rescue import relief_of_device, relief_of_pool, suspended_in
+from reconciler.planner.rescue import rescue_of_device, rescue_of_pool, suspended_in
 from reconciler.store.store import Store
 
 _PAUSE: Final = 30.0
@@ -67,7 +67,7 @@ class Relief:
             self._since = self._clock.now()
         viewer = self._viewer = self._viewer or self._new_viewer(beside)
         trouble = viewer.look(desired, (), whole=True)
-        self._cause = "" if trouble else suspended_in(self._gatherer.pool_case(desired, viewer.world))
+        self._cause = "" if trouble else suspended_in(self._gatherer.pool_facts(desired, viewer.world))
         if trouble:
             return  # it hangs too
         executor = Executor(beside, self._store, self._recorder)
@@ -91,8 +91,8 @@ class Relief:
     def _steps(self, desired: Desired, viewer: Viewer) -> Iterator[tuple[Key, tuple[HostStep, ...]]]:
         """The pool's; its devices' only at a later look, when it is not suspended any more."""
         world, now = viewer.world, self._clock.now()
-        pool = self._gatherer.pool_case(desired, world)
-        steps = relief_of_pool(pool)
+        pool = self._gatherer.pool_facts(desired, world)
+        steps = rescue_of_pool(pool)
         if steps and self._is_asked_for(self._key):
             yield self._key, steps
             return
@@ -101,8 +101,8 @@ class Relief:
             suspended = Sign.SUSPENDED in world.signs_of(dm_name) or Sign.SUSPENDED in world.signs_of(private)
             if not suspended or not self._is_asked_for(key):
                 continue
-            case = self._gatherer.device_case(key, desired, world, pool)
-            steps = relief_of_device(case, world.grace(private, now, self._settings.grace), origins)
+            facts = self._gatherer.device_facts(key, desired, world, pool)
+            steps = rescue_of_device(facts, world.grace(private, now, self._settings.grace), origins)
             if steps:
                 yield key, steps
 

@@ -16,7 +16,7 @@ from reconciler.controller.recorder import Progress, Recorder
 from reconciler.daemon.record_loader import Intake
 from reconciler.kernel.protocol import DeviceMapper
 from reconciler.kernel.worker.client import PoolPort, ProcessPort
-from reconciler.model.live import Watched
+from reconciler.model.live import ScanScope
 from reconciler.store.store import Store
 from reconciler.telemetry.metrics import Metrics
 
@@ -25,7 +25,7 @@ def host_port(state_dir: Path, *, lock: bool) -> Callable[[str], PoolPort]:
     """Ports to the real host, each a worker process that is started with its first question."""
 
     def port_of(pool: str) -> PoolPort:
-        return ProcessPort(Watched(pool, None, None, frozenset()), state_dir, lock=lock)
+        return ProcessPort(ScanScope(pool, None, None, frozenset()), state_dir, lock=lock)
 
     return port_of
 
@@ -62,6 +62,6 @@ class House:
         return Intake(manifests, node, self.store, self.metrics, self.clock)
 
     def tell_build(self, dm: DeviceMapper) -> None:
-        """Raises HostFault where the host has no device-mapper: with that, nothing can begin."""
+        """Raises HostError where the host has no device-mapper: with that, nothing can begin."""
         library, _ = dm.versions()
         self.metrics.build_info(__version__, os.uname().release, library)

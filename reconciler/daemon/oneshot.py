@@ -32,7 +32,7 @@ from reconciler.kernel.simulated import SimulatedHost, simulated_kernel
 from reconciler.kernel.worker.client import InlinePort, PoolPort
 from reconciler.model.conditions import FINAL, PoolStatusReport, Reason, Status
 from reconciler.model.dm_tables import PoolMode
-from reconciler.model.live import LookRequest, PoolLook, Watched
+from reconciler.model.live import PoolScan, ScanRequest, ScanScope
 from reconciler.model.names import Key
 from reconciler.model.records import Backing, PoolState
 from reconciler.model.recordset import RecordSet
@@ -72,10 +72,10 @@ def simulated_port(host: SimulatedHost, state_dir: Path) -> Callable[[str], Pool
 
 class _PortInTurn(InlinePort):
     def __init__(self, kernel: Kernel, pool: str, state_dir: Path, lock: threading.Lock) -> None:
-        super().__init__(kernel, Watched(pool, None, None, frozenset()), state_dir)
+        super().__init__(kernel, ScanScope(pool, None, None, frozenset()), state_dir)
         self._lock = lock
 
-    def look(self, request: LookRequest) -> PoolLook:
+    def look(self, request: ScanRequest) -> PoolScan:
         with self._lock:
             return super().look(request)
 
@@ -201,7 +201,7 @@ class UnknownName(Exception):  # noqa: N818  # says what is
 def apply_once(once: Once, shown: Shown) -> Result:
     """Converge; ends when all is as desired, when only a person can go on, or at the timeout.
 
-    Raises ManifestsInvalid, UnknownName, StoreError (the lock, the store) and HostFault (no kernel).
+    Raises ManifestsInvalid, UnknownName, StoreError (the lock, the store) and HostError (no kernel).
     """
     _check_host()
     with _locked(once.state_dir) as store:

@@ -14,7 +14,7 @@ from reconciler.model.recordset import Problem, RecordSet, Written
 from reconciler.sources.manifests.read import load
 from reconciler.store.errors import StoreError
 from reconciler.store.store import Store
-from reconciler.store.tables import StoredRecord
+from reconciler.store.tables import LastGoodRecord
 from reconciler.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
@@ -101,13 +101,13 @@ def spec_of(record: Record) -> dict[str, Any]:
     return spec
 
 
-def _stored(record: Record, place: Written | None) -> StoredRecord:
+def _stored(record: Record, place: Written | None) -> LastGoodRecord:
     # Whoever asks the store stands elsewhere.
     file, line = ("", 0) if place is None else (str(Path(place.file).absolute()), place.line)
-    return StoredRecord(record.key, record.kind, json.dumps(spec_of(record)), file, line)
+    return LastGoodRecord(record.key, record.kind, json.dumps(spec_of(record)), file, line)
 
 
-def _record(stored: StoredRecord) -> Record:
+def _record(stored: LastGoodRecord) -> Record:
     name = stored.key.device or stored.key.pool
     document = {
         "apiVersion": "dm-reconciler/v1",

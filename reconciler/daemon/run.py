@@ -46,7 +46,7 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Until SIGTERM or SIGINT; the exit code. Raises StoreError, HostFault, ListenError if it cannot begin.
+    """Until SIGTERM or SIGINT; the exit code. Raises StoreError, HostError, ListenError if it cannot begin.
 
     From here on the process may do what the reconciler needs, and nothing else.
     """

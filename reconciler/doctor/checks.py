@@ -14,9 +14,9 @@ from reconciler.model.live import LiveDevice, ThinEntry, ThinIds
 from reconciler.model.names import Key
 from reconciler.model.records import ThinDevice
 from reconciler.model.steps import HostStep, Step
-from reconciler.model.stored import FormerThin, KnownDevice, Remembered
+from reconciler.model.stored import ForgottenThin, SalvagedPool, StoredDevice
 from reconciler.model.units import format_size
-from reconciler.planner.facts import PoolCase
+from reconciler.planner.facts import PoolFacts
 from reconciler.planner.ownership import Cause, cause_of
 from reconciler.planner.pool import plan_pool
 
@@ -59,37 +59,37 @@ class Repair:
 class PoolView:
     """One pool, looked at."""
 
-    case: PoolCase
+    facts: PoolFacts
     ids: ThinIds | None = None
     """As the pool itself tells them. None: they could not be read, or the daemon is at work on the pool."""
     ids_trouble: str = ""
     devices: Mapping[str, LiveDevice] = field(default_factory=dict)
     """By dm name: the pool's, and whatever else lies on it."""
-    known: Mapping[str, KnownDevice] = field(default_factory=dict)
+    known: Mapping[str, StoredDevice] = field(default_factory=dict)
     records: tuple[ThinDevice, ...] = ()
-    former: Mapping[int, FormerThin] = field(default_factory=dict)
+    former: Mapping[int, ForgottenThin] = field(default_factory=dict)
     block: int = 0
     """Bytes of a data block."""
-    remembered: Remembered | None = None
+    remembered: SalvagedPool | None = None
     """What a store that was set aside as damaged says of the pool."""
     told_leaked: tuple[int, ...] = ()
     """Ids that the daemon last reported as leaked: for when it is at work on the pool."""
 
     @property
     def name(self) -> str:
-        return self.case.name
+        return self.facts.name
 
     @property
     def is_left_alone(self) -> bool:
         """Its record asks for hands off, or it is somebody else's."""
-        record, known = self.case.record, self.case.known
+        record, known = self.facts.record, self.facts.known
         if record is not None:
             return record.spec.paused or record.spec.external
         return known is not None and known.external
 
     def shown_by(self, thin_id: int) -> tuple[str, ...]:
         """The names of the live devices that show this thin."""
-        pool = self.case.live.device
+        pool = self.facts.live.device
         if pool is None:
             return ()
         thins = ((name, read_table(device.table)) for name, device in self.devices.items())
@@ -114,10 +114,10 @@ def how_to_stop(pid: int) -> str:
 
 def check_pool(view: PoolView, *, fix: str, daemon_runs: bool, can_mend: bool) -> Check:
     """Its condition, as `plan` sees it. `fix` is the command line that repairs."""
-    plan = plan_pool(view.case)
+    plan = plan_pool(view.facts)
     subject, message = f"pool {view.name}", plan.condition.message
-    if view.case.stuck:
-        return Check(subject, Mark.UNKNOWN, f"cannot be looked at: {view.case.stuck}", "")
+    if view.facts.stuck:
+        return Check(subject, Mark.UNKNOWN, f"cannot be looked at: {view.facts.stuck}", "")
     if plan.needs_ids:
         return Check(subject, Mark.UNKNOWN, f"its thin ids cannot be read: {view.ids_trouble or 'it does not tell'}")
     changes = any(isinstance(step, HostStep) for step in plan.steps)
@@ -136,7 +136,7 @@ def check_pool(view: PoolView, *, fix: str, daemon_runs: bool, can_mend: bool) -
 
 def _in_short(view: PoolView, message: str) -> str:
     """The repair of a damaged pool is a long line, which is shown once, among what is to be done."""
-    cause, status = cause_of(view.case), view.case.live.status
+    cause, status = cause_of(view.facts), view.facts.live.status
     if cause is None or status is None:
         return message
     why = ": its metadata is full" if cause is Cause.METADATA_FULL else ""
@@ -146,7 +146,7 @@ def _in_short(view: PoolView, message: str) -> str:
 def check_loops_of(view: PoolView) -> list[Check]:
     """A pool's file on two loops."""
     checks = []
-    for word, backing in (("data", view.case.live.data), ("metadata", view.case.live.metadata)):
+    for word, backing in (("data", view.facts.live.data), ("metadata", view.facts.live.metadata)):
         if len(backing.loops) > 1:
             loops = ", ".join(loop.path for loop in backing.loops)
             todo = f"stop what uses pool {view.name}, then `losetup --detach` all of {loops} but the one in its table"
@@ -159,7 +159,7 @@ def check_loops_of(view: PoolView) -> list[Check]:
 def check_intents(view: PoolView, *, daemon_runs: bool) -> list[Check]:
     """An operation that has begun and not ended: the daemon ends it."""
     found = []
-    for intent in view.case.intents:
+    for intent in view.facts.intents:
         text = f"the {intent.kind} of {intent.key} (thin id {intent.thin_id}) is not finished"
         who = "the daemon is at it" if daemon_runs else "the daemon's next start finishes or undoes it"
         found.append(Check(f"operation in {view.name}", Mark.LEFT, f"{text}: {who}"))
@@ -172,7 +172,7 @@ _SHOWN = 12
 
 def leaked(view: PoolView) -> dict[int, ThinEntry]:
     """Thin ids in the pool that no device, operation or adoption names."""
-    named = {device.thin_id for device in view.known.values()} | {intent.thin_id for intent in view.case.intents}
+    named = {device.thin_id for device in view.known.values()} | {intent.thin_id for intent in view.facts.intents}
     named |= {record.spec.adopt.device_id for record in view.records if record.spec.adopt is not None}
     return {number: entry for number, entry in sorted((view.ids or {}).items()) if number not in named}
 
@@ -232,7 +232,7 @@ def _strangers(view: PoolView, text: str, ids: Iterable[int]) -> Check:
     """None is deleted by `--fix`. Of a pool that is not known yet, its own line says what to do first."""
     subject = f"thin ids of {view.name}"
     text += "none of them was made by this store"
-    if view.is_left_alone or view.case.known is None:
+    if view.is_left_alone or view.facts.known is None:
         return Check(subject, Mark.LEFT, f"{text}: left to whoever made them")
     numbers = list(ids)
     todo = (

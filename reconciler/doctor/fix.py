@@ -16,9 +16,9 @@ from reconciler.doctor.report import Asked, PoolEyes, checks_of, desired_of, poo
 from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.kernel.worker.client import PoolPort
 from reconciler.model.conditions import Event, EventType
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.names import Key
-from reconciler.model.steps import Forget, Step
+from reconciler.model.steps import ForgetRecord, Step
 from reconciler.sources.manifests.read import load
 from reconciler.store.database import NAME
 from reconciler.store.errors import StoreDamaged, StoreError
@@ -50,12 +50,12 @@ class Surgery:
         checks = checks_of(self._look(pool), self._asked.fix)
         return [check for check in checks if check.mark in {Mark.WRONG, Mark.UNKNOWN}]
 
-    def carry_out(self, pool: str, repair: Repair) -> HostFault | None:
+    def carry_out(self, pool: str, repair: Repair) -> HostError | None:
         """Do it, and write it down as an event."""
         ran = Executor(self._opened(pool)[0], self._store, _Silent()).run(repair.key, repair.steps)
         if ran.fault is not None:
             return ran.fault
-        if any(isinstance(step, Forget) for step in repair.steps):
+        if any(isinstance(step, ForgetRecord) for step in repair.steps):
             self._store.drop_statuses([repair.key])
         said = f"by `doctor --fix`: {repair.what}, as {repair.why}"
         self._store.add_event(Event(repair.key, EventType.INFO, "Mended", said, time.time()))
@@ -78,7 +78,7 @@ class Surgery:
 
 @contextmanager
 def surgery(asked: Asked, agreed: Callable[[Repair], bool]) -> Iterator[Surgery]:
-    """Raises LockHeld while the daemon runs, StoreError, and HostFault where there is no device-mapper.
+    """Raises LockHeld while the daemon runs, StoreError, and HostError where there is no device-mapper.
 
     A damaged store is set aside first, if that is agreed to, and a new one takes its place; else it is raised.
     """
@@ -135,5 +135,5 @@ class _Silent:
     def begun(self, key: Key, step: Step) -> None:
         del key, step
 
-    def ended(self, key: Key, step: Step, seconds: float, fault: HostFault | None, note: str = "") -> None:
+    def ended(self, key: Key, step: Step, seconds: float, fault: HostError | None, note: str = "") -> None:
         del key, step, seconds, fault, note

@@ -21,7 +21,7 @@ from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.kernel.nodes import udevd_answers, udevd_listens, why_udevd_is_silent
 from reconciler.kernel.privileges import IPC_LOCK, SYS_ADMIN, missing
 from reconciler.kernel.programs import search_path
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.live import Loop
 
 _DELETED: Final = " (deleted)"
@@ -32,7 +32,7 @@ def check_loops(ours: frozenset[str]) -> list[Check]:
     try:
         found = [(loop, _file(loop)) for loop in loops.loops()]
         twice = _several(found)
-    except (HostFault, OSError) as error:
+    except (HostError, OSError) as error:
         return [Check("loops", Mark.UNKNOWN, f"cannot be looked at: {getattr(error, 'strerror', None) or error}")]
     deleted = [_deleted(loop, file, ours) for loop, file in found if loop.deleted]
     # Those of pools are told with their pool.
@@ -126,12 +126,12 @@ def check_kernel() -> tuple[list[Check], bool]:
     """The checks, and whether devices can be looked at."""
     try:
         dm = LibDm()
-    except HostFault as fault:
+    except HostError as fault:
         return [Check("libdevmapper", Mark.WRONG, fault.detail, "`apt-get install libdevmapper1.02.1`")], False
     try:
         library, driver = dm.versions()
         targets = dm.targets()
-    except HostFault as fault:
+    except HostError as fault:
         return [_no_driver(fault)], False
     checks = [Check("device-mapper", Mark.OK, f"kernel {os.uname().release}, driver {driver}, libdevmapper {library}")]
     missing = [name for name in ("thin-pool", "thin") if name not in targets]
@@ -143,7 +143,7 @@ def check_kernel() -> tuple[list[Check], bool]:
     return [*checks, Check("targets", Mark.OK, told)], True
 
 
-def _no_driver(fault: HostFault) -> Check:
+def _no_driver(fault: HostError) -> Check:
     if fault.errno in {errno.EACCES, errno.EPERM}:
         return Check("device-mapper", Mark.UNKNOWN, f"not permitted ({fault.code})", _AS_ROOT)
     todo = (
@@ -194,7 +194,7 @@ def check_namespaces() -> list[Check]:
 def check_udev() -> list[Check]:
     try:
         running, answers = udevd_listens(), udevd_answers()
-    except HostFault as fault:
+    except HostError as fault:
         return [Check("udev", Mark.UNKNOWN, f"cannot be asked: {fault}"), _check_semaphores()]
     if not running and not shutil.which("udevadm"):
         without = "this host has none: nodes in /dev/mapper are made without it, links are not"

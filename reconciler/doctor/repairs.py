@@ -13,17 +13,17 @@ from reconciler.model.live import ThinIds
 from reconciler.model.names import Key
 from reconciler.model.records import DeviceState, PoolState, ThinDevice
 from reconciler.model.steps import (
-    Begin,
+    BeginIntent,
+    CompleteIntent,
     DeleteThin,
     DetachLoop,
-    Finish,
-    Forget,
-    KnowDevice,
-    KnowPool,
+    ForgetRecord,
+    SaveDevice,
+    SavePool,
     SetTransactionId,
     Step,
 )
-from reconciler.model.stored import Intent, IntentKind, KnownDevice
+from reconciler.model.stored import Intent, IntentKind, StoredDevice
 from reconciler.model.units import Sectors, format_size
 from reconciler.planner.facts import Access
 from reconciler.planner.ownership import access_to, expected_transactions
@@ -34,7 +34,7 @@ from reconciler.planner.pool_shape import backings
 
 def repairs_of(view: PoolView) -> list[Repair]:
     """In the order in which they are to be done: the later ones need the earlier ones."""
-    if view.is_left_alone or view.case.stuck:
+    if view.is_left_alone or view.facts.stuck:
         return []
     first = first_of(view)
     if isinstance(first, Repair):
@@ -53,23 +53,23 @@ def first_of(view: PoolView) -> Repair | Withheld | None:
 
 
 def take_what_is_there(view: PoolView) -> Repair | None:
-    case, record, known = view.case, view.case.record, view.case.known
-    if known is None or record is None or not known.created or known.noted is None or case.live.device is not None:
+    facts, record, known = view.facts, view.facts.record, view.facts.known
+    if known is None or record is None or not known.created or known.noted is None or facts.live.device is not None:
         return None
-    why = another_disk(case, record, known) or other_content(case, known)
+    why = another_disk(facts, record, known) or other_content(facts, known)
     taken = replace(known, noted=None)
-    if not why or plan_pool(replace(case, known=taken)).reason in FINAL:
+    if not why or plan_pool(replace(facts, known=taken)).reason in FINAL:
         return None  # as it should be, or something else is wrong too, which this would not help
     data, metadata = backings(record)
     return Repair(
-        key=Key(case.name),
-        what=f"take {data.path} and {metadata.path} for what pool {case.name} lies on",
+        key=Key(facts.name),
+        what=f"take {data.path} and {metadata.path} for what pool {facts.name} lies on",
         why=why.partition(". ")[0],
         effect=(
             "nothing is written now; the pool is brought up on them next, and its devices write to them",
             f"if {data.path} is not the pool's data, what is on it is lost then, and the pool's devices show that",
         ),
-        steps=(KnowPool(Key(case.name), taken),),
+        steps=(SavePool(Key(facts.name), taken),),
     )
 
 
@@ -77,16 +77,16 @@ def take_what_is_there(view: PoolView) -> Repair | None:
 
 
 def mend_transaction(view: PoolView) -> Repair | Withheld | None:
-    case, known = view.case, view.case.known
+    facts, known = view.facts, view.facts.known
     found = _transaction(view)
-    if known is None or not known.created or found is None or found in expected_transactions(case):
+    if known is None or not known.created or found is None or found in expected_transactions(facts):
         return None
-    if Reason.METADATA_MISMATCH not in {plan_pool(case).reason, access_to(case).reason}:
+    if Reason.METADATA_MISMATCH not in {plan_pool(facts).reason, access_to(facts).reason}:
         return None
     # At another transaction its metadata is another too: the disks stay known, what is on them does not.
     noted = None if known.noted is None else replace(known.noted, superblock="", start=None)
     mended = replace(known, transaction_id=found, noted=noted)
-    if plan_pool(replace(case, known=mended)).reason in FINAL:
+    if plan_pool(replace(facts, known=mended)).reason in FINAL:
         return None  # something else is wrong, and this would not help
     apart = f"the pool is at transaction {found}, the store expects {known.transaction_id}"
     could = f"{apart}: that could be recorded"
@@ -94,21 +94,21 @@ def mend_transaction(view: PoolView) -> Repair | Withheld | None:
         return unreadable(view, could)
     again = found_again(view, view.ids)
     return held_back(view, again, could) or Repair(
-        key=Key(case.name),
-        what=f"record transaction {found} for pool {case.name}",
+        key=Key(facts.name),
+        what=f"record transaction {found} for pool {facts.name}",
         why=f"{apart}: somebody else changed the pool, or one of the two is an old copy",
         effect=(
             *_differences(view, view.ids),
             *(f"{device.key} is thin id {device.thin_id} again, which it shows" for device in again.values()),
             "nothing in the pool is changed; the store takes its word from then on",
         ),
-        steps=(KnowPool(Key(case.name), mended), *(KnowDevice(device.key, device) for device in again.values())),
+        steps=(SavePool(Key(facts.name), mended), *(SaveDevice(device.key, device) for device in again.values())),
     )
 
 
 def _transaction(view: PoolView) -> int | None:
     """The pool's own: of the live pool, or of the metadata of one that is not."""
-    live = view.case.live
+    live = view.facts.live
     if live.device is None:
         return live.metadata.transaction_id
     return live.status.transaction_id if isinstance(live.status, PoolStatus) else None
@@ -127,7 +127,7 @@ def _differences(view: PoolView, ids: ThinIds) -> Iterator[str]:
     yield f"known to both: {same} thin ids" if same != 1 else "known to both: 1 thin id"
 
 
-def changed_thins(view: PoolView) -> list[tuple[KnownDevice, str]]:
+def changed_thins(view: PoolView) -> list[tuple[StoredDevice, str]]:
     """Devices whose id is that of another thin by now."""
     found = []
     for device in view.known.values():
@@ -145,10 +145,10 @@ def changed_thins(view: PoolView) -> list[tuple[KnownDevice, str]]:
 
 
 def forget_lost(view: PoolView) -> list[Repair]:
-    if view.ids is None or access_to(view.case).access is not Access.FULL:
+    if view.ids is None or access_to(view.facts).access is not Access.FULL:
         return []
     records = {record.key: record for record in view.records}
-    busy = {intent.key for intent in view.case.intents}
+    busy = {intent.key for intent in view.facts.intents}
     return [
         _forget_lost(device, records.get(device.key))
         for device in view.known.values()
@@ -164,13 +164,13 @@ def _is_let_be(record: ThinDevice | None) -> bool:
     return record is not None and (record.spec.paused or record.spec.state is DeviceState.ABSENT)
 
 
-def _forget_lost(device: KnownDevice, record: ThinDevice | None) -> Repair:
+def _forget_lost(device: StoredDevice, record: ThinDevice | None) -> Repair:
     return Repair(
         key=device.key,
         what=f"forget device {device.key}",
         why=f"thin id {device.thin_id}, which it had, is not in the pool any more",
         effect=("its data is lost already: nothing brings it back but a copy of yours", _made_anew(device.key, record)),
-        steps=(Forget(device.key),),
+        steps=(ForgetRecord(device.key),),
     )
 
 
@@ -189,8 +189,8 @@ def _made_anew(key: Key, record: ThinDevice | None) -> str:
 
 def delete_leaked(view: PoolView) -> list[Repair]:
     """Only in a healthy pool, at the transaction that the store expects, with no operation under way."""
-    status = view.case.live.status
-    if not access_to(view.case).may_delete or view.case.intents or not isinstance(status, PoolStatus):
+    status = view.facts.live.status
+    if not access_to(view.facts).may_delete or view.facts.intents or not isinstance(status, PoolStatus):
         return []
     return [
         _delete(view, number, status.transaction_id)
@@ -201,7 +201,7 @@ def delete_leaked(view: PoolView) -> list[Repair]:
 
 def _is_missed(view: PoolView, thin_id: int) -> bool:
     """Whether a record of its former name waits for its data, or for a word that it is none."""
-    record = view.case.record
+    record = view.facts.record
     if record is not None and thin_id in record.spec.foreign_thins:
         return False
     waiting = {each.key.device for each in view.records if each.spec.state is not DeviceState.ABSENT} - set(view.known)
@@ -215,10 +215,10 @@ def _delete(view: PoolView, thin_id: int, transaction_id: int) -> Repair:
     intent = Intent(key, IntentKind.DELETE, thin_id, transaction_id, uuid="", dm_name="", size=Sectors(0))
     entry = (view.ids or {})[thin_id]
     steps: tuple[Step, ...] = (
-        Begin(key, intent),
+        BeginIntent(key, intent),
         DeleteThin(view.name, thin_id, transaction_id),
         SetTransactionId(view.name, transaction_id),
-        Finish(key, None),
+        CompleteIntent(key, None),
     )
     size = format_size(entry.mapped_blocks * view.block)
     was = "" if former.device.startswith(".") else f", as {view.name}/{former.device}"
@@ -236,20 +236,20 @@ def _delete(view: PoolView, thin_id: int, transaction_id: int) -> Repair:
 
 
 def detach_loops(view: PoolView) -> list[Repair]:
-    case, record, known = view.case, view.case.record, view.case.known
-    if known is None or case.live.device is not None:
+    facts, record, known = view.facts, view.facts.record, view.facts.known
+    if known is None or facts.live.device is not None:
         return []
     if record is not None and record.spec.state is PoolState.ACTIVE:
         return []  # the daemon activates it on them
     why = "no record names the pool" if record is None else f"its record says {record.spec.state}"
     return [
         Repair(
-            key=Key(case.name),
+            key=Key(facts.name),
             what=f"detach {backing.loops[0].path} from {path}",
-            why=f"pool {case.name} is not live, {why}, and nothing uses the loop",
+            why=f"pool {facts.name} is not live, {why}, and nothing uses the loop",
             effect=("the file stays as it is; the loop is free for others",),
             steps=(DetachLoop(path),),
         )
-        for path, backing in ((known.data, case.live.data), (known.metadata, case.live.metadata))
+        for path, backing in ((known.data, facts.live.data), (known.metadata, facts.live.metadata))
         if len(backing.loops) == 1 and not backing.used_by
     ]

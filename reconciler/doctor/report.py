@@ -50,12 +50,12 @@ from reconciler.doctor.take_over import Withheld
 from reconciler.kernel.programs import HostTools
 from reconciler.kernel.worker.client import PoolPort
 from reconciler.model.conditions import PoolStatusReport
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.live import PathKind, Superblock, ThinIds
 from reconciler.model.names import Key
-from reconciler.model.stored import Remembered
+from reconciler.model.stored import SalvagedPool
 from reconciler.model.units import SECTOR
-from reconciler.planner.facts import PoolCase
+from reconciler.planner.facts import PoolFacts
 from reconciler.planner.ownership import expected_transactions
 from reconciler.sources.manifests.read import load
 from reconciler.store.errors import StoreError
@@ -69,7 +69,7 @@ class PoolEyes:
     """Of one pool: they remember, as its worker tells only what has changed since its last answer."""
 
     def __init__(
-        self, name: str, port: PoolPort, store: Store, *, alone: bool, remembered: Remembered | None = None
+        self, name: str, port: PoolPort, store: Store, *, alone: bool, remembered: SalvagedPool | None = None
     ) -> None:
         """`alone`: the pool's lock is ours for the look, so that its thin ids can be read: two who read them disturb
         one another. Else the store's word is taken for them.
@@ -92,20 +92,20 @@ class PoolEyes:
             viewer.look_after(desired, Key(name))  # every table, not only what seems to have changed
             if viewer.world.ids is before:
                 viewer.read_ids(desired)
-        case = self._gatherer.pool_case(desired, viewer.world, viewer.trouble)
-        ids, ids_trouble = (case.ids, viewer.ids_trouble) if alone else (None, "")
-        if alone and ids is None and _is_compared_at_rest(case):
-            ids, ids_trouble = _read_at_rest(case)
-            case = replace(case, ids=ids)
+        facts = self._gatherer.pool_facts(desired, viewer.world, viewer.trouble)
+        ids, ids_trouble = (facts.ids, viewer.ids_trouble) if alone else (None, "")
+        if alone and ids is None and _is_compared_at_rest(facts):
+            ids, ids_trouble = _read_at_rest(facts)
+            facts = replace(facts, ids=ids)
         return PoolView(
-            case=case,
+            facts=facts,
             ids=ids,
             ids_trouble=ids_trouble,
             devices=dict(viewer.world.devices),
             known=store.known_devices(name),
             records=desired.devices_of(name),
             former=store.former(name),
-            block=block_bytes(case.live) or (case.known.block * SECTOR if case.known is not None else 0),
+            block=block_bytes(facts.live) or (facts.known.block * SECTOR if facts.known is not None else 0),
             remembered=self._remembered,
             told_leaked=() if alone else _told_leaked(store, name),
         )
@@ -122,35 +122,35 @@ def _is_external(desired: Desired, store: Store, name: str) -> bool:
     return known is not None and known.external
 
 
-def _is_compared_at_rest(case: PoolCase) -> bool:
+def _is_compared_at_rest(facts: PoolFacts) -> bool:
     """Not live, whole, and at another transaction than the store's, or not known to it at all."""
-    live = case.live
-    if live.device is not None or case.stuck or live.metadata.superblock is not Superblock.POOL:
+    live = facts.live
+    if live.device is not None or facts.stuck or live.metadata.superblock is not Superblock.POOL:
         return False
-    if live.metadata.used_by or (case.record is not None and case.record.spec.external):
+    if live.metadata.used_by or (facts.record is not None and facts.record.spec.external):
         return False
-    if case.known is None:
+    if facts.known is None:
         return True
-    return case.known.created and live.metadata.transaction_id not in expected_transactions(case)
+    return facts.known.created and live.metadata.transaction_id not in expected_transactions(facts)
 
 
-def _read_at_rest(case: PoolCase) -> tuple[ThinIds | None, str]:
-    metadata = case.live.metadata
+def _read_at_rest(facts: PoolFacts) -> tuple[ThinIds | None, str]:
+    metadata = facts.live.metadata
     if metadata.kind not in {PathKind.FILE, PathKind.BLOCK}:
         return None, ""
-    path = _metadata_path(case)
+    path = _metadata_path(facts)
     if metadata.devno is None and not path:
         return None, "no loop is on its metadata file"
     try:
         return HostTools().thin_ls(path if metadata.devno is None else f"/dev/block/{metadata.devno}", live=False), ""
-    except HostFault as fault:
+    except HostError as fault:
         return None, str(fault)
 
 
-def _metadata_path(case: PoolCase) -> str:
-    if case.record is not None and case.record.spec.metadata is not None:
-        return case.record.spec.metadata.path
-    return case.known.metadata if case.known is not None else ""
+def _metadata_path(facts: PoolFacts) -> str:
+    if facts.record is not None and facts.record.spec.metadata is not None:
+        return facts.record.spec.metadata.path
+    return facts.known.metadata if facts.known is not None else ""
 
 
 def _told_leaked(store: Store, name: str) -> tuple[int, ...]:

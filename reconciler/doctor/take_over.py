@@ -22,10 +22,10 @@ from reconciler.model.dm_tables import PoolMode, PoolStatus, PoolTable, ThinTabl
 from reconciler.model.live import LiveDevice, PathKind, Superblock, ThinIds
 from reconciler.model.names import UUID_PREFIX, Key, is_private
 from reconciler.model.records import DeviceState, ThinDevice, ThinPool
-from reconciler.model.steps import KnowDevice, KnowPool
-from reconciler.model.stored import KnownDevice, KnownPool
+from reconciler.model.steps import SaveDevice, SavePool
+from reconciler.model.stored import StoredDevice, StoredPool
 from reconciler.model.units import SECTOR, Sectors, sectors
-from reconciler.planner.facts import PoolCase
+from reconciler.planner.facts import PoolFacts
 from reconciler.planner.making import told
 from reconciler.planner.ownership import lies_on_record
 from reconciler.planner.pool import plan_pool
@@ -40,7 +40,7 @@ class Withheld:
     todo: str
 
 
-def held_back(view: PoolView, found: Mapping[Key, KnownDevice], could: str) -> Withheld | None:
+def held_back(view: PoolView, found: Mapping[Key, StoredDevice], could: str) -> Withheld | None:
     """`found` are the devices that the repair makes known; `could` says what it would do."""
     missing = [record for record in view.records if record.key not in found and _would_be_made(view, record)]
     nobodys = unexplained(view, found)
@@ -57,16 +57,16 @@ def held_back(view: PoolView, found: Mapping[Key, KnownDevice], could: str) -> W
     )
 
 
-def unexplained(view: PoolView, found: Mapping[Key, KnownDevice]) -> ThinIds:
+def unexplained(view: PoolView, found: Mapping[Key, StoredDevice]) -> ThinIds:
     """Thin ids that nobody names, nor is found to have."""
     taken = {device.thin_id for device in found.values()}
-    taken |= set(view.case.record.spec.foreign_thins) if view.case.record is not None else set()
+    taken |= set(view.facts.record.spec.foreign_thins) if view.facts.record is not None else set()
     return {number: entry for number, entry in leaked(view).items() if number not in taken}
 
 
 def unreadable(view: PoolView, could: str) -> Withheld | None:
     """Of a pool at rest. What is wrong with a live one, its own condition tells."""
-    if view.case.live.device is not None or not view.ids_trouble:
+    if view.facts.live.device is not None or not view.ids_trouble:
         return None
     file = _metadata_file(view)
     attach = f"if it has no loop, `losetup --find --show --nooverlap {file}`; then " if file else ""
@@ -78,18 +78,18 @@ def unreadable(view: PoolView, could: str) -> Withheld | None:
 
 def _metadata_file(view: PoolView) -> str:
     """Empty where it is a block device."""
-    record, known = view.case.record, view.case.known
+    record, known = view.facts.record, view.facts.known
     if record is not None and record.spec.metadata is not None:
         return record.spec.metadata.file or ""
-    return known.metadata if known is not None and view.case.live.metadata.kind is PathKind.FILE else ""
+    return known.metadata if known is not None and view.facts.live.metadata.kind is PathKind.FILE else ""
 
 
-def found_again(view: PoolView, ids: ThinIds) -> dict[Key, KnownDevice]:
+def found_again(view: PoolView, ids: ThinIds) -> dict[Key, StoredDevice]:
     """Records that the store has no device for, though it is live, under their name, on a thin of this pool that nobody
     else shows or is known to have.
     """
     found, nobodys = {}, leaked(view)
-    busy = {intent.key for intent in view.case.intents}
+    busy = {intent.key for intent in view.facts.intents}
     for record in view.records:
         live = view.devices.get(record.dm_name)
         if record.key in busy or record.key.device in view.known:
@@ -109,13 +109,13 @@ def _may_be_ours(live: LiveDevice) -> bool:
     return not uuid or (uuid.startswith(UUID_PREFIX) and not is_private(uuid))
 
 
-def _known_again(view: PoolView, record: ThinDevice, live: LiveDevice, table: ThinTable, ids: ThinIds) -> KnownDevice:
+def _known_again(view: PoolView, record: ThinDevice, live: LiveDevice, table: ThinTable, ids: ThinIds) -> StoredDevice:
     """One without the UUID that this program gives counts as adopted: nobody can tell who made it."""
     said = view.remembered.devices.get(record.key.device) if view.remembered is not None else None
     if said is not None and (said.uuid, said.thin_id, said.dm_name) == (live.info.uuid, table.thin_id, record.dm_name):
         return replace(said, size=live.length, active=True, frozen=False, gone_since=None)
     adopted = not live.info.uuid
-    return KnownDevice(
+    return StoredDevice(
         key=record.key,
         uuid=live.info.uuid,
         dm_name=record.dm_name,
@@ -154,13 +154,13 @@ _COULD: Final = "it could be taken over"
 
 
 def take_over(view: PoolView) -> Repair | Withheld | None:
-    record = view.case.record
+    record = view.facts.record
     if record is None or not _is_strange(view, record):
         return None
     if view.ids is None:
         return unreadable(view, _COULD)
     known = _pool_again(view, record)
-    if plan_pool(replace(view.case, known=known)).reason in FINAL:
+    if plan_pool(replace(view.facts, known=known)).reason in FINAL:
         return None
     found = {**_remembered(view, view.ids), **found_again(view, view.ids)}
     withheld = held_back(view, found, _COULD)
@@ -169,57 +169,57 @@ def take_over(view: PoolView) -> Repair | Withheld | None:
 
 def _is_strange(view: PoolView, record: ThinPool) -> bool:
     """On the very devices of the record, with something in it, and not known; made by this program, or by hand."""
-    known = view.case.known
+    known = view.facts.known
     if known is not None and (known.created or known.transaction_id) and not known.external:
         return False
-    if view.case.live.device is None:
-        return known is None and _is_at_rest(view.case)
-    return _is_live(view.case, record, view.case.live.device)
+    if view.facts.live.device is None:
+        return known is None and _is_at_rest(view.facts)
+    return _is_live(view.facts, record, view.facts.live.device)
 
 
-def _is_at_rest(case: PoolCase) -> bool:
+def _is_at_rest(facts: PoolFacts) -> bool:
     """Whole where the record says, and used by nobody: all that is wrong is that the store does not know it."""
-    metadata = case.live.metadata
+    metadata = facts.live.metadata
     if metadata.superblock is not Superblock.POOL or metadata.transaction_id is None:
         return False
-    return plan_pool(case).reason is Reason.METADATA_MISMATCH
+    return plan_pool(facts).reason is Reason.METADATA_MISMATCH
 
 
-def _is_live(case: PoolCase, record: ThinPool, device: LiveDevice) -> bool:
-    status = case.live.status
+def _is_live(facts: PoolFacts, record: ThinPool, device: LiveDevice) -> bool:
+    status = facts.live.status
     if not isinstance(status, PoolStatus) or status.mode is not PoolMode.RW or device.info.suspended:
         return False
     if device.info.uuid and not device.info.uuid.startswith(UUID_PREFIX):
         return False
     table = read_table(device.table)
-    if not isinstance(table, PoolTable) or not lies_on_record(case.live, table):
+    if not isinstance(table, PoolTable) or not lies_on_record(facts.live, table):
         return False
-    return table.block == sectors(record.spec.block_size) and plan_pool(case).reason in FINAL
+    return table.block == sectors(record.spec.block_size) and plan_pool(facts).reason in FINAL
 
 
-def _transaction(case: PoolCase) -> int:
-    status = case.live.status
-    return status.transaction_id if isinstance(status, PoolStatus) else case.live.metadata.transaction_id or 0
+def _transaction(facts: PoolFacts) -> int:
+    status = facts.live.status
+    return status.transaction_id if isinstance(status, PoolStatus) else facts.live.metadata.transaction_id or 0
 
 
-def _pool_again(view: PoolView, record: ThinPool) -> KnownPool:
+def _pool_again(view: PoolView, record: ThinPool) -> StoredPool:
     """Of one at rest, only the damaged store can tell the UUID. Its files are nobody's to delete any more."""
     said = view.remembered.pool if view.remembered is not None else None
-    known = replace(known_from(view.case, record), made_files=(), transaction_id=_transaction(view.case))
-    if view.case.live.device is not None:
+    known = replace(known_from(view.facts, record), made_files=(), transaction_id=_transaction(view.facts))
+    if view.facts.live.device is not None:
         return known
     return replace(known, uuid=said.uuid if said is not None else "")
 
 
-def _remembered(view: PoolView, ids: ThinIds) -> dict[Key, KnownDevice]:
+def _remembered(view: PoolView, ids: ThinIds) -> dict[Key, StoredDevice]:
     """Records whose device is not live, where the damaged store and the pool agree: in the pool's UUID and transaction,
     so that neither knows of something that the other does not, in the thin id, and in the transaction that made it.
     """
     said = view.remembered
     if said is None or said.pool is None or not said.pool.created or said.pool.external:
         return {}
-    live = view.case.live.device
-    if said.pool.transaction_id != _transaction(view.case):
+    live = view.facts.live.device
+    if said.pool.transaction_id != _transaction(view.facts):
         return {}
     if live is not None and live.info.uuid != said.pool.uuid:
         return {}
@@ -228,7 +228,7 @@ def _remembered(view: PoolView, ids: ThinIds) -> dict[Key, KnownDevice]:
     return {key: device for key, device in candidates.items() if numbers[device.thin_id] == 1}
 
 
-def _agreed(view: PoolView, record: ThinDevice, ids: ThinIds) -> KnownDevice | None:
+def _agreed(view: PoolView, record: ThinDevice, ids: ThinIds) -> StoredDevice | None:
     device = view.remembered.devices.get(record.key.device) if view.remembered is not None else None
     if device is None or device.adopted or record.spec.adopt is not None or record.spec.state is DeviceState.ABSENT:
         return None
@@ -239,7 +239,7 @@ def _agreed(view: PoolView, record: ThinDevice, ids: ThinIds) -> KnownDevice | N
     return replace(device, active=False, frozen=False, gone_since=None)
 
 
-def _take_over(view: PoolView, known: KnownPool, found: dict[Key, KnownDevice], others: str) -> Repair:
+def _take_over(view: PoolView, known: StoredPool, found: dict[Key, StoredDevice], others: str) -> Repair:
     key = Key(view.name)
     again = [f"{device.key} is thin id {device.thin_id} again{_as_proven(device)}" for device in found.values()]
     left = [f"left as they are, counted as leaked: thin ids {others}"] if others else []
@@ -253,9 +253,9 @@ def _take_over(view: PoolView, known: KnownPool, found: dict[Key, KnownDevice], 
             *again,
             *left,
         ),
-        steps=(KnowPool(key, known), *(KnowDevice(device.key, device) for device in found.values())),
+        steps=(SavePool(key, known), *(SaveDevice(device.key, device) for device in found.values())),
     )
 
 
-def _as_proven(device: KnownDevice) -> str:
+def _as_proven(device: StoredDevice) -> str:
     return "" if device.active else ", as the damaged store says and the pool confirms"

@@ -187,5 +187,5 @@ def thin_ls_command(metadata: str, *, live: bool) -> Command:
     return ("thin_ls", "--no-headers", "--format", "DEV,MAPPED_BLOCKS,TRANSACTION", *snapshot, metadata)
 
 
-def look_again_command(devno: Devno) -> Command:
+def udev_trigger_command(devno: Devno) -> Command:
     return ("udevadm", "trigger", "--action=change", "--settle", f"/sys/dev/block/{devno}")

@@ -48,7 +48,7 @@ from reconciler.kernel.privileges import unwritten_bytes
 from reconciler.kernel.programs import HostTools
 from reconciler.kernel.protocol import Kernel
 from reconciler.model.dm_tables import Devno
-from reconciler.model.errors import HostFault, Unanswered
+from reconciler.model.errors import HostError, WorkerTimeoutError
 from reconciler.model.identity import Marks
 from reconciler.model.live import DeviceInfo, Loop, PathKind
 from reconciler.model.units import Bytes
@@ -93,14 +93,14 @@ class HostUdev:
         """What is at a path where a node should be, and how it is taken away. Empty where nothing is."""
         return in_the_way(path)
 
-    def look_again(self, devno: Devno) -> None:
+    def trigger(self, devno: Devno) -> None:
         """Have udev run its rules for the device, and wait until it has.
 
-        Raises HostFault: ENOENT no such device, ECONNREFUSED no udev, ENOBUFS too many events at once. Raises Unanswered
+        Raises HostError: ENOENT no such device, ECONNREFUSED no udev, ENOBUFS too many events at once. Raises Unanswered
         after 10 seconds.
         """
         if not self.running():
-            raise HostFault("look again at", str(devno), errno.ECONNREFUSED, "udev is not running")
+            raise HostError("look again at", str(devno), errno.ECONNREFUSED, "udev is not running")
         for link in self._links(devno):
             if _is_circle(link):  # udev 252 puts it right, 257 leaves it as it is
                 with told_as("remove", link):
@@ -162,7 +162,9 @@ def _wait_for(monitor: pyudev.Monitor, mark: str, devno: Devno) -> None:
         event = monitor.poll(left)
         if event is not None and event.properties.get("SYNTH_UUID") == mark:
             return
-    raise Unanswered("look again at", str(devno), errno.ETIMEDOUT, f"udev has not answered in {_DEADLINE:.0f} s")
+    raise WorkerTimeoutError(
+        "look again at", str(devno), errno.ETIMEDOUT, f"udev has not answered in {_DEADLINE:.0f} s"
+    )
 
 
 class HostDisks:
@@ -260,5 +262,5 @@ class HostDisks:
 
 
 def host_kernel() -> Kernel:
-    """Raises HostFault where libdevmapper is missing or too old."""
+    """Raises HostError where libdevmapper is missing or too old."""
     return Kernel(dm=LibDm(), disks=HostDisks(), tools=HostTools(), udev=HostUdev())

@@ -20,7 +20,7 @@ from typing import Final
 
 from reconciler.kernel.block.loops import told_as
 from reconciler.model.dm_tables import Devno
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 
 _LONGEST: Final = 300
 FOLDER: Final = Path("/run/dm-reconciler")
@@ -99,7 +99,7 @@ _PATIENCE: Final = 2.0
 
 @contextmanager
 def alone_on(devnos: Sequence[Devno], folder: Path = FOLDER, patience: float = _PATIENCE) -> Iterator[None]:
-    """Nobody else of this project puts a table on any of them meanwhile. Raises HostFault EBUSY where one is taken.
+    """Nobody else of this project puts a table on any of them meanwhile. Raises HostError EBUSY where one is taken.
 
     In one order for all, so that no two wait for each other.
     """
@@ -119,5 +119,5 @@ def _take(descriptor: int, devno: Devno, end: float) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         if time.monotonic() > end:
-            raise HostFault("lock", str(devno), errno.EBUSY, "another process puts a pool on it at this moment")
+            raise HostError("lock", str(devno), errno.EBUSY, "another process puts a pool on it at this moment")
         time.sleep(0.01)

@@ -29,7 +29,7 @@ import pyudev
 from reconciler.kernel.nodes import CONTROL, open_control
 from reconciler.kernel.protocol import DeviceMapper
 from reconciler.model.dm_tables import Devno
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.live import Listed
 
 _DM_IOCTL_SIZE: Final = 312
@@ -69,7 +69,7 @@ class DmEvents:
         try:
             fcntl.ioctl(self._fd, _DM_DEV_ARM_POLL, _ARM_REQUEST)
         except OSError as error:
-            raise HostFault("arm", self._path, error.errno or 0) from error
+            raise HostError("arm", self._path, error.errno or 0) from error
 
     def is_readable(self) -> bool:
         """Whether a device's event number moved since `arm`, without waiting."""
@@ -118,7 +118,7 @@ class UdevMonitor:
             _enlarge(self._monitor, buffer)
             self._monitor.start()
         except (OSError, ImportError) as error:  # ImportError: no libudev
-            raise HostFault("listen", "udev", getattr(error, "errno", 0) or 0, str(error)) from error
+            raise HostError("listen", "udev", getattr(error, "errno", 0) or 0, str(error)) from error
         self._socket = socket.socket(fileno=os.dup(self._monitor.fileno()))
 
     def fileno(self) -> int:
@@ -133,7 +133,7 @@ class UdevMonitor:
                 device = self._monitor.poll(timeout=0)
             except OSError as error:
                 if not self._overflowed(error):
-                    raise HostFault("receive", "udev", error.errno or 0, str(error)) from error
+                    raise HostError("receive", "udev", error.errno or 0, str(error)) from error
                 overflow = True
                 continue
             if device is None:
@@ -194,14 +194,14 @@ class Ears:
         self._listing: list[Listed] = []
 
     def open(self, selector: selectors.BaseSelector) -> None:
-        """Begin to listen. Raises HostFault where the host has no device-mapper."""
+        """Begin to listen. Raises HostError where the host has no device-mapper."""
         self._events = DmEvents()
         self._events.arm()
         self._listing = self._dm.list_all()
         selector.register(self._events, selectors.EVENT_READ, self._hear_dm)
         try:
             self._udev = UdevMonitor()
-        except HostFault as fault:
+        except HostError as fault:
             _log.warning("%s: what udev would announce is found at the next resync only", fault)
             return
         selector.register(self._udev, selectors.EVENT_READ, self._hear_udev)

@@ -17,7 +17,7 @@ from typing import Final
 
 from reconciler.kernel.block.loops import devno_of, told_as
 from reconciler.model.dm_tables import Devno
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 
 UDEV_CONTROL: Final = "/run/udev/control"
 _ANSWERS_WITHIN: Final = 3
@@ -102,7 +102,7 @@ def leads_to(path: str) -> Devno | None:
     except OSError as error:
         if error.errno == errno.ELOOP:
             return None
-        raise HostFault("look at", path, error.errno or 0, error.strerror or "") from error
+        raise HostError("look at", path, error.errno or 0, error.strerror or "") from error
     return devno_of(facts.st_rdev) if stat.S_ISBLK(facts.st_mode) else None
 
 
@@ -130,7 +130,7 @@ def make_folder() -> None:
     try:
         os.makedirs(FOLDER, mode=0o755, exist_ok=True)  # noqa: PTH103  # as above
     except OSError as error:
-        raise HostFault("make", FOLDER, error.errno or 0, in_the_way(f"{FOLDER}/x") or error.strerror or "") from error
+        raise HostError("make", FOLDER, error.errno or 0, in_the_way(f"{FOLDER}/x") or error.strerror or "") from error
 
 
 def open_control(path: str = CONTROL) -> int:
@@ -140,13 +140,13 @@ def open_control(path: str = CONTROL) -> int:
         return os.open(path, flags)
     except FileNotFoundError as error:
         if path != CONTROL or not _make_control():
-            raise HostFault("open", path, errno.ENOENT) from error
+            raise HostError("open", path, errno.ENOENT) from error
     except OSError as error:
-        raise HostFault("open", path, error.errno or 0) from error
+        raise HostError("open", path, error.errno or 0) from error
     try:
         return os.open(path, flags)
     except OSError as error:
-        raise HostFault("open", path, error.errno or 0) from error
+        raise HostError("open", path, error.errno or 0) from error
 
 
 def _make_control() -> bool:
@@ -161,7 +161,7 @@ def _make_control() -> bool:
     except FileExistsError:  # somebody else was faster
         return True
     except OSError as error:
-        raise HostFault("make", CONTROL, error.errno or 0) from error
+        raise HostError("make", CONTROL, error.errno or 0) from error
     return True
 
 

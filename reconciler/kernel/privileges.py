@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.units import Bytes
 
 _MCL_CURRENT: Final = 1
@@ -99,7 +99,7 @@ def held() -> Held:
 def drop_all_others(kept: tuple[Capability, ...] = EVERY) -> None:
     """Keep what is needed, of what is held. There is no way back, for this process and for whatever it starts.
 
-    Raises HostFault where the kernel refuses. Threads that run already keep what they have.
+    Raises HostError where the kernel refuses. Threads that run already keep what they have.
     """
     keep = sum(1 << capability.bit for capability in kept)
     _called("prctl", _libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
@@ -114,9 +114,9 @@ def drop_all_others(kept: tuple[Capability, ...] = EVERY) -> None:
 
 
 def require_admin() -> None:
-    """Raises HostFault where nothing could be done anyway."""
+    """Raises HostError where nothing could be done anyway."""
     if SYS_ADMIN in missing():
-        raise HostFault("use", "device-mapper", errno.EPERM, f"user {os.geteuid()} is without {SYS_ADMIN.name}")
+        raise HostError("use", "device-mapper", errno.EPERM, f"user {os.geteuid()} is without {SYS_ADMIN.name}")
 
 
 def _put(wanted: Held) -> None:
@@ -139,4 +139,4 @@ def _header() -> ctypes.Array[ctypes.c_uint32]:
 
 def _called(call: str, answer: int) -> None:
     if answer != 0:
-        raise HostFault(call, "capabilities", ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        raise HostError(call, "capabilities", ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -41,7 +41,7 @@ from reconciler.kernel.command_lines import (
 )
 from reconciler.kernel.protocol import Mkfs
 from reconciler.model.dm_tables import Devno
-from reconciler.model.errors import HostFault, Unconfirmed
+from reconciler.model.errors import HostError, VerificationError
 from reconciler.model.live import ThinEntry
 from reconciler.model.units import whole_number
 
@@ -89,7 +89,7 @@ class Said:
 def run(command: Collection[str], subject: str, *, fine: Collection[int] = (0,)) -> Said:
     """Run `command` on `subject`, a device or file, and wait for it.
 
-    Raises HostFault: ENOENT where the program is not installed; without errno, with its last line, where it ends with
+    Raises HostError: ENOENT where the program is not installed; without errno, with its last line, where it ends with
     a status that is not `fine`; E2BIG where it says more than could be right.
     """
     program = PurePath(next(iter(command))).name
@@ -103,12 +103,12 @@ def run(command: Collection[str], subject: str, *, fine: Collection[int] = (0,))
             env=_environment(),
         )
     except FileNotFoundError as error:
-        raise HostFault(program, subject, errno.ENOENT, _missing(program)) from error
+        raise HostError(program, subject, errno.ENOENT, _missing(program)) from error
     except OSError as error:
-        raise HostFault(program, subject, error.errno or 0, error.strerror or "") from error
+        raise HostError(program, subject, error.errno or 0, error.strerror or "") from error
     said = _listen(process, program, subject)
     if said.status not in fine:
-        raise HostFault(program, subject, 0, said.last_line or f"ended with status {said.status}")
+        raise HostError(program, subject, 0, said.last_line or f"ended with status {said.status}")
     return said
 
 
@@ -151,7 +151,7 @@ def _listen(process: subprocess.Popen[bytes], program: str, subject: str) -> Sai
 
 def _refuse_flood(output: bytearray, program: str, subject: str) -> None:
     if len(output) > _MOST_OUTPUT:
-        raise HostFault(program, subject, errno.E2BIG, "it says more than could be right")
+        raise HostError(program, subject, errno.E2BIG, "it says more than could be right")
 
 
 def _take(selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
@@ -188,7 +188,7 @@ _READ_AT_ONCE: Final = 1 << 20
 def check_metadata(metadata: str) -> str:
     """What thin_check finds and is harmless; empty where it finds nothing.
 
-    Raises HostFault: EUCLEAN where the metadata is damaged; EIO where the disk below cannot be read; EBUSY where a pool,
+    Raises HostError: EUCLEAN where the metadata is damaged; EIO where the disk below cannot be read; EBUSY where a pool,
     or anything else, has claimed it; EINVAL for a file that only its loop can be read through (no direct I/O).
     """
     refuse_unreadable(metadata)
@@ -197,7 +197,7 @@ def check_metadata(metadata: str) -> str:
         return findings(said)
     _refuse_failing(metadata)
     told = findings(said) or f"it ended with status {said.status}"
-    raise HostFault("thin_check", metadata, errno.EUCLEAN, told)
+    raise HostError("thin_check", metadata, errno.EUCLEAN, told)
 
 
 def findings(said: Said) -> str:
@@ -251,15 +251,15 @@ class HostTools:
     """See `kernel.protocol.Tools`."""
 
     def mkfs(self, node: str, wanted: Mkfs) -> None:
-        """Raises HostFault: EEXIST where there is something on the device already.
+        """Raises HostError: EEXIST where there is something on the device already.
 
         No `-F`, `-f`: the device is new, and where it is not empty it is not the device that it should be.
         """
         if there := signature_of(node):
-            raise HostFault(f"mkfs.{wanted.type}", node, errno.EEXIST, f"there is {there} on it")
+            raise HostError(f"mkfs.{wanted.type}", node, errno.EEXIST, f"there is {there} on it")
         run(mkfs_command(node, wanted), node)
         if self.filesystem(node) != wanted.type:
-            raise Unconfirmed(f"mkfs.{wanted.type}", node, 0, "no such filesystem is on it")
+            raise VerificationError(f"mkfs.{wanted.type}", node, 0, "no such filesystem is on it")
 
     def filesystem(self, node: str) -> str:
         return filesystem_of(node)
@@ -268,11 +268,11 @@ class HostTools:
         """`mounted_at` may be a mount point that is not in our mount namespace: then it is grown through a private mount
         of the same device, which is the same filesystem.
 
-        Raises HostFault: EOPNOTSUPP where there is no ext4 or xfs on it.
+        Raises HostError: EOPNOTSUPP where there is no ext4 or xfs on it.
         """
         kind = self.filesystem(node)
         if kind not in {"ext4", "xfs"}:
-            raise HostFault("grow the filesystem on", node, errno.EOPNOTSUPP, f"cannot grow {kind or 'nothing'}")
+            raise HostError("grow the filesystem on", node, errno.EOPNOTSUPP, f"cannot grow {kind or 'nothing'}")
         if mounted_at is not None and mounted_at not in mounted_here(_block_device(node)):
             run(grow_in_private_mount_command(node, kind), node)
             return
@@ -280,7 +280,7 @@ class HostTools:
             run(command, node, fine=_REPAIRED if command[0] == "e2fsck" else (0,))
 
     def discard(self, node: str) -> None:
-        """Raises HostFault: EBUSY something has claimed it (a mount, a dm device), EOPNOTSUPP it cannot discard."""
+        """Raises HostError: EBUSY something has claimed it (a mount, a dm device), EOPNOTSUPP it cannot discard."""
         with told_as("discard", node):
             devno = _block_device(node)
             size, step = size_of(devno), _discard_step(devno)
@@ -292,7 +292,7 @@ class HostTools:
         return check_metadata(metadata)
 
     def thin_ls(self, metadata: str, *, live: bool) -> dict[int, ThinEntry]:
-        """Raises HostFault: EBUSY where it is live and `live` was not said; without errno where `live` finds no held
+        """Raises HostError: EBUSY where it is live and `live` was not said; without errno where `live` finds no held
         metadata snapshot.
         """
         if not live:
@@ -302,11 +302,11 @@ class HostTools:
 
 
 def read_ids(output: str, metadata: str) -> dict[int, ThinEntry]:
-    """Of thin_ls. Half of it could make an id seem free: raises HostFault where any line is not understood."""
+    """Of thin_ls. Half of it could make an id seem free: raises HostError where any line is not understood."""
     entries = [_entry(line, metadata) for line in output.split("\n") if line.strip()]
     ids = dict(entries)
     if len(ids) < len(entries):
-        raise HostFault("thin_ls", metadata, 0, "it names a thin id twice")
+        raise HostError("thin_ls", metadata, 0, "it names a thin id twice")
     return ids
 
 
@@ -316,14 +316,14 @@ def _entry(line: str, metadata: str) -> tuple[int, ThinEntry]:
         case [int(number), int(mapped), int(transaction)] if number < _THIN_IDS:
             return number, ThinEntry(mapped, transaction)
         case _:
-            raise HostFault("thin_ls", metadata, 0, f"it says what is not understood: {line[:80]!a}")
+            raise HostError("thin_ls", metadata, 0, f"it says what is not understood: {line[:80]!a}")
 
 
 def _block_device(node: str) -> Devno:
     with told_as("look at", node):
         facts = Path(node).stat()
     if not stat.S_ISBLK(facts.st_mode):
-        raise HostFault("look at", node, errno.ENOTBLK, "not a block device")
+        raise HostError("look at", node, errno.ENOTBLK, "not a block device")
     return devno_of(facts.st_rdev)
 
 

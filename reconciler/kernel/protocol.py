@@ -1,6 +1,6 @@
 """The kernel boundary: plain calls, with one implementation for the real host and one simulated.
 
-Nothing above this file knows which one it talks to. Every call raises HostFault with the errno of the call that failed;
+Nothing above this file knows which one it talks to. Every call raises HostError with the errno of the call that failed;
 none retries, none decides. Paths and names were checked before they come here.
 """
 
@@ -210,7 +210,7 @@ class Tools(Protocol):
     def thin_check(self, metadata: str) -> str:
         """What it finds and is harmless; empty where there is nothing. The pool must not be live.
 
-        Raises HostFault: EUCLEAN where the metadata is damaged, EIO where its disk cannot be read.
+        Raises HostError: EUCLEAN where the metadata is damaged, EIO where its disk cannot be read.
         """
 
     def thin_ls(self, metadata: str, *, live: bool) -> dict[int, ThinEntry]:
@@ -231,7 +231,7 @@ class Udev(Protocol):
     def in_the_way(self, path: str) -> str:
         """What is at a path where a node should be, and how it is taken away. Empty where nothing is."""
 
-    def look_again(self, devno: Devno) -> None:
+    def trigger(self, devno: Devno) -> None:
         """Have udev run its rules for the device (a synthetic change event), and wait for it, with a deadline."""
 
 

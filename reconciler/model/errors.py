@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 
-class HostFault(Exception):  # noqa: N818  # "fault" is what it is: of the host, not of a caller
+class HostError(Exception):  # "fault" is what it is: of the host, not of a caller
     """Something on the host did not work: what, on which object, with which errno."""
 
     def __init__(self, operation: str, subject: str, number: int = 0, detail: str = "") -> None:
@@ -26,30 +26,30 @@ class HostFault(Exception):  # noqa: N818  # "fault" is what it is: of the host,
         return f"{self.operation} {self.subject} failed{code}{said}"
 
 
-class Unconfirmed(HostFault):
+class VerificationError(HostError):
     """The kernel said OK, and a look afterwards shows that it did not happen."""
 
 
-class Unanswered(HostFault):
+class WorkerTimeoutError(HostError):
     """No answer within the deadline: the call may still be going on."""
 
 
-class WorkerDied(HostFault):
+class WorkerDiedError(HostError):
     """The worker ended before it answered: what it was asked may have been done, wholly or in part."""
 
 
-class Unreleased(HostFault):
+class UnreleasedError(HostError):
     """Thin ids could not be read, and the metadata snapshot that was reserved for that may still be held."""
 
 
-class NothingDone(HostFault):
+class NothingDoneError(HostError):
     """There was nothing that the step could do, and what it is for is not so."""
 
 
-class NotBegun(HostFault):
+class PreconditionError(HostError):
     """The last look before it showed that the step must not be begun: nothing was done."""
 
 
-def answers_message(fault: HostFault, number: int) -> bool:
+def answers_message(fault: HostError, number: int) -> bool:
     """Whether the pool itself has said so, of what is in its metadata: the calls around a message may fail alike."""
     return fault.operation == "message" and fault.errno == number

@@ -178,7 +178,7 @@ ThinIds = Mapping[int, ThinEntry]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BackingPath:
     """Where a pool's data or metadata is: a block device, or a plain file that takes a loop."""
 
     path: str
@@ -190,13 +190,13 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class ScanScope:
     """What a worker looks at: one pool and the names of its devices."""
 
     pool: str
-    data: Place | None
+    data: BackingPath | None
     """None for a pool of somebody else's."""
-    metadata: Place | None
+    metadata: BackingPath | None
     names: frozenset[str]
     """dm names of the pool's devices, private ones included, whether or not they exist."""
     fresh: bool = False
@@ -206,7 +206,7 @@ class Watched:
 
 
 @dataclass(frozen=True, slots=True)
-class LookRequest:
+class ScanRequest:
     """How to look. Without names: at all of the pool's devices, thoroughly at a part of them in turn."""
 
     names: frozenset[str] | None = None
@@ -220,7 +220,7 @@ class LookRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class PoolLook:
+class PoolScan:
     """One look at a pool and its devices, everything in one answer."""
 
     pool: LivePool

@@ -12,7 +12,7 @@ from typing import ClassVar
 from reconciler.model.dm_tables import Devno, PoolTable, Target
 from reconciler.model.identity import Noted
 from reconciler.model.names import Key
-from reconciler.model.stored import Intent, KnownDevice, KnownPool
+from reconciler.model.stored import Intent, StoredDevice, StoredPool
 from reconciler.model.units import Bytes, Sectors
 
 QUICK = 40.0
@@ -272,7 +272,7 @@ class ConfirmEmpty(HostStep):
     """Subject: a live pool. Fails while any thin id is in it: the last look before it is deleted."""
 
     ours: bool = False
-    """As in a LookRequest. Said by who carries it out, who knows it then."""
+    """As in a ScanRequest. Said by who carries it out, who knows it then."""
     action: ClassVar[str] = "confirm_empty"
     deadline: ClassVar[float] = LONG
 
@@ -291,26 +291,26 @@ class StoreStep:
 
 
 @dataclass(frozen=True, slots=True)
-class Begin(StoreStep):
+class BeginIntent(StoreStep):
     """Write the intent, and with it reserve its id."""
 
     intent: Intent
 
 
 @dataclass(frozen=True, slots=True)
-class NoteMade(StoreStep):
+class MarkCreated(StoreStep):
     """The intent's create was seen to have succeeded, and what was suspended for it to run again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finish(StoreStep):
+class CompleteIntent(StoreStep):
     """The intent has come true: its device is known, or gone; the pool's transaction id is one more."""
 
-    device: KnownDevice | None
+    device: StoredDevice | None
 
 
 @dataclass(frozen=True, slots=True)
-class Abandon(StoreStep):
+class AbortIntent(StoreStep):
     """The intent is undone, its id free again."""
 
     transaction_id: int
@@ -318,26 +318,26 @@ class Abandon(StoreStep):
 
 
 @dataclass(frozen=True, slots=True)
-class NoteTaken(StoreStep):
+class MarkThinIdTaken(StoreStep):
     """This id is somebody's: never handed out."""
 
     thin_id: int
 
 
 @dataclass(frozen=True, slots=True)
-class KnowDevice(StoreStep):
-    device: KnownDevice
+class SaveDevice(StoreStep):
+    device: StoredDevice
 
 
 @dataclass(frozen=True, slots=True)
-class KnowPool(StoreStep):
-    pool: KnownPool
+class SavePool(StoreStep):
+    pool: StoredPool
     empty: bool = False
     """No thin was in it when it was looked at: so there is none that this store has not made itself."""
 
 
 @dataclass(frozen=True, slots=True)
-class Forget(StoreStep):
+class ForgetRecord(StoreStep):
     """Drop what is known of the record. A device's id stays reserved: its thin may still be in the pool."""
 
 
@@ -351,5 +351,5 @@ class StepResult:
     seconds: float
     note: str = ""
     """Why there was nothing to do, where what the step is for was so already: `gone already`. A step that did nothing
-    while what it is for is not so raises NothingDone.
+    while what it is for is not so raises NothingDoneError.
     """

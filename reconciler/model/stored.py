@@ -12,7 +12,7 @@ from reconciler.model.units import Bytes, Sectors
 
 
 @dataclass(frozen=True, slots=True)
-class KnownPool:
+class StoredPool:
     """A pool that this store created, or has begun to create, or took over."""
 
     name: str
@@ -39,7 +39,7 @@ class KnownPool:
 
 
 @dataclass(frozen=True, slots=True)
-class KnownDevice:
+class StoredDevice:
     """A thin that this store created or adopted. One that is still being made is an Intent."""
 
     key: Key
@@ -104,7 +104,7 @@ class Intent:
 
 
 @dataclass(frozen=True, slots=True)
-class FormerThin:
+class ForgottenThin:
     """A thin that this store made and then forgot: its id is never handed out again, and its data may still be there."""
 
     thin_id: int
@@ -115,9 +115,9 @@ class FormerThin:
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
+class SalvagedPool:
     """What a store that was set aside as damaged still says of a pool: evidence, to be held against the pool itself."""
 
     file: str
-    pool: KnownPool | None
-    devices: Mapping[str, KnownDevice]
+    pool: StoredPool | None
+    devices: Mapping[str, StoredDevice]

@@ -10,38 +10,38 @@ from reconciler.model.conditions import Condition, Reason
 from reconciler.model.dm_tables import Devno, ErrorTable, Target, ThinTable, read_table
 from reconciler.model.live import LiveDevice
 from reconciler.model.records import ThinDevice
-from reconciler.model.steps import Clear, KnowDevice, Resume, Step
+from reconciler.model.steps import Clear, Resume, SaveDevice, Step
 from reconciler.model.units import Sectors, sectors
-from reconciler.planner.facts import DeviceCase
+from reconciler.planner.facts import DeviceFacts
 from reconciler.planner.plan import Plan, Sign, live_state
 
 _SHOWN: Final = 8
 
 
-def find(case: DeviceCase, reason: Reason, message: str) -> Plan:
+def finding(facts: DeviceFacts, reason: Reason, message: str) -> Plan:
     """A find about this device, without steps."""
-    return Plan(Condition(reason, message, live_state(case.live, exists=case.known is not None)))
+    return Plan(Condition(reason, message, live_state(facts.live, exists=facts.known is not None)))
 
 
-def converged(case: DeviceCase, message: str = "as desired") -> Plan:
-    return find(case, Reason.CONVERGED, message)
+def converged(facts: DeviceFacts, message: str = "as desired") -> Plan:
+    return finding(facts, Reason.CONVERGED, message)
 
 
-def pool_devno(case: DeviceCase) -> Devno:
+def pool_devno(facts: DeviceFacts) -> Devno:
     """The pool's number. Only for cases whose access has been checked: the pool is live."""
-    device = case.pool.device
+    device = facts.pool.device
     assert device is not None  # noqa: S101  # access says that it is live
     return device.info.devno
 
 
-def wanted_size(case: DeviceCase, record: ThinDevice) -> Sectors:
+def wanted_size(facts: DeviceFacts, record: ThinDevice) -> Sectors:
     """The record's size, or what the device has where the record leaves it open."""
-    known = case.known.size if case.known is not None else Sectors(0)
+    known = facts.known.size if facts.known is not None else Sectors(0)
     return known if record.spec.size is None else sectors(record.spec.size)
 
 
-def thin_target(case: DeviceCase, thin_id: int, size: Sectors, external: Devno | None = None) -> Target:
-    return ThinTable(size, pool_devno(case), thin_id, external).target()
+def thin_target(facts: DeviceFacts, thin_id: int, size: Sectors, external: Devno | None = None) -> Target:
+    return ThinTable(size, pool_devno(facts), thin_id, external).target()
 
 
 def external_of(live: LiveDevice | None, pool: Devno | None, thin_id: int) -> Devno | None:
@@ -71,13 +71,13 @@ def held(live: LiveDevice) -> str:
     return f"{live.info.open_count} opener(s) that cannot be seen from here"
 
 
-def after_grace(case: DeviceCase, sign: Sign, plan: Plan, length: float | None = None) -> Plan:
+def after_grace(facts: DeviceFacts, sign: Sign, plan: Plan, length: float | None = None) -> Plan:
     """The plan once the sign has lasted for its grace; until then the same find, and when to look again."""
-    left = case.grace.left(sign, length)
+    left = facts.grace.left(sign, length)
     if left <= 0:
         return plan
     message = f"{plan.condition.message}; it is left for {ceil(left)} s more, as somebody may be at work"
-    return Plan(Condition(plan.reason, message, plan.condition.live), look_again=left)
+    return Plan(Condition(plan.reason, message, plan.condition.live), requeue_after=left)
 
 
 def hangs(live: LiveDevice) -> bool:
@@ -85,19 +85,19 @@ def hangs(live: LiveDevice) -> bool:
     return live.info.suspended and live.info.live_table
 
 
-def after_suspension(case: DeviceCase, plan: Plan) -> Plan:
+def after_suspension(facts: DeviceFacts, plan: Plan) -> Plan:
     """The grace is for other people's work: what the reconciler itself suspended is resumed at once."""
-    frozen = case.known is not None and case.known.frozen
-    return plan if frozen else after_grace(case, Sign.SUSPENDED, plan)
+    frozen = facts.known is not None and facts.known.frozen
+    return plan if frozen else after_grace(facts, Sign.SUSPENDED, plan)
 
 
-def let_go(case: DeviceCase, live: LiveDevice, wanted: Target | None = None) -> tuple[Step, ...]:
+def resume_stalled(facts: DeviceFacts, live: LiveDevice, wanted: Target | None = None) -> tuple[Step, ...]:
     """Resume it. RESUME would swap in a table that waits: one that is not wanted is cleared first."""
-    name, known = live.info.name, case.known
+    name, known = live.info.name, facts.known
     steps: list[Step] = []
     if live.info.inactive_table and (wanted is None or live.inactive != (wanted,)):
         steps.append(Clear(name))
     steps.append(Resume(name))
     if known is not None and known.frozen:
-        steps.append(KnowDevice(case.key, replace(known, frozen=False)))
+        steps.append(SaveDevice(facts.key, replace(known, frozen=False)))
     return tuple(steps)

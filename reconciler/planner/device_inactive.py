@@ -12,23 +12,32 @@ from reconciler.model.dm_tables import PoolStatus
 from reconciler.model.live import LiveDevice
 from reconciler.model.names import private_dm_name, private_uuid
 from reconciler.model.records import DeviceState, ThinDevice
-from reconciler.model.steps import Begin, DeleteThin, DiscardThin, Finish, KnowDevice, Remove, SetTransactionId, Step
-from reconciler.model.stored import Intent, IntentKind, KnownDevice
+from reconciler.model.steps import (
+    BeginIntent,
+    CompleteIntent,
+    DeleteThin,
+    DiscardThin,
+    Remove,
+    SaveDevice,
+    SetTransactionId,
+    Step,
+)
+from reconciler.model.stored import Intent, IntentKind, StoredDevice
 from reconciler.model.units import sectors
 from reconciler.planner.device_findings import (
     after_grace,
     after_suspension,
     converged,
     external_of,
-    find,
+    finding,
     hangs,
     held,
-    let_go,
     pool_devno,
+    resume_stalled,
     shows_thin,
     thin_target,
 )
-from reconciler.planner.facts import DeviceCase
+from reconciler.planner.facts import DeviceFacts
 from reconciler.planner.plan import Plan, Sign
 
 _REASONS = {
@@ -38,73 +47,75 @@ _REASONS = {
 }
 
 
-def plan_inactive(case: DeviceCase, record: ThinDevice) -> Plan:
-    if case.live is not None:
-        return take_down(case, case.live, record)
-    known = case.known
+def plan_inactive(facts: DeviceFacts, record: ThinDevice) -> Plan:
+    if facts.live is not None:
+        return take_down(facts, facts.live, record)
+    known = facts.known
     assert known is not None  # noqa: S101  # an unknown one is made first
     size = known.size if record.spec.size is None else max(known.size, sectors(record.spec.size))
     committed = known.committed or record.spec.state is DeviceState.COMMITTED
     now_known = replace(known, active=False, committed=committed, size=size, frozen=False)
     if now_known == known:
-        return converged(case)
-    return converged(case).but(KnowDevice(case.key, now_known))
+        return converged(facts)
+    return converged(facts).with_steps(SaveDevice(facts.key, now_known))
 
 
-def take_down(case: DeviceCase, live: LiveDevice, record: ThinDevice) -> Plan:
+def take_down(facts: DeviceFacts, live: LiveDevice, record: ThinDevice) -> Plan:
     """Resume first, so that whoever waits on it gets on; then remove it, if nobody has it open."""
     reason, words = _REASONS[record.spec.state]
-    return remove_live(case, live, find(case, reason, f"{live.info.name} is {words}, and is active"))
+    return remove_live(facts, live, finding(facts, reason, f"{live.info.name} is {words}, and is active"))
 
 
-def remove_live(case: DeviceCase, live: LiveDevice, plan: Plan) -> Plan:
+def remove_live(facts: DeviceFacts, live: LiveDevice, plan: Plan) -> Plan:
     """The steps that take a live device away, or why they have to wait."""
     info = live.info
     if hangs(live):
-        return after_suspension(case, plan.but(*let_go(case, live)))
+        return after_suspension(facts, plan.with_steps(*resume_stalled(facts, live)))
     if info.inactive_table:
-        waits = after_grace(case, Sign.INACTIVE_TABLE, plan)
-        if waits.look_again is not None:
+        waits = after_grace(facts, Sign.INACTIVE_TABLE, plan)
+        if waits.requeue_after is not None:
             return waits
     elif not info.live_table:
-        waits = after_grace(case, Sign.NO_TABLE, plan)
-        if waits.look_again is not None:
+        waits = after_grace(facts, Sign.NO_TABLE, plan)
+        if waits.requeue_after is not None:
             return waits
     if info.open_count:
-        return plan.under(Reason.BUSY, f"{plan.condition.message}, but is held by {held(live)}")
-    return plan.but(*_note_size(case, live), Remove(info.name, info.uuid))
+        return plan.blocked(Reason.BUSY, f"{plan.condition.message}, but is held by {held(live)}")
+    return plan.with_steps(*_note_size(facts, live), Remove(info.name, info.uuid))
 
 
-def _note_size(case: DeviceCase, live: LiveDevice) -> tuple[Step, ...]:
+def _note_size(facts: DeviceFacts, live: LiveDevice) -> tuple[Step, ...]:
     """Somebody made it longer, or gave it an external origin: brought back without, what is on it would be cut off."""
-    known = case.known
-    if known is None or not shows_thin(live, pool_devno(case), known.thin_id):
+    known = facts.known
+    if known is None or not shows_thin(live, pool_devno(facts), known.thin_id):
         return ()
-    external = external_of(live, pool_devno(case), known.thin_id)
+    external = external_of(live, pool_devno(facts), known.thin_id)
     seen = known.external if external is None else str(external)
     now_known = replace(known, size=max(known.size, live.length), external=seen)
-    return (KnowDevice(case.key, now_known),) if now_known != known else ()
+    return (SaveDevice(facts.key, now_known),) if now_known != known else ()
 
 
-def plan_absent(case: DeviceCase, record: ThinDevice) -> Plan:
-    if case.live is not None:
-        return take_down(case, case.live, record)
-    if case.known is None:
-        return converged(case, "as desired: absent")
-    plan = find(
-        case, Reason.PRESENT_BUT_DESIRED_ABSENT, f"{case.key} is to be absent: deleting thin id {case.known.thin_id}"
+def plan_absent(facts: DeviceFacts, record: ThinDevice) -> Plan:
+    if facts.live is not None:
+        return take_down(facts, facts.live, record)
+    if facts.known is None:
+        return converged(facts, "as desired: absent")
+    plan = finding(
+        facts, Reason.PRESENT_BUT_DESIRED_ABSENT, f"{facts.key} is to be absent: deleting thin id {facts.known.thin_id}"
     )
-    return delete(case, case.known, plan, discard=record.spec.discard_on_delete)
+    return delete(facts, facts.known, plan, discard=record.spec.discard_on_delete)
 
 
-def delete(case: DeviceCase, known: KnownDevice, plan: Plan, *, discard: bool) -> Plan:
+def delete(facts: DeviceFacts, known: StoredDevice, plan: Plan, *, discard: bool) -> Plan:
     """Delete a thin of a healthy pool, with the intent flushed first."""
-    if case.other_intent:
-        return plan.under(Reason.WAITING_FOR_POOL, f"the operation under way on {case.other_intent} has to end first")
-    status = case.pool.status
+    if facts.other_intent:
+        return plan.blocked(
+            Reason.WAITING_FOR_POOL, f"the operation under way on {facts.other_intent} has to end first"
+        )
+    status = facts.pool.status
     assert isinstance(status, PoolStatus)  # noqa: S101  # full access means that it answers
     intent = Intent(
-        key=case.key,
+        key=facts.key,
         kind=IntentKind.DELETE,
         thin_id=known.thin_id,
         transaction_id=status.transaction_id,
@@ -112,19 +123,19 @@ def delete(case: DeviceCase, known: KnownDevice, plan: Plan, *, discard: bool) -
         dm_name=known.dm_name,
         size=known.size,
     )
-    steps: list[Step] = [Begin(case.key, intent)]
+    steps: list[Step] = [BeginIntent(facts.key, intent)]
     if discard and not known.external:
-        name = private_dm_name(case.key.pool, case.key.device)
+        name = private_dm_name(facts.key.pool, facts.key.device)
         # An adopted device's UUID is its maker's, and would not show that the private one is the reconciler's.
-        uuid = private_uuid(case.new_uuid if known.adopted else known.uuid)
-        steps.append(DiscardThin(name, uuid, thin_target(case, known.thin_id, known.size)))
-    return plan.but(*steps, *forward(case, intent))
+        uuid = private_uuid(facts.new_uuid if known.adopted else known.uuid)
+        steps.append(DiscardThin(name, uuid, thin_target(facts, known.thin_id, known.size)))
+    return plan.with_steps(*steps, *forward(facts, intent))
 
 
-def forward(case: DeviceCase, intent: Intent) -> tuple[Step, ...]:
+def forward(facts: DeviceFacts, intent: Intent) -> tuple[Step, ...]:
     """The rest of a deletion, whose intent is flushed."""
     return (
-        DeleteThin(case.key.pool, intent.thin_id, intent.transaction_id),
-        SetTransactionId(case.key.pool, intent.transaction_id),
-        Finish(case.key, None),
+        DeleteThin(facts.key.pool, intent.thin_id, intent.transaction_id),
+        SetTransactionId(facts.key.pool, intent.transaction_id),
+        CompleteIntent(facts.key, None),
     )

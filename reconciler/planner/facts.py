@@ -10,7 +10,7 @@ from reconciler.model.conditions import Reason
 from reconciler.model.live import LiveDevice, LivePool, ThinIds
 from reconciler.model.names import Key
 from reconciler.model.records import ThinDevice, ThinPool
-from reconciler.model.stored import Intent, KnownDevice, KnownPool
+from reconciler.model.stored import Intent, StoredDevice, StoredPool
 from reconciler.model.units import Bytes
 from reconciler.planner.plan import Sign
 
@@ -29,12 +29,12 @@ class Grace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PoolCase:
+class PoolFacts:
     """One pool. `record` is None when the pool is only known from the store."""
 
     name: str
     record: ThinPool | None
-    known: KnownPool | None
+    known: StoredPool | None
     live: LivePool
     grace: Grace
     new_uuid: str
@@ -83,7 +83,7 @@ class Origin:
 
     name: str
     dm_name: str
-    known: KnownDevice | None
+    known: StoredDevice | None
     live: LiveDevice | None = None
     elsewhere: tuple[str, ...] = ()
     protected: bool = False
@@ -105,16 +105,16 @@ class PruneVerdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceCase:
+class DeviceFacts:
     """One device. `record` is None for an orphan."""
 
     key: Key
     record: ThinDevice | None
     pool_record: ThinPool | None
     pool: LivePool
-    pool_known: KnownPool | None
+    pool_known: StoredPool | None
     access: PoolAccess
-    known: KnownDevice | None
+    known: StoredDevice | None
     live: LiveDevice | None
     grace: Grace
     new_id: int

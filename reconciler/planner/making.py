@@ -26,27 +26,27 @@ from reconciler.model.live import ThinEntry, ThinIds
 from reconciler.model.names import private_dm_name, private_uuid
 from reconciler.model.records import DeviceState, ThinDevice
 from reconciler.model.steps import (
-    Abandon,
+    AbortIntent,
     Activate,
-    Begin,
+    BeginIntent,
     Clear,
+    CompleteIntent,
     CreateSnapshot,
     CreateThin,
     DeleteThin,
-    Finish,
-    KnowDevice,
     MakeFilesystem,
-    NoteMade,
-    NoteTaken,
+    MarkCreated,
+    MarkThinIdTaken,
     Resume,
+    SaveDevice,
     SetTransactionId,
     Step,
 )
-from reconciler.model.stored import Intent, IntentKind, KnownDevice, KnownPool
+from reconciler.model.stored import Intent, IntentKind, StoredDevice, StoredPool
 from reconciler.model.units import SECTOR, Sectors, format_size, sectors
-from reconciler.planner.device_findings import external_of, find, hangs, pool_devno, shows_thin, thin_target
+from reconciler.planner.device_findings import external_of, finding, hangs, pool_devno, shows_thin, thin_target
 from reconciler.planner.device_inactive import forward, remove_live
-from reconciler.planner.facts import DeviceCase, Origin
+from reconciler.planner.facts import DeviceFacts, Origin
 from reconciler.planner.ownership import owns_device
 from reconciler.planner.plan import Plan
 
@@ -54,7 +54,7 @@ _SHOWN: Final = 12
 
 
 def suspects_of(
-    pool: KnownPool | None,
+    pool: StoredPool | None,
     ids: ThinIds,
     *,
     named: Container[int],
@@ -82,20 +82,20 @@ def _is_still(made_at: int | None, entry: ThinEntry) -> bool:
     return made_at is None or made_at == entry.created_at
 
 
-def held_back(case: DeviceCase, record: ThinDevice) -> str:
+def withheld(facts: DeviceFacts, record: ThinDevice) -> str:
     """Why the device is not made, and what to do; empty where it may be."""
-    pool = case.key.pool
-    if case.suspects is None:
+    pool = facts.key.pool
+    if facts.suspects is None:
         return (
-            f"{case.key} is made only where no thin id of pool {pool} that nobody names may be its data: `apply` or the "
+            f"{facts.key} is made only where no thin id of pool {pool} that nobody names may be its data: `apply` or the "
             f"daemon reads them first"
         )
-    if not case.suspects:
+    if not facts.suspects:
         return ""
-    first = next(iter(case.suspects))
+    first = next(iter(facts.suspects))
     return (
-        f"{case.key} is not made: it would be empty, and its data may be in a thin id of pool {pool} that no record "
-        f"names: {told(case.suspects, case.pool_known.block if case.pool_known is not None else Sectors(0))}. If one of "
+        f"{facts.key} is not made: it would be empty, and its data may be in a thin id of pool {pool} that no record "
+        f"names: {told(facts.suspects, facts.pool_known.block if facts.pool_known is not None else Sectors(0))}. If one of "
         f"them is its data, add `adopt: {{deviceId: {first}, dmName: {record.dm_name}}}` (with its id) to its record; if one "
         f"is no record's data, add it to `foreignThins: [{first}]` in the record of pool {pool}"
     )
@@ -114,42 +114,44 @@ def _figures(entry: ThinEntry, block: Sectors) -> str:
     return f" ({format_size(entry.mapped_blocks * block * SECTOR)}, of transaction {entry.created_at})"
 
 
-def plan_making(case: DeviceCase, record: ThinDevice) -> Plan:
+def plan_making(facts: DeviceFacts, record: ThinDevice) -> Plan:
     """A device that the store does not know."""
-    plan = find(case, Reason.NOT_CREATED, f"{case.key} does not exist yet: making it")
+    plan = finding(facts, Reason.NOT_CREATED, f"{facts.key} does not exist yet: making it")
     if record.spec.adopt is not None:
-        return _adopt(case, record, plan)
-    if case.other_intent:
-        return plan.under(Reason.WAITING_FOR_POOL, f"the operation under way on {case.other_intent} has to end first")
-    if case.access.no_room:
-        return plan.under(Reason.WAITING_FOR_POOL, case.access.no_room)
-    if case.ids is None:
+        return _adopt(facts, record, plan)
+    if facts.other_intent:
+        return plan.blocked(
+            Reason.WAITING_FOR_POOL, f"the operation under way on {facts.other_intent} has to end first"
+        )
+    if facts.access.no_room:
+        return plan.blocked(Reason.WAITING_FOR_POOL, facts.access.no_room)
+    if facts.ids is None:
         return Plan(plan.condition, needs_ids=True)
-    why_not = held_back(case, record)
+    why_not = withheld(facts, record)
     if why_not:
-        return plan.under(Reason.METADATA_MISMATCH, why_not)
+        return plan.blocked(Reason.METADATA_MISMATCH, why_not)
     if record.spec.snapshot_of is None:
-        return plan.but(*_steps(case, record, _intent(case, record), None))
-    return _snapshot(case, record, plan)
+        return plan.with_steps(*_steps(facts, record, _intent(facts, record), None))
+    return _snapshot(facts, record, plan)
 
 
-def _snapshot(case: DeviceCase, record: ThinDevice, plan: Plan) -> Plan:
-    origin = case.origin
+def _snapshot(facts: DeviceFacts, record: ThinDevice, plan: Plan) -> Plan:
+    origin = facts.origin
     if origin is None or origin.known is None:
-        message = f"{case.key} is to be a snapshot of {record.spec.snapshot_of}, which does not exist (yet)"
-        return plan.under(Reason.WAITING_FOR_ORIGIN, message)
-    obstacle = _origin_obstacle(case, origin)
+        message = f"{facts.key} is to be a snapshot of {record.spec.snapshot_of}, which does not exist (yet)"
+        return plan.blocked(Reason.WAITING_FOR_ORIGIN, message)
+    obstacle = _origin_obstacle(facts, origin)
     if obstacle:
-        return plan.under(Reason.WAITING_FOR_ORIGIN, obstacle)
+        return plan.blocked(Reason.WAITING_FOR_ORIGIN, obstacle)
     if record.spec.size is not None and sectors(record.spec.size) < origin.known.size:
-        message = f"{case.key} has {sectors(record.spec.size)}s, less than its origin's {origin.known.size}s: a snapshot never shrinks"
-        return plan.under(Reason.INVALID_CHANGE, message)
-    return plan.but(*_steps(case, record, _intent(case, record), origin))
+        message = f"{facts.key} has {sectors(record.spec.size)}s, less than its origin's {origin.known.size}s: a snapshot never shrinks"
+        return plan.blocked(Reason.INVALID_CHANGE, message)
+    return plan.with_steps(*_steps(facts, record, _intent(facts, record), origin))
 
 
-def _origin_obstacle(case: DeviceCase, origin: Origin) -> str:
+def _origin_obstacle(facts: DeviceFacts, origin: Origin) -> str:
     """Why no snapshot of the origin can be taken now; empty if one can."""
-    if case.ids is not None and origin.known is not None and origin.known.thin_id not in case.ids:
+    if facts.ids is not None and origin.known is not None and origin.known.thin_id not in facts.ids:
         return f"the thin of {origin.name} is not in the pool"
     if origin.elsewhere:
         return (
@@ -170,8 +172,8 @@ def _origin_obstacle(case: DeviceCase, origin: Origin) -> str:
     return ""
 
 
-def _intent(case: DeviceCase, record: ThinDevice) -> Intent:
-    status, origin = case.pool.status, case.origin
+def _intent(facts: DeviceFacts, record: ThinDevice) -> Intent:
+    status, origin = facts.pool.status, facts.origin
     assert isinstance(status, PoolStatus)  # noqa: S101  # full access means that it answers
     size = sectors(record.spec.size) if record.spec.size is not None else Sectors(0)
     is_snapshot = record.spec.snapshot_of is not None and origin is not None and origin.known is not None
@@ -179,53 +181,53 @@ def _intent(case: DeviceCase, record: ThinDevice) -> Intent:
         size = origin.known.size
     filesystem = record.spec.filesystem.type if record.spec.filesystem is not None else ""
     return Intent(
-        key=case.key,
+        key=facts.key,
         kind=IntentKind.SNAPSHOT if is_snapshot else IntentKind.CREATE,
-        thin_id=case.new_id,
+        thin_id=facts.new_id,
         transaction_id=status.transaction_id,
-        uuid=case.new_uuid,
+        uuid=facts.new_uuid,
         dm_name=record.dm_name,
         size=size,
         origin=record.spec.snapshot_of or "",
-        suspended=_to_suspend(case, origin) if is_snapshot else "",
+        suspended=_to_suspend(facts, origin) if is_snapshot else "",
         filesystem=filesystem,
     )
 
 
-def _to_suspend(case: DeviceCase, origin: Origin | None) -> str:
+def _to_suspend(facts: DeviceFacts, origin: Origin | None) -> str:
     """The origin's dm name where it is live and shows the origin's thin; one that is not live needs no suspend."""
     if origin is None or origin.known is None or origin.live is None or not origin.live.info.live_table:
         return ""
-    return origin.dm_name if shows_thin(origin.live, pool_devno(case), origin.known.thin_id) else ""
+    return origin.dm_name if shows_thin(origin.live, pool_devno(facts), origin.known.thin_id) else ""
 
 
-def _steps(case: DeviceCase, record: ThinDevice, intent: Intent, origin: Origin | None) -> tuple[Step, ...]:
-    pool = case.key.pool
-    steps: list[Step] = [Begin(case.key, intent)]
+def _steps(facts: DeviceFacts, record: ThinDevice, intent: Intent, origin: Origin | None) -> tuple[Step, ...]:
+    pool = facts.key.pool
+    steps: list[Step] = [BeginIntent(facts.key, intent)]
     if origin is not None and origin.known is not None:
         steps.append(CreateSnapshot(pool, intent.thin_id, origin.known.thin_id, intent.suspended))
         if intent.suspended:
-            steps.append(NoteMade(case.key))  # the origin runs again: who suspends it from now on is somebody else
+            steps.append(MarkCreated(facts.key))  # the origin runs again: who suspends it from now on is somebody else
     else:
         steps.append(CreateThin(pool, intent.thin_id))
     steps.append(SetTransactionId(pool, intent.transaction_id))
     if intent.filesystem_to_make:
-        steps += [NoteMade(case.key), _mkfs(case, record, intent)]
-    steps.append(Finish(case.key, device_of(intent, record, origin)))
-    lacks_origin = bool(_external(origin)) and _origins_external(case, origin) is None
+        steps += [MarkCreated(facts.key), _mkfs(facts, record, intent)]
+    steps.append(CompleteIntent(facts.key, device_of(intent, record, origin)))
+    lacks_origin = bool(_external(origin)) and _origins_external(facts, origin) is None
     if record.spec.state is DeviceState.ACTIVE and not lacks_origin:
-        table = thin_target(case, intent.thin_id, intent.size, _origins_external(case, origin))
+        table = thin_target(facts, intent.thin_id, intent.size, _origins_external(facts, origin))
         steps.append(Activate(intent.dm_name, intent.uuid, table, read_only=record.spec.read_only))
     return tuple(steps)
 
 
-def _mkfs(case: DeviceCase, record: ThinDevice, intent: Intent) -> MakeFilesystem:
+def _mkfs(facts: DeviceFacts, record: ThinDevice, intent: Intent) -> MakeFilesystem:
     filesystem = record.spec.filesystem
     assert filesystem is not None  # noqa: S101  # the intent says that one is to be made
     return MakeFilesystem(
-        private_dm_name(case.key.pool, case.key.device),
+        private_dm_name(facts.key.pool, facts.key.device),
         private_uuid(intent.uuid),
-        thin_target(case, intent.thin_id, intent.size),
+        thin_target(facts, intent.thin_id, intent.size),
         type=filesystem.type,
         label=filesystem.label,
         block_size=filesystem.block_size,
@@ -233,9 +235,9 @@ def _mkfs(case: DeviceCase, record: ThinDevice, intent: Intent) -> MakeFilesyste
     )
 
 
-def device_of(intent: Intent, record: ThinDevice, origin: Origin | None) -> KnownDevice:
+def device_of(intent: Intent, record: ThinDevice, origin: Origin | None) -> StoredDevice:
     """What the store is to know once the intent has come true."""
-    return KnownDevice(
+    return StoredDevice(
         key=intent.key,
         uuid=intent.uuid,
         dm_name=intent.dm_name,
@@ -261,11 +263,11 @@ def _external(origin: Origin | None) -> str:
     return origin.known.external if seen is None else str(seen)
 
 
-def _origins_external(case: DeviceCase, origin: Origin | None) -> Devno | None:
+def _origins_external(facts: DeviceFacts, origin: Origin | None) -> Devno | None:
     """As the live origin shows it now."""
     if origin is None or origin.known is None:
         return None
-    return external_of(origin.live, pool_devno(case), origin.known.thin_id)
+    return external_of(origin.live, pool_devno(facts), origin.known.thin_id)
 
 
 def _filesystem_size(intent: Intent, origin: Origin | None) -> Sectors:
@@ -277,31 +279,33 @@ def _filesystem_size(intent: Intent, origin: Origin | None) -> Sectors:
     return min(intent.size, origin.known.filesystem_size)
 
 
-def _adopt(case: DeviceCase, record: ThinDevice, plan: Plan) -> Plan:
+def _adopt(facts: DeviceFacts, record: ThinDevice, plan: Plan) -> Plan:
     """Take over a thin that exists, with the name and the UUID (or none) that it has."""
     adopt = record.spec.adopt
     assert adopt is not None  # noqa: S101  # the caller looked
-    live = case.live
-    if case.adopted_by:
-        message = f"thin id {adopt.device_id} is {case.adopted_by}'s already: a thin has one record"
-        return plan.under(Reason.INVALID_CHANGE, message)
-    if case.other_intent:  # it may be about this very thin, found to be somebody else's
-        return plan.under(Reason.WAITING_FOR_POOL, f"the operation under way on {case.other_intent} has to end first")
+    live = facts.live
+    if facts.adopted_by:
+        message = f"thin id {adopt.device_id} is {facts.adopted_by}'s already: a thin has one record"
+        return plan.blocked(Reason.INVALID_CHANGE, message)
+    if facts.other_intent:  # it may be about this very thin, found to be somebody else's
+        return plan.blocked(
+            Reason.WAITING_FOR_POOL, f"the operation under way on {facts.other_intent} has to end first"
+        )
     # Of a pool of somebody else's the ids are not read, as that writes to it: a load tells that the thin is missing.
-    own = case.pool_record is None or not case.pool_record.spec.external
-    if own and live is None and case.ids is None:
+    own = facts.pool_record is None or not facts.pool_record.spec.external
+    if own and live is None and facts.ids is None:
         return Plan(plan.condition, needs_ids=True)
-    if own and live is None and case.ids is not None and adopt.device_id not in case.ids:
-        message = f"thin id {adopt.device_id}, which {case.key} is to adopt, is not in the pool"
-        return plan.under(Reason.METADATA_MISMATCH, message)
+    if own and live is None and facts.ids is not None and adopt.device_id not in facts.ids:
+        message = f"thin id {adopt.device_id}, which {facts.key} is to adopt, is not in the pool"
+        return plan.blocked(Reason.METADATA_MISMATCH, message)
     size = live.length if live is not None else Sectors(0)
     if live is None and record.spec.size is not None:
         size = sectors(record.spec.size)
     if size == 0:
-        message = f"{adopt.dm_name} is not active, so its size cannot be seen: add `size` to the record of {case.key}"
-        return plan.under(Reason.INVALID_CHANGE, message)
-    known = KnownDevice(
-        key=case.key,
+        message = f"{adopt.dm_name} is not active, so its size cannot be seen: add `size` to the record of {facts.key}"
+        return plan.blocked(Reason.INVALID_CHANGE, message)
+    known = StoredDevice(
+        key=facts.key,
         uuid=live.info.uuid if live is not None else "",
         dm_name=adopt.dm_name,
         thin_id=adopt.device_id,
@@ -310,78 +314,82 @@ def _adopt(case: DeviceCase, record: ThinDevice, plan: Plan) -> Plan:
         filesystem=record.spec.filesystem.type if record.spec.filesystem is not None else "",
         filesystem_size=size,
         adopted=True,
-        external=_text(external_of(live, pool_devno(case), adopt.device_id)),
+        external=_text(external_of(live, pool_devno(facts), adopt.device_id)),
     )
-    return plan.but(KnowDevice(case.key, known))
+    return plan.with_steps(SaveDevice(facts.key, known))
 
 
 def _text(external: Devno | None) -> str:
     return "" if external is None else str(external)
 
 
-def plan_intent(case: DeviceCase, record: ThinDevice | None) -> Plan:
-    intent = case.intent
+def plan_intent(facts: DeviceFacts, record: ThinDevice | None) -> Plan:
+    intent = facts.intent
     assert intent is not None  # noqa: S101  # the caller looked
     if intent.kind is IntentKind.DELETE:
-        return _delete(case, intent, record)
-    return _create(case, intent, record)
+        return _delete(facts, intent, record)
+    return _create(facts, intent, record)
 
 
-def _transaction(case: DeviceCase) -> int:
-    status = case.pool.status
+def _transaction(facts: DeviceFacts) -> int:
+    status = facts.pool.status
     assert isinstance(status, PoolStatus)  # noqa: S101  # full access means that it answers
     return status.transaction_id
 
 
-def _delete(case: DeviceCase, intent: Intent, record: ThinDevice | None) -> Plan:
-    plan = find(case, Reason.PRESENT_BUT_DESIRED_ABSENT, f"going on with the deletion of thin id {intent.thin_id}")
+def _delete(facts: DeviceFacts, intent: Intent, record: ThinDevice | None) -> Plan:
+    plan = finding(facts, Reason.PRESENT_BUT_DESIRED_ABSENT, f"going on with the deletion of thin id {intent.thin_id}")
     if record is not None and record.spec.state is not DeviceState.ABSENT:
-        message = f"the deletion of {case.key} has begun and goes on; then it is made anew, empty"
+        message = f"the deletion of {facts.key} has begun and goes on; then it is made anew, empty"
         plan = Plan(Condition(Reason.INVALID_CHANGE, message, plan.condition.live))
-    if case.live is not None:
-        return remove_live(case, case.live, plan)
-    now = _transaction(case)
+    if facts.live is not None:
+        return remove_live(facts, facts.live, plan)
+    now = _transaction(facts)
     if now == intent.transaction_id:
-        return plan.but(*forward(case, intent))
+        return plan.with_steps(*forward(facts, intent))
     if now != intent.transaction_id + 1:
-        return plan.but(Abandon(case.key, now))  # the pool has moved on: it is begun again from where it is
-    if case.ids is None:
+        return plan.with_steps(AbortIntent(facts.key, now))  # the pool has moved on: it is begun again from where it is
+    if facts.ids is None:
         return Plan(plan.condition, needs_ids=True)
-    if intent.thin_id in case.ids:
-        return plan.but(Abandon(case.key, now))  # somebody else moved the pool on: freeing the id would leak its thin
-    return plan.but(Finish(case.key, None))
+    if intent.thin_id in facts.ids:
+        return plan.with_steps(
+            AbortIntent(facts.key, now)
+        )  # somebody else moved the pool on: freeing the id would leak its thin
+    return plan.with_steps(CompleteIntent(facts.key, None))
 
 
-def _create(case: DeviceCase, intent: Intent, record: ThinDevice | None) -> Plan:
-    message = f"the making of {case.key} as thin id {intent.thin_id} was interrupted"
-    plan = find(case, Reason.NOT_CREATED, message)
-    if case.ids is None:
+def _create(facts: DeviceFacts, intent: Intent, record: ThinDevice | None) -> Plan:
+    message = f"the making of {facts.key} as thin id {intent.thin_id} was interrupted"
+    plan = finding(facts, Reason.NOT_CREATED, message)
+    if facts.ids is None:
         return Plan(plan.condition, needs_ids=True)
-    if record is not None and _is_complete(case, intent, record, case.ids):
-        return plan.but(*_let_origin_go(case, intent), Finish(case.key, device_of(intent, record, case.origin)))
-    return plan.but(*_let_origin_go(case, intent), *_undo(case, intent, case.ids))
+    if record is not None and _is_complete(facts, intent, record, facts.ids):
+        return plan.with_steps(
+            *_resume_origin(facts, intent), CompleteIntent(facts.key, device_of(intent, record, facts.origin))
+        )
+    return plan.with_steps(*_resume_origin(facts, intent), *_undo(facts, intent, facts.ids))
 
 
-def _is_complete(case: DeviceCase, intent: Intent, record: ThinDevice, ids: ThinIds) -> bool:
+def _is_complete(facts: DeviceFacts, intent: Intent, record: ThinDevice, ids: ThinIds) -> bool:
     """All of it happened, and it is still wanted. An interrupted mkfs leaves nothing worth keeping."""
-    if record.spec.state is DeviceState.ABSENT or intent.filesystem_to_make or case.id_taken:
+    if record.spec.state is DeviceState.ABSENT or intent.filesystem_to_make or facts.id_taken:
         return False
-    return _transaction(case) == intent.transaction_id + 1 and intent.thin_id in ids
+    return _transaction(facts) == intent.transaction_id + 1 and intent.thin_id in ids
 
 
-def _undo(case: DeviceCase, intent: Intent, ids: ThinIds) -> tuple[Step, ...]:
-    now = _transaction(case)
-    abandon = Abandon(case.key, now)
+def _undo(facts: DeviceFacts, intent: Intent, ids: ThinIds) -> tuple[Step, ...]:
+    now = _transaction(facts)
+    abandon = AbortIntent(facts.key, now)
     entry = ids.get(intent.thin_id)
-    if entry is None or case.id_taken:
+    if entry is None or facts.id_taken:
         return (abandon,)
     empty = intent.kind is IntentKind.SNAPSHOT or intent.made or entry.mapped_blocks == 0
     if entry.created_at == intent.transaction_id and empty:
-        return (DeleteThin(case.key.pool, intent.thin_id, now), abandon)
-    return (NoteTaken(case.key, intent.thin_id), abandon)
+        return (DeleteThin(facts.key.pool, intent.thin_id, now), abandon)
+    return (MarkThinIdTaken(facts.key, intent.thin_id), abandon)
 
 
-def _let_origin_go(case: DeviceCase, intent: Intent) -> tuple[Step, ...]:
+def _resume_origin(facts: DeviceFacts, intent: Intent) -> tuple[Step, ...]:
     """Resume at once what the intent says that it suspended, whatever its own record says (it may be paused).
 
     Not if the snapshot was seen to have ended, and the origin to run again: then it is somebody else's freeze.
@@ -389,14 +397,14 @@ def _let_origin_go(case: DeviceCase, intent: Intent) -> tuple[Step, ...]:
     The intent goes, and with it the memory of who suspended the origin: that is handed to what is known of the origin
     first. If the resume fails, the origin's own row goes on with it, and this intent is not in its way.
     """
-    origin = case.origin
+    origin = facts.origin
     if not intent.suspended or intent.made or origin is None:
         return ()
     if origin.known is None or origin.live is None or origin.known.frozen:
         return ()
     live, known = origin.live, origin.known
-    if not hangs(live) or not owns_device(live, known, pool_devno(case)):
+    if not hangs(live) or not owns_device(live, known, pool_devno(facts)):
         return ()
     clear = (Clear(live.info.name),) if live.info.inactive_table else ()
-    frozen = KnowDevice(known.key, replace(known, frozen=True))
-    return (frozen, *clear, Resume(live.info.name), KnowDevice(known.key, replace(known, frozen=False)))
+    frozen = SaveDevice(known.key, replace(known, frozen=True))
+    return (frozen, *clear, Resume(live.info.name), SaveDevice(known.key, replace(known, frozen=False)))

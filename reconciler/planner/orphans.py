@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 
 from reconciler.model.conditions import Reason
 from reconciler.model.records import Prune, ThinPool
-from reconciler.model.steps import KnowDevice
+from reconciler.model.steps import SaveDevice
 from reconciler.planner.conflicts import is_foreign, plan_claims, plan_private
-from reconciler.planner.device_findings import after_suspension, converged, find, hangs, let_go
+from reconciler.planner.device_findings import after_suspension, converged, finding, hangs, resume_stalled
 from reconciler.planner.device_inactive import delete, remove_live
-from reconciler.planner.facts import Access, DeviceCase, PruneVerdict
+from reconciler.planner.facts import Access, DeviceFacts, PruneVerdict
 from reconciler.planner.making import plan_intent
 from reconciler.planner.plan import Plan
 
@@ -71,61 +71,61 @@ _WORDS = {
 }
 
 
-def plan_orphan(case: DeviceCase) -> Plan:
+def plan_orphan(facts: DeviceFacts) -> Plan:
     """A device without a record. An operation that has begun on it is ended first."""
-    if case.known is None and case.intent is None:
-        return converged(case, "as desired: absent")
-    private = plan_private(case)
+    if facts.known is None and facts.intent is None:
+        return converged(facts, "as desired: absent")
+    private = plan_private(facts)
     if private is not None:
         return private
-    if case.intent is not None and case.access.may_delete and not _is_external(case):
-        return plan_claims(case) or plan_intent(case, None)
-    plan = find(case, Reason.ORPHANED, _WORDS[case.prune].format(key=case.key))
-    if case.prune not in {PruneVerdict.DEACTIVATE, PruneVerdict.DELETE}:
-        return _left(case, plan)
-    return _prune(case, plan)
+    if facts.intent is not None and facts.access.may_delete and not _is_external(facts):
+        return plan_claims(facts) or plan_intent(facts, None)
+    plan = finding(facts, Reason.ORPHANED, _WORDS[facts.prune].format(key=facts.key))
+    if facts.prune not in {PruneVerdict.DEACTIVATE, PruneVerdict.DELETE}:
+        return _left(facts, plan)
+    return _prune(facts, plan)
 
 
-def _prune(case: DeviceCase, plan: Plan) -> Plan:
-    known, access = case.known, case.access
+def _prune(facts: DeviceFacts, plan: Plan) -> Plan:
+    known, access = facts.known, facts.access
     if access.access is Access.NONE:
-        return plan.under(access.reason, access.message)
+        return plan.blocked(access.reason, access.message)
     if known is None:
         return plan
-    claimed = plan_claims(case)
+    claimed = plan_claims(facts)
     if claimed is not None:
         return claimed
-    if case.live is not None:
-        return remove_live(case, case.live, plan)
-    if case.prune is PruneVerdict.DEACTIVATE:
+    if facts.live is not None:
+        return remove_live(facts, facts.live, plan)
+    if facts.prune is PruneVerdict.DEACTIVATE:
         return _retained(
-            find(case, Reason.ORPHANED, f"no record names {case.key}: it is inactive, and its data is kept")
+            finding(facts, Reason.ORPHANED, f"no record names {facts.key}: it is inactive, and its data is kept")
         )
-    if known.adopted or _is_external(case):
-        message = f"no record names {case.key}, which was adopted: its thin is left to whoever made it"
-        return _retained(find(case, Reason.ORPHANED, message))
+    if known.adopted or _is_external(facts):
+        message = f"no record names {facts.key}, which was adopted: its thin is left to whoever made it"
+        return _retained(finding(facts, Reason.ORPHANED, message))
     if not access.may_delete:
-        return plan.under(access.reason, access.message)
-    if case.ids is None:
+        return plan.blocked(access.reason, access.message)
+    if facts.ids is None:
         return Plan(plan.condition, needs_ids=True)
-    return delete(case, known, plan, discard=False)
+    return delete(facts, known, plan, discard=False)
 
 
-def _is_external(case: DeviceCase) -> bool:
-    return case.pool_record is not None and case.pool_record.spec.external
+def _is_external(facts: DeviceFacts) -> bool:
+    return facts.pool_record is not None and facts.pool_record.spec.external
 
 
 def _retained(plan: Plan) -> Plan:
     return replace(plan, condition=replace(plan.condition, retained=True))
 
 
-def _left(case: DeviceCase, plan: Plan) -> Plan:
+def _left(facts: DeviceFacts, plan: Plan) -> Plan:
     """Left alone on purpose; but nothing of ours stays suspended: whoever opens it would hang."""
-    live, known = case.live, case.known
-    if case.prune is not PruneVerdict.HELD_BACK:  # that one waits for a person
+    live, known = facts.live, facts.known
+    if facts.prune is not PruneVerdict.HELD_BACK:  # that one waits for a person
         plan = _retained(plan)
-    if live is None or known is None or case.access.access is Access.NONE or is_foreign(case):
+    if live is None or known is None or facts.access.access is Access.NONE or is_foreign(facts):
         return plan
     if hangs(live):
-        return after_suspension(case, plan.but(*let_go(case, live)))
-    return plan.but(KnowDevice(case.key, replace(known, frozen=False))) if known.frozen else plan
+        return after_suspension(facts, plan.with_steps(*resume_stalled(facts, live)))
+    return plan.with_steps(SaveDevice(facts.key, replace(known, frozen=False))) if known.frozen else plan

@@ -26,9 +26,9 @@ from reconciler.model.dm_tables import (
 from reconciler.model.live import DeviceInfo, LiveBacking, LiveDevice, LivePool, PathKind
 from reconciler.model.names import UUID_PREFIX, is_private, of_store
 from reconciler.model.records import ThinPool
-from reconciler.model.stored import KnownDevice, KnownPool
+from reconciler.model.stored import StoredDevice, StoredPool
 from reconciler.model.units import SECTOR, Bytes, format_size, in_bytes, sectors
-from reconciler.planner.facts import Access, PoolAccess, PoolCase
+from reconciler.planner.facts import Access, PoolAccess, PoolFacts
 from reconciler.planner.pool_shape import has_metadata_to_spare
 
 METADATA_BLOCK = 4096
@@ -90,16 +90,16 @@ class Cause(StrEnum):
     UNTOLD = "untold"
 
 
-def cause_of(case: PoolCase) -> Cause | None:
+def cause_of(facts: PoolFacts) -> Cause | None:
     """None: it may be written to, though it may be out of space for data."""
-    status = case.live.status
+    status = facts.live.status
     if isinstance(status, PoolFailure):
         return Cause.FAILED if status.mode is PoolMode.FAIL else Cause.NOT_UNDERSTOOD
     if status is None or status.mode in {PoolMode.RW, PoolMode.OUT_OF_DATA_SPACE}:
         return None
     if status.needs_check:
         return Cause.NEEDS_CHECK
-    table = read_table(case.live.device.table) if case.live.device is not None else None
+    table = read_table(facts.live.device.table) if facts.live.device is not None else None
     if isinstance(table, PoolTable) and table.read_only:
         return Cause.READ_ONLY_TABLE
     return Cause.METADATA_FULL if _metadata_is_full(status) else Cause.UNTOLD
@@ -110,9 +110,9 @@ def _metadata_is_full(status: PoolStatus) -> bool:
     return status.metadata_used >= status.metadata_total
 
 
-def words_of(case: PoolCase, cause: Cause) -> str:
+def words_of(facts: PoolFacts, cause: Cause) -> str:
     """What is wrong, and the very commands that help, in their order."""
-    name, node = case.name, _metadata_path(case)
+    name, node = facts.name, _metadata_path(facts)
     if cause is Cause.READ_ONLY_TABLE:
         return f"pool {name} is ro, as its table says read_only: nothing is damaged. Load its table without that word"
     if cause is Cause.METADATA_FULL:
@@ -123,24 +123,24 @@ def words_of(case: PoolCase, cause: Cause) -> str:
             f"{_down(name)}, then `state: Active` again, which checks its metadata first"
         )
     if cause is Cause.NOT_UNDERSTOOD:
-        text = case.live.status.text if isinstance(case.live.status, PoolFailure) else ""
+        text = facts.live.status.text if isinstance(facts.live.status, PoolFailure) else ""
         return f"pool {name} answers `{text}` when asked for its status, which is not understood: nothing is done to it"
-    return f"{_broken(case, cause)}. If a disk failed (`dmesg` names it), mend that first. Then {_repair(name, node)}"
+    return f"{_broken(facts, cause)}. If a disk failed (`dmesg` names it), mend that first. Then {_repair(name, node)}"
 
 
-def _broken(case: PoolCase, cause: Cause) -> str:
-    name, node = case.name, _metadata_path(case)
+def _broken(facts: PoolFacts, cause: Cause) -> str:
+    name, node = facts.name, _metadata_path(facts)
     if cause is Cause.FAILED:
         return (
             f"pool {name} is fail: its metadata, {node}, could not be written, nor what was there before be read again; "
             f"the kernel serves nothing from it until it was down"
         )
-    data = case.known.data if case.known is not None and case.known.data else "its data"
+    data = facts.known.data if facts.known is not None and facts.known.data else "its data"
     text = (
         f"pool {name} is needs_check: a commit of its metadata, {node}, failed, or the flush of {data} that comes before "
         f"it, now or before it came up. What was committed before that counts, and nothing more is written"
     )
-    status = case.live.status
+    status = facts.live.status
     if isinstance(status, PoolStatus) and _metadata_is_full(status):
         return f"{text}. It is full besides: the kernel lets it grow only after the repair, which comes first"
     return text
@@ -160,9 +160,9 @@ def _down(name: str) -> str:
     )
 
 
-def _metadata_path(case: PoolCase) -> str:
+def _metadata_path(facts: PoolFacts) -> str:
     """The path, not the loop on it: that goes with the pool."""
-    return case.known.metadata if case.known is not None and case.known.metadata else "METADATA"
+    return facts.known.metadata if facts.known is not None and facts.known.metadata else "METADATA"
 
 
 OWNERS = {
@@ -182,7 +182,7 @@ def owner_of(info: DeviceInfo) -> str:
     return f"UUID {info.uuid}" if info.uuid else "nobody's that can be told (no UUID)"
 
 
-def owns_device(live: LiveDevice, known: KnownDevice | None, pool: Devno | None) -> bool:
+def owns_device(live: LiveDevice, known: StoredDevice | None, pool: Devno | None) -> bool:
     """Whether a device that carries the record's name is the record's.
 
     By the UUID that the store gave it; or without a UUID by the thin that it shows; or by an error table that has
@@ -203,7 +203,7 @@ def owns_device(live: LiveDevice, known: KnownDevice | None, pool: Devno | None)
     return False
 
 
-def _is_shell_of(live: LiveDevice, known: KnownDevice, pool: Devno | None) -> bool:
+def _is_shell_of(live: LiveDevice, known: StoredDevice, pool: Devno | None) -> bool:
     if not live.info.inactive_table:
         return True
     table = read_table(live.inactive)
@@ -220,7 +220,7 @@ def is_made_by(info: DeviceInfo, our_uuid: str) -> bool:
     return of_store(info.uuid, our_uuid.removeprefix(UUID_PREFIX).partition("-")[0])
 
 
-def owns_pool(live: LivePool, record: ThinPool | None, known: KnownPool | None) -> bool:
+def owns_pool(live: LivePool, record: ThinPool | None, known: StoredPool | None) -> bool:
     """Whether the device that carries the pool's name is the pool of that record."""
     device = live.device
     if device is None:
@@ -242,69 +242,69 @@ def lies_on_record(live: LivePool, table: PoolTable) -> bool:
     return table.metadata == live.metadata.devno and table.data == live.data.devno
 
 
-def access_to(case: PoolCase) -> PoolAccess:
+def access_to(facts: PoolFacts) -> PoolAccess:
     """The first thing that stands in the way of its devices, or full access."""
-    if case.stuck:
-        return PoolAccess(Access.NONE, Reason.STUCK, case.stuck)
-    live = case.live
+    if facts.stuck:
+        return PoolAccess(Access.NONE, Reason.STUCK, facts.stuck)
+    live = facts.live
     if live.suspended_below:
         names = ", ".join(below.name for below in live.suspended_below)
-        return PoolAccess(Access.NONE, Reason.STUCK, f"{names}, which pool {case.name} lies on, is suspended")
+        return PoolAccess(Access.NONE, Reason.STUCK, f"{names}, which pool {facts.name} lies on, is suspended")
     if live.device is None:
-        return PoolAccess(Access.NONE, Reason.WAITING_FOR_POOL, f"pool {case.name} is not active")
-    if not owns_pool(live, case.record, case.known):
-        message = f"{case.name} is a device of somebody else's, not the pool of the record"
+        return PoolAccess(Access.NONE, Reason.WAITING_FOR_POOL, f"pool {facts.name} is not active")
+    if not owns_pool(live, facts.record, facts.known):
+        message = f"{facts.name} is a device of somebody else's, not the pool of the record"
         return PoolAccess(Access.NONE, Reason.WAITING_FOR_POOL, message)
     if live.device.info.suspended or not live.device.info.live_table:
         word = "suspended" if live.device.info.suspended else "without a table"
-        return PoolAccess(Access.NONE, Reason.WAITING_FOR_POOL, f"pool {case.name} is {word}")
+        return PoolAccess(Access.NONE, Reason.WAITING_FOR_POOL, f"pool {facts.name} is {word}")
     if live.data.used_by or live.metadata.used_by:
-        message = f"pool {case.name} shares its disk: see `dm-reconciler describe pool {case.name}`"
+        message = f"pool {facts.name} shares its disk: see `dm-reconciler describe pool {facts.name}`"
         return PoolAccess(Access.MAINTAIN, Reason.WAITING_FOR_POOL, message)
     if cut_off(live) or any(read_only(live)):
-        message = f"what pool {case.name} lies on is not as it was: see `dm-reconciler describe pool {case.name}`"
+        message = f"what pool {facts.name} lies on is not as it was: see `dm-reconciler describe pool {facts.name}`"
         return PoolAccess(Access.MAINTAIN, Reason.POOL_UNHEALTHY, message)
-    return _health(case)
+    return _health(facts)
 
 
-def _health(case: PoolCase) -> PoolAccess:
-    status = case.live.status
+def _health(facts: PoolFacts) -> PoolAccess:
+    status = facts.live.status
     if status is None:
-        return PoolAccess(Access.NONE, Reason.WAITING_FOR_POOL, f"pool {case.name} did not tell its status")
+        return PoolAccess(Access.NONE, Reason.WAITING_FOR_POOL, f"pool {facts.name} did not tell its status")
     if isinstance(status, PoolFailure) or status.mode not in {PoolMode.RW, PoolMode.OUT_OF_DATA_SPACE}:
-        return PoolAccess(Access.MAINTAIN, Reason.POOL_UNHEALTHY, _unwell(case, status))
-    if case.record is not None and case.record.spec.external:
-        return _by_room(case, status)
-    if case.known is not None and not case.known.created:
-        return PoolAccess(Access.MAINTAIN, Reason.WAITING_FOR_POOL, f"pool {case.name} is being made, or deleted")
-    if case.known is None or case.known.external:
-        message = f"the store does not know pool {case.name}: see `dm-reconciler describe pool {case.name}`"
+        return PoolAccess(Access.MAINTAIN, Reason.POOL_UNHEALTHY, _unwell(facts, status))
+    if facts.record is not None and facts.record.spec.external:
+        return _by_room(facts, status)
+    if facts.known is not None and not facts.known.created:
+        return PoolAccess(Access.MAINTAIN, Reason.WAITING_FOR_POOL, f"pool {facts.name} is being made, or deleted")
+    if facts.known is None or facts.known.external:
+        message = f"the store does not know pool {facts.name}: see `dm-reconciler describe pool {facts.name}`"
         return PoolAccess(Access.MAINTAIN, Reason.METADATA_MISMATCH, message)
-    if status.transaction_id not in expected_transactions(case):
-        message = f"pool {case.name} has another transaction id: see `dm-reconciler describe pool {case.name}`"
+    if status.transaction_id not in expected_transactions(facts):
+        message = f"pool {facts.name} has another transaction id: see `dm-reconciler describe pool {facts.name}`"
         return PoolAccess(Access.MAINTAIN, Reason.METADATA_MISMATCH, message)
-    return _by_room(case, status)
+    return _by_room(facts, status)
 
 
-def _unwell(case: PoolCase, status: PoolStatus | PoolFailure) -> str:
-    why = ", as its metadata is full" if cause_of(case) is Cause.METADATA_FULL else ""
-    return f"pool {case.name} is {status.mode.value}{why}: see `dm-reconciler describe pool {case.name}`"
+def _unwell(facts: PoolFacts, status: PoolStatus | PoolFailure) -> str:
+    why = ", as its metadata is full" if cause_of(facts) is Cause.METADATA_FULL else ""
+    return f"pool {facts.name} is {status.mode.value}{why}: see `dm-reconciler describe pool {facts.name}`"
 
 
-def _by_room(case: PoolCase, status: PoolStatus) -> PoolAccess:
+def _by_room(facts: PoolFacts, status: PoolStatus) -> PoolAccess:
     """A full pool's thins can be deleted (observed on 6.1). A suspension, though, would wait behind its writes."""
     if status.mode is PoolMode.OUT_OF_DATA_SPACE:
-        return PoolAccess(Access.RELEASE, Reason.POOL_UNHEALTHY, _unwell(case, status))
+        return PoolAccess(Access.RELEASE, Reason.POOL_UNHEALTHY, _unwell(facts, status))
     if has_metadata_to_spare(status):
         return PoolAccess(Access.FULL)
     message = (
-        f"pool {case.name} has hardly any metadata left, and what there is is kept for the devices that are there: "
-        f"nothing is made in it until it has more, see `dm-reconciler describe pool {case.name}`"
+        f"pool {facts.name} has hardly any metadata left, and what there is is kept for the devices that are there: "
+        f"nothing is made in it until it has more, see `dm-reconciler describe pool {facts.name}`"
     )
     return PoolAccess(Access.FULL, no_room=message)
 
 
-def expected_transactions(case: PoolCase) -> frozenset[int]:
+def expected_transactions(facts: PoolFacts) -> frozenset[int]:
     """The transaction ids that the pool may have: the store's, or those of an operation under way."""
-    mine = {case.known.transaction_id} if case.known is not None else set()
-    return frozenset(mine | {i.transaction_id + more for i in case.intents for more in (0, 1)})
+    mine = {facts.known.transaction_id} if facts.known is not None else set()
+    return frozenset(mine | {i.transaction_id + more for i in facts.intents for more in (0, 1)})

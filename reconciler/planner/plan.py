@@ -33,7 +33,7 @@ class Plan:
 
     condition: Condition
     steps: tuple[Step, ...] = ()
-    look_again: float | None = None
+    requeue_after: float | None = None
     """Seconds until a look is needed though nothing may announce itself."""
     needs_ids: bool = False
     """It cannot be decided without the pool's thin ids: look with them, and plan again."""
@@ -42,12 +42,12 @@ class Plan:
     def reason(self) -> Reason:
         return self.condition.reason
 
-    def under(self, reason: Reason, message: str) -> Plan:
+    def blocked(self, reason: Reason, message: str) -> Plan:
         """The same find with no steps, because of `reason`; what was found stays visible beneath it."""
         found = self.condition.beneath or (None if self.reason is Reason.CONVERGED else self.reason)
         return Plan(Condition(reason, message, self.condition.live, beneath=found))
 
-    def but(self, *steps: Step) -> Plan:
+    def with_steps(self, *steps: Step) -> Plan:
         return replace(self, steps=steps)
 
 
@@ -82,18 +82,18 @@ _SHOWN: Final = 6
 
 def paused(plan: Plan, why: str) -> Plan:
     """The plan of a record that is paused: no steps, and what is found stays visible."""
-    told = left_alone(plan, why)
+    told = suppressed(plan, why)
     message = told.message
     if message == plan.condition.message:  # it does not speak of anything that would be done
         message = why if plan.reason is Reason.CONVERGED else f"{why}; what is found: {message}"
-    under = plan.under(Reason.PAUSED, message)
+    under = plan.blocked(Reason.PAUSED, message)
     return replace(under, condition=replace(under.condition, would=told.would))
 
 
-def left_alone(plan: Plan, why: str) -> Condition:
+def suppressed(plan: Plan, why: str) -> Condition:
     """The plan's condition, with why nothing is done about it and with what would be done else."""
     steps = [f"{step.action} {step.subject}" for step in plan.steps if isinstance(step, HostStep)]
-    waits = plan.reason in DRIFT and plan.look_again is not None
+    waits = plan.reason in DRIFT and plan.requeue_after is not None
     if not why or not (steps or waits):
         return plan.condition
     would = ", ".join(steps[:_SHOWN]) + (", ..." if len(steps) > _SHOWN else "")

@@ -11,15 +11,15 @@ from reconciler.model.conditions import Condition, Reason
 from reconciler.model.dm_tables import PoolFailure, PoolMode, PoolStatus, PoolTable, read_table
 from reconciler.model.live import LiveDevice
 from reconciler.model.records import PoolState, ThinPool
-from reconciler.model.steps import KnowPool, LoadPool, PoolShape, RefreshNodes
-from reconciler.model.stored import KnownPool
+from reconciler.model.steps import LoadPool, PoolShape, RefreshNodes, SavePool
+from reconciler.model.stored import StoredPool
 from reconciler.model.units import Sectors
-from reconciler.planner.facts import PoolCase
+from reconciler.planner.facts import PoolFacts
 from reconciler.planner.ownership import owner_of, owns_pool
 from reconciler.planner.plan import NODE_GRACE, Plan, Sign, paused
 from reconciler.planner.pool_absent import plan_gone, plan_inactive
 from reconciler.planner.pool_missing import plan_missing
-from reconciler.planner.pool_shape import backings, find, plan_size, pool_low, shape_of
+from reconciler.planner.pool_shape import backings, finding, plan_size, pool_low, shape_of
 from reconciler.planner.pool_state import (
     after_grace,
     plan_below,
@@ -31,246 +31,258 @@ from reconciler.planner.pool_state import (
 )
 
 
-def plan_external(case: PoolCase, record: ThinPool) -> Plan:
+def plan_external(facts: PoolFacts, record: ThinPool) -> Plan:
     """A find, never a step: its owner mends it."""
     if record.spec.state is not PoolState.ACTIVE:
-        message = f"pool {case.name} is external: its owner decides whether it is there; remove `state` from the record"
-        return find(case, Reason.INVALID_CHANGE, message)
-    if case.known is not None and not case.known.external:
         message = (
-            f"pool {case.name} is this store's own: leave `external` out of its record, or "
-            f"`dm-reconciler forget pool {case.name}` first"
+            f"pool {facts.name} is external: its owner decides whether it is there; remove `state` from the record"
         )
-        return find(case, Reason.INVALID_CHANGE, message)
-    device = case.live.device
+        return finding(facts, Reason.INVALID_CHANGE, message)
+    if facts.known is not None and not facts.known.external:
+        message = (
+            f"pool {facts.name} is this store's own: leave `external` out of its record, or "
+            f"`dm-reconciler forget pool {facts.name}` first"
+        )
+        return finding(facts, Reason.INVALID_CHANGE, message)
+    device = facts.live.device
     if device is None or not device.info.live_table:
-        return find(
-            case, Reason.POOL_MISSING, f"pool {case.name} is external and not active: its owner must activate it"
+        return finding(
+            facts, Reason.POOL_MISSING, f"pool {facts.name} is external and not active: its owner must activate it"
         )
     if device.info.suspended:
-        message = f"pool {case.name} is external and suspended: its owner must resume it (`dmsetup resume {case.name}`)"
-        return find(case, Reason.POOL_SUSPENDED, message)
-    status = case.live.status
+        message = (
+            f"pool {facts.name} is external and suspended: its owner must resume it (`dmsetup resume {facts.name}`)"
+        )
+        return finding(facts, Reason.POOL_SUSPENDED, message)
+    status = facts.live.status
     if status is None or isinstance(status, PoolFailure) or status.mode is not PoolMode.RW:
         word = "without a status" if status is None else status.mode.value
-        return find(case, Reason.POOL_UNHEALTHY, f"pool {case.name} is external and {word}: its owner must repair it")
-    plan = find(case, Reason.CONVERGED, "as desired; its owner keeps it")
-    return plan if case.known is not None else plan.but(KnowPool(record.key, _known(case.name, device)))
+        return finding(
+            facts, Reason.POOL_UNHEALTHY, f"pool {facts.name} is external and {word}: its owner must repair it"
+        )
+    plan = finding(facts, Reason.CONVERGED, "as desired; its owner keeps it")
+    return plan if facts.known is not None else plan.with_steps(SavePool(record.key, _known(facts.name, device)))
 
 
-def _known(name: str, device: LiveDevice) -> KnownPool:
+def _known(name: str, device: LiveDevice) -> StoredPool:
     """So that the store can hold what is adopted from it; of the pool itself it notes nothing more."""
     nothing = Sectors(0)
-    return KnownPool(
+    return StoredPool(
         name, device.info.uuid, created=True, data="", metadata="", block=nothing, discards="", external=True
     )
 
 
-def plan_pool(case: PoolCase) -> Plan:
+def plan_pool(facts: PoolFacts) -> Plan:
     """The first row of the table that fits."""
-    record = case.record
+    record = facts.record
     if record is None:
-        return _plan_unrecorded(case)
+        return _plan_unrecorded(facts)
     if record.spec.paused:
-        return paused(_plan_running(case, record), f"pool {case.name} is paused by its record")
-    return _plan_running(case, record)
+        return paused(_plan_running(facts, record), f"pool {facts.name} is paused by its record")
+    return _plan_running(facts, record)
 
 
-def _plan_unrecorded(case: PoolCase) -> Plan:
+def _plan_unrecorded(facts: PoolFacts) -> Plan:
     """A pool that the store knows and no record names: never pruned, as its devices would go with it."""
-    condition = find(case, Reason.ORPHANED, f"no record names pool {case.name}: it is left as it is").condition
+    condition = finding(facts, Reason.ORPHANED, f"no record names pool {facts.name}: it is left as it is").condition
     return Plan(Condition(condition.reason, condition.message, condition.live, retained=True))
 
 
-def _plan_running(case: PoolCase, record: ThinPool) -> Plan:
-    case = _without_former_owner(case, record)
-    device = case.live.device
-    if case.live.renamed and not case.stuck:
-        return find(case, Reason.CONFLICT, _renamed(case, record))
-    if device is not None and not owns_pool(case.live, record, case.known) and not case.stuck:
+def _plan_running(facts: PoolFacts, record: ThinPool) -> Plan:
+    facts = _without_former_owner(facts, record)
+    device = facts.live.device
+    if facts.live.renamed and not facts.stuck:
+        return finding(facts, Reason.CONFLICT, _renamed(facts, record))
+    if device is not None and not owns_pool(facts.live, record, facts.known) and not facts.stuck:
         owner = owner_of(device.info)
-        message = f"the name {case.name} is carried by a device that is not this pool: {owner}. Rename the record or it"
-        return find(case, Reason.CONFLICT, message)
-    if case.stuck:
-        return find(case, Reason.STUCK, case.stuck)
-    if case.live.suspended_below:
-        return _below(case)
+        message = (
+            f"the name {facts.name} is carried by a device that is not this pool: {owner}. Rename the record or it"
+        )
+        return finding(facts, Reason.CONFLICT, message)
+    if facts.stuck:
+        return finding(facts, Reason.STUCK, facts.stuck)
+    if facts.live.suspended_below:
+        return _below(facts)
     if record.spec.external:
-        return plan_external(case, record)
-    if _is_going(case):
-        return _plan_going(case, record)
-    if record.spec.state is PoolState.ABSENT and not case.needed:
-        return _plan_absent(case, record)
-    if record.spec.state is PoolState.INACTIVE and not (case.needed and _can_delete(case)):
-        return _plan_inactive(case, record)
-    plan = plan_missing(case, record) if device is None else _plan_live(case, record)
-    return plan if record.spec.state is PoolState.ACTIVE else _not_yet_down(case, record, plan)
+        return plan_external(facts, record)
+    if _is_going(facts):
+        return _plan_going(facts, record)
+    if record.spec.state is PoolState.ABSENT and not facts.needed:
+        return _plan_absent(facts, record)
+    if record.spec.state is PoolState.INACTIVE and not (facts.needed and _can_delete(facts)):
+        return _plan_inactive(facts, record)
+    plan = plan_missing(facts, record) if device is None else _plan_live(facts, record)
+    return plan if record.spec.state is PoolState.ACTIVE else _not_yet_down(facts, record, plan)
 
 
-def _renamed(case: PoolCase, record: ThinPool) -> str:
+def _renamed(facts: PoolFacts, record: ThinPool) -> str:
     name = record.dm_name
-    rename = f"`dmsetup rename {case.live.renamed} {name}`"
-    if case.live.device is not None:
+    rename = f"`dmsetup rename {facts.live.renamed} {name}`"
+    if facts.live.device is not None:
         rename = f"{name} is the name of another device now: `dmsetup rename {name} {name}.other`, then {rename}"
     return (
-        f"pool {case.name} is live as {case.live.renamed}, which has its UUID: it was renamed. {rename} puts it right; "
+        f"pool {facts.name} is live as {facts.live.renamed}, which has its UUID: it was renamed. {rename} puts it right; "
         f"until then nothing is done to it or to its devices"
     )
 
 
-def _can_delete(case: PoolCase) -> bool:
+def _can_delete(facts: PoolFacts) -> bool:
     """Whether a device could be deleted from it. Where not, it goes down at once, as its repair needs it to."""
-    status = case.live.status
-    if case.live.device is None:
-        return not case.live.metadata.needs_check
+    status = facts.live.status
+    if facts.live.device is None:
+        return not facts.live.metadata.needs_check
     return status is None or status.mode in {PoolMode.RW, PoolMode.OUT_OF_DATA_SPACE}
 
 
-def _not_yet_down(case: PoolCase, record: ThinPool, plan: Plan) -> Plan:
+def _not_yet_down(facts: PoolFacts, record: ThinPool, plan: Plan) -> Plan:
     """Live for the sake of a device that is deleted first: as an Active one should be, but not as desired."""
     if plan.reason is not Reason.CONVERGED:
         return plan
     gone = record.spec.state is PoolState.ABSENT
     reason = Reason.PRESENT_BUT_DESIRED_ABSENT if gone else Reason.ACTIVE_BUT_DESIRED_INACTIVE
-    return plan.under(
-        reason, f"pool {case.name} is to be {record.spec.state.value.lower()}, once its Absent devices are deleted"
+    return plan.blocked(
+        reason, f"pool {facts.name} is to be {record.spec.state.value.lower()}, once its Absent devices are deleted"
     )
 
 
-def _without_former_owner(case: PoolCase, record: ThinPool) -> PoolCase:
+def _without_former_owner(facts: PoolFacts, record: ThinPool) -> PoolFacts:
     """A pool that was external is one that this store has never seen, until `adopt: true` takes it over."""
-    if record.spec.external or case.known is None or not case.known.external:
-        return case
-    return replace(case, known=None)
+    if record.spec.external or facts.known is None or not facts.known.external:
+        return facts
+    return replace(facts, known=None)
 
 
-def _is_going(case: PoolCase) -> bool:
+def _is_going(facts: PoolFacts) -> bool:
     """Its deletion has begun: a pool that is being made has no transaction yet."""
-    return case.known is not None and not case.known.created and case.known.transaction_id > 0
+    return facts.known is not None and not facts.known.created and facts.known.transaction_id > 0
 
 
-def _plan_going(case: PoolCase, record: ThinPool) -> Plan:
+def _plan_going(facts: PoolFacts, record: ThinPool) -> Plan:
     """A deletion only goes forward: its metadata may be zeroed already."""
-    plan = _plan_absent(case, record)
+    plan = _plan_absent(facts, record)
     if record.spec.state is PoolState.ABSENT or not plan.steps:
         return plan
-    message = f"the deletion of pool {case.name} has begun and goes on; then it is made anew, empty"
+    message = f"the deletion of pool {facts.name} has begun and goes on; then it is made anew, empty"
     return replace(plan, condition=Condition(Reason.INVALID_CHANGE, message, plan.condition.live))
 
 
-def _below(case: PoolCase) -> Plan:
-    words = [f"{below.name} ({below.uuid or 'no UUID'})" for below in case.live.suspended_below]
+def _below(facts: PoolFacts) -> Plan:
+    words = [f"{below.name} ({below.uuid or 'no UUID'})" for below in facts.live.suspended_below]
     message = (
         f"{', '.join(words)}, which the pool lies on, is suspended; nothing is sent to the pool until it is resumed, "
-        f"by its owner or with `dmsetup resume {case.live.suspended_below[0].name}`"
+        f"by its owner or with `dmsetup resume {facts.live.suspended_below[0].name}`"
     )
-    return find(case, Reason.STUCK, message)
+    return finding(facts, Reason.STUCK, message)
 
 
-def _plan_live(case: PoolCase, record: ThinPool) -> Plan:
+def _plan_live(facts: PoolFacts, record: ThinPool) -> Plan:
     """The pool's device is there and ours."""
     shape = shape_of(record)
     return (
-        _shared(case, record)
-        or plan_device(case, shape)
-        or plan_contradiction(case, record)
-        or plan_knowledge(case, record)
-        or plan_below(case, record)
-        or plan_health(case, record, shape)
-        or plan_note(case)
-        or plan_size(case, record, shape)
-        or _plan_features(case, record, shape)
-        or _low_or_without_node(case, record, shape)
-        or find(case, Reason.CONVERGED, "as desired")
+        _shared(facts, record)
+        or plan_device(facts, shape)
+        or plan_contradiction(facts, record)
+        or plan_knowledge(facts, record)
+        or plan_below(facts, record)
+        or plan_health(facts, record, shape)
+        or plan_note(facts)
+        or plan_size(facts, record, shape)
+        or _plan_features(facts, record, shape)
+        or _low_or_without_node(facts, record, shape)
+        or finding(facts, Reason.CONVERGED, "as desired")
     )
 
 
-def _low_or_without_node(case: PoolCase, record: ThinPool, shape: PoolShape) -> Plan | None:
+def _low_or_without_node(facts: PoolFacts, record: ThinPool, shape: PoolShape) -> Plan | None:
     """Room for its devices comes before its node, and its node before what only its operator can change."""
-    low, device = pool_low(case, record, shape), case.live.device
+    low, device = pool_low(facts, record, shape), facts.live.device
     if (low is not None and low.steps) or device is None or not device.missing_nodes:
         return low
-    missing = find(case, Reason.NODE_MISSING, f"missing: {', '.join(device.missing_nodes)}")
+    missing = finding(facts, Reason.NODE_MISSING, f"missing: {', '.join(device.missing_nodes)}")
     refresh = RefreshNodes(device.info.name, device.info.devno)
-    return after_grace(case, Sign.NODE, missing.but(refresh), NODE_GRACE)
+    return after_grace(facts, Sign.NODE, missing.with_steps(refresh), NODE_GRACE)
 
 
-def _shared(case: PoolCase, record: ThinPool) -> Plan | None:
+def _shared(facts: PoolFacts, record: ThinPool) -> Plan | None:
     """The kernel lets a second pool use the same device."""
-    for wanted, found in zip(backings(record), (case.live.data, case.live.metadata), strict=True):
+    for wanted, found in zip(backings(record), (facts.live.data, facts.live.metadata), strict=True):
         if found.used_by:
             message = (
                 f"{wanted.path} is also in use by {', '.join(found.used_by)}: each overwrites what the other holds. "
-                f"Nothing is done to pool {case.name} until one of them is taken down (`state: Inactive`)"
+                f"Nothing is done to pool {facts.name} until one of them is taken down (`state: Inactive`)"
             )
-            return find(case, Reason.CONFLICT, message)
+            return finding(facts, Reason.CONFLICT, message)
     return None
 
 
-def _plan_inactive(case: PoolCase, record: ThinPool) -> Plan:
+def _plan_inactive(facts: PoolFacts, record: ThinPool) -> Plan:
     """A damaged pool is taken down like any other, as it is repaired while it is down; an unknown one is not ours."""
-    device = case.live.device
+    device = facts.live.device
     if device is None:
-        return plan_contradiction(case, record) or plan_inactive(case, record)
+        return plan_contradiction(facts, record) or plan_inactive(facts, record)
     if device.info.suspended:
-        waiting = after_grace(case, Sign.SUSPENDED, find(case, Reason.POOL_SUSPENDED, f"pool {case.name} is suspended"))
-        if waiting.look_again is not None:
+        waiting = after_grace(
+            facts, Sign.SUSPENDED, finding(facts, Reason.POOL_SUSPENDED, f"pool {facts.name} is suspended")
+        )
+        if waiting.requeue_after is not None:
             return waiting
-    unknown = plan_knowledge(case, record)
+    unknown = plan_knowledge(facts, record)
     if unknown is not None and unknown.reason is Reason.POOL_UNHEALTHY:
         unknown = None
     return (
-        plan_contradiction(case, record)
+        plan_contradiction(facts, record)
         or unknown
-        or (_never_seen(case) if case.known is None else None)
-        or plan_inactive(case, record)
+        or (_never_seen(facts) if facts.known is None else None)
+        or plan_inactive(facts, record)
     )
 
 
-def _plan_absent(case: PoolCase, record: ThinPool) -> Plan:
+def _plan_absent(facts: PoolFacts, record: ThinPool) -> Plan:
     """Only what is provably the store's own, healthy, and empty is deleted."""
-    if case.live.device is None:
-        return plan_contradiction(case, record) or plan_gone(case, record)
-    if case.known is None:
-        return _never_seen(case)
+    if facts.live.device is None:
+        return plan_contradiction(facts, record) or plan_gone(facts, record)
+    if facts.known is None:
+        return _never_seen(facts)
     shape = shape_of(record)
     return (
-        _shared(case, record)
-        or plan_device(case, shape)
-        or plan_contradiction(case, record)
-        or plan_health(case, record, shape)
-        or plan_gone(case, record)
+        _shared(facts, record)
+        or plan_device(facts, shape)
+        or plan_contradiction(facts, record)
+        or plan_health(facts, record, shape)
+        or plan_gone(facts, record)
     )
 
 
-def _never_seen(case: PoolCase) -> Plan:
+def _never_seen(facts: PoolFacts) -> Plan:
     message = (
-        f"pool {case.name} is live, and this store has never seen it: nothing is touched. `state: Active` in its "
+        f"pool {facts.name} is live, and this store has never seen it: nothing is touched. `state: Active` in its "
         f"record, with `adopt: true` if it is not empty, makes it known"
     )
-    return find(case, Reason.METADATA_MISMATCH, message)
+    return finding(facts, Reason.METADATA_MISMATCH, message)
 
 
-def _plan_features(case: PoolCase, record: ThinPool, shape: PoolShape) -> Plan | None:
-    table = read_table(case.live.device.table) if case.live.device else None
+def _plan_features(facts: PoolFacts, record: ThinPool, shape: PoolShape) -> Plan | None:
+    table = read_table(facts.live.device.table) if facts.live.device else None
     if not isinstance(table, PoolTable):
-        return find(case, Reason.CONFLICT, f"{case.name} carries another table than a thin pool's: it is left alone")
+        return finding(
+            facts, Reason.CONFLICT, f"{facts.name} carries another table than a thin pool's: it is left alone"
+        )
     wanted = _wanted_features(table, shape)
-    present = (table.low_water, table.zero_new_blocks, table.discards, table.error_if_full or _still_fails(case))
+    present = (table.low_water, table.zero_new_blocks, table.discards, table.error_if_full or _still_fails(facts))
     if wanted == present:
         return None
     if table.discards != shape.discards and "ignore" in {table.discards, shape.discards}:
         message = f"discards cannot go from {table.discards} to {shape.discards} while the pool is live"
-        return find(case, Reason.INVALID_CHANGE, message)
-    message = f"the features of pool {case.name} are {present}, the record wants {wanted}"
-    return find(case, Reason.POOL_TABLE_WRONG, message).but(LoadPool(record.dm_name, shape))
+        return finding(facts, Reason.INVALID_CHANGE, message)
+    message = f"the features of pool {facts.name} are {present}, the record wants {wanted}"
+    return finding(facts, Reason.POOL_TABLE_WRONG, message).with_steps(LoadPool(record.dm_name, shape))
 
 
-def _still_fails(case: PoolCase) -> bool:
+def _still_fails(facts: PoolFacts) -> bool:
     """A pool that was full for the kernel's no_space_timeout fails writes that find no room, whatever its table says:
     with room again, a load of that table lets them wait again.
     """
-    status = case.live.status
+    status = facts.live.status
     return isinstance(status, PoolStatus) and status.mode is PoolMode.RW and status.errors_when_full
 
 

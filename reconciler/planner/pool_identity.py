@@ -9,52 +9,52 @@ from reconciler.model.dm_tables import PoolMode, PoolStatus, PoolTable, read_tab
 from reconciler.model.identity import ZEROS, Moment, Noted, Start, by_kind, in_words, is_other, is_same, start_is_other
 from reconciler.model.live import LiveBacking, PathKind, Superblock
 from reconciler.model.records import Backing, ThinPool
-from reconciler.model.stored import KnownPool
+from reconciler.model.stored import StoredPool
 from reconciler.model.units import sectors
-from reconciler.planner.facts import PoolCase
+from reconciler.planner.facts import PoolFacts
 from reconciler.planner.ownership import expected_transactions
 from reconciler.planner.pool_shape import backings
 
 _WAY_ON = "If it is the right one after all, such as a copy that was put back, `dm-reconciler doctor --fix` takes it"
 
 
-def parts(case: PoolCase, record: ThinPool) -> Iterator[tuple[str, Backing, LiveBacking]]:
+def parts(facts: PoolFacts, record: ThinPool) -> Iterator[tuple[str, Backing, LiveBacking]]:
     data, metadata = backings(record)
-    yield "data", data, case.live.data
-    yield "metadata", metadata, case.live.metadata
+    yield "data", data, facts.live.data
+    yield "metadata", metadata, facts.live.metadata
 
 
-def another_disk(case: PoolCase, record: ThinPool, known: KnownPool) -> str:
+def another_disk(facts: PoolFacts, record: ThinPool, known: StoredPool) -> str:
     """Which part of a pool lies on another disk than before; empty if that cannot be proven of any."""
     if known.noted is None:
         return ""
     noted = {"data": known.noted.data, "metadata": known.noted.metadata}
-    for word, wanted, live in parts(case, record):
+    for word, wanted, live in parts(facts, record):
         if live.kind is not PathKind.MISSING and is_other(noted[word], live.marks):
             there = f"which is {live.elsewhere} now" if live.elsewhere else "which is not on this host now"
             return (
-                f"the {word} of pool {case.name} was on the disk with {in_words(noted[word])}, {there}; {wanted.path} is "
+                f"the {word} of pool {facts.name} was on the disk with {in_words(noted[word])}, {there}; {wanted.path} is "
                 f"another one ({in_words(live.marks)}). Nothing is brought up on it: name the disk that it was on in the "
                 f"record, by a name that stays (`ls -l /dev/disk/by-id`). {_WAY_ON}"
             )
     return ""
 
 
-def other_content(case: PoolCase, known: KnownPool) -> str:
+def other_content(facts: PoolFacts, known: StoredPool) -> str:
     """What proves that data or metadata are not those that the pool was taken down with; empty if nothing does."""
-    noted, data, metadata = known.noted, case.live.data, case.live.metadata
+    noted, data, metadata = known.noted, facts.live.data, facts.live.metadata
     if noted is None:
         return ""
     if noted.superblock and metadata.superblock_digest and noted.superblock != metadata.superblock_digest:
         return (
-            f"the metadata of pool {case.name}, {known.metadata}, is not as it was when the pool was taken down, though "
+            f"the metadata of pool {facts.name}, {known.metadata}, is not as it was when the pool was taken down, though "
             f"at the same transaction: it is an older copy, or somebody else had the pool up since. The newest copy is to "
             f"be put back. {_WAY_ON}"
         )
-    now = Moment(metadata.transaction_id, metadata.data_blocks_used, case.largest)
+    now = Moment(metadata.transaction_id, metadata.data_blocks_used, facts.largest)
     if start_is_other(noted, data.start, data.marks, now):
         return (
-            f"the data of pool {case.name}, {known.data}, begins with {_start(data.start)}; when the pool was "
+            f"the data of pool {facts.name}, {known.data}, begins with {_start(data.start)}; when the pool was "
             f"last well it began with {_start(noted.start)}: it is another disk or file, or it was written over. "
             f"The pool's first write would destroy what is there. {_WAY_ON}"
         )
@@ -70,12 +70,12 @@ def _start(start: Start | None) -> str:
 # What is noted
 
 
-def noted_now(case: PoolCase) -> Noted | None:
+def noted_now(facts: PoolFacts) -> Noted | None:
     """What is to be noted of a live and healthy pool; None where nothing is, or nothing new can be told at this look."""
-    known, status = case.known, case.live.status
-    if known is None or not isinstance(status, PoolStatus) or status.mode is not PoolMode.RW or case.intents:
+    known, status = facts.known, facts.live.status
+    if known is None or not isinstance(status, PoolStatus) or status.mode is not PoolMode.RW or facts.intents:
         return None
-    data, metadata = case.live.data, case.live.metadata
+    data, metadata = facts.live.data, facts.live.metadata
     if data.start is None:
         # Its start was not read at this look. That it is up is noted at once: it is not at rest any more.
         return replace(known.noted, superblock="") if known.noted is not None and known.noted.at_rest else None
@@ -86,23 +86,23 @@ def noted_now(case: PoolCase) -> Noted | None:
     return None if noted == known.noted else noted
 
 
-def noted_at_rest(case: PoolCase, record: ThinPool) -> Noted | None:
+def noted_at_rest(facts: PoolFacts, record: ThinPool) -> Noted | None:
     """What is to be noted of a pool that is seen down for the first time; None where it is known, or not to be trusted."""
-    known, data, metadata = case.known, case.live.data, case.live.metadata
+    known, data, metadata = facts.known, facts.live.data, facts.live.metadata
     if known is None or known.noted is None or known.noted.at_rest or known.noted.in_repair:
         return None
-    if case.live.device is not None or case.intents or data.start is None or metadata.needs_check:
+    if facts.live.device is not None or facts.intents or data.start is None or metadata.needs_check:
         return None
-    if metadata.superblock is not Superblock.POOL or metadata.transaction_id not in expected_transactions(case):
+    if metadata.superblock is not Superblock.POOL or metadata.transaction_id not in expected_transactions(facts):
         return None
-    if another_disk(case, record, known) or other_content(case, known):
+    if another_disk(facts, record, known) or other_content(facts, known):
         return None
     return Noted(data.marks, metadata.marks, data.start, metadata.transaction_id, metadata.superblock_digest)
 
 
-def noted_going_down(case: PoolCase) -> KnownPool | None:
+def noted_going_down(facts: PoolFacts) -> StoredPool | None:
     """What the store is to know before a live pool is taken down; None where that is what it knows."""
-    known, status = case.known, case.live.status
+    known, status = facts.known, facts.live.status
     if known is None or known.noted is None:
         return None
     healthy = isinstance(status, PoolStatus) and status.mode in {PoolMode.RW, PoolMode.OUT_OF_DATA_SPACE}
@@ -113,24 +113,24 @@ def noted_going_down(case: PoolCase) -> KnownPool | None:
 # The same disk by another path
 
 
-def contradiction(case: PoolCase, record: ThinPool) -> str:
+def contradiction(facts: PoolFacts, record: ThinPool) -> str:
     """What the record says otherwise than what the pool was created with; empty if nothing."""
-    known = case.known
+    known = facts.known
     if known is None:
         return ""
     data, metadata = backings(record)
     if known.block != sectors(record.spec.block_size):
         return f"blockSize is fixed once the pool exists: it is {known.block}s"
-    if not is_same_place(case, data, case.live.data, is_metadata=False):
+    if not is_same_place(facts, data, facts.live.data, is_metadata=False):
         return f"the pool's data is {known.data}, the record says {data.path}"
-    if not is_same_place(case, metadata, case.live.metadata, is_metadata=True):
+    if not is_same_place(facts, metadata, facts.live.metadata, is_metadata=True):
         return f"the pool's metadata is {known.metadata}, the record says {metadata.path}"
     return ""
 
 
-def is_same_place(case: PoolCase, wanted: Backing, live: LiveBacking, *, is_metadata: bool) -> bool:
+def is_same_place(facts: PoolFacts, wanted: Backing, live: LiveBacking, *, is_metadata: bool) -> bool:
     """Whether a path that the store does not know leads to what the pool lies on, or lay on."""
-    known, device = case.known, case.live.device
+    known, device = facts.known, facts.live.device
     if known is None:
         return False
     if wanted.path == (known.metadata if is_metadata else known.data):
@@ -144,9 +144,9 @@ def is_same_place(case: PoolCase, wanted: Backing, live: LiveBacking, *, is_meta
     return live.is_known_place or is_same(noted, live.marks)
 
 
-def renamed(case: PoolCase, record: ThinPool) -> KnownPool | None:
+def renamed(facts: PoolFacts, record: ThinPool) -> StoredPool | None:
     """What the store is to know of a pool whose record names the same disks by other paths; None where it does."""
-    known = case.known
+    known = facts.known
     data, metadata = backings(record)
     if known is None or (known.data, known.metadata) == (data.path, metadata.path):
         return None

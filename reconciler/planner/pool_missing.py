@@ -12,39 +12,39 @@ from reconciler.model.steps import (
     AttachLoop,
     CheckMetadata,
     GrowFile,
-    KnowPool,
     MakeFile,
     PoolShape,
+    SavePool,
     Step,
 )
-from reconciler.model.stored import KnownPool
+from reconciler.model.stored import StoredPool
 from reconciler.model.units import Bytes, format_size, sectors
-from reconciler.planner.facts import PoolCase
+from reconciler.planner.facts import PoolFacts
 from reconciler.planner.ownership import expected_transactions, how_to_write
 from reconciler.planner.plan import Plan
 from reconciler.planner.pool_identity import another_disk, contradiction, other_content, parts, renamed
-from reconciler.planner.pool_shape import backings, find, shape_of, shown_size, whole_blocks
+from reconciler.planner.pool_shape import backings, finding, shape_of, shown_size, whole_blocks
 
 
-def plan_missing(case: PoolCase, record: ThinPool) -> Plan:
+def plan_missing(facts: PoolFacts, record: ThinPool) -> Plan:
     """Known and whole: brought back. Known and not whole: left. Never known: created, or Conflict."""
-    conflict = _conflict(case, record)
+    conflict = _conflict(facts, record)
     if conflict:
-        return find(case, Reason.CONFLICT, conflict)
-    if case.known is not None and case.known.created:
-        return _bring_back(case, record, case.known)
-    metadata = case.live.metadata
-    if case.known is None and metadata.superblock is Superblock.POOL:
-        return _stranger(case, record)
-    return _create(case, record)
+        return finding(facts, Reason.CONFLICT, conflict)
+    if facts.known is not None and facts.known.created:
+        return _bring_back(facts, record, facts.known)
+    metadata = facts.live.metadata
+    if facts.known is None and metadata.superblock is Superblock.POOL:
+        return _stranger(facts, record)
+    return _create(facts, record)
 
 
-def _conflict(case: PoolCase, record: ThinPool) -> str:
+def _conflict(facts: PoolFacts, record: ThinPool) -> str:
     """What is wrong with the places that the pool is to lie on, whether or not the pool is known."""
-    data, metadata = case.live.data, case.live.metadata
+    data, metadata = facts.live.data, facts.live.metadata
     if data.devno is not None and data.devno == metadata.devno:  # by two names of one file, or a link to the device
         return f"data and metadata are the same device, {data.devno}: name another for one of them"
-    for word, wanted, live in parts(case, record):
+    for word, wanted, live in parts(facts, record):
         expected = PathKind.FILE if wanted.file is not None else PathKind.BLOCK
         if live.kind not in {expected, PathKind.MISSING}:
             found = {"file": "a plain file", "block": "a block device"}.get(live.kind, "neither file nor block device")
@@ -76,57 +76,61 @@ def _article(kind: PathKind) -> str:
     return "a plain file" if kind is PathKind.FILE else "a block device"
 
 
-def _stranger(case: PoolCase, record: ThinPool) -> Plan:
+def _stranger(facts: PoolFacts, record: ThinPool) -> Plan:
     """The metadata holds a pool that this store has never seen."""
     if not record.spec.adopt:
         message = (
             f"{backings(record)[1].path} already holds a pool that this store has never seen: nothing is touched. "
             f"`adopt: true` in the record takes it over, and `adopt` in the records of its devices their thins"
         )
-        return find(case, Reason.METADATA_MISMATCH, message)
-    known = replace(_known(case, record), created=True, transaction_id=case.live.metadata.transaction_id or 0)
-    return find(case, Reason.POOL_MISSING, "taking the pool over").but(KnowPool(record.key, known))
+        return finding(facts, Reason.METADATA_MISMATCH, message)
+    known = replace(_known(facts, record), created=True, transaction_id=facts.live.metadata.transaction_id or 0)
+    return finding(facts, Reason.POOL_MISSING, "taking the pool over").with_steps(SavePool(record.key, known))
 
 
-def _create(case: PoolCase, record: ThinPool) -> Plan:
-    obstacle = _obstacle(case, record)
+def _create(facts: PoolFacts, record: ThinPool) -> Plan:
+    obstacle = _obstacle(facts, record)
     if obstacle is not None:
         return obstacle
-    known, shape = _known(case, record), shape_of(record)
-    steps: list[Step] = [KnowPool(record.key, known)] if known != case.known else []
-    for word, wanted, live in parts(case, record):
+    known, shape = _known(facts, record), shape_of(record)
+    steps: list[Step] = [SavePool(record.key, known)] if known != facts.known else []
+    for word, wanted, live in parts(facts, record):
         steps += _make(wanted, live, allocate=wanted.preallocate or word == "metadata")
     steps.append(ActivatePool(record.dm_name, known.uuid, shape, transaction_id=0, fresh=True))
-    steps.append(KnowPool(record.key, replace(known, created=True)))
-    return find(case, Reason.POOL_MISSING, f"pool {case.name} does not exist yet: creating it").but(*steps)
+    steps.append(SavePool(record.key, replace(known, created=True)))
+    return finding(facts, Reason.POOL_MISSING, f"pool {facts.name} does not exist yet: creating it").with_steps(*steps)
 
 
-def _obstacle(case: PoolCase, record: ThinPool) -> Plan | None:
+def _obstacle(facts: PoolFacts, record: ThinPool) -> Plan | None:
     """Why a pool cannot be created where the record says."""
-    made = case.known.made_files if case.known is not None else ()
-    for word, wanted, live in parts(case, record):
+    made = facts.known.made_files if facts.known is not None else ()
+    for word, wanted, live in parts(facts, record):
         if live.kind is PathKind.MISSING:
             if wanted.file is None:
-                return find(case, Reason.POOL_MISSING, f"{word}: {wanted.path} does not exist (yet); waiting for it")
+                return finding(
+                    facts, Reason.POOL_MISSING, f"{word}: {wanted.path} does not exist (yet); waiting for it"
+                )
             if not live.folder_exists:
-                return find(
-                    case, Reason.CONFLICT, f"{word}: the folder of {wanted.path} does not exist; make or mount it"
+                return finding(
+                    facts, Reason.CONFLICT, f"{word}: the folder of {wanted.path} does not exist; make or mount it"
                 )
             if wanted.size is not None and wanted.size > live.free_space and (wanted.preallocate or word == "metadata"):
-                return find(
-                    case, Reason.CONFLICT, f"{word}: {format_size(wanted.size)} do not fit beside {wanted.path}"
+                return finding(
+                    facts, Reason.CONFLICT, f"{word}: {format_size(wanted.size)} do not fit beside {wanted.path}"
                 )
             continue
-        begun = case.known is not None and live.superblock is Superblock.POOL
+        begun = facts.known is not None and live.superblock is Superblock.POOL
         if begun or wanted.path in made:
-            full = _not_as_begun(case.name, wanted, live, is_metadata=word == "metadata")
+            full = _not_as_begun(facts.name, wanted, live, is_metadata=word == "metadata")
         else:
             full = _in_the_way(wanted, live, is_metadata=word == "metadata")
         if full:
-            return find(case, Reason.CONFLICT, f"{word}: {full}; name another, or empty it yourself if it may be lost")
+            return finding(
+                facts, Reason.CONFLICT, f"{word}: {full}; name another, or empty it yourself if it may be lost"
+            )
     block = sectors(record.spec.block_size)
-    if whole_blocks(_size(record.spec.data, case.live.data), block) == 0:
-        return find(case, Reason.CONFLICT, f"data: smaller than one block of {format_size(record.spec.block_size)}")
+    if whole_blocks(_size(record.spec.data, facts.live.data), block) == 0:
+        return finding(facts, Reason.CONFLICT, f"data: smaller than one block of {format_size(record.spec.block_size)}")
     return None
 
 
@@ -160,25 +164,25 @@ def _size(backing: Backing | None, live: LiveBacking) -> Bytes:
     return backing.size or live.size
 
 
-def _known(case: PoolCase, record: ThinPool) -> KnownPool:
+def _known(facts: PoolFacts, record: ThinPool) -> StoredPool:
     """What is flushed before the first effect: the files that are about to be made are ours."""
     data, metadata = backings(record)
     missing = {
         wanted.path
-        for _, wanted, live in parts(case, record)
+        for _, wanted, live in parts(facts, record)
         if wanted.file is not None and live.kind is PathKind.MISSING
     }
-    made = set(case.known.made_files) if case.known is not None else set()
-    return KnownPool(
-        name=case.name,
-        uuid=case.known.uuid if case.known is not None else case.new_uuid,
+    made = set(facts.known.made_files) if facts.known is not None else set()
+    return StoredPool(
+        name=facts.name,
+        uuid=facts.known.uuid if facts.known is not None else facts.new_uuid,
         created=False,
         data=data.path,
         metadata=metadata.path,
         block=sectors(record.spec.block_size),
         discards=record.spec.discards,
-        data_size=_size(data, case.live.data),
-        metadata_size=_size(metadata, case.live.metadata),
+        data_size=_size(data, facts.live.data),
+        metadata_size=_size(metadata, facts.live.metadata),
         made_files=tuple(sorted(made | missing)),
     )
 
@@ -193,74 +197,74 @@ def _make(wanted: Backing, live: LiveBacking, *, allocate: bool) -> list[Step]:
     return grow if live.loops else [*grow, AttachLoop(wanted.file)]
 
 
-def _bring_back(case: PoolCase, record: ThinPool, known: KnownPool) -> Plan:
+def _bring_back(facts: PoolFacts, record: ThinPool, known: StoredPool) -> Plan:
     """The pool was there before: everything must be as it was left, else nothing is touched."""
-    words = contradiction(case, record)
+    words = contradiction(facts, record)
     if words:
-        return find(case, Reason.INVALID_CHANGE, f"{words}; put it back in the record, or make a new pool")
-    moved = renamed(case, record)
+        return finding(facts, Reason.INVALID_CHANGE, f"{words}; put it back in the record, or make a new pool")
+    moved = renamed(facts, record)
     if moved is not None:
-        return find(case, Reason.POOL_MISSING, "the record names the same disks by other paths").but(
-            KnowPool(record.key, moved)
+        return finding(facts, Reason.POOL_MISSING, "the record names the same disks by other paths").with_steps(
+            SavePool(record.key, moved)
         )
-    other = another_disk(case, record, known)
+    other = another_disk(facts, record, known)
     if other:
-        return find(case, Reason.METADATA_MISMATCH, other)
-    lost = _lost(case, record, known)
+        return finding(facts, Reason.METADATA_MISMATCH, other)
+    lost = _lost(facts, record, known)
     if lost:
         message = f"{lost}. Nothing is made in its place: bring it back (is its filesystem mounted?)"
-        forget = f"if all in it may be lost, `dm-reconciler forget pool {case.name}`"
-        return find(case, Reason.METADATA_MISMATCH, f"{message}, or, {forget}")
-    other = other_content(case, known)
+        forget = f"if all in it may be lost, `dm-reconciler forget pool {facts.name}`"
+        return finding(facts, Reason.METADATA_MISMATCH, f"{message}, or, {forget}")
+    other = other_content(facts, known)
     if other:
-        return find(case, Reason.METADATA_MISMATCH, other)
-    detached = [w.path for _, w, live in parts(case, record) if w.file is not None and not live.loops]
+        return finding(facts, Reason.METADATA_MISMATCH, other)
+    detached = [w.path for _, w, live in parts(facts, record) if w.file is not None and not live.loops]
     shape: PoolShape = shape_of(record)
     # A loop that lags behind its file would give a shorter table, whose resume fails.
     steps: list[Step] = []
     if known.noted is not None and known.noted.at_rest:
         # From here on it may have been up, and its metadata another.
-        steps.append(KnowPool(record.key, replace(known, noted=replace(known.noted, superblock=""))))
+        steps.append(SavePool(record.key, replace(known, noted=replace(known.noted, superblock=""))))
     steps += [
         GrowFile(wanted.path, live.size, allocate=False)
-        for _, wanted, live in parts(case, record)
+        for _, wanted, live in parts(facts, record)
         if wanted.file is not None and live.loops and shown_size(live) < live.size
     ]
     steps += [AttachLoop(path) for path in detached]
     steps.append(CheckMetadata(known.metadata))
-    transaction_id = case.live.metadata.transaction_id or 0
+    transaction_id = facts.live.metadata.transaction_id or 0
     steps.append(
-        ActivatePool(record.dm_name, known.uuid, shape, transaction_id, noted=known.noted, largest=case.largest)
+        ActivatePool(record.dm_name, known.uuid, shape, transaction_id, noted=known.noted, largest=facts.largest)
     )
     if detached:
-        message = f"no loop is on {' and '.join(detached)}: attaching, then activating pool {case.name}"
-        return find(case, Reason.LOOP_DETACHED, message).but(*steps)
-    return find(case, Reason.POOL_MISSING, f"pool {case.name} is not active: activating it").but(*steps)
+        message = f"no loop is on {' and '.join(detached)}: attaching, then activating pool {facts.name}"
+        return finding(facts, Reason.LOOP_DETACHED, message).with_steps(*steps)
+    return finding(facts, Reason.POOL_MISSING, f"pool {facts.name} is not active: activating it").with_steps(*steps)
 
 
-def _lost(case: PoolCase, record: ThinPool, known: KnownPool) -> str:
+def _lost(facts: PoolFacts, record: ThinPool, known: StoredPool) -> str:
     """What is not as the store left it; empty if all is."""
-    for word, wanted, live in parts(case, record):
+    for word, wanted, live in parts(facts, record):
         if live.kind is PathKind.MISSING:
             there = f" (the disk that it was on is {live.elsewhere} now)" if live.elsewhere else ""
-            return f"the {word} of pool {case.name}, {wanted.path}, is missing{there}"
+            return f"the {word} of pool {facts.name}, {wanted.path}, is missing{there}"
         before = known.data_size if word == "data" else known.metadata_size
         if live.size < before:
-            return f"the {word} of pool {case.name}, {wanted.path}, is shorter than it was"
-    metadata = case.live.metadata
+            return f"the {word} of pool {facts.name}, {wanted.path}, is shorter than it was"
+    metadata = facts.live.metadata
     if metadata.superblock is not Superblock.POOL:
         word = {"zero": "zeros", "unread": "nothing that can be read"}.get(metadata.superblock, "something else")
-        return f"the metadata of pool {case.name}, {known.metadata}, begins with {word} where its superblock was"
-    if metadata.transaction_id not in expected_transactions(case):
+        return f"the metadata of pool {facts.name}, {known.metadata}, begins with {word} where its superblock was"
+    if metadata.transaction_id not in expected_transactions(facts):
         return (
-            f"the metadata of pool {case.name} is at transaction {metadata.transaction_id}, the store expects "
+            f"the metadata of pool {facts.name} is at transaction {metadata.transaction_id}, the store expects "
             f"{known.transaction_id}: one of the two is an old copy (`dm-reconciler doctor --fix` compares them)"
         )
-    data = case.live.data
+    data = facts.live.data
     if data.kind is PathKind.FILE and not data.allocated and metadata.data_blocks_used:
         # A block in use was written to, so its file has some room on disk: this is another file, and a new one.
         return (
-            f"the data of pool {case.name}, {known.data}, is an empty file, and {metadata.data_blocks_used} blocks of "
+            f"the data of pool {facts.name}, {known.data}, is an empty file, and {metadata.data_blocks_used} blocks of "
             f"the data that was there are in use"
         )
     return ""

@@ -11,17 +11,17 @@ from reconciler.model.conditions import Condition, Reason
 from reconciler.model.dm_tables import PoolMode, PoolStatus, PoolTable, read_table
 from reconciler.model.live import LiveBacking, LiveState
 from reconciler.model.records import Backing, ThinPool
-from reconciler.model.steps import GrowFile, KnowPool, LoadPool, PoolShape, Step
-from reconciler.model.stored import KnownPool
+from reconciler.model.steps import GrowFile, LoadPool, PoolShape, SavePool, Step
+from reconciler.model.stored import StoredPool
 from reconciler.model.units import SECTOR, Bytes, Sectors, format_size, sectors
-from reconciler.planner.facts import PoolCase
+from reconciler.planner.facts import PoolFacts
 from reconciler.planner.plan import Plan, live_state
 
 
-def find(case: PoolCase, reason: Reason, message: str) -> Plan:
+def finding(facts: PoolFacts, reason: Reason, message: str) -> Plan:
     """A find about this pool, without steps."""
-    exists = case.known is not None and case.known.created
-    live = LiveState.UNKNOWN if case.stuck else live_state(case.live.device, exists=exists)
+    exists = facts.known is not None and facts.known.created
+    live = LiveState.UNKNOWN if facts.stuck else live_state(facts.live.device, exists=exists)
     return Plan(Condition(reason, message, live))
 
 
@@ -58,13 +58,13 @@ def shown_size(backing: LiveBacking) -> Bytes:
     return min((backing.size, *(loop.size for loop in backing.loops)))
 
 
-def known_from(case: PoolCase, record: ThinPool) -> KnownPool:
+def known_from(facts: PoolFacts, record: ThinPool) -> StoredPool:
     """What the store is to know of a pool that is live and is this record's."""
     data, metadata = backings(record)
-    status, known, device = case.live.status, case.known, case.live.device
-    uuid = device.info.uuid if device is not None else case.new_uuid
-    return KnownPool(
-        name=case.name,
+    status, known, device = facts.live.status, facts.known, facts.live.device
+    uuid = device.info.uuid if device is not None else facts.new_uuid
+    return StoredPool(
+        name=facts.name,
         uuid=uuid,
         created=True,
         data=data.path,
@@ -72,8 +72,8 @@ def known_from(case: PoolCase, record: ThinPool) -> KnownPool:
         block=sectors(record.spec.block_size),
         discards=record.spec.discards,
         transaction_id=status.transaction_id if isinstance(status, PoolStatus) else 0,
-        data_size=case.live.data.size,
-        metadata_size=case.live.metadata.size,
+        data_size=facts.live.data.size,
+        metadata_size=facts.live.metadata.size,
         made_files=known.made_files if known is not None else (),
     )
 
@@ -83,29 +83,29 @@ METADATA_MOST = Bytes(255 * (2**14 - 64) * METADATA_BLOCK)
 """The kernel uses no more (DM_SM_METADATA_MAX_BLOCKS): on 6.1, pools on 16 and on 17 GiB showed 4161600 blocks."""
 
 
-def plan_size(case: PoolCase, record: ThinPool, shape: PoolShape, *, whole: bool = False) -> Plan | None:
+def plan_size(facts: PoolFacts, record: ThinPool, shape: PoolShape, *, whole: bool = False) -> Plan | None:
     """Grow what is shorter than the record asks, or than the store has extended it to; with `whole`, than its metadata
     shows by now, whoever has made that longer.
     """
     data, metadata = backings(record)
-    known, device = case.known, case.live.device
+    known, device = facts.known, facts.live.device
     if known is None or device is None:
         return None
-    wanted_data = _wanted(data, known.data_size, case.live.data.size)
-    wanted_metadata = _wanted(metadata, known.metadata_size, case.live.metadata.size)
+    wanted_data = _wanted(data, known.data_size, facts.live.data.size)
+    wanted_metadata = _wanted(metadata, known.metadata_size, facts.live.metadata.size)
     if whole:
-        wanted_metadata = max(wanted_metadata, shown_size(case.live.metadata))
+        wanted_metadata = max(wanted_metadata, shown_size(facts.live.metadata))
     table = read_table(device.table)
     if not isinstance(table, PoolTable):
         return None
     if table.length < whole_blocks(wanted_data, shape.block):
         words = f"{format_size(table.length * SECTOR)} of data, it should have {format_size(wanted_data)}"
-    elif _metadata_short(case, wanted_metadata):
+    elif _metadata_short(facts, wanted_metadata):
         words = f"less metadata than the {format_size(wanted_metadata)} that it should have"
     else:
         return None
-    plan = find(case, Reason.WRONG_SIZE, f"pool {case.name} has {words}")
-    return plan.but(*growth(case, record, shape, wanted_data, wanted_metadata))
+    plan = finding(facts, Reason.WRONG_SIZE, f"pool {facts.name} has {words}")
+    return plan.with_steps(*growth(facts, record, shape, wanted_data, wanted_metadata))
 
 
 def _wanted(backing: Backing, known: Bytes, live: Bytes) -> Bytes:
@@ -115,28 +115,28 @@ def _wanted(backing: Backing, known: Bytes, live: Bytes) -> Bytes:
     return max(backing.size or known, known)
 
 
-def _metadata_short(case: PoolCase, wanted: Bytes) -> bool:
+def _metadata_short(facts: PoolFacts, wanted: Bytes) -> bool:
     """Whether the kernel uses less of the metadata device than there should be."""
-    status = case.live.status
+    status = facts.live.status
     if not isinstance(status, PoolStatus):
         return False
     return (status.metadata_total + 1) * METADATA_BLOCK <= min(wanted, METADATA_MOST)
 
 
-def growth(case: PoolCase, record: ThinPool, shape: PoolShape, data: Bytes, metadata: Bytes) -> tuple[Step, ...]:
+def growth(facts: PoolFacts, record: ThinPool, shape: PoolShape, data: Bytes, metadata: Bytes) -> tuple[Step, ...]:
     """The files first, so that what the store knows of is there even if the host goes down in the next moment; then
     the store, so that a crash before the load heals as WrongSize. A file that is longer than known does no harm.
     """
-    known = case.known
+    known = facts.known
     assert known is not None  # noqa: S101  # the callers looked
     data_backing, metadata_backing = backings(record)
     steps: list[Step] = []
-    if data_backing.file is not None and shown_size(case.live.data) < data:
+    if data_backing.file is not None and shown_size(facts.live.data) < data:
         steps.append(GrowFile(data_backing.path, data, allocate=data_backing.preallocate))
-    if metadata_backing.file is not None and shown_size(case.live.metadata) < metadata:
+    if metadata_backing.file is not None and shown_size(facts.live.metadata) < metadata:
         steps.append(GrowFile(metadata_backing.path, metadata, allocate=True))
     if (data, metadata) != (known.data_size, known.metadata_size):
-        steps.append(KnowPool(record.key, replace(known, data_size=data, metadata_size=metadata)))
+        steps.append(SavePool(record.key, replace(known, data_size=data, metadata_size=metadata)))
     return (*steps, LoadPool(record.dm_name, shape))
 
 
@@ -151,9 +151,9 @@ def has_metadata_to_spare(status: PoolStatus) -> bool:
     return status.metadata_total - status.metadata_used >= metadata_reserve(status.metadata_total)
 
 
-def pool_low(case: PoolCase, record: ThinPool, shape: PoolShape) -> Plan | None:
+def pool_low(facts: PoolFacts, record: ThinPool, shape: PoolShape) -> Plan | None:
     """The pool fills up. Low water is announced once only, so the numbers are looked at on every pass."""
-    status = case.live.status
+    status = facts.live.status
     if not isinstance(status, PoolStatus):
         return None
     extend = record.spec.extend
@@ -164,25 +164,25 @@ def pool_low(case: PoolCase, record: ThinPool, shape: PoolShape) -> Plan | None:
     metadata = metadata or not has_metadata_to_spare(status)
     if not (data or metadata):
         return None
-    words = _words(case, record, status)
+    words = _words(facts, record, status)
     if extend is None:
         advice = _advice(record, status, data=data, metadata=metadata)
-        return find(case, _reason(case), f"{words}: {advice}")
-    return _extend(case, record, shape, words, data=data, metadata=metadata)
+        return finding(facts, _reason(facts), f"{words}: {advice}")
+    return _extend(facts, record, shape, words, data=data, metadata=metadata)
 
 
-def _reason(case: PoolCase) -> Reason:
+def _reason(facts: PoolFacts) -> Reason:
     """A pool that is full already serves nobody who writes."""
-    status = case.live.status
+    status = facts.live.status
     return Reason.POOL_LOW if status is not None and status.mode is PoolMode.RW else Reason.POOL_UNHEALTHY
 
 
-def _words(case: PoolCase, record: ThinPool, status: PoolStatus) -> str:
+def _words(facts: PoolFacts, record: ThinPool, status: PoolStatus) -> str:
     if status.mode is PoolMode.RO:
         size = format_size(Bytes(status.metadata_total * METADATA_BLOCK))
-        return f"the metadata of pool {case.name} is full (all {size} of it): it is ro until there is more, and whole"
+        return f"the metadata of pool {facts.name} is full (all {size} of it): it is ro until there is more, and whole"
     words = (
-        f"pool {case.name} has used {_percent(status.data_used, status.data_total)}% of its data and "
+        f"pool {facts.name} has used {_percent(status.data_used, status.data_total)}% of its data and "
         f"{_percent(status.metadata_used, status.metadata_total)}% of its metadata"
     )
     if status.mode is not PoolMode.OUT_OF_DATA_SPACE:
@@ -211,32 +211,32 @@ def _larger(backing: Backing, what: str) -> str:
     return f"make {backing.device} larger (`lvextend` if it is a logical volume), which is taken up by itself"
 
 
-def _extend(case: PoolCase, record: ThinPool, shape: PoolShape, words: str, *, data: bool, metadata: bool) -> Plan:
-    known, extend = case.known, record.spec.extend
+def _extend(facts: PoolFacts, record: ThinPool, shape: PoolShape, words: str, *, data: bool, metadata: bool) -> Plan:
+    known, extend = facts.known, record.spec.extend
     assert known is not None  # noqa: S101  # a pool without knowledge does not come here
     assert extend is not None  # noqa: S101
     factor = 100 + extend.step
-    old_data, old_metadata = _sizes(case, known)
+    old_data, old_metadata = _sizes(facts, known)
     new_data = _grown(old_data, factor, extend.max, shape.block * SECTOR) if data else old_data
     new_metadata = _grown(old_metadata, factor, METADATA_MOST, METADATA_BLOCK) if metadata else old_metadata
     if (new_data, new_metadata) == (old_data, old_metadata):
         message = f"{words}, and it is as large as `extend.max` lets it be: raise that"
-        return find(case, _reason(case), message)
+        return finding(facts, _reason(facts), message)
     for word, more, backing in (
-        ("data", new_data - old_data, case.live.data),
-        ("metadata", new_metadata - old_metadata, case.live.metadata),
+        ("data", new_data - old_data, facts.live.data),
+        ("metadata", new_metadata - old_metadata, facts.live.metadata),
     ):
         if more > backing.free_space:
             message = f"{words}, and {format_size(more)} more of {word} do not fit on the filesystem below it"
-            return find(case, _reason(case), message)
+            return finding(facts, _reason(facts), message)
     sizes = f"{format_size(new_data)} of data and {format_size(new_metadata)} of metadata"
-    plan = find(case, Reason.POOL_LOW, f"{words}: growing it to {sizes}")
-    return plan.but(*growth(case, record, shape, new_data, new_metadata))
+    plan = finding(facts, Reason.POOL_LOW, f"{words}: growing it to {sizes}")
+    return plan.with_steps(*growth(facts, record, shape, new_data, new_metadata))
 
 
-def _sizes(case: PoolCase, known: KnownPool) -> tuple[Bytes, Bytes]:
+def _sizes(facts: PoolFacts, known: StoredPool) -> tuple[Bytes, Bytes]:
     """Of data and metadata, as the store knows them; or as they are, where that is more: a store may be an old copy."""
-    device, status = case.live.device, case.live.status
+    device, status = facts.live.device, facts.live.status
     data = sum(target.length for target in device.table) * SECTOR if device is not None else 0
     metadata = status.metadata_total * METADATA_BLOCK if isinstance(status, PoolStatus) else 0
     return max(known.data_size, Bytes(data)), max(known.metadata_size, Bytes(metadata))

@@ -20,14 +20,14 @@ from reconciler.model.records import ThinPool
 from reconciler.model.steps import (
     CancelDeferredRemove,
     Clear,
-    KnowPool,
     LoadPool,
     MakeWritable,
     PoolShape,
     RemovePool,
     Resume,
+    SavePool,
 )
-from reconciler.planner.facts import PoolCase
+from reconciler.planner.facts import PoolFacts
 from reconciler.planner.ownership import (
     Cause,
     cause_of,
@@ -40,137 +40,143 @@ from reconciler.planner.ownership import (
 )
 from reconciler.planner.plan import Plan, Sign
 from reconciler.planner.pool_identity import contradiction, noted_now, renamed
-from reconciler.planner.pool_shape import backings, find, known_from, plan_size, pool_low, shape_of, whole_blocks
+from reconciler.planner.pool_shape import backings, finding, known_from, plan_size, pool_low, shape_of, whole_blocks
 
 
-def plan_health(case: PoolCase, record: ThinPool, shape: PoolShape) -> Plan | None:
+def plan_health(facts: PoolFacts, record: ThinPool, shape: PoolShape) -> Plan | None:
     """The rows of what is unwell, with what mends it where that is safe without a person."""
-    status = case.live.status
+    status = facts.live.status
     if status is None:
-        return find(case, Reason.POOL_UNHEALTHY, f"pool {case.name} did not tell its status")
-    cause = cause_of(case)
+        return finding(facts, Reason.POOL_UNHEALTHY, f"pool {facts.name} did not tell its status")
+    cause = cause_of(facts)
     if cause is Cause.READ_ONLY_TABLE:
-        message = f"the table of pool {case.name} says read_only, and its record does not: nothing is wrong with it"
-        return find(case, Reason.POOL_TABLE_WRONG, f"{message}, so it is loaded without").but(
+        message = f"the table of pool {facts.name} says read_only, and its record does not: nothing is wrong with it"
+        return finding(facts, Reason.POOL_TABLE_WRONG, f"{message}, so it is loaded without").with_steps(
             LoadPool(record.dm_name, shape)
         )
     if cause is Cause.METADATA_FULL:
-        return more_metadata(case, record, shape)
+        return more_metadata(facts, record, shape)
     if cause is not None:
-        return find(case, Reason.POOL_UNHEALTHY, words_of(case, cause))
-    if isinstance(status, PoolStatus) and status.transaction_id not in expected_transactions(case):
-        return _at_another_transaction(case, record, shape, status)
+        return finding(facts, Reason.POOL_UNHEALTHY, words_of(facts, cause))
+    if isinstance(status, PoolStatus) and status.transaction_id not in expected_transactions(facts):
+        return _at_another_transaction(facts, record, shape, status)
     return None
 
 
-def more_metadata(case: PoolCase, record: ThinPool, shape: PoolShape) -> Plan:
+def more_metadata(facts: PoolFacts, record: ThinPool, shape: PoolShape) -> Plan:
     """Nothing is damaged: what its record, its device or `extend` gives it more is taken into use while it is up."""
-    found = plan_size(case, record, shape, whole=True) or pool_low(case, record, shape)
-    return found or find(case, Reason.POOL_UNHEALTHY, words_of(case, Cause.METADATA_FULL))
+    found = plan_size(facts, record, shape, whole=True) or pool_low(facts, record, shape)
+    return found or finding(facts, Reason.POOL_UNHEALTHY, words_of(facts, Cause.METADATA_FULL))
 
 
-def _at_another_transaction(case: PoolCase, record: ThinPool, shape: PoolShape, status: PoolStatus) -> Plan:
+def _at_another_transaction(facts: PoolFacts, record: ThinPool, shape: PoolShape, status: PoolStatus) -> Plan:
     """Nothing is created or deleted. Room for what is written harms nobody, whoever has changed the pool."""
-    expected = " or ".join(str(number) for number in sorted(expected_transactions(case)))
+    expected = " or ".join(str(number) for number in sorted(expected_transactions(facts)))
     message = (
-        f"pool {case.name} is at transaction {status.transaction_id}, the store expects {expected}: somebody else "
+        f"pool {facts.name} is at transaction {status.transaction_id}, the store expects {expected}: somebody else "
         f"changed it, or the store is an old copy. Nothing is created or deleted until `dm-reconciler doctor --fix`"
     )
-    growing = plan_size(case, record, shape) or pool_low(case, record, shape)
+    growing = plan_size(facts, record, shape) or pool_low(facts, record, shape)
     if growing is None:
-        return find(case, Reason.METADATA_MISMATCH, message)
-    return find(case, Reason.METADATA_MISMATCH, f"{message}. Besides, {growing.condition.message}").but(*growing.steps)
+        return finding(facts, Reason.METADATA_MISMATCH, message)
+    return finding(facts, Reason.METADATA_MISMATCH, f"{message}. Besides, {growing.condition.message}").with_steps(
+        *growing.steps
+    )
 
 
-def plan_damage(case: PoolCase) -> Plan | None:
+def plan_damage(facts: PoolFacts) -> Plan | None:
     """A pool that only a person can bring back, with the words how; of one that the store does not know."""
-    cause = cause_of(case)
-    return None if cause is None else find(case, Reason.POOL_UNHEALTHY, words_of(case, cause))
+    cause = cause_of(facts)
+    return None if cause is None else finding(facts, Reason.POOL_UNHEALTHY, words_of(facts, cause))
 
 
-def plan_device(case: PoolCase, shape: PoolShape) -> Plan | None:
+def plan_device(facts: PoolFacts, shape: PoolShape) -> Plan | None:
     """The device itself: its tables and its suspension, each after its grace."""
-    device = case.live.device
+    device = facts.live.device
     if device is None:
         return None
     info = device.info
     if not info.live_table:
         # Loading a table here would let the kernel format metadata that has gone missing meanwhile. Without its
         # shell the pool is missing, and comes back with all the checks of that row.
-        plan = find(case, Reason.TABLELESS_SHELL, f"pool {case.name} was created, and no table was loaded: removing it")
-        return after_grace(case, Sign.NO_TABLE, plan.but(RemovePool(info.name, info.uuid)))
+        plan = finding(
+            facts, Reason.TABLELESS_SHELL, f"pool {facts.name} was created, and no table was loaded: removing it"
+        )
+        return after_grace(facts, Sign.NO_TABLE, plan.with_steps(RemovePool(info.name, info.uuid)))
     if info.suspended:
-        return _resume(case, device, shape)
+        return _resume(facts, device, shape)
     if info.inactive_table:
-        plan = find(case, Reason.INACTIVE_TABLE_LEFT, f"a table waits in the inactive slot of pool {case.name}")
-        return after_grace(case, Sign.INACTIVE_TABLE, plan.but(Clear(info.name)))
+        plan = finding(facts, Reason.INACTIVE_TABLE_LEFT, f"a table waits in the inactive slot of pool {facts.name}")
+        return after_grace(facts, Sign.INACTIVE_TABLE, plan.with_steps(Clear(info.name)))
     if info.deferred_remove:
-        plan = find(case, Reason.DEFERRED_REMOVE_PENDING, f"pool {case.name} is to vanish at its last close")
-        return plan.but(CancelDeferredRemove(info.name))
+        plan = finding(facts, Reason.DEFERRED_REMOVE_PENDING, f"pool {facts.name} is to vanish at its last close")
+        return plan.with_steps(CancelDeferredRemove(info.name))
     if info.read_only:  # a pool's table never is: it is the block layer's flag
-        plan = find(case, Reason.POOL_TABLE_WRONG, f"the device of pool {case.name} is read-only")
-        return plan.but(MakeWritable(info.name, None))
+        plan = finding(facts, Reason.POOL_TABLE_WRONG, f"the device of pool {facts.name} is read-only")
+        return plan.with_steps(MakeWritable(info.name, None))
     return None
 
 
-def _resume(case: PoolCase, device: LiveDevice, shape: PoolShape) -> Plan:
+def _resume(facts: PoolFacts, device: LiveDevice, shape: PoolShape) -> Plan:
     info = device.info
-    plan = find(case, Reason.POOL_SUSPENDED, f"pool {case.name} is suspended: all its devices are frozen with it")
-    if _too_short(case, device):
+    plan = finding(facts, Reason.POOL_SUSPENDED, f"pool {facts.name} is suspended: all its devices are frozen with it")
+    if _too_short(facts, device):
         # A resume under a table that is too short fails, and leaves the pool suspended: load a good one first.
-        return after_grace(case, Sign.SUSPENDED, plan.but(LoadPool(info.name, shape)))
+        return after_grace(facts, Sign.SUSPENDED, plan.with_steps(LoadPool(info.name, shape)))
     clear = (Clear(info.name),) if info.inactive_table else ()
-    return after_grace(case, Sign.SUSPENDED, plan.but(*clear, Resume(info.name)))
+    return after_grace(facts, Sign.SUSPENDED, plan.with_steps(*clear, Resume(info.name)))
 
 
-def after_grace(case: PoolCase, sign: Sign, plan: Plan, length: float | None = None) -> Plan:
-    left = case.grace.left(sign, length)
+def after_grace(facts: PoolFacts, sign: Sign, plan: Plan, length: float | None = None) -> Plan:
+    left = facts.grace.left(sign, length)
     if left <= 0:
         return plan
     message = f"{plan.condition.message}; it is left for {ceil(left)} s more, as somebody may be at work"
-    return Plan(Condition(plan.reason, message, plan.condition.live), look_again=left)
+    return Plan(Condition(plan.reason, message, plan.condition.live), requeue_after=left)
 
 
-def _too_short(case: PoolCase, device: LiveDevice) -> bool:
-    table, known = read_table(device.table), case.known
+def _too_short(facts: PoolFacts, device: LiveDevice) -> bool:
+    table, known = read_table(device.table), facts.known
     if known is None or not isinstance(table, PoolTable):
         return False
     return table.length < whole_blocks(known.data_size, table.block)
 
 
-def plan_knowledge(case: PoolCase, record: ThinPool) -> Plan | None:
+def plan_knowledge(facts: PoolFacts, record: ThinPool) -> Plan | None:
     """A live pool of ours that the store does not know, or knows only as begun."""
-    status, known = case.live.status, case.known
+    status, known = facts.live.status, facts.known
     if not isinstance(status, PoolStatus) or (known is not None and known.created):
         return None
     if record.spec.adopt:
-        return find(case, Reason.CONVERGED, "taken over").but(KnowPool(record.key, known_from(case, record)))
-    if case.ids is None:  # a pool that cannot be written to cannot tell them
-        reading = find(case, Reason.METADATA_MISMATCH, "reading the pool's thin ids").condition
-        return _plan_unread(case, record) or Plan(reading, needs_ids=True)
-    if status.transaction_id == 0 and not case.ids:
-        return find(case, Reason.CONVERGED, "as desired").but(
-            KnowPool(record.key, known_from(case, record), empty=True)
+        return finding(facts, Reason.CONVERGED, "taken over").with_steps(
+            SavePool(record.key, known_from(facts, record))
+        )
+    if facts.ids is None:  # a pool that cannot be written to cannot tell them
+        reading = finding(facts, Reason.METADATA_MISMATCH, "reading the pool's thin ids").condition
+        return _plan_unread(facts, record) or Plan(reading, needs_ids=True)
+    if status.transaction_id == 0 and not facts.ids:
+        return finding(facts, Reason.CONVERGED, "as desired").with_steps(
+            SavePool(record.key, known_from(facts, record), empty=True)
         )
     message = (
-        f"pool {case.name} holds {len(case.ids)} thin ids at transaction {status.transaction_id}, and this store "
+        f"pool {facts.name} holds {len(facts.ids)} thin ids at transaction {status.transaction_id}, and this store "
         f"has never seen it: nothing is touched. `adopt: true` in the record takes it over; "
         f"`dm-reconciler doctor --fix --manifests DIR` shows what can be mended"
     )
-    return find(case, Reason.METADATA_MISMATCH, message)
+    return finding(facts, Reason.METADATA_MISMATCH, message)
 
 
-def _plan_unread(case: PoolCase, record: ThinPool) -> Plan | None:
+def _plan_unread(facts: PoolFacts, record: ThinPool) -> Plan | None:
     """What is wrong with a pool whose ids nobody has read yet. One that was being made is ours, and may be grown."""
-    if case.known is not None and cause_of(case) is Cause.METADATA_FULL:
-        return plan_below(case, record) or more_metadata(case, record, shape_of(record))
-    return plan_damage(case)
+    if facts.known is not None and cause_of(facts) is Cause.METADATA_FULL:
+        return plan_below(facts, record) or more_metadata(facts, record, shape_of(record))
+    return plan_damage(facts)
 
 
-def _lies_elsewhere(case: PoolCase, record: ThinPool, table: PoolTable) -> str:
+def _lies_elsewhere(facts: PoolFacts, record: ThinPool, table: PoolTable) -> str:
     parts = (
-        ("metadata", table.metadata, record.spec.metadata, case.live.metadata.devno),
-        ("data", table.data, record.spec.data, case.live.data.devno),
+        ("metadata", table.metadata, record.spec.metadata, facts.live.metadata.devno),
+        ("data", table.data, record.spec.data, facts.live.data.devno),
     )
     moved = "; ".join(
         f"its {what} is {devno}, and {backing.path} leads to {now or 'no device that is in use'} now"
@@ -178,49 +184,51 @@ def _lies_elsewhere(case: PoolCase, record: ThinPool, table: PoolTable) -> str:
         if backing is not None and devno != now
     )
     return (
-        f"pool {case.name} is live, but {moved}: a file was replaced, or a device moved. It goes on as it is, and is not "
+        f"pool {facts.name} is live, but {moved}: a file was replaced, or a device moved. It goes on as it is, and is not "
         f"brought up like this again: put back what was there, or name in the record what the pool lies on"
     )
 
 
-def plan_contradiction(case: PoolCase, record: ThinPool) -> Plan | None:
+def plan_contradiction(facts: PoolFacts, record: ThinPool) -> Plan | None:
     """What a record cannot change about a pool that exists."""
-    words = contradiction(case, record)
+    words = contradiction(facts, record)
     if words:
-        return find(case, Reason.INVALID_CHANGE, f"{words}; put it back in the record, or make a new pool")
-    table = read_table(case.live.device.table) if case.live.device else None
-    if isinstance(table, PoolTable) and not lies_on_record(case.live, table):
-        return find(case, Reason.METADATA_MISMATCH, _lies_elsewhere(case, record, table))
-    known = renamed(case, record)
+        return finding(facts, Reason.INVALID_CHANGE, f"{words}; put it back in the record, or make a new pool")
+    table = read_table(facts.live.device.table) if facts.live.device else None
+    if isinstance(table, PoolTable) and not lies_on_record(facts.live, table):
+        return finding(facts, Reason.METADATA_MISMATCH, _lies_elsewhere(facts, record, table))
+    known = renamed(facts, record)
     if known is not None:
-        return find(case, Reason.CONVERGED, "the record names the same disks by other paths").but(
-            KnowPool(record.key, known)
+        return finding(facts, Reason.CONVERGED, "the record names the same disks by other paths").with_steps(
+            SavePool(record.key, known)
         )
     return None
 
 
-def plan_below(case: PoolCase, record: ThinPool) -> Plan | None:
+def plan_below(facts: PoolFacts, record: ThinPool) -> Plan | None:
     """What the pool lies on has changed under it, which the pool itself does not tell."""
-    words = cut_off(case.live)
+    words = cut_off(facts.live)
     if words:
         message = (
-            f"pool {case.name} is live, but {words}. It is not grown, which would hide that: what its devices had beyond "
+            f"pool {facts.name} is live, but {words}. It is not grown, which would hide that: what its devices had beyond "
             f"is lost, unless a copy of the file is put back while the pool is down (`state: Inactive`)"
         )
-        return find(case, Reason.METADATA_MISMATCH, message)
+        return finding(facts, Reason.METADATA_MISMATCH, message)
     paths = dict(zip(("data", "metadata"), (backing.path for backing in backings(record)), strict=True))
-    for word, backing in read_only(case.live):
+    for word, backing in read_only(facts.live):
         cure = how_to_write(paths[word], backing)
         message = (
-            f"pool {case.name} is live on {word} that is read-only, {paths[word]}: what is written to it fails. {cure}"
+            f"pool {facts.name} is live on {word} that is read-only, {paths[word]}: what is written to it fails. {cure}"
         )
-        return find(case, Reason.POOL_UNHEALTHY, message)
+        return finding(facts, Reason.POOL_UNHEALTHY, message)
     return None
 
 
-def plan_note(case: PoolCase) -> Plan | None:
+def plan_note(facts: PoolFacts) -> Plan | None:
     """What a live and healthy pool lies on is noted, so that it is known again."""
-    noted = noted_now(case)
-    if noted is None or case.known is None:
+    noted = noted_now(facts)
+    if noted is None or facts.known is None:
         return None
-    return find(case, Reason.CONVERGED, "as desired").but(KnowPool(Key(case.name), replace(case.known, noted=noted)))
+    return finding(facts, Reason.CONVERGED, "as desired").with_steps(
+        SavePool(Key(facts.name), replace(facts.known, noted=noted))
+    )

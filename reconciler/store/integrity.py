@@ -16,22 +16,22 @@ from pathlib import Path
 from typing import Final
 
 from reconciler.model.names import DM_NAME_PATTERN, NAME_PATTERN, Key
-from reconciler.model.stored import Intent, KnownDevice, KnownPool
+from reconciler.model.stored import Intent, StoredDevice, StoredPool
 from reconciler.store.errors import StoreError, damaged
 from reconciler.store.migrations import APPLICATION_ID, MIGRATIONS, migrate, version_of
-from reconciler.store.transitions import THIN_IDS, HeldAs, Holder, PoolKnowledge
+from reconciler.store.transitions import THIN_IDS, IdOwner, IdUse, StoredPoolState
 
 _NAME: Final = re.compile(NAME_PATTERN[1:-1])
 _DM_NAME: Final = re.compile(DM_NAME_PATTERN[1:-1])
 _LONGEST_UUID: Final = 128
 
 
-def problem_of(name: str, known: PoolKnowledge) -> str:
+def problem_of(name: str, known: StoredPoolState) -> str:
     """Why this cannot be what a pool of that name is; empty if it can."""
     return next(_problems(name, known), "")
 
 
-def pool_problem(name: str, pool: KnownPool) -> str:
+def pool_problem(name: str, pool: StoredPool) -> str:
     if pool.name != name or not _NAME.fullmatch(name):
         return f"what is known of pool {name!r} is of {pool.name!r}"
     if min(pool.transaction_id, pool.block, pool.data_size, pool.metadata_size, pool.taken_over_at or 0) < 0:
@@ -41,7 +41,7 @@ def pool_problem(name: str, pool: KnownPool) -> str:
     return ""
 
 
-def device_problem(key: Key, device: KnownDevice) -> str:
+def device_problem(key: Key, device: StoredDevice) -> str:
     if device.key != key or not _NAME.fullmatch(key.pool) or not _NAME.fullmatch(key.device):
         return f"what is known of device {str(key)!r} is of {str(device.key)!r}"
     if not _DM_NAME.fullmatch(device.dm_name) or len(device.uuid) > _LONGEST_UUID:
@@ -53,7 +53,7 @@ def device_problem(key: Key, device: KnownDevice) -> str:
     return ""
 
 
-def _problems(name: str, known: PoolKnowledge) -> Iterator[str]:
+def _problems(name: str, known: StoredPoolState) -> Iterator[str]:
     if known.pool is not None and (problem := pool_problem(name, known.pool)):
         yield problem
     if not -1 <= known.last_thin_id < THIN_IDS:
@@ -61,7 +61,7 @@ def _problems(name: str, known: PoolKnowledge) -> Iterator[str]:
     for device_name, device in known.devices.items():
         if problem := device_problem(Key(name, device_name), device):
             yield problem
-        if known.ids.get(device.thin_id) != Holder(HeldAs.DEVICE, device_name):
+        if known.ids.get(device.thin_id) != IdOwner(IdUse.DEVICE, device_name):
             yield f"thin id {device.thin_id} of device {name}/{device_name} is not held for it"
     for thin_id, holder in known.ids.items():
         if problem := _holder_problem(known, thin_id, holder):
@@ -70,20 +70,20 @@ def _problems(name: str, known: PoolKnowledge) -> Iterator[str]:
         yield problem
 
 
-def _holder_problem(known: PoolKnowledge, thin_id: int, holder: Holder) -> str:
+def _holder_problem(known: StoredPoolState, thin_id: int, holder: IdOwner) -> str:
     if not 0 <= thin_id < THIN_IDS:
         return f"{thin_id} is no thin id"
     if holder.created_at is not None and holder.created_at < 0:
         return f"thin id {thin_id} was made at {holder.created_at}"
     device = known.devices.get(holder.device)
-    if holder.held_as is HeldAs.DEVICE and (device is None or device.thin_id != thin_id):
+    if holder.held_as is IdUse.DEVICE and (device is None or device.thin_id != thin_id):
         return f"thin id {thin_id} is held for device {holder.device!r}, which has another or is not known"
-    if holder.held_as is HeldAs.INTENT and (known.intent is None or known.intent.thin_id != thin_id):
+    if holder.held_as is IdUse.INTENT and (known.intent is None or known.intent.thin_id != thin_id):
         return f"thin id {thin_id} is held for an operation that is not under way"
     return ""
 
 
-def _intent_problem(name: str, known: PoolKnowledge, intent: Intent) -> str:
+def _intent_problem(name: str, known: StoredPoolState, intent: Intent) -> str:
     if intent.key.pool != name:
         return f"an operation in pool {name} is of {str(intent.key)!r}"
     if intent.thin_id not in known.ids:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from reconciler.model.names import Key, is_store_id
-from reconciler.model.stored import KnownDevice, KnownPool, Remembered
+from reconciler.model.stored import SalvagedPool, StoredDevice, StoredPool
 from reconciler.store.codec import decode
 from reconciler.store.database import NAME, connect, flush_directory, translated
 from reconciler.store.integrity import BESIDE, beside, device_problem, pool_problem, size_of
 
 _MARK: Final = ".damaged-"
-D = TypeVar("D", KnownPool, KnownDevice)
+D = TypeVar("D", StoredPool, StoredDevice)
 
 
 def name_for_aside(directory: Path, now: float) -> Path:
@@ -38,16 +38,16 @@ def set_aside(directory: Path, target: Path) -> None:
         flush_directory(directory)
 
 
-def recall(path: Path | None) -> Mapping[str, Remembered]:
+def recall(path: Path | None) -> Mapping[str, SalvagedPool]:
     """What the store that was set aside there says of each pool, as far as it can be read."""
     if path is None or size_of(path) is None:
         return {}
     with _copied(path) as connection:
         pools = dict(_pools(connection))
-        devices: dict[str, dict[str, KnownDevice]] = {}
+        devices: dict[str, dict[str, StoredDevice]] = {}
         for device in _devices(connection):
             devices.setdefault(device.key.pool, {})[device.key.device] = device
-    return {name: Remembered(path.name, pools.get(name), devices.get(name, {})) for name in pools.keys() | devices}
+    return {name: SalvagedPool(path.name, pools.get(name), devices.get(name, {})) for name in pools.keys() | devices}
 
 
 def recall_id(path: Path) -> str | None:
@@ -71,16 +71,16 @@ def _copied(path: Path) -> Iterator[sqlite3.Connection]:
             yield connection
 
 
-def _pools(connection: sqlite3.Connection) -> Iterator[tuple[str, KnownPool]]:
+def _pools(connection: sqlite3.Connection) -> Iterator[tuple[str, StoredPool]]:
     for name, body in _rows(connection, "pools", "pool, body", "pool"):
-        pool = _decoded(KnownPool, body)
+        pool = _decoded(StoredPool, body)
         if pool is not None and not pool_problem(str(name), pool):
             yield pool.name, pool
 
 
-def _devices(connection: sqlite3.Connection) -> Iterator[KnownDevice]:
+def _devices(connection: sqlite3.Connection) -> Iterator[StoredDevice]:
     for pool, name, thin_id, body in _rows(connection, "devices", "pool, device, thin_id, body", "pool, device"):
-        device = _decoded(KnownDevice, body)
+        device = _decoded(StoredDevice, body)
         if device is None or device.thin_id != thin_id:
             continue
         if not device_problem(Key(str(pool), str(name)), device):

@@ -12,8 +12,8 @@ from typing import Final, Self
 
 from reconciler.model.conditions import Event, Status
 from reconciler.model.names import Key, is_store_id
-from reconciler.model.steps import KnowDevice, StoreStep
-from reconciler.model.stored import FormerThin, Intent, KnownDevice, KnownPool
+from reconciler.model.steps import SaveDevice, StoreStep
+from reconciler.model.stored import ForgottenThin, Intent, StoredDevice, StoredPool
 from reconciler.store import database, transitions
 from reconciler.store.database import Database
 from reconciler.store.errors import StoreError, damaged
@@ -22,9 +22,9 @@ from reconciler.store.quarantine import recall_id
 from reconciler.store.tables import (
     KEPT,
     EventLog,
+    LastGoodRecord,
+    LastGoodRecords,
     Reserved,
-    StoredRecord,
-    StoredRecords,
     drop_statuses,
     load_last_good,
     load_ledger,
@@ -33,9 +33,9 @@ from reconciler.store.tables import (
     save_last_good,
     write_ledger,
 )
-from reconciler.store.transitions import HeldAs, PoolKnowledge
+from reconciler.store.transitions import IdUse, StoredPoolState
 
-_NOTHING: Final = PoolKnowledge()
+_NOTHING: Final = StoredPoolState()
 _INSTEAD_OF: Final = "instead_of"
 
 
@@ -44,7 +44,7 @@ class Contents:
     """What is kept in memory of an open store."""
 
     store_id: str
-    known: dict[str, PoolKnowledge]
+    known: dict[str, StoredPoolState]
     statuses: dict[Key, Status]
 
 
@@ -62,7 +62,7 @@ class Store:
         self._events = EventLog(db)
         self.reserved = Reserved(db)
         """Pools of whose metadata this store may hold a snapshot."""
-        self._known: Mapping[str, PoolKnowledge] = {}
+        self._known: Mapping[str, StoredPoolState] = {}
         self._statuses: dict[Key, Status] = {}
         self._version: int | None = None
         self._store_id = store_id
@@ -138,17 +138,17 @@ class Store:
 
     # What is known of pools and devices.
 
-    def known_pools(self) -> Mapping[str, KnownPool]:
+    def known_pools(self) -> Mapping[str, StoredPool]:
         return {name: known.pool for name, known in self._all().items() if known.pool is not None}
 
     def knowledge(self, pool: str) -> object:
         """Another object whenever anything known of the pool has changed, so that what was derived can be kept."""
         return self._of(pool)
 
-    def known_pool(self, name: str) -> KnownPool | None:
+    def known_pool(self, name: str) -> StoredPool | None:
         return self._of(name).pool
 
-    def known_devices(self, pool: str) -> Mapping[str, KnownDevice]:
+    def known_devices(self, pool: str) -> Mapping[str, StoredDevice]:
         """By name. As of now: it does not change with later steps."""
         return MappingProxyType(self._of(pool).devices)
 
@@ -159,14 +159,14 @@ class Store:
 
     def taken(self, pool: str) -> frozenset[int]:
         """Ids that are never handed out though no device has them: somebody else's, and those of forgotten devices."""
-        return frozenset(number for number, held in self._of(pool).ids.items() if held.held_as is HeldAs.TAKEN)
+        return frozenset(number for number, held in self._of(pool).ids.items() if held.held_as is IdUse.TAKEN)
 
-    def former(self, pool: str) -> Mapping[int, FormerThin]:
+    def former(self, pool: str) -> Mapping[int, ForgottenThin]:
         """Thins that this store made and then forgot, by id. Whether they are still there is for the pool to say."""
         return {
-            number: FormerThin(number, held.device, held.created_at)
+            number: ForgottenThin(number, held.device, held.created_at)
             for number, held in self._of(pool).ids.items()
-            if held.held_as is HeldAs.TAKEN and held.created_at is not None
+            if held.held_as is IdUse.TAKEN and held.created_at is not None
         }
 
     def left_by(self, pool: str, device: str) -> Mapping[int, int | None]:
@@ -174,11 +174,11 @@ class Store:
         return {
             number: held.created_at
             for number, held in self._of(pool).ids.items()
-            if held.held_as is HeldAs.TAKEN and held.device == device
+            if held.held_as is IdUse.TAKEN and held.device == device
         }
 
     def free_thin_id(self, pool: str, also_taken: Container[int] = ()) -> int:
-        """An id for `Begin` to reserve."""
+        """An id for `BeginIntent` to reserve."""
         thin_id = transitions.free_thin_id(self._of(pool), also_taken)
         if thin_id is None:
             raise StoreError(f"pool {pool} has no thin id left: delete devices that nobody needs")
@@ -199,14 +199,14 @@ class Store:
         with self._db.lock:
             device = self._of(key.pool).devices.get(key.device)
             if device is not None and device.gone_since != at:
-                self.apply(KnowDevice(key, replace(device, gone_since=at)))
+                self.apply(SaveDevice(key, replace(device, gone_since=at)))
 
     # The last good set of records.
 
-    def save_records(self, records: Sequence[StoredRecord], digest: str) -> None:
+    def save_records(self, records: Sequence[LastGoodRecord], digest: str) -> None:
         save_last_good(self._db, records, digest, self._wall_clock())
 
-    def load_records(self) -> StoredRecords | None:
+    def load_records(self) -> LastGoodRecords | None:
         """None: no set was ever good."""
         return load_last_good(self._db)
 
@@ -246,10 +246,10 @@ class Store:
         store._known, store._statuses = contents.known, contents.statuses
         return store
 
-    def _of(self, pool: str) -> PoolKnowledge:
+    def _of(self, pool: str) -> StoredPoolState:
         return self._all().get(pool, _NOTHING)
 
-    def _all(self) -> Mapping[str, PoolKnowledge]:
+    def _all(self) -> Mapping[str, StoredPoolState]:
         if not self._db.read_only:
             return self._known
         with self._db.lock:

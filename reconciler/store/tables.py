@@ -24,12 +24,12 @@ from typing import Any, Final, TypeVar
 
 from reconciler.model.conditions import DeviceStatus, Event, PoolStatusReport, Status
 from reconciler.model.names import Key
-from reconciler.model.stored import Intent, KnownDevice, KnownPool
+from reconciler.model.stored import Intent, StoredDevice, StoredPool
 from reconciler.store.codec import encode, parse
 from reconciler.store.database import Database
 from reconciler.store.errors import damaged
 from reconciler.store.integrity import problem_of
-from reconciler.store.transitions import HeldAs, Holder, PoolKnowledge
+from reconciler.store.transitions import IdOwner, IdUse, StoredPoolState
 
 REPEAT_SECONDS: Final = 600.0
 KEPT: Final = 10_000
@@ -100,7 +100,7 @@ def _fingerprint(event: Event) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredRecord:
+class LastGoodRecord:
     """One record, and where it was read. Its spec is text here: what it means is for the model."""
 
     key: Key
@@ -111,10 +111,10 @@ class StoredRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredRecords:
+class LastGoodRecords:
     """A set, in the order in which it was saved."""
 
-    records: tuple[StoredRecord, ...]
+    records: tuple[LastGoodRecord, ...]
     digest: str
     loaded_at: float
     """Wall-clock seconds."""
@@ -129,7 +129,7 @@ class _Set:
 _META = "manifests"
 
 
-def save_last_good(db: Database, records: Sequence[StoredRecord], digest: str, loaded_at: float) -> None:
+def save_last_good(db: Database, records: Sequence[LastGoodRecord], digest: str, loaded_at: float) -> None:
     """In place of the former set, wholly or not at all."""
     rows = [(number, one.key.pool, one.key.device, encode(one)) for number, one in enumerate(records)]
     with db.transaction() as connection:
@@ -140,7 +140,7 @@ def save_last_good(db: Database, records: Sequence[StoredRecord], digest: str, l
         )
 
 
-def load_last_good(db: Database) -> StoredRecords | None:
+def load_last_good(db: Database) -> LastGoodRecords | None:
     """None: no set was ever good."""
     with db.snapshot():
         meta = db.read("SELECT value FROM meta WHERE name = ?", (_META,))
@@ -148,14 +148,14 @@ def load_last_good(db: Database) -> StoredRecords | None:
     if not meta:
         return None
     saved = db.decoded(_Set, meta[0][0])
-    records = tuple(db.decoded(StoredRecord, body) for (body,) in rows)
+    records = tuple(db.decoded(LastGoodRecord, body) for (body,) in rows)
     for record in records:
         if not _is_record(record):
             raise damaged(db.path, f"what it holds as the record of {record.key} is none")
-    return StoredRecords(records, saved.digest, saved.loaded_at)
+    return LastGoodRecords(records, saved.digest, saved.loaded_at)
 
 
-def _is_record(stored: StoredRecord) -> bool:
+def _is_record(stored: LastGoodRecord) -> bool:
     try:
         return stored.kind == stored.key.kind and isinstance(parse(stored.spec_json), dict)
     except ValueError:
@@ -221,12 +221,12 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-def load_ledger(db: Database) -> dict[str, PoolKnowledge]:
-    devices: defaultdict[str, dict[str, KnownDevice]] = defaultdict(dict)
-    ids: defaultdict[str, dict[int, Holder]] = defaultdict(dict)
+def load_ledger(db: Database) -> dict[str, StoredPoolState]:
+    devices: defaultdict[str, dict[str, StoredDevice]] = defaultdict(dict)
+    ids: defaultdict[str, dict[int, IdOwner]] = defaultdict(dict)
     with db.snapshot():
         for pool, device, thin_id, body in db.read("SELECT pool, device, thin_id, body FROM devices"):
-            devices[pool][device] = known = db.decoded(KnownDevice, body)
+            devices[pool][device] = known = db.decoded(StoredDevice, body)
             if known.thin_id != thin_id:
                 raise damaged(db.path, f"device {pool}/{device} has thin id {thin_id}, and {known.thin_id}")
         for pool, thin_id, held_as, device, created_at in db.read(
@@ -235,7 +235,7 @@ def load_ledger(db: Database) -> dict[str, PoolKnowledge]:
             ids[pool][thin_id] = _holder(db, held_as, device, created_at)
         intents = {pool: db.decoded(Intent, body) for pool, body in db.read("SELECT pool, body FROM intents")}
         pools = {
-            pool: PoolKnowledge(db.decoded(KnownPool, body), devices[pool], intents.get(pool), ids[pool], last)
+            pool: StoredPoolState(db.decoded(StoredPool, body), devices[pool], intents.get(pool), ids[pool], last)
             for pool, last, body in db.read("SELECT pool, last_thin_id, body FROM pools")
         }
     for pool, known_pool in pools.items():
@@ -244,14 +244,14 @@ def load_ledger(db: Database) -> dict[str, PoolKnowledge]:
     return pools
 
 
-def _holder(db: Database, held_as: str, device: str, created_at: int | None) -> Holder:
+def _holder(db: Database, held_as: str, device: str, created_at: int | None) -> IdOwner:
     try:
-        return Holder(HeldAs(held_as), device, created_at)
+        return IdOwner(IdUse(held_as), device, created_at)
     except ValueError as error:
         raise damaged(db.path, str(error)) from error
 
 
-def write_ledger(connection: sqlite3.Connection, pool: str, before: PoolKnowledge, now: PoolKnowledge) -> None:
+def write_ledger(connection: sqlite3.Connection, pool: str, before: StoredPoolState, now: StoredPoolState) -> None:
     """Within a transaction; the foreign keys are looked at when it ends, so that the order here does not matter."""
     _write_pool(connection, pool, before, now)
     _write_ids(connection, pool, before.ids, now.ids)
@@ -259,7 +259,7 @@ def write_ledger(connection: sqlite3.Connection, pool: str, before: PoolKnowledg
     _write_intent(connection, pool, before.intent, now.intent)
 
 
-def _write_pool(connection: sqlite3.Connection, pool: str, before: PoolKnowledge, now: PoolKnowledge) -> None:
+def _write_pool(connection: sqlite3.Connection, pool: str, before: StoredPoolState, now: StoredPoolState) -> None:
     if now.pool is None:
         connection.execute("DELETE FROM pools WHERE pool = ?", (pool,))
     elif (now.pool, now.last_thin_id) != (before.pool, before.last_thin_id):
@@ -271,7 +271,7 @@ def _write_pool(connection: sqlite3.Connection, pool: str, before: PoolKnowledge
 
 
 def _write_ids(
-    connection: sqlite3.Connection, pool: str, before: Mapping[int, Holder], now: Mapping[int, Holder]
+    connection: sqlite3.Connection, pool: str, before: Mapping[int, IdOwner], now: Mapping[int, IdOwner]
 ) -> None:
     """An id that was free is inserted, never replaced: were it not free after all, the schema refuses it."""
     for thin_id in before.keys() - now.keys():
@@ -286,7 +286,7 @@ def _write_ids(
 
 
 def _write_devices(
-    connection: sqlite3.Connection, pool: str, before: Mapping[str, KnownDevice], now: Mapping[str, KnownDevice]
+    connection: sqlite3.Connection, pool: str, before: Mapping[str, StoredDevice], now: Mapping[str, StoredDevice]
 ) -> None:
     for name in before.keys() - now.keys():
         connection.execute("DELETE FROM devices WHERE pool = ? AND device = ?", (pool, name))

@@ -11,47 +11,57 @@ from enum import StrEnum
 from typing import Final
 
 from reconciler.model.names import Key
-from reconciler.model.steps import Abandon, Begin, Finish, Forget, KnowDevice, KnowPool, NoteMade, NoteTaken, StoreStep
-from reconciler.model.stored import Intent, IntentKind, KnownDevice, KnownPool
+from reconciler.model.steps import (
+    AbortIntent,
+    BeginIntent,
+    CompleteIntent,
+    ForgetRecord,
+    MarkCreated,
+    MarkThinIdTaken,
+    SaveDevice,
+    SavePool,
+    StoreStep,
+)
+from reconciler.model.stored import Intent, IntentKind, StoredDevice, StoredPool
 from reconciler.store.errors import StoreError, contradiction
 
 THIN_IDS: Final = 2**24
 """Thin ids are 24-bit numbers (kernel documentation of thin provisioning)."""
 
 
-class HeldAs(StrEnum):
+class IdUse(StrEnum):
     DEVICE = "device"
     INTENT = "intent"
     TAKEN = "taken"
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class IdOwner:
     """Why an id may not be handed out."""
 
-    held_as: HeldAs
+    held_as: IdUse
     device: str = ""
     """Who has it. Of one that is taken: who had it, where that was forgotten; else it is somebody else's."""
     created_at: int | None = None
     """Of a thin that this store made and then forgot: the pool's transaction id then."""
 
 
-_TAKEN: Final = Holder(HeldAs.TAKEN)
+_TAKEN: Final = IdOwner(IdUse.TAKEN)
 
 
 @dataclass(frozen=True, slots=True)
-class PoolKnowledge:
+class StoredPoolState:
     """All that is known of one pool. Mappings are never changed in place, so that readers need no lock."""
 
-    pool: KnownPool | None = None
-    devices: Mapping[str, KnownDevice] = field(default_factory=dict)
+    pool: StoredPool | None = None
+    devices: Mapping[str, StoredDevice] = field(default_factory=dict)
     intent: Intent | None = None
-    ids: Mapping[int, Holder] = field(default_factory=dict)
+    ids: Mapping[int, IdOwner] = field(default_factory=dict)
     last_thin_id: int = -1
     """The id that was handed out last."""
 
 
-def free_thin_id(known: PoolKnowledge, also_taken: Container[int]) -> int | None:
+def free_thin_id(known: StoredPoolState, also_taken: Container[int]) -> int | None:
     """The next id after the last one, so that a freed one is not used again before all others were."""
     for step in range(1, THIN_IDS + 1):
         thin_id = (known.last_thin_id + step) % THIN_IDS
@@ -60,32 +70,32 @@ def free_thin_id(known: PoolKnowledge, also_taken: Container[int]) -> int | None
     return None
 
 
-def after(known: PoolKnowledge, step: StoreStep) -> PoolKnowledge:
+def after(known: StoredPoolState, step: StoreStep) -> StoredPoolState:
     """What is known after the step."""
     match step:
-        case KnowPool():
+        case SavePool():
             return _know_pool(known, step)
-        case Forget(key=key):
+        case ForgetRecord(key=key):
             return _forget(known, key)
         case _ if known.pool is None:
             raise contradiction(step.key, f"{type(step).__name__} in a pool that is not known")
-        case Begin(intent=intent):
+        case BeginIntent(intent=intent):
             return _begin(known, known.pool, intent)
-        case NoteMade(key=key):
+        case MarkCreated(key=key):
             return replace(known, intent=replace(_open_intent(known, key), made=True))
-        case Finish(key=key, device=device):
+        case CompleteIntent(key=key, device=device):
             return _finish(known, known.pool, key, device)
-        case Abandon(key=key, transaction_id=transaction_id):
+        case AbortIntent(key=key, transaction_id=transaction_id):
             return _abandon(known, known.pool, key, transaction_id)
-        case NoteTaken(key=key, thin_id=thin_id):
+        case MarkThinIdTaken(key=key, thin_id=thin_id):
             return _note_taken(known, key, thin_id)
-        case KnowDevice(device=device):
+        case SaveDevice(device=device):
             return _know_device(known, device)
         case _:
             raise contradiction(step.key, f"a step of a kind that the store does not know, {type(step).__name__}")
 
 
-def _begin(known: PoolKnowledge, pool: KnownPool, intent: Intent) -> PoolKnowledge:
+def _begin(known: StoredPoolState, pool: StoredPool, intent: Intent) -> StoredPoolState:
     if known.intent is not None and replace(known.intent, made=intent.made) == intent:
         return known
     if known.intent is not None:
@@ -101,22 +111,22 @@ def _begin(known: PoolKnowledge, pool: KnownPool, intent: Intent) -> PoolKnowled
         raise contradiction(intent.key, f"thin id {intent.thin_id} is not free, it is held as {holder.held_as}")
     if intent.key.device in known.devices:
         raise contradiction(intent.key, f"cannot begin a {intent.kind}, it is known already")
-    reserved = {**known.ids, intent.thin_id: Holder(HeldAs.INTENT, intent.key.device)}
+    reserved = {**known.ids, intent.thin_id: IdOwner(IdUse.INTENT, intent.key.device)}
     return replace(known, intent=intent, ids=reserved, last_thin_id=intent.thin_id)
 
 
-def _begin_delete(known: PoolKnowledge, intent: Intent, holder: Holder | None) -> PoolKnowledge:
+def _begin_delete(known: StoredPoolState, intent: Intent, holder: IdOwner | None) -> StoredPoolState:
     """The id stays with its device until it is seen to be gone. A leaked one has no device."""
-    if holder == Holder(HeldAs.DEVICE, intent.key.device):
+    if holder == IdOwner(IdUse.DEVICE, intent.key.device):
         return replace(known, intent=intent)
-    if holder is not None and holder.held_as is HeldAs.DEVICE:
+    if holder is not None and holder.held_as is IdUse.DEVICE:
         raise contradiction(intent.key, f"cannot delete thin id {intent.thin_id}, it is that of {holder.device}")
     created_at = None if holder is None else holder.created_at
-    reserved = {**known.ids, intent.thin_id: Holder(HeldAs.INTENT, intent.key.device, created_at)}
+    reserved = {**known.ids, intent.thin_id: IdOwner(IdUse.INTENT, intent.key.device, created_at)}
     return replace(known, intent=intent, ids=reserved)
 
 
-def _finish(known: PoolKnowledge, pool: KnownPool, key: Key, device: KnownDevice | None) -> PoolKnowledge:
+def _finish(known: StoredPoolState, pool: StoredPool, key: Key, device: StoredDevice | None) -> StoredPoolState:
     if known.intent is None and known.devices.get(key.device) == device:
         return known
     intent = _open_intent(known, key)
@@ -125,59 +135,59 @@ def _finish(known: PoolKnowledge, pool: KnownPool, key: Key, device: KnownDevice
         return replace(_without_device(known, intent), pool=pool, intent=None)
     if intent.kind is IntentKind.DELETE or (device.key, device.thin_id) != (key, intent.thin_id):
         raise contradiction(key, f"a {intent.kind} of thin id {intent.thin_id} cannot end with another device")
-    if known.ids.get(intent.thin_id) != Holder(HeldAs.INTENT, key.device):
+    if known.ids.get(intent.thin_id) != IdOwner(IdUse.INTENT, key.device):
         raise contradiction(key, f"thin id {intent.thin_id} was found to be somebody else's")
     return replace(
         known,
         pool=pool,
         intent=None,
         devices={**known.devices, key.device: device},
-        ids={**known.ids, intent.thin_id: Holder(HeldAs.DEVICE, key.device)},
+        ids={**known.ids, intent.thin_id: IdOwner(IdUse.DEVICE, key.device)},
     )
 
 
-def _without_device(known: PoolKnowledge, intent: Intent) -> PoolKnowledge:
+def _without_device(known: StoredPoolState, intent: Intent) -> StoredPoolState:
     holder = known.ids.get(intent.thin_id)
-    if holder is None or holder.held_as is HeldAs.TAKEN:
+    if holder is None or holder.held_as is IdUse.TAKEN:
         return known
     ids = {thin_id: held for thin_id, held in known.ids.items() if thin_id != intent.thin_id}
-    if holder.held_as is HeldAs.INTENT:
+    if holder.held_as is IdUse.INTENT:
         return replace(known, ids=ids)
     devices = {name: device for name, device in known.devices.items() if name != holder.device}
     return replace(known, ids=ids, devices=devices)
 
 
-def _abandon(known: PoolKnowledge, pool: KnownPool, key: Key, transaction_id: int) -> PoolKnowledge:
+def _abandon(known: StoredPoolState, pool: StoredPool, key: Key, transaction_id: int) -> StoredPoolState:
     if known.intent is None:
         return known
     intent = _open_intent(known, key)
     ids = dict(known.ids)
     holder = ids.get(intent.thin_id)
-    if holder is not None and holder.held_as is HeldAs.INTENT:
+    if holder is not None and holder.held_as is IdUse.INTENT:
         del ids[intent.thin_id]
         # A thin whose delete was not seen to succeed is still there.
         if intent.kind is IntentKind.DELETE:
-            ids[intent.thin_id] = replace(holder, held_as=HeldAs.TAKEN) if holder.created_at is not None else _TAKEN
+            ids[intent.thin_id] = replace(holder, held_as=IdUse.TAKEN) if holder.created_at is not None else _TAKEN
     return replace(known, pool=_at_transaction(pool, transaction_id), intent=None, ids=ids)
 
 
-def _note_taken(known: PoolKnowledge, key: Key, thin_id: int) -> PoolKnowledge:
+def _note_taken(known: StoredPoolState, key: Key, thin_id: int) -> StoredPoolState:
     """Also of an open intent's own id: its create found somebody else's thin there."""
     holder = known.ids.get(thin_id)
     if not 0 <= thin_id < THIN_IDS:
         raise contradiction(key, f"{thin_id} is no thin id")
-    if holder is not None and holder.held_as is HeldAs.DEVICE:
+    if holder is not None and holder.held_as is IdUse.DEVICE:
         raise contradiction(key, f"thin id {thin_id} is that of {holder.device}, not somebody else's")
     return replace(known, ids={**known.ids, thin_id: _TAKEN})
 
 
-def _know_device(known: PoolKnowledge, device: KnownDevice) -> PoolKnowledge:
+def _know_device(known: StoredPoolState, device: StoredDevice) -> StoredPoolState:
     key = device.key
     if not 0 <= device.thin_id < THIN_IDS:
         raise contradiction(key, f"{device.thin_id} is no thin id")
-    ours = Holder(HeldAs.DEVICE, key.device)
+    ours = IdOwner(IdUse.DEVICE, key.device)
     holder = known.ids.get(device.thin_id)
-    adopts = device.adopted and holder is not None and holder.held_as is HeldAs.TAKEN
+    adopts = device.adopted and holder is not None and holder.held_as is IdUse.TAKEN
     if holder not in {None, ours} and not adopts:
         raise contradiction(key, f"thin id {device.thin_id} is not its own")
     if adopts and known.intent is not None and known.intent.thin_id == device.thin_id:
@@ -190,14 +200,14 @@ def _know_device(known: PoolKnowledge, device: KnownDevice) -> PoolKnowledge:
     return replace(known, devices={**known.devices, key.device: device}, ids=ids)
 
 
-def _know_pool(known: PoolKnowledge, step: KnowPool) -> PoolKnowledge:
+def _know_pool(known: StoredPoolState, step: SavePool) -> StoredPoolState:
     pool = step.pool
     if pool.name != step.key.pool:
         raise contradiction(step.key, f"what is to be known is of another pool, {pool.name}")
     return replace(known, pool=replace(pool, taken_over_at=_taken_over_at(known.pool, step)))
 
 
-def _taken_over_at(before: KnownPool | None, step: KnowPool) -> int | None:
+def _taken_over_at(before: StoredPool | None, step: SavePool) -> int | None:
     """Here, where every way passes by which a pool becomes known, or its transaction id another than the store's own
     operations made it: adopted, rebuilt, put right after an older copy of the store, and whatever comes later.
     """
@@ -212,10 +222,10 @@ def _taken_over_at(before: KnownPool | None, step: KnowPool) -> int | None:
     return max(pool.transaction_id, -1 if kept is None else kept)
 
 
-def _forget(known: PoolKnowledge, key: Key) -> PoolKnowledge:
+def _forget(known: StoredPoolState, key: Key) -> StoredPoolState:
     """With a pool goes all that was in it. A device's id is not free by that: its thin may still be in the pool."""
     if not key.device:
-        return PoolKnowledge()
+        return StoredPoolState()
     if known.intent is not None and known.intent.key == key:
         raise StoreError(
             f"{key}: its {known.intent.kind} is not finished: let `run` or `apply` finish it, then forget it"
@@ -227,16 +237,16 @@ def _forget(known: PoolKnowledge, key: Key) -> PoolKnowledge:
     return replace(known, devices=devices, ids={**known.ids, device.thin_id: _left_by(device)})
 
 
-def _left_by(device: KnownDevice) -> Holder:
+def _left_by(device: StoredDevice) -> IdOwner:
     """What is held of a thin that is nobody's any more. When it was made is known only of one that was not adopted."""
-    return Holder(HeldAs.TAKEN, device.key.device, None if device.adopted else device.created_at)
+    return IdOwner(IdUse.TAKEN, device.key.device, None if device.adopted else device.created_at)
 
 
-def _open_intent(known: PoolKnowledge, key: Key) -> Intent:
+def _open_intent(known: StoredPoolState, key: Key) -> Intent:
     if known.intent is None or known.intent.key != key:
         raise contradiction(key, "no operation on it has begun")
     return known.intent
 
 
-def _at_transaction(pool: KnownPool, transaction_id: int) -> KnownPool:
+def _at_transaction(pool: StoredPool, transaction_id: int) -> StoredPool:
     return pool if pool.external else replace(pool, transaction_id=transaction_id)

@@ -20,11 +20,11 @@ from reconciler.model.conditions import DeviceStatus, Event, EventType, PoolStat
 from reconciler.model.dm_tables import PoolMode
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
-from reconciler.model.steps import KnowDevice, KnowPool
-from reconciler.model.stored import KnownDevice, KnownPool
+from reconciler.model.steps import SaveDevice, SavePool
+from reconciler.model.stored import StoredDevice, StoredPool
 from reconciler.model.units import Bytes, Sectors
 from reconciler.store.store import Store
-from reconciler.store.tables import StoredRecord
+from reconciler.store.tables import LastGoodRecord
 
 GIB = 1024**3
 NOW = time.time()
@@ -130,8 +130,8 @@ def fill(store: Store) -> None:
         store.add_event(event)
 
 
-def _record(key: Key, spec: dict[str, object], line: int) -> StoredRecord:
-    return StoredRecord(key, key.kind, json.dumps(spec), "/etc/dm-reconciler/tank.yaml", line)
+def _record(key: Key, spec: dict[str, object], line: int) -> LastGoodRecord:
+    return LastGoodRecord(key, key.kind, json.dumps(spec), "/etc/dm-reconciler/tank.yaml", line)
 
 
 def _uuid(number: int) -> str:
@@ -139,16 +139,16 @@ def _uuid(number: int) -> str:
 
 
 def _know(store: Store) -> None:
-    pool = KnownPool(
+    pool = StoredPool(
         "tank", _uuid(1), True, "/srv/tank.data", "/srv/tank.meta", Sectors(128), "passdown", 4, Bytes(20 * GIB)
     )
-    store.apply(KnowPool(Key("tank"), replace(pool, metadata_size=Bytes(64 * 1024**2), made_files=("/srv/tank.data",))))
-    store.apply(KnowPool(Key("vault"), replace(pool, name="vault", uuid="LVM-x", external=True, made_files=())))
+    store.apply(SavePool(Key("tank"), replace(pool, metadata_size=Bytes(64 * 1024**2), made_files=("/srv/tank.data",))))
+    store.apply(SavePool(Key("vault"), replace(pool, name="vault", uuid="LVM-x", external=True, made_files=())))
     for number, name in enumerate(("base", "web", "data", "old"), start=1):
         key = Key("tank", name)
         size = Sectors(4 * GIB // 512)
-        device = KnownDevice(key, _uuid(10 + number), f"tank-{name}", number, size, created_at=number, active=True)
-        store.apply(KnowDevice(key, replace(device, origin="base" if name == "web" else "")))
+        device = StoredDevice(key, _uuid(10 + number), f"tank-{name}", number, size, created_at=number, active=True)
+        store.apply(SaveDevice(key, replace(device, origin="base" if name == "web" else "")))
 
 
 def _pools() -> list[PoolStatusReport]:

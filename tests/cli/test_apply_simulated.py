@@ -12,7 +12,7 @@ import yaml
 
 from reconciler.cli.main import main
 from reconciler.kernel.dm import device_mapper
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from tests.cli.conftest import Said
 
 TREE = Path(__file__).parents[2]
@@ -42,7 +42,7 @@ def apply(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest
     """Where libdevmapper is not installed, and nothing may be started."""
 
     def not_there() -> None:
-        raise HostFault("load", "libdevmapper", 2, "not installed")
+        raise HostError("load", "libdevmapper", 2, "not installed")
 
     def start(*words: object, **more: object) -> None:
         raise AssertionError(f"started: {words} {more}")

@@ -16,7 +16,7 @@ from reconciler.doctor.host import Needs, check_programs, count_cookies
 from reconciler.doctor.report import Asked, Report
 from reconciler.doctor.report import examine as really_examine
 from reconciler.doctor.state import check_state
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.names import Key
 from reconciler.store.lock import LockHeld, StateLock
 from reconciler.store.store import Store
@@ -45,7 +45,7 @@ class Patient:
     def __init__(self, *offers: Repair) -> None:
         self.ill = list(offers)
         self.done: list[str] = []
-        self.fault: HostFault | None = None
+        self.fault: HostError | None = None
         self.changes = 0
         """So many looks later, something changes by itself."""
 
@@ -61,7 +61,7 @@ class Patient:
         assert pool == "tank"
         return [DARK] if self.ill else []
 
-    def carry_out(self, pool: str, repair: Repair) -> HostFault | None:
+    def carry_out(self, pool: str, repair: Repair) -> HostError | None:
         assert pool == "tank"
         if self.fault is None:
             self.done.append(repair.what)
@@ -175,7 +175,7 @@ def test_what_is_no_longer_so_after_the_answer_is_not_done(call: Caller) -> None
 
 def test_a_repair_that_fails_is_told_and_not_tried_for_ever(call: Caller) -> None:
     patient = Patient(repair("mend this"))
-    patient.fault = HostFault("delete", "tank", 16, "busy")
+    patient.fault = HostError("delete", "tank", 16, "busy")
     result = call("--fix", "--yes", patient=patient)
     assert "delete tank failed (EBUSY): busy" in result.stderr
     assert "no repairs done" in result.stdout
@@ -200,7 +200,7 @@ def test_everything_that_can_be_told_without_device_mapper_is_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def none(_: object) -> tuple[str, str]:
-        raise HostFault("version", "device-mapper", 13)
+        raise HostError("version", "device-mapper", 13)
 
     monkeypatch.setattr("reconciler.kernel.dm.device_mapper.LibDm.versions", none)
     (tmp_path / "bad.yaml").write_text("kind: Nothing\n")

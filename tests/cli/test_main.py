@@ -17,7 +17,7 @@ import pytest
 
 from reconciler import __version__
 from reconciler.cli.main import COMMANDS, PROGRAM, cli, main
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.sandbox import SandboxError
 from reconciler.store.errors import StoreError
 from reconciler.telemetry.http.server import ListenError
@@ -117,13 +117,13 @@ def test_wrong_usage_is_one_line_with_the_next_step(
         (SandboxError("no kernel: build one", status=124), 124, "dm-reconciler sandbox: no kernel: build one\n"),
         (ListenError("cannot listen: take another"), 1, "dm-reconciler: cannot listen: take another\n"),
         (
-            HostFault("reach", "device-mapper", 19),
+            HostError("reach", "device-mapper", 19),
             1,
             "dm-reconciler: reach device-mapper failed (ENODEV): `dm-reconciler doctor` says what this host lacks",
         ),
-        (HostFault("resume", "tank", 16), 1, "dm-reconciler: resume tank failed (EBUSY): look at the kernel's log"),
+        (HostError("resume", "tank", 16), 1, "dm-reconciler: resume tank failed (EBUSY): look at the kernel's log"),
         (
-            HostFault("list", "device-mapper", 13),
+            HostError("list", "device-mapper", 13),
             1,
             "dm-reconciler: list device-mapper failed (EACCES): run it as root",
         ),

@@ -15,7 +15,7 @@ import pytest
 
 from reconciler.model.conditions import DeviceStatus, Event, EventType
 from reconciler.model.names import Key
-from reconciler.model.steps import Begin
+from reconciler.model.steps import BeginIntent
 from reconciler.model.stored import Intent, IntentKind
 from reconciler.model.units import Sectors
 from reconciler.store.store import Store
@@ -70,7 +70,7 @@ def test_describe_tells_everything_of_a_device(dm: Dm) -> None:
 
 def test_describe_tells_everything_of_a_pool_and_what_is_under_way(dm: Dm, store: Store) -> None:
     key = Key("tank", "new")
-    store.apply(Begin(key, Intent(key, IntentKind.CREATE, 9, 4, "DMR-x", "tank-new", Sectors(2048))))
+    store.apply(BeginIntent(key, Intent(key, IntentKind.CREATE, 9, 4, "DMR-x", "tank-new", Sectors(2048))))
     said = dm("describe", "pool", "tank")
     assert "  Devices:   base, data, new, old, web" in said.lines
     assert "  Data:         3.2GiB of 20GiB used (16%)" in said.lines

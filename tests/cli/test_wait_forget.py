@@ -19,7 +19,7 @@ from reconciler.cli.main import cli
 from reconciler.model.conditions import Reason
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
-from reconciler.model.steps import Begin
+from reconciler.model.steps import BeginIntent
 from reconciler.model.stored import Intent, IntentKind
 from reconciler.model.units import Sectors
 from reconciler.store.lock import StateLock
@@ -115,7 +115,7 @@ def test_a_pool_is_forgotten_with_its_devices(dm: Dm, state_dir: Path, store: St
 
 def test_what_is_under_way_is_finished_first(dm: Dm, state_dir: Path, store: Store) -> None:
     key = Key("tank", "new")
-    store.apply(Begin(key, Intent(key, IntentKind.CREATE, 9, 4, "DMR-x", "tank-new", Sectors(2048))))
+    store.apply(BeginIntent(key, Intent(key, IntentKind.CREATE, 9, 4, "DMR-x", "tank-new", Sectors(2048))))
     store.close()
     for args in (("device", "new"), ("pool", "tank")):
         said = dm("forget", *args, "--yes")

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from reconciler.kernel.protocol import Kernel
-from reconciler.kernel.simulated import WouldBlock
+from reconciler.kernel.simulated import WouldBlockError
 from reconciler.model.dm_tables import Devno, Target, parse_devno
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.live import DeviceInfo
 from reconciler.model.units import Bytes, Sectors
 from tests.conformance.operations import (
@@ -65,12 +65,12 @@ class Stage(Protocol):
 
 
 def play(stage: Stage, operation: Operation) -> str:
-    """`ok`, what was read, or the errno's name. Raises WouldBlock where it was not done, as it would hang."""
+    """`ok`, what was read, or the errno's name. Raises WouldBlockError where it was not done, as it would hang."""
     try:
         return _play(stage, operation) or "ok"
-    except WouldBlock:
+    except WouldBlockError:
         raise
-    except HostFault as fault:
+    except HostError as fault:
         return fault.code or f"failed without errno: {fault}"
 
 

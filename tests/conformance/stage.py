@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reconciler.kernel.protocol import Kernel
-from reconciler.kernel.simulated import SimulatedHost, WouldBlock, simulated_kernel
+from reconciler.kernel.simulated import SimulatedHost, WouldBlockError, simulated_kernel
 from reconciler.kernel.simulated.tables import Release
 from reconciler.model.units import Bytes
 
@@ -30,7 +30,7 @@ class SimulatedStage:
     def write(self, name: str, number: int, token: str) -> None:
         self._check(name)
         if not self.host.io.write(name, number, token):
-            raise WouldBlock("write", name, "the pool is full")
+            raise WouldBlockError("write", name, "the pool is full")
         self.host.io.flush(name)
 
     def read(self, name: str, number: int) -> str:
@@ -40,7 +40,7 @@ class SimulatedStage:
     def _check(self, name: str) -> None:
         device = self.host.devices.get("open", name)
         if device.suspended or device.internal:
-            raise WouldBlock("open", name, "it is suspended")
+            raise WouldBlockError("open", name, "it is suspended")
 
     def remove_deferred(self, name: str) -> None:
         self.host.remove_deferred(name)

@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from reconciler.kernel.simulated import WouldBlock
+from reconciler.kernel.simulated import WouldBlockError
 from reconciler.kernel.simulated.tables import Release
 from tests.conformance import operations as op
 from tests.conformance.corpus import Scenario, on
@@ -48,7 +48,7 @@ class Compared:
         self._told(f"{operation}")
         try:
             result = play(self.simulated, operation)
-        except WouldBlock:
+        except WouldBlockError:
             self.played.append((operation, "would block"))
             return "would block"
         self.played.append((operation, result))

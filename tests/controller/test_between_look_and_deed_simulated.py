@@ -11,7 +11,7 @@ from reconciler.kernel.simulated import Call
 from reconciler.kernel.steps.devices import perform
 from reconciler.model.conditions import Reason
 from reconciler.model.dm_tables import Target
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.steps import Remove
 from reconciler.model.units import Sectors
 from tests.simulation.house import POOL, House, a_house, device_record, pool_record
@@ -38,7 +38,7 @@ def test_nothing_is_deleted_from_a_pool_that_somebody_has_just_changed(home: Hou
     number, transaction = home.known("a").thin_id, home.host.image(POOL).transaction_id
 
     def change(call: Call) -> None:
-        if call.name == "Begin":
+        if call.name == "BeginIntent":
             home.outside.dm.message(POOL, f"set_transaction_id {transaction} {transaction + 7}")
 
     home.calls.after = change
@@ -96,7 +96,7 @@ def test_what_has_taken_a_devices_name_since_the_look_is_not_removed(home: House
     assert info is not None
     home.outside.dm.remove("tank-a")
     home.outside.dm.create("tank-a", "theirs")
-    with pytest.raises(HostFault, match="another device since the last look"):
+    with pytest.raises(HostError, match="another device since the last look"):
         perform(home.kernel, Remove("tank-a", info.uuid))
     assert home.info("tank-a") is not None
 
@@ -104,7 +104,7 @@ def test_what_has_taken_a_devices_name_since_the_look_is_not_removed(home: House
 def test_a_table_whose_resume_failed_does_not_wait_for_somebody_elses(home: House) -> None:
     def refuse(call: Call) -> None:
         if call.name == "resume":
-            raise HostFault("resume", "tank-a", 12)
+            raise HostError("resume", "tank-a", 12)
 
     home.calls.before = refuse
     home.also(device_record("a", filesystem=EXT4, size="2MiB"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.kernel.simulated import Call, Calls
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.names import Key
 from tests.simulation.guards import GRACE
 from tests.simulation.house import POOL, House, a_house, device_record, pool_record
@@ -24,7 +24,7 @@ class NoFurther:
         if call.name != "message":
             return
         if self.is_taken:
-            raise HostFault("message", POOL, errno.EIO)
+            raise HostError("message", POOL, errno.EIO)
         self.is_taken = str(call.args[1]).startswith("create_snap")
 
 

@@ -10,8 +10,8 @@ import pytest
 from reconciler.kernel.simulated import Call, Calls, SimulatedHost, simulated_kernel
 from reconciler.kernel.worker.scan import Observer
 from reconciler.model.dm_tables import Target
-from reconciler.model.errors import HostFault
-from reconciler.model.live import LookRequest, Watched
+from reconciler.model.errors import HostError
+from reconciler.model.live import ScanRequest, ScanScope
 from reconciler.model.units import Sectors
 
 NAME = "tank-a"
@@ -27,20 +27,20 @@ class Failing:
     def __call__(self, call: Call) -> None:
         if self.armed and call.name == self.name:
             self.armed = False
-            raise HostFault(call.name, "", errno.EIO)
+            raise HostError(call.name, "", errno.EIO)
 
 
 @pytest.mark.parametrize("before", [0, 2], ids=["the first look", "a later look"])
 def test_what_a_failed_look_saw_is_told_by_the_next(before: int) -> None:
     failing = Failing("stands_on")
     kernel = simulated_kernel(SimulatedHost(), Calls(before=failing))
-    observer = Observer(kernel, Watched("tank", None, None, frozenset({NAME})), Path("/var/lib"))
+    observer = Observer(kernel, ScanScope("tank", None, None, frozenset({NAME})), Path("/var/lib"))
     for _ in range(before):
-        observer.look(LookRequest())
+        observer.look(ScanRequest())
     kernel.dm.create(NAME, "DMR-a")
     kernel.dm.load(NAME, (Target(Sectors(0), Sectors(2048), "error", ""),))
     kernel.dm.resume(NAME)
     failing.armed = True
-    with pytest.raises(HostFault):
-        observer.look(LookRequest(thorough=True))
-    assert NAME in observer.look(LookRequest()).devices
+    with pytest.raises(HostError):
+        observer.look(ScanRequest(thorough=True))
+    assert NAME in observer.look(ScanRequest()).devices

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.kernel.simulated import Call, Calls, simulated_kernel
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.names import Key
 from tests.simulation.house import POOL, House, a_house, device_record, pool_record
 
@@ -91,7 +91,7 @@ def test_a_look_that_failed_before_it_reserved_one_leaves_no_note(home: House) -
         if POOL in home.store.reserved and not failed:
             failed.append(call)
             message(home, "reserve_metadata_snap")
-            raise HostFault(call.name, POOL, errno.EIO)
+            raise HostError(call.name, POOL, errno.EIO)
 
     home.kill()
     home.start(Calls(before=fail))
@@ -108,7 +108,7 @@ def test_one_whose_release_failed_is_released_later(home: House) -> None:
     def fail(call: Call) -> None:
         if call.name == "message" and call.args[1] == "release_metadata_snap" and not failed:
             failed.append(call)
-            raise HostFault("message", POOL, errno.EBUSY)
+            raise HostError("message", POOL, errno.EBUSY)
 
     home.kill()
     home.start(Calls(before=fail))

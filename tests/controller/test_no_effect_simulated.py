@@ -16,7 +16,7 @@ from reconciler.controller.failed_attempts import BURST, PACE
 from reconciler.kernel.worker.client import InlinePort
 from reconciler.model.conditions import EventType, PoolStatusReport, Reason
 from reconciler.model.dm_tables import Target
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.names import Key
 from reconciler.model.steps import HostStep, StepResult
 from reconciler.model.units import Sectors
@@ -83,7 +83,7 @@ def happens(house: House, edit: Edit) -> None:
     """Where a step that does nothing has left nothing to break, it does not happen."""
     try:
         edit(house)
-    except (HostFault, KeyError):
+    except (HostError, KeyError):
         return
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.kernel.simulated import Call
 from reconciler.kernel.steps.devices import perform
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.steps import CheckMetadata, GrowFilesystem
 from tests.simulation.house import POOL, House, a_house, device_record, pool_record
 
@@ -83,6 +83,6 @@ def test_of_what_is_harmless_it_is_told_what_mends_it(house: House) -> None:
 def test_of_damage_it_is_told_what_makes_a_repaired_copy(house: House) -> None:
     down(house)
     house.host.files[META].damage = "bad checksum in superblock"
-    with pytest.raises(HostFault, match=f"bad checksum in superblock; `thin_repair -i {META} -o NEW`") as raised:
+    with pytest.raises(HostError, match=f"bad checksum in superblock; `thin_repair -i {META} -o NEW`") as raised:
         perform(house.kernel, CheckMetadata(META))
     assert raised.value.errno == errno.EUCLEAN

@@ -12,7 +12,7 @@ import pytest
 from reconciler.kernel.simulated import Call
 from reconciler.kernel.simulated.pool import Mode
 from reconciler.model.conditions import Reason
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from tests.simulation.house import POOL, House, a_house, device_record, pool_record
 
 EXT4 = {"type": "ext4"}
@@ -33,7 +33,7 @@ def test_on_a_data_disk_that_cannot_be_read_nothing_is_made(home: House, spec: d
 
     def fail(call: Call) -> None:
         if call.name == "read":
-            raise HostFault("read", str(call.args[0]), errno.EIO)
+            raise HostError("read", str(call.args[0]), errno.EIO)
 
     home.calls.before = fail
     home.also(device_record("b", **spec))
@@ -53,7 +53,7 @@ def test_no_origin_is_suspended_in_a_pool_that_has_just_filled_up(home: House) -
     suspended: list[str] = []
 
     def fill(call: Call) -> None:
-        if call.name == "Begin":
+        if call.name == "BeginIntent":
             number = 0
             while home.host.pool(POOL).mode is Mode.WRITE:
                 home.host.io.write("tank-a", number, "x")

@@ -21,7 +21,7 @@ from reconciler.kernel.simulated.faults import changes
 from reconciler.kernel.simulated.io import is_torn
 from reconciler.kernel.simulated.pool import CommitFault
 from reconciler.model.dm_tables import PoolTable, ThinTable
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.records import Record
 from reconciler.model.units import Bytes, Sectors
 from tests.simulation.house import POOL, House, device_record, pool_record
@@ -357,7 +357,7 @@ def test_every_call_fails_once(tmp_path: Path, name: str, number: int) -> None:
     def fail(_: House, call: Call) -> None:
         if call.part == "store":
             return
-        raise HostFault(call.name, str(call.args[0]), number, "for this once")
+        raise HostError(call.name, str(call.args[0]), number, "for this once")
 
     for moment in moments(stages, story):
         house = stages.begin()

@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.kernel.simulated import Call
 from reconciler.kernel.steps.devices import perform
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.steps import DeleteThin
 from tests.simulation.house import POOL, House, a_house, device_record, pool_record
 
@@ -27,7 +27,7 @@ class FailsOnce:
             self._is_sent = True
         elif self._is_sent and not self.has_failed and call.name == self._name:
             self.has_failed = True
-            raise HostFault(call.name, str(call.args[0]), self._number)
+            raise HostError(call.name, str(call.args[0]), self._number)
 
 
 @pytest.fixture
@@ -56,12 +56,12 @@ def test_a_thin_that_is_there_is_not_gone_though_another_call_says_so(house: Hou
         if call.name == "status":
             looks.append(call)
         if len(looks) == 2:  # the first is the step's own, the second that of its message
-            raise HostFault("status", POOL, errno.ENODATA)
+            raise HostError("status", POOL, errno.ENODATA)
 
     number, transaction = house.known("a").thin_id, house.host.image(POOL).transaction_id
     house.outside.dm.remove("tank-a")
     house.calls.before = fail
-    with pytest.raises(HostFault, match="status"):
+    with pytest.raises(HostError, match="status"):
         perform(house.kernel, DeleteThin(POOL, number, transaction))
     assert number in house.ids()
 

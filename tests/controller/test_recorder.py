@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from reconciler.controller.recorder import Recorder
 from reconciler.model.conditions import Condition, DeviceStatus, PoolStatusReport, Reason, Status
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 from reconciler.model.steps import CreateThin, Remove, Resume
@@ -129,7 +129,7 @@ def test_since_is_when_state_and_reason_became_these(house: House) -> None:
 
 def test_a_step_that_fails_is_told_and_counted(house: House) -> None:
     house.found(Reason.COMMITTED_BUT_ACTIVE)
-    fault = HostFault("remove", "tank-app", 16)
+    fault = HostError("remove", "tank-app", 16)
     house.recorder.ended(APP, Remove("tank-app", ""), 0.5, fault)
     assert house.metric("dm_reconciler_actions_total", action="remove", result="error") == 1
     labels = {"kind": "ThinDevice", "reason": "CommittedButActive", "result": "error"}

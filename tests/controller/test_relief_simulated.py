@@ -14,7 +14,7 @@ from reconciler.controller.rescue import Relief
 from reconciler.kernel.simulated import Call, Crashed
 from reconciler.kernel.worker.client import InlinePort
 from reconciler.model.conditions import EventType, Reason
-from reconciler.model.live import LookRequest, PoolLook, Watched
+from reconciler.model.live import PoolScan, ScanRequest, ScanScope
 from reconciler.model.names import Key
 from reconciler.model.records import Record
 from reconciler.store.errors import StoreError
@@ -194,10 +194,10 @@ class Watchful(InlinePort):
     """Counts what is asked."""
 
     def __init__(self, village: Village) -> None:
-        super().__init__(village.outside, Watched(POOL, None, None, frozenset()), village.state_dir)
+        super().__init__(village.outside, ScanScope(POOL, None, None, frozenset()), village.state_dir)
         self.looks = 0
 
-    def look(self, request: LookRequest) -> PoolLook:
+    def look(self, request: ScanRequest) -> PoolScan:
         self.looks += 1
         assert not request.ids, "reading them would write to the metadata"
         return super().look(request)

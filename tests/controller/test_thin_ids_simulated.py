@@ -15,7 +15,7 @@ from reconciler.kernel.simulated.faults import changes
 from reconciler.kernel.worker.client import InlinePort
 from reconciler.model.conditions import PoolStatusReport
 from reconciler.model.dm_tables import PoolTable, ThinTable
-from reconciler.model.live import Watched
+from reconciler.model.live import ScanScope
 from reconciler.model.names import Key
 from reconciler.model.records import Record
 from reconciler.model.units import Sectors
@@ -61,7 +61,7 @@ def messages(calls: Calls) -> list[str]:
 
 def preview(house: House) -> Calls:
     calls = Calls()
-    port = InlinePort(simulated_kernel(house.host, calls), Watched(POOL, None, None, frozenset()), house.state_dir)
+    port = InlinePort(simulated_kernel(house.host, calls), ScanScope(POOL, None, None, frozenset()), house.state_dir)
     rng = random.Random(1)
     list(preview_pool(POOL, port=port, store=house.store, desired=house._desired, clock=house.clock, rng=rng))
     return calls

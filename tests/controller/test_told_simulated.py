@@ -19,7 +19,7 @@ from reconciler.kernel.simulated import Call, Calls
 from reconciler.kernel.simulated.faults import changes
 from reconciler.kernel.simulated.host import SimulatedTools
 from reconciler.model.conditions import Event, EventType, PoolStatusReport, Reason
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.names import Key
 from reconciler.telemetry.logs import JsonFormatter
 from tests.page.stands import Stand
@@ -115,7 +115,7 @@ def failing(house: House, number: int) -> Calls:
 
     def before(call: Call) -> None:
         if call.name == "resume":
-            raise HostFault("resume", "tank-a", number)
+            raise HostError("resume", "tank-a", number)
 
     house.kill()
     calls = Calls(before=before)
@@ -146,7 +146,7 @@ def test_so_are_the_steps_that_work_before_it_fails_again(
 ) -> None:
     def fail(tools: SimulatedTools, node: str, wanted: Mkfs) -> None:
         del tools
-        raise HostFault(f"mkfs.{wanted.type}", node, EIO)
+        raise HostError(f"mkfs.{wanted.type}", node, EIO)
 
     monkeypatch.setattr(SimulatedTools, "mkfs", fail)
     house.also(device_record("more", filesystem={"type": "xfs"}))
@@ -215,7 +215,7 @@ def test_who_has_read_the_thin_ids_knows_that_none_has_leaked(house: House) -> N
 def test_the_id_of_what_is_being_made_has_not_leaked(house: House) -> None:
     def stuck_half_way(call: Call) -> None:
         if call.name == "message" and str(call.args[1]).startswith(("set_transaction_id", "delete")):
-            raise HostFault("message", "tank", EIO)
+            raise HostError("message", "tank", EIO)
 
     house.calls.before = stuck_half_way
     house.also(device_record("b"))

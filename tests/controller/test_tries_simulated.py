@@ -12,7 +12,7 @@ from reconciler.kernel.protocol import Mkfs
 from reconciler.kernel.simulated import Call, Calls
 from reconciler.kernel.simulated.host import SimulatedTools
 from reconciler.model.conditions import PoolStatusReport, Reason, Status
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.names import Key
 from tests.simulation.house import POOL, House, a_house, device_record, pool_record
 
@@ -30,7 +30,7 @@ class Mkfses:
     def __call__(self, node: str, wanted: Mkfs) -> None:
         self.tries.append(node)
         self.during()
-        raise HostFault(f"mkfs.{wanted.type}", node, errno.EINVAL)
+        raise HostError(f"mkfs.{wanted.type}", node, errno.EINVAL)
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_its_figures_are_those_of_today(house: House) -> None:
 
     def no_load(call: Call) -> None:
         if call.name == "load":
-            raise HostFault("load", POOL, errno.EIO)
+            raise HostError("load", POOL, errno.EIO)
 
     house.declare(pool_record(), device_record("a"))
     house.settle()

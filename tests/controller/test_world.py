@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.controller.fact_gatherer import World
 from reconciler.model.dm_tables import Devno, ThinTable
-from reconciler.model.live import DeviceInfo, LiveDevice, LivePool, PoolLook, ThinEntry
+from reconciler.model.live import DeviceInfo, LiveDevice, LivePool, PoolScan, ThinEntry
 from reconciler.model.units import Sectors
 from reconciler.planner.plan import Sign
 
@@ -39,35 +39,35 @@ def pool() -> LivePool:
 
 def test_a_look_tells_what_changed_and_what_is_gone(pool: LivePool) -> None:
     world = World()
-    assert world.absorb(PoolLook(pool, {"a": a_device("a")}, first=True), 1) == {"a", "tank"}
-    assert world.absorb(PoolLook(pool), 2) == set()
-    assert world.absorb(PoolLook(pool, gone=frozenset({"a"})), 3) == {"a"}
+    assert world.absorb(PoolScan(pool, {"a": a_device("a")}, first=True), 1) == {"a", "tank"}
+    assert world.absorb(PoolScan(pool), 2) == set()
+    assert world.absorb(PoolScan(pool, gone=frozenset({"a"})), 3) == {"a"}
     assert world.devices == {}
 
 
 def test_a_workers_first_look_replaces_what_was_known(pool: LivePool) -> None:
     world = World()
-    world.absorb(PoolLook(pool, {"a": a_device("a"), "b": a_device("b", 2)}, first=True), 1)
-    assert world.absorb(PoolLook(pool, {"a": a_device("a")}, first=True), 2) == {"a", "b"}
+    world.absorb(PoolScan(pool, {"a": a_device("a"), "b": a_device("b", 2)}, first=True), 1)
+    assert world.absorb(PoolScan(pool, {"a": a_device("a")}, first=True), 2) == {"a", "b"}
     assert set(world.devices) == {"a"}
 
 
 def test_a_sign_counts_from_its_first_look_until_a_look_without_it(pool: LivePool) -> None:
     world = World()
-    world.absorb(PoolLook(pool, {"a": a_device("a", suspended=True)}, first=True), 10)
-    world.absorb(PoolLook(pool), 12)
+    world.absorb(PoolScan(pool, {"a": a_device("a", suspended=True)}, first=True), 10)
+    world.absorb(PoolScan(pool), 12)
     assert world.grace("a", 14, length=5).left(Sign.SUSPENDED) == 1
-    world.absorb(PoolLook(pool, {"a": a_device("a")}), 14)
-    world.absorb(PoolLook(pool, {"a": a_device("a", suspended=True)}), 15)
+    world.absorb(PoolScan(pool, {"a": a_device("a")}), 14)
+    world.absorb(PoolScan(pool, {"a": a_device("a", suspended=True)}), 15)
     assert world.grace("a", 15, length=5).left(Sign.SUSPENDED) == 5
 
 
 def test_a_sign_does_not_outlive_its_device(pool: LivePool) -> None:
     """Whoever makes one anew under the name, suspended at first, has a grace of their own."""
     world = World()
-    world.absorb(PoolLook(pool, {"a": a_device("a", suspended=True)}, first=True), 10)
-    world.absorb(PoolLook(pool, gone=frozenset({"a"})), 14)
-    world.absorb(PoolLook(pool, {"a": a_device("a", suspended=True)}), 15)
+    world.absorb(PoolScan(pool, {"a": a_device("a", suspended=True)}, first=True), 10)
+    world.absorb(PoolScan(pool, gone=frozenset({"a"})), 14)
+    world.absorb(PoolScan(pool, {"a": a_device("a", suspended=True)}), 15)
     assert world.grace("a", 15, length=5).left(Sign.SUSPENDED) == 5
 
 
@@ -75,7 +75,7 @@ def test_the_pools_own_signs_are_counted_too(pool: LivePool) -> None:
     assert pool.device is not None
     world = World()
     frozen = replace(pool, device=replace(pool.device, info=replace(pool.device.info, suspended=True)))
-    world.absorb(PoolLook(frozen, first=True), 10)
+    world.absorb(PoolScan(frozen, first=True), 10)
     assert world.grace("", 12, length=5).left(Sign.SUSPENDED) == 3
 
 
@@ -83,16 +83,16 @@ def test_a_thin_under_another_name_is_found_but_not_our_private_one(pool: LivePo
     world = World()
     uuid = f"DMR-{'0' * 32}-{'1' * 32}-private"
     devices = {"a": a_device("a", 7), "b": a_device("b", 7), "p": a_device("p", 7, uuid)}
-    world.absorb(PoolLook(pool, devices, first=True), 1)
+    world.absorb(PoolScan(pool, devices, first=True), 1)
     assert world.elsewhere(7, "a") == ("b",)
-    world.absorb(PoolLook(pool, {"b": a_device("b", 8)}), 2)
+    world.absorb(PoolScan(pool, {"b": a_device("b", 8)}), 2)
     assert world.elsewhere(7, "a") == ()
     assert world.live_on_pool() == ("a", "b", "p")
 
 
 def test_ids_are_kept_until_they_are_read_again(pool: LivePool) -> None:
     world = World()
-    world.absorb(PoolLook(pool, ids={1: ThinEntry(0, 0)}, first=True), 1)
-    world.absorb(PoolLook(pool), 2)
+    world.absorb(PoolScan(pool, ids={1: ThinEntry(0, 0)}, first=True), 1)
+    world.absorb(PoolScan(pool), 2)
     assert world.ids == {1: ThinEntry(0, 0)}
     assert world.ids_at == 1

@@ -18,7 +18,7 @@ from reconciler.controller.recorder import Recorder
 from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.worker.client import InlinePort
 from reconciler.model.conditions import Status
-from reconciler.model.live import Watched
+from reconciler.model.live import ScanScope
 from reconciler.model.names import Key
 from reconciler.model.records import Record
 from reconciler.model.recordset import RecordSet
@@ -37,7 +37,7 @@ class Lane:
         self._queue = WorkQueue(clock, random.Random(1), metrics.queue)
         self._reconciler = PoolReconciler(
             pool,
-            port=InlinePort(kernel, Watched(pool, None, None, frozenset()), state_dir),
+            port=InlinePort(kernel, ScanScope(pool, None, None, frozenset()), state_dir),
             store=self.store,
             recorder=self._recorder,
             queue=self._queue,

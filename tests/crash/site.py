@@ -15,11 +15,11 @@ from reconciler.kernel.programs import run
 from reconciler.kernel.steps.devices import perform
 from reconciler.kernel.steps.dm_operations import activate
 from reconciler.model.dm_tables import PoolStatus, Target, ThinTable, read_pool_status
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.live import DeviceInfo
 from reconciler.model.records import API_VERSION, ThinDevice, ThinPool
 from reconciler.model.steps import Activate, ActivatePool
-from reconciler.model.stored import KnownDevice
+from reconciler.model.stored import StoredDevice
 from reconciler.planner.pool_shape import shape_of
 from reconciler.store.store import Store
 
@@ -71,14 +71,14 @@ class Site:
         return status
 
     @contextmanager
-    def looked_at(self, device: KnownDevice) -> Iterator[str]:
+    def looked_at(self, device: StoredDevice) -> Iterator[str]:
         """The node of a device on the same thin that cannot be written, whether the device itself is live or not."""
         name = f"{self.prefix}look"
         activate(self.kernel, name, "", self._thin(device), read_only=True, hidden=True)
         yield f"/dev/mapper/{name}"
         self.dm.remove(name)
 
-    def _thin(self, device: KnownDevice) -> Target:
+    def _thin(self, device: StoredDevice) -> Target:
         pool = self.dm.info(self.pool)
         assert pool is not None
         return ThinTable(device.size, pool.devno, device.thin_id).target()
@@ -132,7 +132,7 @@ class Site:
     def _remove(self, name: str, end: float) -> None:
         try:
             self.dm.remove(name)
-        except HostFault as fault:
+        except HostError as fault:
             if fault.errno != errno.EBUSY or time.monotonic() > end:
                 raise
             time.sleep(0.02)  # until whoever looks into it has done so

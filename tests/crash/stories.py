@@ -10,7 +10,7 @@ from functools import cache
 
 from reconciler.kernel.programs import run
 from reconciler.model.records import Record
-from reconciler.model.stored import KnownDevice
+from reconciler.model.stored import StoredDevice
 from reconciler.model.units import Bytes, sectors
 from tests.crash.site import Site
 from tests.crash.victim import converge
@@ -35,7 +35,7 @@ class Found:
     """A host at rest, all live, and what is known of its devices."""
 
     site: Site
-    known: dict[str, KnownDevice]
+    known: dict[str, StoredDevice]
     flushed: Mapping[str, int]
     """By device, the last of the program's numbers that is known to have been on it: of a snapshot, before all began."""
 

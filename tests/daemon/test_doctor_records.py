@@ -14,9 +14,9 @@ from reconciler.model.conditions import Reason, Status
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 from reconciler.model.recordset import RecordSet
-from reconciler.model.steps import KnowDevice, KnowPool
+from reconciler.model.steps import SaveDevice, SavePool
 from reconciler.store.store import Store
-from reconciler.store.tables import StoredRecord
+from reconciler.store.tables import LastGoodRecord
 from tests.planner import builders as a
 
 TANK, GONE = Key("tank"), Key("tank", "gone")
@@ -29,8 +29,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def know(store: Store) -> None:
-    store.apply(KnowPool(TANK, a.known_pool()))
-    store.apply(KnowDevice(a.KEY, a.known()))
+    store.apply(SavePool(TANK, a.known_pool()))
+    store.apply(SaveDevice(a.KEY, a.known()))
 
 
 def tell(store: Store, key: Key, reason: Reason) -> None:
@@ -42,7 +42,7 @@ def check(store: Store, desired: Desired | None = None, *, daemon_runs: bool = T
 
 
 def test_records_in_force_and_what_was_made_for_former_ones_count(store: Store) -> None:
-    store.save_records([StoredRecord(TANK, "ThinPool", "{}", "", 0)], "digest")
+    store.save_records([LastGoodRecord(TANK, "ThinPool", "{}", "", 0)], "digest")
     know(store)
     for key in (TANK, a.KEY, GONE):
         tell(store, key, Reason.KERNEL_ERROR)

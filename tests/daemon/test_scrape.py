@@ -21,7 +21,7 @@ from reconciler.daemon.status_api import Board
 from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.simulated import Calls, SimulatedHost, simulated_kernel
 from reconciler.kernel.worker.client import InlinePort
-from reconciler.model.live import LookRequest, PoolLook, Watched
+from reconciler.model.live import PoolScan, ScanRequest, ScanScope
 from reconciler.model.names import Key
 from reconciler.model.recordset import RecordSet
 from reconciler.store.store import Store
@@ -38,12 +38,12 @@ class HangingPort(InlinePort):
     """Whose looks do not return, once told so."""
 
     def __init__(self, kernel: Kernel, state_dir: Path) -> None:
-        super().__init__(kernel, Watched("tank", None, None, frozenset()), state_dir)
+        super().__init__(kernel, ScanScope("tank", None, None, frozenset()), state_dir)
         self.may_return = threading.Event()
         self.may_return.set()
         self.hangs = threading.Event()
 
-    def look(self, request: LookRequest) -> PoolLook:
+    def look(self, request: ScanRequest) -> PoolScan:
         if not self.may_return.is_set():
             self.hangs.set()
             assert self.may_return.wait(PATIENCE)

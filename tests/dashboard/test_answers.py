@@ -15,7 +15,7 @@ import pytest
 
 from reconciler.kernel.protocol import Mkfs
 from reconciler.kernel.simulated.host import SimulatedTools
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.records import Record
 from tests.dashboard.questions import (
     VARIABLES,
@@ -53,7 +53,7 @@ UNMADE = device_record("unmade", "vault", filesystem={"type": "xfs"})
 
 def refuse(_: SimulatedTools, node: str, wanted: Mkfs) -> None:
     """As mkfs.xfs does for a device that is too small for it."""
-    raise HostFault(f"mkfs.{wanted.type}", node, errno.EINVAL)
+    raise HostError(f"mkfs.{wanted.type}", node, errno.EINVAL)
 
 
 class Stage(LiveStand):

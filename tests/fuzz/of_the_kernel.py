@@ -23,7 +23,7 @@ from reconciler.model.dm_tables import (
     read_thin_status,
 )
 from reconciler.model.dm_tables import Target as Line
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.live import Superblock
 from reconciler.model.names import of_store
 from reconciler.model.units import Sectors, whole_number
@@ -108,7 +108,7 @@ def _swaps(data: bytes) -> None:
 
 def _thin_ls(data: bytes) -> None:
     output = data.decode(errors="replace")
-    if refuses(lambda: read_ids(output, "/dev/x"), HostFault):
+    if refuses(lambda: read_ids(output, "/dev/x"), HostError):
         return
     ids = read_ids(output, "/dev/x")
     assert len(ids) == sum(1 for each in output.split("\n") if each.strip())

@@ -11,16 +11,16 @@ from typing import Final
 
 from reconciler.kernel.locks import PoolLock
 from reconciler.model.conditions import DeviceStatus, Event, PoolStatusReport, Status, rfc3339
-from reconciler.model.stored import Intent, KnownDevice, KnownPool
+from reconciler.model.stored import Intent, StoredDevice, StoredPool
 from reconciler.store.codec import Data, decode, encode
 from reconciler.store.errors import StoreError
 from reconciler.store.lock import StateLock
 from reconciler.store.store import Store
-from reconciler.store.tables import StoredRecord
+from reconciler.store.tables import LastGoodRecord
 from tests.fuzz.target import Target, assert_shown, refuses, text_of
 
 _KINDS: Final[tuple[type[Data], ...]] = (
-    *(KnownPool, KnownDevice, Intent, StoredRecord),
+    *(StoredPool, StoredDevice, Intent, LastGoodRecord),
     *(Status, DeviceStatus, PoolStatusReport, Event),
 )
 _WORDS = (

@@ -24,7 +24,7 @@ from chaos.host import is_thrown_away
 from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.kernel.simulated.tables import Release
 from reconciler.model.dm_tables import Devno, PoolTable, Target, ThinTable
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.live import DeviceInfo
 from reconciler.model.units import Bytes, Sectors, sectors
 
@@ -88,8 +88,8 @@ def run(*words: str, check: bool = True, timeout: float = 60, stdin: str | None 
 
 @contextmanager
 def fails(number: int) -> Iterator[None]:
-    """With a HostFault that carries this errno."""
-    with pytest.raises(HostFault) as caught:
+    """With a HostError that carries this errno."""
+    with pytest.raises(HostError) as caught:
         yield
     assert caught.value.code == errno.errorcode[number]
 
@@ -112,7 +112,7 @@ def this_release() -> Release:
 def _refuses(ask: Callable[[], object]) -> bool:
     try:
         ask()
-    except HostFault as fault:
+    except HostError as fault:
         return fault.errno == errno.EINVAL
     return False
 
@@ -265,6 +265,6 @@ def remove_devices(dm: LibDm, prefix: str) -> None:
         for listed in reversed(mine):
             try:
                 dm.remove(listed.name)
-            except HostFault as fault:
+            except HostError as fault:
                 refused[listed.name] = str(fault)
         time.sleep(0.05)

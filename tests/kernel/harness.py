@@ -25,7 +25,7 @@ import yaml
 
 from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.kernel.programs import HostTools
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.live import DeviceInfo, ThinEntry
 from tests.kernel.conftest import Run, remove_devices, run
 
@@ -208,7 +208,7 @@ class House:
     def _reserves(self, pool: str) -> bool:
         try:
             self.dm.message(pool, "reserve_metadata_snap")
-        except HostFault:  # the worker is at it
+        except HostError:  # the worker is at it
             return False
         return True
 

@@ -13,7 +13,7 @@ from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.kernel.host import host_kernel
 from reconciler.kernel.protocol import Kernel
 from reconciler.model.conditions import Status
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.names import Key
 from reconciler.model.records import Record as TypedRecord
 from reconciler.model.records import ThinDevice, ThinPool
@@ -66,7 +66,7 @@ class FaultyDm:
             fault.times -= 1
             if fault.after:
                 does(*arguments, **named)
-            raise HostFault(call, arguments[0], fault.number, "injected by a test")
+            raise HostError(call, arguments[0], fault.number, "injected by a test")
         return does(*arguments, **named)
 
 

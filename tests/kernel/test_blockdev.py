@@ -13,7 +13,7 @@ import pytest
 
 from reconciler.kernel.host import HostDisks
 from reconciler.model.dm_tables import Devno
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.units import Bytes
 
 MIB = 1024 * 1024
@@ -121,7 +121,7 @@ def test_files_have_signatures_too(disks: HostDisks, workdir: Path) -> None:
 
 
 def test_no_device_no_signature(disks: HostDisks, workdir: Path) -> None:
-    with pytest.raises(HostFault) as missing:
+    with pytest.raises(HostError) as missing:
         disks.signature(str(workdir / "none"))
     assert missing.value.code == "ENOENT"
 

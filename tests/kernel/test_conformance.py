@@ -20,7 +20,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from reconciler.kernel.block.loops import told_as
 from reconciler.kernel.host import host_kernel
 from reconciler.kernel.protocol import Kernel
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.units import Bytes
 from tests.conformance.corpus import CORPUS
 from tests.conformance.stage import DATA_BLOCKS, METADATA
@@ -76,7 +76,7 @@ class RealStage:
 
     def remove_deferred(self, name: str) -> None:
         if self._kernel.dm.info(name) is None:
-            raise HostFault("remove", name, errno.ENXIO)
+            raise HostError("remove", name, errno.ENXIO)
         run("dmsetup", "remove", "--deferred", name)
 
     def garbage(self, disk: str) -> None:
@@ -98,7 +98,7 @@ class RealStage:
         for _ in range(ROUNDS):
             mine = [listed.name for listed in self._kernel.dm.list_all() if listed.name.startswith(self.prefix)]
             for name in reversed(mine):
-                with suppress(HostFault):
+                with suppress(HostError):
                     self._kernel.dm.remove(name)
             if not mine:
                 return

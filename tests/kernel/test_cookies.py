@@ -9,7 +9,7 @@ import pytest
 
 from chaos import udevd
 from reconciler.kernel.dm.device_mapper import LibDm
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from tests.kernel.conftest import ERROR, TestPool, info_of, run
 
 SHORT = 0.3
@@ -79,11 +79,11 @@ def test_calls_that_fail_leave_no_semaphore(
 ) -> None:
     pool = make_pool(thins=(0,))
     made(dm, prefix + "d")
-    with pytest.raises(HostFault):
+    with pytest.raises(HostError):
         dm.resume(prefix + "none")
-    with pytest.raises(HostFault):
+    with pytest.raises(HostError):
         dm.remove(prefix + "none")
-    with pytest.raises(HostFault):
+    with pytest.raises(HostError):
         dm.rename(prefix + "d", pool.name)
     assert not left()
 

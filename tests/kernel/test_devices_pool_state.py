@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from tests.kernel.conftest import run
 from tests.kernel.harness import House, a_house, eventually
 
@@ -25,7 +25,7 @@ def house() -> Iterator[House]:
 
 def fill_metadata(house: House, pool: str) -> None:
     """Somebody makes thins in it until the kernel refuses."""
-    with house.asleep(), suppress(HostFault):
+    with house.asleep(), suppress(HostError):
         for number in range(100_000, 102_000):
             house.dm.message(house.prefix + pool, f"create_thin {number}")
 

@@ -11,7 +11,7 @@ import pytest
 from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.kernel.monitor import BlockEvent, DmEvents, UdevMonitor, changed
 from reconciler.model.dm_tables import Devno, Target
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.units import Sectors
 from tests.kernel.conftest import ERROR, TestPool, info_of, run
 
@@ -100,7 +100,7 @@ class TestControlDevice:
         assert heard(monitor, pool.name) == []
 
     def test_without_a_control_device_it_says_so(self) -> None:
-        with pytest.raises(HostFault, match="ENOENT"):
+        with pytest.raises(HostError, match="ENOENT"):
             DmEvents("/dev/mapper/nonexistent")
 
 

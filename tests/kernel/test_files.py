@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.kernel.host import HostDisks
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.live import PathKind
 from reconciler.model.units import Bytes
 
@@ -68,7 +68,7 @@ def test_the_umask_does_not_count(disks: HostDisks, workdir: Path) -> None:
 
 def test_no_room_leaves_no_file(disks: HostDisks, workdir: Path) -> None:
     path = workdir / "huge"
-    with pytest.raises(HostFault) as full:
+    with pytest.raises(HostError) as full:
         disks.make_file(str(path), Bytes(4096 * MIB), allocate=True)
     assert full.value.errno == errno.ENOSPC
     assert not path.exists()
@@ -80,7 +80,7 @@ def test_what_is_there_is_never_overwritten(disks: HostDisks, workdir: Path) -> 
     dangling = workdir / "dangling"
     dangling.symlink_to(workdir / "elsewhere")
     for there in (path, dangling):
-        with pytest.raises(HostFault) as refused:
+        with pytest.raises(HostError) as refused:
             disks.make_file(str(there), Bytes(MIB), allocate=False)
         assert refused.value.errno == errno.EEXIST
     assert path.read_text() == "mine"
@@ -98,7 +98,7 @@ def test_growing_never_shrinks(disks: HostDisks, workdir: Path) -> None:
 
 
 def test_growing_makes_no_file(disks: HostDisks, workdir: Path) -> None:
-    with pytest.raises(HostFault) as missing:
+    with pytest.raises(HostError) as missing:
         disks.grow_file(str(workdir / "none"), Bytes(MIB), allocate=False)
     assert missing.value.errno == errno.ENOENT
     assert list(workdir.iterdir()) == []
@@ -145,7 +145,7 @@ def test_a_claimed_device_is_not_zeroed(
     node = make_loop("disk", MIB)
     node.write_bytes(b"x" * 4096)
     dmsetup("create", f"{prefix}lin", "--table", f"0 2048 linear {node} 0")
-    with pytest.raises(HostFault) as refused:
+    with pytest.raises(HostError) as refused:
         disks.zero(str(node), 4096)
     assert refused.value.errno == errno.EBUSY
     dmsetup("remove", "--retry", f"{prefix}lin")

@@ -12,7 +12,7 @@ import pytest
 
 from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.model.dm_tables import Target, read_table
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.units import Sectors
 from tests.kernel.conftest import ERROR, Run, TestPool, devno_of, fails, info_of
 
@@ -171,7 +171,7 @@ class TestChanging:
             dm.create(prefix + "e", "DMR-" + prefix)
 
     def test_a_name_that_is_too_long_is_einval_and_says_so(self, dm: LibDm, prefix: str) -> None:
-        with pytest.raises(HostFault, match=r"EINVAL.*too long"):
+        with pytest.raises(HostError, match=r"EINVAL.*too long"):
             dm.create(prefix.ljust(128, "x"), "")
 
     @pytest.mark.parametrize("call", ["resume", "suspend", "remove", "clear"])
@@ -243,9 +243,9 @@ class TestSilence:
     ) -> None:
         dm.create(prefix + "d", "")
         for call in (dm.create, dm.rename):
-            with pytest.raises(HostFault):
+            with pytest.raises(HostError):
                 call(prefix + "d", prefix + "d")
-        with pytest.raises(HostFault):
+        with pytest.raises(HostError):
             dm.remove(prefix + "none")
         dm.resume(prefix + "d")
         assert capfd.readouterr() == ("", "")

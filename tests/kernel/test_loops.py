@@ -13,7 +13,7 @@ import pytest
 
 from reconciler.kernel.block import loops
 from reconciler.kernel.host import HostDisks
-from reconciler.model.errors import HostFault, Unconfirmed
+from reconciler.model.errors import HostError, VerificationError
 from reconciler.model.live import Loop
 from reconciler.model.units import Bytes
 
@@ -63,7 +63,7 @@ def test_attaching_a_file_gives_a_loop_that_shows_it(disks: HostDisks, file: Pat
 
 def test_a_file_that_is_on_a_loop_is_not_attached_again(disks: HostDisks, file: Path, attach: Attach) -> None:
     attach(file)
-    with pytest.raises(HostFault) as refused:
+    with pytest.raises(HostError) as refused:
         disks.attach(str(file))
     assert refused.value.errno == errno.EBUSY
     assert len(disks.loops_on(str(file))) == 1
@@ -75,7 +75,7 @@ def test_another_name_of_the_file_is_the_same_file(disks: HostDisks, file: Path,
     other.hardlink_to(file)
     file.unlink()  # /sys calls it deleted now, and it is not
     assert [found.path for found in disks.loops_on(str(other))] == [loop.path]
-    with pytest.raises(HostFault):
+    with pytest.raises(HostError):
         disks.attach(str(other))
 
 
@@ -102,7 +102,7 @@ def test_a_file_of_another_filesystem_with_the_same_inode_number_is_another_file
 def test_two_who_attach_at_a_time_do_not_both_succeed(disks: HostDisks, file: Path) -> None:
     with file.open("rb") as rival:
         fcntl.flock(rival, fcntl.LOCK_EX)
-        with pytest.raises(HostFault) as refused:
+        with pytest.raises(HostError) as refused:
             disks.attach(str(file))
     assert refused.value.errno == errno.EBUSY
     assert disks.loops_on(str(file)) == []
@@ -124,7 +124,7 @@ def test_a_rival_that_comes_in_between_is_noticed_and_keeps_its_loop(
         return configure(opened, path)
 
     monkeypatch.setattr(loops, "_configure_a_free_one", with_rival)
-    with pytest.raises(HostFault) as refused:
+    with pytest.raises(HostError) as refused:
         attach(file)
     assert refused.value.errno == errno.EBUSY
     sh("udevadm", "settle")  # what its rules have open goes at their last close
@@ -243,7 +243,7 @@ def test_detached_means_gone(disks: HostDisks, file: Path, attach: Attach) -> No
     loop = attach(file)
     disks.detach(loop)
     assert disks.loops_on(str(file)) == []
-    with pytest.raises(HostFault) as again:
+    with pytest.raises(HostError) as again:
         disks.detach(loop)
     assert again.value.errno == errno.ENXIO
 
@@ -251,7 +251,7 @@ def test_detached_means_gone(disks: HostDisks, file: Path, attach: Attach) -> No
 def test_a_loop_that_only_goes_at_its_last_close_is_no_success(disks: HostDisks, file: Path, attach: Attach) -> None:
     loop = attach(file)
     with Path(loop.path).open("rb"):
-        with pytest.raises(Unconfirmed) as refused:
+        with pytest.raises(VerificationError) as refused:
             disks.detach(loop)
         assert refused.value.errno == errno.EBUSY
         assert len(disks.loops_on(str(file))) == 1
@@ -264,15 +264,15 @@ def test_a_claimed_loop_is_not_even_marked_to_go(
 ) -> None:
     loop = attach(file)
     dmsetup("create", f"{prefix}lin", "--table", f"0 2048 linear {loop.path} 0")
-    with pytest.raises(HostFault) as refused:
+    with pytest.raises(HostError) as refused:
         disks.detach(loop)
     assert refused.value.errno == errno.EBUSY
-    assert not isinstance(refused.value, Unconfirmed)
+    assert not isinstance(refused.value, VerificationError)
     dmsetup("remove", "--retry", f"{prefix}lin")
     assert sh("losetup", "--noheadings", "--output", "AUTOCLEAR", loop.path) == "0"
 
 
 def test_no_file_no_loop(disks: HostDisks, workdir: Path) -> None:
-    with pytest.raises(HostFault) as missing:
+    with pytest.raises(HostError) as missing:
         disks.attach(str(workdir / "none"))
     assert missing.value.errno == errno.ENOENT

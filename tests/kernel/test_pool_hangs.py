@@ -15,7 +15,7 @@ from reconciler.kernel.dm.device_mapper import SUSPEND_DEADLINE, LibDm
 from reconciler.kernel.host import host_kernel
 from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.steps.devices import perform
-from reconciler.model.errors import HostFault, NotBegun
+from reconciler.model.errors import HostError, PreconditionError
 from reconciler.model.steps import CreateSnapshot
 from tests.kernel.conftest import TestPool, info_of, run
 from tests.kernel.harness import House, a_house, eventually
@@ -56,14 +56,14 @@ class TestAFullPoolAndASuspension:
 
     def test_a_suspension_behind_waiting_writes_ends_in_time_and_is_undone(self, full: str, dm: LibDm) -> None:
         begun = time.monotonic()
-        with pytest.raises(HostFault) as caught:
+        with pytest.raises(HostError) as caught:
             dm.suspend(full)
         assert caught.value.errno == errno.EINTR
         assert SUSPEND_DEADLINE - 1 < time.monotonic() - begun < 3 * SUSPEND_DEADLINE
         assert not info_of(dm, full).suspended
 
     def test_a_snapshot_in_a_pool_that_has_filled_up_is_not_begun(self, pool: TestPool, full: str, dm: LibDm) -> None:
-        with pytest.raises(HostFault) as caught:
+        with pytest.raises(HostError) as caught:
             perform(host_kernel(), CreateSnapshot(pool.name, 5, 0, full))
         assert caught.value.errno == errno.EROFS
         assert not info_of(dm, full).suspended
@@ -78,7 +78,7 @@ class TestAFullPoolAndASuspension:
             opened.write(b"x" * 4 * MIB)
             opened.flush()
             assert kernel.disks.unwritten() > MIB
-            with pytest.raises(NotBegun) as caught:
+            with pytest.raises(PreconditionError) as caught:
                 perform(kernel, CreateSnapshot(pool.name, 5, 0, name))
         assert "wait to be written" in str(caught.value)
         run("sync")

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pytest
 
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from tests.kernel.conftest import run
 from tests.kernel.harness import House, Record, a_house, eventually
 from tests.kernel.pools import attach, checksum, dmsetup, exists, passes, pool_status, table, write
@@ -48,7 +48,7 @@ def fill_metadata(house: House, pool: str) -> None:
         for number in range(FIRST_ID, FIRST_ID + 2000):
             try:
                 house.dm.message(name, f"create_thin {number}")
-            except HostFault:
+            except HostError:
                 break
         assert mode(house, pool) == "ro"
 

@@ -14,7 +14,7 @@ import pytest
 
 from reconciler.kernel.worker import client
 from reconciler.kernel.worker.client import PoolPort, ProcessPort
-from reconciler.model.live import LookRequest, Watched
+from reconciler.model.live import ScanRequest, ScanScope
 from reconciler.model.steps import CreateSnapshot, HostStep, Resume
 from tests.kernel.harness import House, a_house, eventually
 from tests.kernel.pools import dmsetup, is_suspended
@@ -114,7 +114,7 @@ class Resumer:
         self.saw: list[bool] = []
 
     def waiting(self, beside: PoolPort) -> None:
-        look = beside.look(LookRequest())
+        look = beside.look(ScanRequest())
         assert look.pool.device is not None
         self.saw.append(look.pool.device.info.suspended)
         beside.run(Resume(self.pool))
@@ -141,13 +141,16 @@ def test_whatever_call_the_first_one_hangs_in_the_second_looks_and_resumes(
     }
     monkeypatch.setattr(client, "PATIENCE", 1.0)
     helper = Resumer(pool)
-    with house.asleep(), closing(ProcessPort(Watched(pool, None, None, frozenset()), house.state, lock=False)) as port:
+    with (
+        house.asleep(),
+        closing(ProcessPort(ScanScope(pool, None, None, frozenset()), house.state, lock=False)) as port,
+    ):
         dmsetup("message", pool, "0", "create_thin 901")
         dmsetup("create", other, "--notable")
         if what != "snapshot":
             dmsetup("load", other if what == "bring up" else name, "--table", f"{on_pool} 901")
         port.tell_of_waits(helper)
-        port.look(LookRequest())
+        port.look(ScanRequest())
         dmsetup("suspend", "--noflush", pool)
         port.run(steps[what])
     assert helper.saw == [True]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from reconciler.kernel.programs import HostTools
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from tests.kernel.conftest import BLOCK, MIB, TestPool, run
 from tests.kernel.harness import House, a_house, eventually
 from tests.kernel.pools import (
@@ -47,7 +47,7 @@ def test_metadata_is_checked_when_the_pool_is_down(make_pool: Callable[..., Test
 def test_live_metadata_is_refused_by_errno(make_pool: Callable[..., Any], what: str) -> None:
     path = str(getattr(make_pool(), what))
     for look in (HostTools().thin_check, lambda metadata: HostTools().thin_ls(metadata, live=False)):
-        with pytest.raises(HostFault) as refused:
+        with pytest.raises(HostError) as refused:
             look(path)
         assert refused.value.errno == errno.EBUSY
 
@@ -81,7 +81,7 @@ def test_damage_is_told_as_damage(
     copy = workdir / "spoilt"
     shutil.copy(pool.metadata_file, copy)
     spoil(copy)
-    with _on_a_loop(copy) as loop, pytest.raises(HostFault) as found:
+    with _on_a_loop(copy) as loop, pytest.raises(HostError) as found:
         HostTools().thin_check(loop)
     assert found.value.errno == errno.EUCLEAN
     assert found.value.detail
@@ -96,7 +96,7 @@ def test_a_disk_that_cannot_be_read_is_no_damage(make_pool: Callable[..., TestPo
     length = 16 * MIB // 512
     lines = f"0 8 linear {pool.metadata} 0\n8 {length - 8} error\n"
     run("dmsetup", "create", prefix + "failing", stdin=lines)
-    with pytest.raises(HostFault) as found:
+    with pytest.raises(HostError) as found:
         HostTools().thin_check(f"/dev/mapper/{prefix}failing")
     assert found.value.errno == errno.EIO
 
@@ -108,7 +108,7 @@ def test_a_file_without_direct_io_is_no_damage(workdir: Path) -> None:
     run("mount", "-t", "ramfs", "none", str(folder))
     (folder / "file").write_bytes(bytes(MIB))
     try:
-        with pytest.raises(HostFault) as refused:
+        with pytest.raises(HostError) as refused:
             HostTools().thin_check(str(folder / "file"))
     finally:
         run("umount", str(folder))

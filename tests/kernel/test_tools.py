@@ -14,7 +14,7 @@ import pytest
 from reconciler.kernel import programs
 from reconciler.kernel.programs import HostTools
 from reconciler.kernel.protocol import Mkfs
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.live import ThinEntry
 from reconciler.model.units import Bytes
 
@@ -75,7 +75,7 @@ def test_nothing_is_made_over_what_is_there(tools: HostTools, make_loop: MakeLoo
     node = make_loop("disk", SMALL)
     tools.mkfs(str(node), XFS)
     for wanted in (EXT4, XFS):
-        with pytest.raises(HostFault) as refused:
+        with pytest.raises(HostError) as refused:
             tools.mkfs(str(node), wanted)
         assert refused.value.errno == errno.EEXIST
     assert tools.filesystem(str(node)) == "xfs"
@@ -90,7 +90,7 @@ def test_an_empty_device_has_no_filesystem(tools: HostTools, make_loop: MakeLoop
 
 def test_the_reason_of_a_failure_is_told(tools: HostTools, make_loop: MakeLoop) -> None:
     node = make_loop("disk", 8 * MIB)
-    with pytest.raises(HostFault, match=r"mkfs\.xfs /dev/loop\d+ failed: size 2048 .* too small"):
+    with pytest.raises(HostError, match=r"mkfs\.xfs /dev/loop\d+ failed: size 2048 .* too small"):
         tools.mkfs(str(node), XFS)
 
 
@@ -160,7 +160,7 @@ def test_a_snapshot_of_a_mounted_xfs_grows_beside_it(
 
 
 def test_what_cannot_grow_is_told(tools: HostTools, make_loop: MakeLoop) -> None:
-    with pytest.raises(HostFault) as refused:
+    with pytest.raises(HostError) as refused:
         tools.grow_filesystem(str(make_loop("disk")), None)
     assert refused.value.errno == errno.EOPNOTSUPP
 
@@ -185,7 +185,7 @@ def test_a_mounted_device_is_not_discarded(tools: HostTools, make_loop: MakeLoop
     node = make_loop("disk", SMALL)
     tools.mkfs(str(node), EXT4)
     mounted(node)
-    with pytest.raises(HostFault) as refused:
+    with pytest.raises(HostError) as refused:
         tools.discard(str(node))
     assert refused.value.errno == errno.EBUSY
 
@@ -197,7 +197,7 @@ def test_thin_ids_of_a_live_pool_are_read_from_the_held_snapshot(
     dmsetup("message", pool.name, "0", "set_transaction_id 0 7")
     dmsetup("message", pool.name, "0", "create_thin 5")
     sh("dd", "if=/dev/zero", f"of=/dev/mapper/{make_thin(pool, 5)}", "bs=64k", "count=3", "oflag=direct")
-    with pytest.raises(HostFault, match="no current metadata snap"):
+    with pytest.raises(HostError, match="no current metadata snap"):
         tools.thin_ls(str(pool.metadata), live=True)
     dmsetup("message", pool.name, "0", "reserve_metadata_snap")
     found = tools.thin_ls(str(pool.metadata), live=True)
@@ -211,6 +211,6 @@ def test_a_missing_program_names_its_package(
     node = make_loop("disk")
     monkeypatch.setattr("reconciler.kernel.programs._ALSO_IN", str(workdir))
     monkeypatch.setenv("PATH", str(workdir))
-    with pytest.raises(HostFault, match="apt-get install thin-provisioning-tools") as missing:
+    with pytest.raises(HostError, match="apt-get install thin-provisioning-tools") as missing:
         tools.thin_check(str(node))
     assert missing.value.errno == errno.ENOENT

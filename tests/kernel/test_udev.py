@@ -16,7 +16,7 @@ from chaos import udevd
 from reconciler.kernel import host
 from reconciler.kernel.host import HostUdev
 from reconciler.model.dm_tables import Devno
-from reconciler.model.errors import HostFault, Unanswered
+from reconciler.model.errors import HostError, WorkerTimeoutError
 from reconciler.model.live import DeviceInfo
 
 MIB = 1024 * 1024
@@ -68,8 +68,8 @@ def test_udev_that_is_not_there_does_not_run(
 ) -> None:
     monkeypatch.setattr(host, "_CONTROL", str(workdir / "control"))
     assert not udev.running()
-    with pytest.raises(HostFault) as refused:
-        udev.look_again(device.devno)
+    with pytest.raises(HostError) as refused:
+        udev.trigger(device.devno)
     assert refused.value.errno == errno.ECONNREFUSED
 
 
@@ -85,7 +85,7 @@ def test_lost_links_are_noticed_and_come_back(udev: HostUdev, device: DeviceInfo
     missing = udev.missing(device)
     assert missing[0] == f"/dev/mapper/{device.name}"
     assert sorted(missing) == sorted(lost)
-    udev.look_again(device.devno)
+    udev.trigger(device.devno)
     assert udev.missing(device) == ()
 
 
@@ -97,7 +97,7 @@ def test_a_link_to_another_device_is_noticed_and_put_right(
         Path(link).unlink()
         Path(link).symlink_to(stranger)
         assert udev.missing(device) == (link,)
-        udev.look_again(device.devno)
+        udev.trigger(device.devno)
         assert udev.missing(device) == ()
 
 
@@ -106,7 +106,7 @@ def test_a_link_that_leads_in_a_circle_is_noticed(udev: HostUdev, device: Device
     node.unlink()
     node.symlink_to(node)
     assert udev.missing(device) == (str(node),)
-    udev.look_again(device.devno)
+    udev.trigger(device.devno)
     assert udev.missing(device) == ()
 
 
@@ -122,7 +122,7 @@ def test_a_false_node_is_for_mknodes(udev: HostUdev, device: DeviceInfo, dm: Any
     node.unlink()
     os.mknod(node, 0o60660, os.makedev(7, 7))
     assert udev.missing(device) == (str(node),)
-    udev.look_again(device.devno)
+    udev.trigger(device.devno)
     assert udev.missing(device) == (str(node),)
     dm.mknodes(device.name)
     assert udev.missing(device) == ()
@@ -147,7 +147,7 @@ def test_a_link_that_udev_promises_later_is_missed_too(udev: HostUdev, device: D
     assert udev.missing(device) == ()
     sh("e2label", f"/dev/mapper/{device.name}", "another")
     settle()
-    udev.look_again(device.devno)
+    udev.trigger(device.devno)
     link = "/dev/disk/by-label/another"
     assert link in links(device)
     Path(link).unlink()
@@ -160,7 +160,7 @@ def test_a_device_that_udev_does_not_know_needs_its_node_alone(udev: HostUdev, d
     Path("/dev/disk/by-label/dmrlabel").unlink()
     assert udev.missing(device) == ()
     Path("/dev/mapper", device.name).unlink()
-    udev.look_again(device.devno)
+    udev.trigger(device.devno)
     assert udev.missing(device) == ()
     assert Path("/dev/disk/by-label/dmrlabel").exists()
 
@@ -168,8 +168,8 @@ def test_a_device_that_udev_does_not_know_needs_its_node_alone(udev: HostUdev, d
 def test_no_such_device_lacks_its_node(udev: HostUdev, device: DeviceInfo) -> None:
     ghost = replace(device, name=f"{device.name}-none", devno=Devno(device.devno.major, 9999))
     assert udev.missing(ghost) == (f"/dev/mapper/{ghost.name}",)
-    with pytest.raises(HostFault) as refused:
-        udev.look_again(ghost.devno)
+    with pytest.raises(HostError) as refused:
+        udev.trigger(ghost.devno)
     assert refused.value.errno == errno.ENOENT
 
 
@@ -179,8 +179,8 @@ def test_udev_that_does_not_answer_is_not_waited_for(
     monkeypatch.setattr(host, "_DEADLINE", 1.0)
     udevd.stop()
     try:
-        with pytest.raises(Unanswered):
-            udev.look_again(device.devno)
+        with pytest.raises(WorkerTimeoutError):
+            udev.trigger(device.devno)
     finally:
         udevd.go_on()
         settle()

@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.kernel.dm import library
 from reconciler.kernel.dm.library import FUNCTIONS, DmInfo, Functions
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 
 
 def test_the_table_and_the_bound_functions_are_the_same() -> None:
@@ -23,11 +23,11 @@ def test_the_struct_of_info_has_the_size_that_the_library_writes() -> None:
 
 def test_a_library_that_is_not_there_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "SONAME", "libdevmapper.so.0")
-    with pytest.raises(HostFault, match=r"ENOENT.*install libdevmapper1"):
+    with pytest.raises(HostError, match=r"ENOENT.*install libdevmapper1"):
         library.load.__wrapped__()
 
 
 def test_a_library_that_is_too_old_names_what_it_lacks() -> None:
     old = SimpleNamespace(**{name: SimpleNamespace() for name in FUNCTIONS if name != "dm_udev_wait_immediate"})
-    with pytest.raises(HostFault, match=r"dm_udev_wait_immediate; at least version 1\.02\.124"):
+    with pytest.raises(HostError, match=r"dm_udev_wait_immediate; at least version 1\.02\.124"):
         library.bind(old)

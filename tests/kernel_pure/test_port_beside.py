@@ -16,8 +16,8 @@ import pytest
 
 from reconciler.kernel.worker import client
 from reconciler.kernel.worker.client import PoolPort, ProcessPort
-from reconciler.model.errors import HostFault, Unanswered
-from reconciler.model.live import LookRequest, Watched
+from reconciler.model.errors import HostError, WorkerTimeoutError
+from reconciler.model.live import ScanRequest, ScanScope
 from reconciler.model.steps import Resume
 
 WORKER = """#!{python} -P
@@ -31,7 +31,7 @@ sys.argv[1:] = sys.argv[-1:]
 worker.main()
 """
 TREE = Path(__file__).parents[2]
-LOOK = LookRequest()
+LOOK = ScanRequest()
 SHORT = 0.25
 """Seconds, of what are 5 for the daemon."""
 
@@ -41,7 +41,7 @@ class Watcher:
 
     def __init__(self) -> None:
         self.looks = 0
-        self.faults: list[HostFault] = []
+        self.faults: list[HostError] = []
         self.ends = 0
         self.is_told = threading.Event()
 
@@ -50,7 +50,7 @@ class Watcher:
         try:
             beside.look(LOOK)
             self.looks += 1
-        except HostFault as fault:
+        except HostError as fault:
             self.faults.append(fault)
 
     def cause(self) -> str:
@@ -104,7 +104,7 @@ def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watcher: Watcher) -> I
     monkeypatch.setattr(client, "LOOK_DEADLINE", SHORT)
     monkeypatch.setattr(Resume, "deadline", SHORT)
     before = children()
-    port = ProcessPort(Watched("tank", None, None, frozenset()), tmp_path / "state", lock=False)
+    port = ProcessPort(ScanScope("tank", None, None, frozenset()), tmp_path / "state", lock=False)
     port.tell_of_waits(watcher)
     port.look(LOOK)
     yield port
@@ -118,7 +118,7 @@ def hang(port: ProcessPort) -> int:
     """Its first worker, from now on in a question without an answer."""
     first = children()[0]
     stop(first)
-    with pytest.raises(Unanswered):
+    with pytest.raises(WorkerTimeoutError):
         port.look(LOOK)
     return first
 
@@ -131,7 +131,7 @@ def test_a_quick_answer_is_no_wait(port: ProcessPort, watcher: Watcher) -> None:
 def test_while_the_first_hangs_the_second_answers_and_then_it_ends(port: ProcessPort, watcher: Watcher) -> None:
     first = hang(port)
     for _ in range(3):
-        with pytest.raises(Unanswered):
+        with pytest.raises(WorkerTimeoutError):
             port.look(LOOK)
     assert (watcher.looks, watcher.ends, len(children())) == (3, 0, 2)
     go_on(first)
@@ -144,7 +144,7 @@ def test_while_the_first_hangs_the_second_answers_and_then_it_ends(port: Process
 def test_it_is_told_what_has_no_answer_and_what_the_worker_waits_for(port: ProcessPort) -> None:
     first = children()[0]
     stop(first)
-    with pytest.raises(Unanswered) as told:
+    with pytest.raises(WorkerTimeoutError) as told:
         port.run(Resume("tank-a"))
     go_on(first)
     message = str(told.value)
@@ -168,7 +168,7 @@ def test_a_long_question_is_told_of_in_its_midst_and_answered(
 
     letting_go = threading.Thread(target=let_go)
     letting_go.start()
-    port.look(LookRequest(ids=True))
+    port.look(ScanRequest(ids=True))
     letting_go.join()
     assert watcher.looks >= 1
     assert watcher.ends == 1
@@ -177,12 +177,12 @@ def test_a_long_question_is_told_of_in_its_midst_and_answered(
 
 def test_there_is_never_a_third(port: ProcessPort, watcher: Watcher) -> None:
     first = hang(port)
-    with pytest.raises(Unanswered):
+    with pytest.raises(WorkerTimeoutError):
         port.look(LOOK)
     second = next(pid for pid in children() if pid != first)
     stop(second)
     for _ in range(3):
-        with pytest.raises(Unanswered):
+        with pytest.raises(WorkerTimeoutError):
             port.look(LOOK)
     assert len(watcher.faults) == 3
     for _ in range(2):  # the first answers, and hangs again; the second has hung all the time
@@ -190,7 +190,7 @@ def test_there_is_never_a_third(port: ProcessPort, watcher: Watcher) -> None:
         until(lambda: not port.hangs(), "the first has answered")
         port.look(LOOK)
         hang(port)
-        with pytest.raises(Unanswered):
+        with pytest.raises(WorkerTimeoutError):
             port.look(LOOK)
         assert children() == sorted([first, second])
     go_on(first)
@@ -202,7 +202,7 @@ def test_there_is_never_a_third(port: ProcessPort, watcher: Watcher) -> None:
 
 def test_a_first_one_that_dies_takes_the_second_with_it(port: ProcessPort, watcher: Watcher) -> None:
     first = hang(port)
-    with pytest.raises(Unanswered):
+    with pytest.raises(WorkerTimeoutError):
         port.look(LOOK)
     os.kill(first, signal.SIGKILL)
     until(lambda: first not in children(), "it is dead")
@@ -214,7 +214,7 @@ def test_a_first_one_that_dies_takes_the_second_with_it(port: ProcessPort, watch
 @pytest.mark.parametrize("both_hang", [False, True])
 def test_closing_leaves_behind_only_what_hangs(port: ProcessPort, both_hang: bool) -> None:
     first = hang(port)
-    with pytest.raises(Unanswered):
+    with pytest.raises(WorkerTimeoutError):
         port.look(LOOK)
     second = next(pid for pid in children() if pid != first)
     if both_hang:
@@ -229,17 +229,17 @@ def test_abandoned_in_the_midst_of_a_look_beside_it_ends_at_once(
     port: ProcessPort, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = hang(port)
-    with pytest.raises(Unanswered):
+    with pytest.raises(WorkerTimeoutError):
         port.look(LOOK)
     stop(next(pid for pid in children() if pid != first))
     monkeypatch.setattr(client, "LOOK_DEADLINE", 60.0)
     watcher.is_told.clear()
-    faults: list[HostFault] = []
+    faults: list[HostError] = []
 
     def ask() -> None:
         try:
             port.look(LOOK)
-        except HostFault as fault:
+        except HostError as fault:
             faults.append(fault)
 
     asking = threading.Thread(target=ask)

@@ -13,8 +13,8 @@ import pytest
 
 from reconciler.kernel.worker import client
 from reconciler.kernel.worker.client import ProcessPort
-from reconciler.model.errors import HostFault, Unanswered
-from reconciler.model.live import LookRequest, Watched
+from reconciler.model.errors import HostError, WorkerTimeoutError
+from reconciler.model.live import ScanRequest, ScanScope
 
 WORKER = """#!{python} -P
 import logging, runpy, sys, time
@@ -52,13 +52,13 @@ def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessPor
     program.write_text(WORKER.format(python=sys.executable, tree=str(Path(__file__).parents[2])), encoding="utf-8")
     program.chmod(stat.S_IRWXU)
     monkeypatch.setattr(client, "sys", SimpleNamespace(executable=str(program)))
-    port = ProcessPort(Watched("tank", None, None, frozenset()), tmp_path / "state", lock=False)
+    port = ProcessPort(ScanScope("tank", None, None, frozenset()), tmp_path / "state", lock=False)
     yield port
     port.close()
 
 
 def test_its_lines_are_in_the_daemons_log(port: ProcessPort, caplog: pytest.LogCaptureFixture) -> None:
-    port.look(LookRequest())
+    port.look(ScanRequest())
     told = [(r.name, r.levelno, r.getMessage(), r.__dict__["pool"]) for r in caplog.records]
     assert told == [("reconciler.odd", logging.WARNING, f"udev is {number}", "tank") for number in range(3)]
 
@@ -66,24 +66,24 @@ def test_its_lines_are_in_the_daemons_log(port: ProcessPort, caplog: pytest.LogC
 def test_after_a_late_answer_it_tells_all_anew(
     port: ProcessPort, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    port.look(LookRequest())
+    port.look(ScanRequest())
     with monkeypatch.context() as impatient:
         impatient.setattr(client, "LOOK_DEADLINE", 0.1)
-        with pytest.raises(Unanswered):
-            port.look(LookRequest(thorough=True))
+        with pytest.raises(WorkerTimeoutError):
+            port.look(ScanRequest(thorough=True))
     assert port._connection is not None
     assert port._connection.poll(20), "it has answered"
-    port.look(LookRequest())
+    port.look(ScanRequest())
     assert "all is told anew" in [record.getMessage() for record in caplog.records]
 
 
 def test_a_bug_of_its_own_is_one_line_of_the_daemons_log(
     port: ProcessPort, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(HostFault, match="it died"):
-        port.look(LookRequest(ids=True))
+    with pytest.raises(HostError, match="it died"):
+        port.look(ScanRequest(ids=True))
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.getMessage().startswith("the worker failed; this is a bug\nTraceback")
     assert "a bug\nof the worker's" in record.getMessage()
     assert "Traceback" not in capfd.readouterr().err
-    port.look(LookRequest())
+    port.look(ScanRequest())

@@ -12,8 +12,8 @@ import pytest
 
 from reconciler.kernel.worker import client
 from reconciler.kernel.worker.client import ProcessPort
-from reconciler.model.errors import Unanswered
-from reconciler.model.live import LookRequest, Watched
+from reconciler.model.errors import WorkerTimeoutError
+from reconciler.model.live import ScanRequest, ScanScope
 from tests.kernel_pure.test_port_beside import TREE, Watcher, children, until
 
 SLOW = """#!{python} -P
@@ -28,7 +28,7 @@ worker.drop_all_others = worker.lock_memory = lambda: None
 sys.argv[1:] = sys.argv[-1:]
 worker.main()
 """
-LOOK = LookRequest()
+LOOK = ScanRequest()
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gate: Path, watcher: W
     program.chmod(stat.S_IRWXU)
     monkeypatch.setattr(client, "sys", SimpleNamespace(executable=str(program)))
     before = children()
-    port = ProcessPort(Watched("tank", None, None, frozenset()), tmp_path / "state", lock=False)
+    port = ProcessPort(ScanScope("tank", None, None, frozenset()), tmp_path / "state", lock=False)
     port.tell_of_waits(watcher)
     yield port
     port.close()
@@ -67,7 +67,7 @@ def test_it_is_told_as_a_slow_host_and_not_as_a_pool_that_hangs(
 ) -> None:
     impatient(monkeypatch)
     for _ in range(2):
-        with pytest.raises(Unanswered) as told:
+        with pytest.raises(WorkerTimeoutError) as told:
             port.look(LOOK)
         message = str(told.value)
         assert message.startswith("start the worker of tank failed (ETIMEDOUT): it has not started for ")
@@ -81,7 +81,7 @@ def test_it_is_told_as_a_slow_host_and_not_as_a_pool_that_hangs(
 def test_it_is_waited_for_and_not_started_again(port: ProcessPort, gate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         impatient(patch)
-        with pytest.raises(Unanswered):
+        with pytest.raises(WorkerTimeoutError):
             port.look(LOOK)
     (slow,) = children()
     gate.touch()
@@ -93,7 +93,7 @@ def test_closed_while_it_starts_it_is_ended_and_not_left_behind(
     port: ProcessPort, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     impatient(monkeypatch)
-    with pytest.raises(Unanswered):
+    with pytest.raises(WorkerTimeoutError):
         port.look(LOOK)
     port.close()
     assert children() == []

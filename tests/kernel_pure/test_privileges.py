@@ -10,7 +10,7 @@ from reconciler.doctor.checks import Mark
 from reconciler.doctor.host import check_memory, check_permissions
 from reconciler.kernel import privileges
 from reconciler.kernel.privileges import EVERY, IPC_LOCK, MKNOD, SYS_ADMIN, Capability, Held
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_without_the_first_nothing_can_begin(lacking: pytest.MonkeyPatch) -> Non
     lack(lacking, MKNOD)
     privileges.require_admin()
     lack(lacking, SYS_ADMIN)
-    with pytest.raises(HostFault, match=r"use device-mapper failed \(EPERM\): user \d+ is without CAP_SYS_ADMIN"):
+    with pytest.raises(HostError, match=r"use device-mapper failed \(EPERM\): user \d+ is without CAP_SYS_ADMIN"):
         privileges.require_admin()
 
 

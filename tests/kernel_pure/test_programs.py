@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.kernel import programs
 from reconciler.kernel.programs import Said, run
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 
 
 def test_what_is_said_is_kept_apart() -> None:
@@ -18,7 +18,7 @@ def test_what_is_said_is_kept_apart() -> None:
 
 
 def test_the_last_line_is_the_reason() -> None:
-    with pytest.raises(HostFault) as failed:
+    with pytest.raises(HostError) as failed:
         run(["sh", "-c", "echo version 1 >&2; echo no room >&2; exit 3"], "/dev/x")
     assert str(failed.value) == "sh /dev/x failed: no room"
 
@@ -32,9 +32,9 @@ def test_output_is_the_reason_where_there_are_no_errors() -> None:
 
 
 def test_silence_is_told_by_its_status() -> None:
-    with pytest.raises(HostFault, match="ended with status 7"):
+    with pytest.raises(HostError, match="ended with status 7"):
         run(["sh", "-c", "exit 7"], "x")
-    with pytest.raises(HostFault, match="ended with status -9"):
+    with pytest.raises(HostError, match="ended with status -9"):
         run(["sh", "-c", "kill -9 $$"], "x")
 
 
@@ -73,7 +73,7 @@ def test_programs_stand_in_no_place_of_ours_and_hold_no_files_of_ours(tmp_path: 
 
 def test_a_missing_program_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "_PACKAGES", {"no-such-program": "its-package"})
-    with pytest.raises(HostFault, match="apt-get install its-package") as missing:
+    with pytest.raises(HostError, match="apt-get install its-package") as missing:
         run(["no-such-program"], "x")
     assert missing.value.errno == errno.ENOENT
 
@@ -86,6 +86,6 @@ def test_both_pipes_are_read_at_once() -> None:
 
 def test_endless_output_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "_MOST_OUTPUT", 100000)
-    with pytest.raises(HostFault) as flooded:
+    with pytest.raises(HostError) as flooded:
         run(["cat", "/dev/zero"], "x")
     assert flooded.value.errno == errno.E2BIG

@@ -19,13 +19,13 @@ from reconciler.kernel.command_lines import (
     grow_file_command,
     grow_filesystem_command,
     grow_in_private_mount_command,
-    look_again_command,
     make_file_command,
     mkfs_command,
     resize_loop_command,
     shell_line,
     thin_check_command,
     thin_ls_command,
+    udev_trigger_command,
     zero_command,
 )
 from reconciler.kernel.protocol import Mkfs
@@ -61,7 +61,7 @@ def test_a_line_says_the_very_words(words: list[str]) -> None:
             thin_ls_command("/dev/x", live=True),
             "thin_ls --no-headers --format DEV,MAPPED_BLOCKS,TRANSACTION --metadata-snap /dev/x",
         ),
-        (look_again_command(Devno(254, 3)), "udevadm trigger --action=change --settle /sys/dev/block/254:3"),
+        (udev_trigger_command(Devno(254, 3)), "udevadm trigger --action=change --settle /sys/dev/block/254:3"),
     ],
 )
 def test_each_operation_has_its_command(command: Command, line: str) -> None:

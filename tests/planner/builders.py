@@ -32,10 +32,10 @@ from reconciler.model.live import (
 from reconciler.model.names import Key
 from reconciler.model.records import API_VERSION, ThinDevice, ThinPool
 from reconciler.model.steps import ActivatePool, CheckMetadata, PoolShape, Step
-from reconciler.model.stored import Intent, IntentKind, KnownDevice, KnownPool
+from reconciler.model.stored import Intent, IntentKind, StoredDevice, StoredPool
 from reconciler.model.units import Bytes, Sectors
 from reconciler.planner.device import plan_device
-from reconciler.planner.facts import DeviceCase, Grace, Origin, PoolAccess, PoolCase, PruneVerdict
+from reconciler.planner.facts import DeviceFacts, Grace, Origin, PoolAccess, PoolFacts, PruneVerdict
 from reconciler.planner.ownership import access_to
 from reconciler.planner.plan import Plan, Sign
 from reconciler.planner.pool import plan_pool
@@ -231,8 +231,8 @@ def record(desired: str = "Active", **spec: Any) -> ThinDevice:
     )
 
 
-def known_pool(**changes: Any) -> KnownPool:
-    usual = KnownPool(
+def known_pool(**changes: Any) -> StoredPool:
+    usual = StoredPool(
         name="tank",
         uuid=POOL_UUID,
         created=True,
@@ -248,8 +248,8 @@ def known_pool(**changes: Any) -> KnownPool:
     return replace(usual, **changes)
 
 
-def known(**changes: Any) -> KnownDevice:
-    usual = KnownDevice(
+def known(**changes: Any) -> StoredDevice:
+    usual = StoredDevice(
         key=KEY,
         uuid=UUID,
         dm_name=NAME,
@@ -267,12 +267,12 @@ def intent(kind: IntentKind = IntentKind.CREATE, thin_id: int = NEW_ID, **change
     return replace(usual, **changes)
 
 
-def origin(live: LiveDevice | None = None, known_as: KnownDevice | None = None, **changes: Any) -> Origin:
+def origin(live: LiveDevice | None = None, known_as: StoredDevice | None = None, **changes: Any) -> Origin:
     """`tank-golden`, thin id 3."""
     return Origin("golden", "tank-golden", known_as or known_golden(), live, **changes)
 
 
-def known_golden(**changes: Any) -> KnownDevice:
+def known_golden(**changes: Any) -> StoredDevice:
     return known(
         **{"key": Key("tank", "golden"), "uuid": GOLDEN_UUID, "dm_name": "tank-golden", "thin_id": 3, **changes}
     )
@@ -310,15 +310,15 @@ def given(value: T_ | _Same, usual: T_) -> T_:
     return usual if isinstance(value, _Same) else value
 
 
-def pool_case(
+def pool_facts(
     *,
     recorded: ThinPool | _Same | None = SAME,
-    knowing: KnownPool | _Same | None = SAME,
+    knowing: StoredPool | _Same | None = SAME,
     live: LivePool | None = None,
     seen: Mapping[Sign, float] | None = None,
     **rest: Any,
-) -> PoolCase:
-    return PoolCase(
+) -> PoolFacts:
+    return PoolFacts(
         name="tank",
         record=given(recorded, pool_record()),
         known=given(knowing, known_pool()),
@@ -329,23 +329,23 @@ def pool_case(
     )
 
 
-def case(
+def facts(
     desired: str | None = "Active",
     *,
     live: LiveDevice | None = None,
-    knowing: KnownDevice | _Same | None = SAME,
-    pool: PoolCase | None = None,
+    knowing: StoredDevice | _Same | None = SAME,
+    pool: PoolFacts | None = None,
     seen: Mapping[Sign, float] | None = None,
     spec: Mapping[str, Any] | None = None,
     **rest: Any,
-) -> DeviceCase:
+) -> DeviceFacts:
     """A device that the store knows, in a pool whose access follows from its case. `desired=None`: an orphan."""
     under_way: Intent | None = rest.get("intent")
-    of = pool or pool_case()
+    of = pool or pool_facts()
     if under_way is not None:
         of = replace(of, intents=(under_way,))
     access: PoolAccess = rest.pop("access", None) or access_to(of)
-    return DeviceCase(
+    return DeviceFacts(
         key=KEY,
         record=None if desired is None else record(desired, **dict(spec or {})),
         pool_record=rest.pop("pool_record", of.record),
@@ -361,19 +361,19 @@ def case(
     )
 
 
-def orphan(prune: PruneVerdict, **rest: Any) -> DeviceCase:
-    return case(None, prune=prune, **rest)
+def orphan(prune: PruneVerdict, **rest: Any) -> DeviceFacts:
+    return facts(None, prune=prune, **rest)
 
 
-def plan(this: DeviceCase | PoolCase) -> Plan:
-    return plan_pool(this) if isinstance(this, PoolCase) else plan_device(this)
+def plan(this: DeviceFacts | PoolFacts) -> Plan:
+    return plan_pool(this) if isinstance(this, PoolFacts) else plan_device(this)
 
 
-def steps(this: DeviceCase | PoolCase) -> tuple[Step, ...]:
+def steps(this: DeviceFacts | PoolFacts) -> tuple[Step, ...]:
     return plan(this).steps
 
 
-def kinds(this: DeviceCase | PoolCase) -> list[str]:
+def kinds(this: DeviceFacts | PoolFacts) -> list[str]:
     """The names of the steps, in order."""
     return [type(step).__name__ for step in plan(this).steps]
 

@@ -24,9 +24,9 @@ from reconciler.model.steps import (
     StoreStep,
 )
 from reconciler.model.stored import Intent
-from reconciler.planner.facts import DeviceCase, Origin, PruneVerdict
+from reconciler.planner.facts import DeviceFacts, Origin, PruneVerdict
 from reconciler.planner.plan import Plan, signs
-from reconciler.store.transitions import HeldAs, Holder, PoolKnowledge, after, free_thin_id
+from reconciler.store.transitions import IdOwner, IdUse, StoredPoolState, after, free_thin_id
 from tests.planner import builders as a
 
 ROUNDS = 10
@@ -35,7 +35,7 @@ ROUNDS = 10
 @dataclass
 class SmallWorld:
     record: ThinDevice | None
-    knowledge: PoolKnowledge
+    knowledge: StoredPoolState
     devices: dict[str, LiveDevice] = field(default_factory=dict)
     ids: dict[int, ThinEntry] = field(default_factory=dict)
     transaction: int = a.TRANSACTION
@@ -43,14 +43,14 @@ class SmallWorld:
     seen: float = a.LONG_AGO
     """Seconds since when all signs are there."""
 
-    def case(self) -> DeviceCase:
+    def facts(self) -> DeviceFacts:
         knowledge, live = self.knowledge, self.devices.get(a.NAME)
         known = knowledge.devices.get(a.KEY.device)
         shown = signs(live)
         new_id = free_thin_id(knowledge, self.ids)
         assert new_id is not None
-        pool = a.pool_case(live=a.live_pool(of=a.status(transaction=self.transaction)), knowing=knowledge.pool)
-        this = a.case(
+        pool = a.pool_facts(live=a.live_pool(of=a.status(transaction=self.transaction)), knowing=knowledge.pool)
+        this = a.facts(
             None,
             live=live,
             knowing=known,
@@ -66,7 +66,7 @@ class SmallWorld:
         return replace(this, record=self.record, new_id=new_id)
 
     def _is_taken(self, intent: Intent | None) -> bool:
-        return intent is not None and self.knowledge.ids.get(intent.thin_id) == Holder(HeldAs.TAKEN)
+        return intent is not None and self.knowledge.ids.get(intent.thin_id) == IdOwner(IdUse.TAKEN)
 
     def _origin(self) -> Origin | None:
         intent = self.knowledge.intent
@@ -77,7 +77,7 @@ class SmallWorld:
         return Origin(name, "tank-golden", self.knowledge.devices.get(name), self.devices.get("tank-golden"))
 
     def plan(self) -> Plan:
-        return a.plan(self.case())
+        return a.plan(self.facts())
 
     def do(self, step: Step) -> None:
         if isinstance(step, StoreStep):
@@ -140,14 +140,14 @@ class SmallWorld:
         self.devices[name] = replace(device, info=replace(device.info, **flags))  # type: ignore[arg-type]
 
 
-def knowledge(*, known: bool = True, golden: bool = True, intent: Intent | None = None) -> PoolKnowledge:
+def knowledge(*, known: bool = True, golden: bool = True, intent: Intent | None = None) -> StoredPoolState:
     devices = {"a": a.known()} if known else {}
     if golden:
         devices["golden"] = a.known_golden()
-    held = {device.thin_id: Holder(HeldAs.DEVICE, name) for name, device in devices.items()}
+    held = {device.thin_id: IdOwner(IdUse.DEVICE, name) for name, device in devices.items()}
     if intent is not None:
-        held.setdefault(intent.thin_id, Holder(HeldAs.INTENT, intent.key.device))
-    return PoolKnowledge(a.known_pool(), devices, intent, held, last_thin_id=a.NEW_ID - 1)
+        held.setdefault(intent.thin_id, IdOwner(IdUse.INTENT, intent.key.device))
+    return StoredPoolState(a.known_pool(), devices, intent, held, last_thin_id=a.NEW_ID - 1)
 
 
 def world(record: ThinDevice | None, *, known: bool = True, live: LiveDevice | None = None) -> SmallWorld:

@@ -15,22 +15,22 @@ from reconciler.model.steps import (
     Activate,
     ActivatePool,
     Clear,
+    CompleteIntent,
     DeleteFile,
     DeleteThin,
-    Finish,
     HostStep,
-    KnowDevice,
     Load,
     LoadPool,
     Remove,
     RemovePool,
     Resume,
+    SaveDevice,
     Step,
     ZeroSuperblock,
 )
 from reconciler.model.stored import IntentKind
 from reconciler.model.units import Bytes
-from reconciler.planner.facts import Access, DeviceCase, Origin, PoolCase, PruneVerdict
+from reconciler.planner.facts import Access, DeviceFacts, Origin, PoolFacts, PruneVerdict
 from reconciler.planner.ownership import access_to, owns_device, owns_pool
 from reconciler.planner.plan import Plan, Sign
 from tests.planner import builders as a
@@ -205,9 +205,9 @@ intents = st.one_of(
 
 
 @st.composite
-def pool_cases(draw: st.DrawFn, *, healthy: bool = False) -> PoolCase:
+def pool_cases(draw: st.DrawFn, *, healthy: bool = False) -> PoolFacts:
     record = draw(pool_records)
-    return a.pool_case(
+    return a.pool_facts(
         recorded=record if healthy else draw(st.sampled_from([record, record, record, None])),
         knowing=draw(known_pools if healthy else st.one_of(known_pools, st.none())),
         live=a.live_pool(of=a.status()) if healthy else draw(live_pools()),
@@ -221,15 +221,15 @@ def pool_cases(draw: st.DrawFn, *, healthy: bool = False) -> PoolCase:
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> DeviceCase:
-    pool = draw(st.one_of(st.just(a.pool_case()), pool_cases(healthy=True), pool_cases()))
+def cases(draw: st.DrawFn) -> DeviceFacts:
+    pool = draw(st.one_of(st.just(a.pool_facts()), pool_cases(healthy=True), pool_cases()))
     spec = draw(specs)
     if "adopt" in spec:
         spec.pop("snapshotOf", None)
     elif "snapshotOf" not in spec and spec.get("size", "") is None:
         del spec["size"]
     live_origin = draw(st.one_of(st.none(), devices("tank-golden", (a.GOLDEN_UUID,))))
-    this = a.case(
+    this = a.facts(
         draw(st.sampled_from(["Active", "Active", "Inactive", "Committed", "Absent"])),
         live=draw(st.one_of(st.none(), devices())) if pool.live.device is not None else None,
         knowing=draw(st.one_of(st.none(), known_devices, known_devices)),
@@ -252,46 +252,46 @@ def on_host(plan: Plan) -> list[HostStep]:
     return [step for step in plan.steps if isinstance(step, HostStep)]
 
 
-def pool_devno(case: DeviceCase) -> Devno | None:
-    return case.pool.device.info.devno if case.pool.device is not None else None
+def pool_devno(facts: DeviceFacts) -> Devno | None:
+    return facts.pool.device.info.devno if facts.pool.device is not None else None
 
 
-def own(case: DeviceCase, device: LiveDevice | None) -> bool:
+def own(facts: DeviceFacts, device: LiveDevice | None) -> bool:
     if device is None:
         return True
-    if device is case.private:
+    if device is facts.private:
         return device.info.uuid == f"{a.UUID}-private"
-    known = case.origin.known if case.origin is not None and device is case.origin.live else case.known
-    return owns_device(device, known, pool_devno(case))
+    known = facts.origin.known if facts.origin is not None and device is facts.origin.live else facts.known
+    return owns_device(device, known, pool_devno(facts))
 
 
-def live_subjects(case: DeviceCase) -> dict[str, LiveDevice]:
-    origin = case.origin.live if case.origin is not None else None
-    found = (case.live, case.private, origin)
+def live_subjects(facts: DeviceFacts) -> dict[str, LiveDevice]:
+    origin = facts.origin.live if facts.origin is not None else None
+    found = (facts.live, facts.private, origin)
     return {device.info.name: device for device in found if device is not None}
 
 
 @settings(max_examples=600, deadline=None)
 @given(cases())
-def test_whatever_the_case_of_a_device(case: DeviceCase) -> None:
-    plan = a.plan(case)
+def test_whatever_the_case_of_a_device(facts: DeviceFacts) -> None:
+    plan = a.plan(facts)
     event(plan.reason)
-    assert plan == a.plan(case), "the same case has the same plan"
+    assert plan == a.plan(facts), "the same case has the same plan"
     assert plan.condition.message
-    assert plan.look_again is None or plan.look_again > 0
-    assert not (plan.needs_ids and (plan.steps or case.ids is not None))
-    _holds_paused(case, plan)
+    assert plan.requeue_after is None or plan.requeue_after > 0
+    assert not (plan.needs_ids and (plan.steps or facts.ids is not None))
+    _holds_paused(facts, plan)
     _holds_converged(plan)
-    _holds_access(case, plan)
-    _holds_foreign(case, plan)
-    _holds_open(case, plan)
-    _holds_deletion(case, plan)
-    _holds_suspension(case, plan)
+    _holds_access(facts, plan)
+    _holds_foreign(facts, plan)
+    _holds_open(facts, plan)
+    _holds_deletion(facts, plan)
+    _holds_suspension(facts, plan)
 
 
-def _holds_paused(case: DeviceCase, plan: Plan) -> None:
-    paused = case.record is not None and case.record.spec.paused
-    if case.pool_record is not None and (paused or case.pool_record.spec.paused):
+def _holds_paused(facts: DeviceFacts, plan: Plan) -> None:
+    paused = facts.record is not None and facts.record.spec.paused
+    if facts.pool_record is not None and (paused or facts.pool_record.spec.paused):
         assert plan.steps == ()
 
 
@@ -300,24 +300,24 @@ def _holds_converged(plan: Plan) -> None:
         assert on_host(plan) == []
 
 
-def _holds_access(case: DeviceCase, plan: Plan) -> None:
-    if case.access.access is Access.NONE:
+def _holds_access(facts: DeviceFacts, plan: Plan) -> None:
+    if facts.access.access is Access.NONE:
         assert plan.steps == ()
-    if case.access.access is Access.MAINTAIN:
-        assert all(isinstance(step, Resume | Clear | Remove | KnowDevice) for step in plan.steps)
+    if facts.access.access is Access.MAINTAIN:
+        assert all(isinstance(step, Resume | Clear | Remove | SaveDevice) for step in plan.steps)
 
 
-def _holds_foreign(case: DeviceCase, plan: Plan) -> None:
+def _holds_foreign(facts: DeviceFacts, plan: Plan) -> None:
     """No step is about a device that is not provably ours."""
-    live = live_subjects(case)
+    live = live_subjects(facts)
     for step in on_host(plan):
-        assert own(case, live.get(step.subject)), step
+        assert own(facts, live.get(step.subject)), step
         assert step.subject != "copy"
 
 
-def _holds_open(case: DeviceCase, plan: Plan) -> None:
+def _holds_open(facts: DeviceFacts, plan: Plan) -> None:
     """An open device is never removed, and never given other content."""
-    live = live_subjects(case)
+    live = live_subjects(facts)
     for step in plan.steps:
         device = live.get(step.subject) if isinstance(step, Remove | Load) else None
         if device is None or not device.info.open_count:
@@ -333,19 +333,19 @@ def _holds_open(case: DeviceCase, plan: Plan) -> None:
             assert isinstance(found, ErrorTable)
 
 
-def _holds_deletion(case: DeviceCase, plan: Plan) -> None:
+def _holds_deletion(facts: DeviceFacts, plan: Plan) -> None:
     """Data goes only where somebody asked for it, or where an intent of ours made it."""
-    record, intent, known = case.record, case.intent, case.known
+    record, intent, known = facts.record, facts.intent, facts.known
     for step in plan.steps:
         if isinstance(step, DeleteThin):
-            assert case.access.may_delete
-            assert not (case.pool_record is not None and case.pool_record.spec.external)
+            assert facts.access.may_delete
+            assert not (facts.pool_record is not None and facts.pool_record.spec.external)
             asked = (record is not None and record.spec.state == "Absent") or (
-                record is None and case.prune is PruneVerdict.DELETE
+                record is None and facts.prune is PruneVerdict.DELETE
             )
             if intent is not None:
                 assert step.thin_id == intent.thin_id
-                assert not case.id_taken or intent.kind is IntentKind.DELETE
+                assert not facts.id_taken or intent.kind is IntentKind.DELETE
             else:
                 assert asked
                 assert known is not None
@@ -355,74 +355,74 @@ def _holds_deletion(case: DeviceCase, plan: Plan) -> None:
             assert isinstance(table, ThinTable)
             assert table.thin_id == known.thin_id
             assert table.length >= known.size, "a device never shrinks"
-        if isinstance(step, Finish) and step.device is None:
+        if isinstance(step, CompleteIntent) and step.device is None:
             assert intent is not None or any(isinstance(other, DeleteThin) for other in plan.steps)
 
 
-def _holds_suspension(case: DeviceCase, plan: Plan) -> None:
-    live = case.live
-    if live is None or not live.info.suspended or case.grace.left(Sign.SUSPENDED) <= 0:
+def _holds_suspension(facts: DeviceFacts, plan: Plan) -> None:
+    live = facts.live
+    if live is None or not live.info.suspended or facts.grace.left(Sign.SUSPENDED) <= 0:
         return
-    if case.known is not None and case.known.frozen:
+    if facts.known is not None and facts.known.frozen:
         return
     assert not any(step.subject == live.info.name for step in on_host(plan) if not isinstance(step, Remove))
 
 
 @settings(max_examples=500, deadline=None)
 @given(pool_cases())
-def test_whatever_the_case_of_a_pool(case: PoolCase) -> None:
-    plan = a.plan(case)
+def test_whatever_the_case_of_a_pool(facts: PoolFacts) -> None:
+    plan = a.plan(facts)
     event(plan.reason)
-    assert plan == a.plan(case)
+    assert plan == a.plan(facts)
     assert plan.condition.message
-    assert plan.look_again is None or plan.look_again > 0
-    assert not (plan.needs_ids and (plan.steps or case.ids is not None))
-    access_to(case)
+    assert plan.requeue_after is None or plan.requeue_after > 0
+    assert not (plan.needs_ids and (plan.steps or facts.ids is not None))
+    access_to(facts)
     _holds_converged(plan)
-    if case.record is None or case.record.spec.paused or case.record.spec.external or case.stuck:
+    if facts.record is None or facts.record.spec.paused or facts.record.spec.external or facts.stuck:
         assert on_host(plan) == []
-    if case.live.suspended_below:
+    if facts.live.suspended_below:
         assert plan.steps == ()
-    if case.live.device is not None and case.record is not None and not _ours(case):
+    if facts.live.device is not None and facts.record is not None and not _ours(facts):
         assert plan.steps == ()
-    _holds_destruction(case, plan.steps)
-    _holds_pool_loads(case, plan.steps)
+    _holds_destruction(facts, plan.steps)
+    _holds_pool_loads(facts, plan.steps)
 
 
-def _ours(case: PoolCase) -> bool:
-    external = case.known is not None and case.known.external
-    return owns_pool(case.live, case.record, None if external else case.known)
+def _ours(facts: PoolFacts) -> bool:
+    external = facts.known is not None and facts.known.external
+    return owns_pool(facts.live, facts.record, None if external else facts.known)
 
 
-def _holds_destruction(case: PoolCase, steps: tuple[Step, ...]) -> None:
+def _holds_destruction(facts: PoolFacts, steps: tuple[Step, ...]) -> None:
     """A pool is only deleted if its record says so, nobody uses it, and it is provably empty."""
-    known = case.known
+    known = facts.known
     for step in steps:
         if isinstance(step, RemovePool):
-            assert case.live.device is not None
-            assert not case.live.device.info.live_table or (
-                not case.devices_live and not case.live.device.info.open_count
+            assert facts.live.device is not None
+            assert not facts.live.device.info.live_table or (
+                not facts.devices_live and not facts.live.device.info.open_count
             )
         if isinstance(step, ZeroSuperblock | DeleteFile):
-            assert case.record is not None
+            assert facts.record is not None
             assert known is not None
-            assert case.record.spec.state == "Absent" or (not known.created and known.transaction_id)
-            assert not case.known_devices
-            assert case.live.device is None or case.ids == {}
-            assert case.live.device is not None or not known.created
+            assert facts.record.spec.state == "Absent" or (not known.created and known.transaction_id)
+            assert not facts.known_devices
+            assert facts.live.device is None or facts.ids == {}
+            assert facts.live.device is not None or not known.created
         if isinstance(step, DeleteFile) and known is not None:
             assert step.subject in known.made_files
 
 
-def _holds_pool_loads(case: PoolCase, steps: tuple[Step, ...]) -> None:
+def _holds_pool_loads(facts: PoolFacts, steps: tuple[Step, ...]) -> None:
     """The kernel formats zeroed metadata: that is only for a pool which the store never saw to exist."""
     for step in steps:
         if isinstance(step, ActivatePool):
-            assert case.live.device is None
-            assert not step.fresh or case.known is None or not case.known.created
+            assert facts.live.device is None
+            assert not step.fresh or facts.known is None or not facts.known.created
         if isinstance(step, LoadPool):
-            assert case.live.device is not None
-            assert case.live.device.info.live_table
+            assert facts.live.device is not None
+            assert facts.live.device.info.live_table
 
 
 @settings(max_examples=250, deadline=None)

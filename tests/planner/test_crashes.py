@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.model.conditions import Reason
 from reconciler.model.live import ThinEntry
-from reconciler.model.steps import CreateSnapshot, DiscardThin, MakeFilesystem, NoteTaken
+from reconciler.model.steps import CreateSnapshot, DiscardThin, MakeFilesystem, MarkThinIdTaken
 from reconciler.planner.facts import PruneVerdict
 from tests.planner import builders as a
 from tests.planner.small_world import GOLDEN, SmallWorld, world
@@ -129,7 +129,7 @@ def test_a_strangers_thin_on_the_id_of_an_intent_survives() -> None:
     intent = here.knowledge.intent
     assert intent is not None
     here.ids[intent.thin_id] = ThinEntry(0, here.transaction)
-    here.do(NoteTaken(a.KEY, intent.thin_id))  # what the executor does on EEXIST
+    here.do(MarkThinIdTaken(a.KEY, intent.thin_id))  # what the executor does on EEXIST
     assert here.settle().reason is Reason.CONVERGED
     assert intent.thin_id in here.ids
     assert here.knowledge.devices["a"].thin_id != intent.thin_id

@@ -11,43 +11,43 @@ from reconciler.model.conditions import Reason
 from reconciler.model.dm_tables import PoolMode, ThinFailure
 from reconciler.model.live import LiveDevice
 from reconciler.model.steps import (
-    Begin,
+    BeginIntent,
     Clear,
+    CompleteIntent,
     DeleteThin,
     DiscardThin,
-    Finish,
-    KnowDevice,
     Remove,
     Resume,
+    SaveDevice,
     SetTransactionId,
 )
 from reconciler.model.stored import IntentKind
 from reconciler.model.units import Sectors
-from reconciler.planner.facts import PoolCase
+from reconciler.planner.facts import PoolFacts
 from reconciler.planner.plan import Sign
 from tests.planner import builders as a
-from tests.planner.builders import ID, KEY, LONG_AGO, NAME, PRIVATE, SIZE, UUID, case, known, plan, row, steps, thin
+from tests.planner.builders import ID, KEY, LONG_AGO, NAME, PRIVATE, SIZE, UUID, facts, known, plan, row, steps, thin
 
 TWICE = Sectors(2 * SIZE)
 SUSPENDED = {Sign.SUSPENDED: LONG_AGO}
 RESTING = ["Inactive", "Committed"]
 
 
-def in_pool(**changes: Any) -> PoolCase:
-    return a.pool_case(live=a.live_pool(**changes))
+def in_pool(**changes: Any) -> PoolFacts:
+    return a.pool_facts(live=a.live_pool(**changes))
 
 
 @row("D33")
 def test_a_thin_that_answers_fail_is_reported() -> None:
-    found = plan(case(live=thin(status=ThinFailure("Fail"))))
+    found = plan(facts(live=thin(status=ThinFailure("Fail"))))
     assert (found.reason, found.steps) == (Reason.POOL_UNHEALTHY, ())
 
 
 @row("D34")
 @pytest.mark.parametrize("desired", RESTING)
 def test_a_resting_device_is_made_and_never_published(desired: str) -> None:
-    this = case(desired, knowing=None, ids={})
-    assert a.kinds(this) == ["Begin", "CreateThin", "SetTransactionId", "Finish"]
+    this = facts(desired, knowing=None, ids={})
+    assert a.kinds(this) == ["BeginIntent", "CreateThin", "SetTransactionId", "CompleteIntent"]
 
 
 REASONS = {
@@ -60,27 +60,27 @@ REASONS = {
 @row("D35", "D38")
 @pytest.mark.parametrize("desired", REASONS)
 def test_what_should_not_be_up_and_hangs_is_let_go_first(desired: str) -> None:
-    this = case(desired, live=thin(suspended=True, opened=2, waiting=a.error_table()), seen=SUSPENDED)
+    this = facts(desired, live=thin(suspended=True, opened=2, waiting=a.error_table()), seen=SUSPENDED)
     assert (plan(this).reason, steps(this)) == (REASONS[desired], (Clear(NAME), Resume(NAME)))
 
 
 @row("D36", "D38")
 @pytest.mark.parametrize("desired", REASONS)
 def test_what_should_not_be_up_and_is_closed_is_removed(desired: str) -> None:
-    this = case(desired, live=thin())
+    this = facts(desired, live=thin())
     assert (plan(this).reason, steps(this)) == (REASONS[desired], (Remove(NAME, UUID),))
 
 
 @row("D36")
 def test_a_suspended_shell_is_removed_without_a_resume_that_cannot_succeed() -> None:
     seen = {Sign.SUSPENDED: LONG_AGO, Sign.NO_TABLE: LONG_AGO}
-    assert steps(case("Inactive", live=a.shell(suspended=True), seen=seen)) == (Remove(NAME, UUID),)
+    assert steps(facts("Inactive", live=a.shell(suspended=True), seen=seen)) == (Remove(NAME, UUID),)
 
 
 @row("D36")
 def test_the_size_of_what_somebody_made_longer_is_noted_before_it_is_removed() -> None:
-    this = case("Inactive", live=thin(size=TWICE), spec={"size": None, "adopt": a.ADOPT})
-    assert steps(this) == (KnowDevice(KEY, known(size=TWICE)), Remove(NAME, UUID))
+    this = facts("Inactive", live=thin(size=TWICE), spec={"size": None, "adopt": a.ADOPT})
+    assert steps(this) == (SaveDevice(KEY, known(size=TWICE)), Remove(NAME, UUID))
 
 
 @row("D36")
@@ -88,41 +88,41 @@ def test_the_size_of_what_somebody_made_longer_is_noted_before_it_is_removed() -
     ("live", "sign"), [(thin(waiting=(a.table_of(),)), Sign.INACTIVE_TABLE), (a.shell(), Sign.NO_TABLE)]
 )
 def test_somebody_between_load_and_resume_is_not_disturbed(live: LiveDevice, sign: Sign) -> None:
-    assert plan(case("Inactive", live=live)).look_again == pytest.approx(a.GRACE)
-    assert steps(case("Inactive", live=live)) == ()
-    assert steps(case("Inactive", live=live, seen={sign: LONG_AGO})) == (Remove(NAME, UUID),)
+    assert plan(facts("Inactive", live=live)).requeue_after == pytest.approx(a.GRACE)
+    assert steps(facts("Inactive", live=live)) == ()
+    assert steps(facts("Inactive", live=live, seen={sign: LONG_AGO})) == (Remove(NAME, UUID),)
 
 
 @row("D37", "D38")
 @pytest.mark.parametrize("desired", REASONS)
 def test_what_should_not_be_up_and_is_open_is_busy(desired: str) -> None:
-    found = plan(case(desired, live=thin(opened=1, holders=("device dm-9",))))
+    found = plan(facts(desired, live=thin(opened=1, holders=("device dm-9",))))
     assert (found.reason, found.condition.beneath, found.steps) == (Reason.BUSY, REASONS[desired], ())
     assert "device dm-9" in found.condition.message
 
 
 @row("D39")
 def test_an_absent_device_is_deleted_with_its_intent_flushed_first() -> None:
-    this = case("Absent")
+    this = facts("Absent")
     assert plan(this).reason is Reason.PRESENT_BUT_DESIRED_ABSENT
     assert steps(this) == (
-        Begin(KEY, a.intent(IntentKind.DELETE, ID, uuid=UUID)),
+        BeginIntent(KEY, a.intent(IntentKind.DELETE, ID, uuid=UUID)),
         DeleteThin("tank", ID, a.TRANSACTION),
         SetTransactionId("tank", a.TRANSACTION),
-        Finish(KEY, None),
+        CompleteIntent(KEY, None),
     )
 
 
 @row("D39")
 def test_blocks_are_given_back_before_the_delete_where_asked() -> None:
-    this = case("Absent", spec={"discardOnDelete": True})
+    this = facts("Absent", spec={"discardOnDelete": True})
     assert steps(this)[1] == DiscardThin(PRIVATE, f"{UUID}-private", a.table_of())
 
 
 @row("D39")
 def test_the_private_device_of_an_adopted_thin_is_known_as_ours_after_a_crash() -> None:
     spec = {"discardOnDelete": True, "adopt": a.ADOPT}
-    this = case("Absent", spec=spec, knowing=known(adopted=True, uuid="LVM-x"))
+    this = facts("Absent", spec=spec, knowing=known(adopted=True, uuid="LVM-x"))
     discard = steps(this)[1]
     assert isinstance(discard, DiscardThin)
     assert steps(replace(this, private=a.private(uuid=discard.uuid))) == (Remove(PRIVATE, discard.uuid),)
@@ -130,42 +130,42 @@ def test_the_private_device_of_an_adopted_thin_is_known_as_ours_after_a_crash() 
 
 @row("D39")
 def test_a_delete_waits_for_another_operation_on_the_pool() -> None:
-    found = plan(case("Absent", other_intent="tank/other"))
+    found = plan(facts("Absent", other_intent="tank/other"))
     assert (found.reason, found.steps) == (Reason.WAITING_FOR_POOL, ())
 
 
 @row("D40")
 @pytest.mark.parametrize(
-    "pool", [None, a.pool_case(live=a.down()), in_pool(of=a.status(PoolMode.RO)), a.pool_case(knowing=None)]
+    "pool", [None, a.pool_facts(live=a.down()), in_pool(of=a.status(PoolMode.RO)), a.pool_facts(knowing=None)]
 )
-def test_an_absent_device_of_which_there_is_nothing_is_as_desired(pool: PoolCase | None) -> None:
-    found = plan(case("Absent", knowing=None, pool=pool))
+def test_an_absent_device_of_which_there_is_nothing_is_as_desired(pool: PoolFacts | None) -> None:
+    found = plan(facts("Absent", knowing=None, pool=pool))
     assert (found.reason, found.steps) == (Reason.CONVERGED, ())
 
 
 @row("D40")
 def test_an_absent_record_never_adopts_as_its_id_may_be_somebody_elses_by_now() -> None:
     spec = {"adopt": a.ADOPT}
-    assert steps(case("Absent", knowing=None, spec=spec, ids=a.ids(ID))) == ()
-    live = plan(case("Absent", knowing=None, spec=spec, live=thin(uuid=""), ids=a.ids(ID)))
+    assert steps(facts("Absent", knowing=None, spec=spec, ids=a.ids(ID))) == ()
+    live = plan(facts("Absent", knowing=None, spec=spec, live=thin(uuid=""), ids=a.ids(ID)))
     assert (live.reason, live.steps) == (Reason.CONFLICT, ())
 
 
 @row("D42")
 def test_a_thin_that_nobody_names_is_never_touched() -> None:
-    assert steps(a.pool_case(ids=a.ids(1, 2, 99))) == ()
+    assert steps(a.pool_facts(ids=a.ids(1, 2, 99))) == ()
 
 
 @row("D43")
 @pytest.mark.parametrize("desired", RESTING)
 def test_a_resting_device_is_as_desired_and_what_is_news_is_noted(desired: str) -> None:
     resting = known(active=False, committed=desired == "Committed")
-    assert steps(case(desired)) == (KnowDevice(KEY, resting),)
-    done = plan(case(desired, knowing=resting))
+    assert steps(facts(desired)) == (SaveDevice(KEY, resting),)
+    done = plan(facts(desired, knowing=resting))
     assert (done.reason, done.steps, done.condition.ready) == (Reason.CONVERGED, (), True)
 
 
 @row("D43")
 def test_an_active_device_is_as_desired() -> None:
-    done = plan(case(live=thin(opened=1)))
-    assert (done.reason, done.steps, done.look_again) == (Reason.CONVERGED, (), None)
+    done = plan(facts(live=thin(opened=1)))
+    assert (done.reason, done.steps, done.requeue_after) == (Reason.CONVERGED, (), None)

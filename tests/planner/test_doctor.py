@@ -32,10 +32,19 @@ from reconciler.model.conditions import Reason
 from reconciler.model.dm_tables import Devno, PoolMode
 from reconciler.model.live import LiveDevice, ThinEntry, ThinIds
 from reconciler.model.names import Key
-from reconciler.model.steps import Begin, DeleteThin, DetachLoop, Finish, Forget, KnowDevice, KnowPool, SetTransactionId
-from reconciler.model.stored import FormerThin, IntentKind
+from reconciler.model.steps import (
+    BeginIntent,
+    CompleteIntent,
+    DeleteThin,
+    DetachLoop,
+    ForgetRecord,
+    SaveDevice,
+    SavePool,
+    SetTransactionId,
+)
+from reconciler.model.stored import ForgottenThin, IntentKind
 from reconciler.model.units import Bytes
-from reconciler.planner.facts import PoolCase
+from reconciler.planner.facts import PoolFacts
 from tests.planner import builders as a
 
 TANK = Key("tank")
@@ -44,9 +53,9 @@ OTHERS_POOL = f"DMR-{'6' * 32}-{'c' * 32}"
 """The UUID that a store which is lost gave it."""
 
 
-def view(case: PoolCase | None = None, ids: ThinIds | None = None, **rest: Any) -> PoolView:
+def view(facts: PoolFacts | None = None, ids: ThinIds | None = None, **rest: Any) -> PoolView:
     """A healthy pool with tank/a in it, which is live, but for what a test says."""
-    of = case or a.pool_case()
+    of = facts or a.pool_facts()
     found = a.ids(a.ID) if ids is None else ids
     usual: dict[str, Any] = {
         "known": {"a": a.known()} if of.known is not None else {},
@@ -54,11 +63,11 @@ def view(case: PoolCase | None = None, ids: ThinIds | None = None, **rest: Any) 
         "devices": {a.NAME: a.thin()},
         "block": 65536,
     }
-    return PoolView(case=replace(of, ids=found), ids=found, **{**usual, **rest})
+    return PoolView(facts=replace(of, ids=found), ids=found, **{**usual, **rest})
 
 
-def moved_on(**changes: Any) -> PoolCase:
-    return a.pool_case(live=a.live_pool(of=a.status(transaction=9)), **changes)
+def moved_on(**changes: Any) -> PoolFacts:
+    return a.pool_facts(live=a.live_pool(of=a.status(transaction=9)), **changes)
 
 
 def beside(*told: int, **rest: Any) -> PoolView:
@@ -66,8 +75,8 @@ def beside(*told: int, **rest: Any) -> PoolView:
     return replace(view(**rest), ids=None, told_leaked=told)
 
 
-def new_store(device: LiveDevice | None = None, **record: Any) -> PoolCase:
-    return a.pool_case(
+def new_store(device: LiveDevice | None = None, **record: Any) -> PoolFacts:
+    return a.pool_facts(
         knowing=None,
         recorded=a.pool_record(**record),
         live=a.live_pool(device or a.pool_device(uuid=OTHERS_POOL)),
@@ -90,7 +99,7 @@ class TestTransaction:
         seen = view(moved_on(), ids=a.ids(_8=ThinEntry(16, 6)), devices={})
         repair = mend_transaction(seen)
         assert isinstance(repair, Repair)
-        assert repair.steps == (KnowPool(TANK, a.known_pool(transaction_id=9)),)
+        assert repair.steps == (SavePool(TANK, a.known_pool(transaction_id=9)),)
         assert "thin ids 8 (1MiB)" in repair.effect[0]
         assert "tank/a (thin id 7)" in repair.effect[1]
         assert repairs_of(seen) == [repair], "all else comes after it"
@@ -106,32 +115,32 @@ class TestTransaction:
         assert mend_transaction(replace(view(moved_on()), ids=None)) is None
 
     def test_an_operation_under_way_explains_it(self) -> None:
-        case = a.pool_case(live=a.live_pool(of=a.status(transaction=a.TRANSACTION + 1)), intents=(a.intent(),))
-        assert mend_transaction(view(case)) is None
+        facts = a.pool_facts(live=a.live_pool(of=a.status(transaction=a.TRANSACTION + 1)), intents=(a.intent(),))
+        assert mend_transaction(view(facts)) is None
 
     def test_a_pool_that_is_down_is_compared_too(self) -> None:
-        repair = mend_transaction(view(a.pool_case(live=a.down(metadata=a.at_rest(9)))))
+        repair = mend_transaction(view(a.pool_facts(live=a.down(metadata=a.at_rest(9)))))
         assert isinstance(repair, Repair)
-        assert repair.steps == (KnowPool(TANK, a.known_pool(transaction_id=9)),)
+        assert repair.steps == (SavePool(TANK, a.known_pool(transaction_id=9)),)
 
     @pytest.mark.parametrize(
         "case",
         [
             moved_on(knowing=a.known_pool(uuid="DMR-x", block=64)),
-            a.pool_case(live=a.live_pool(of=a.status(PoolMode.NEEDS_CHECK, 9))),
-            a.pool_case(live=a.down(metadata=a.at_rest(9), data=a.missing())),
+            a.pool_facts(live=a.live_pool(of=a.status(PoolMode.NEEDS_CHECK, 9))),
+            a.pool_facts(live=a.down(metadata=a.at_rest(9), data=a.missing())),
             moved_on(knowing=a.known_pool(external=True)),
         ],
     )
-    def test_where_it_would_not_help_it_is_not_offered(self, case: PoolCase) -> None:
-        assert mend_transaction(view(case)) is None
+    def test_where_it_would_not_help_it_is_not_offered(self, facts: PoolFacts) -> None:
+        assert mend_transaction(view(facts)) is None
 
     UNKNOWN: ClassVar[dict[str, Any]] = {"known": {}, "devices": {}, "ids": a.ids(_7=ThinEntry(16, 3))}
     """A store from before tank/a was made, which is not live."""
 
-    @pytest.mark.parametrize("case", [moved_on(), a.pool_case(live=a.down(metadata=a.at_rest(9)))])
-    def test_an_older_store_never_has_an_empty_device_made_beside_its_data(self, case: PoolCase) -> None:
-        seen = view(case, **self.UNKNOWN)
+    @pytest.mark.parametrize("case", [moved_on(), a.pool_facts(live=a.down(metadata=a.at_rest(9)))])
+    def test_an_older_store_never_has_an_empty_device_made_beside_its_data(self, facts: PoolFacts) -> None:
+        seen = view(facts, **self.UNKNOWN)
         found = mend_transaction(seen)
         assert isinstance(found, Withheld)
         assert "at transaction 9, the store expects 4" in found.message
@@ -155,23 +164,23 @@ class TestTransaction:
     def test_once_nothing_can_be_made_in_its_place_it_is_recorded(self, rest: dict[str, Any]) -> None:
         repair = mend_transaction(view(moved_on(), **{**self.UNKNOWN, **rest}))
         assert isinstance(repair, Repair)
-        assert repair.steps == (KnowPool(TANK, a.known_pool(transaction_id=9)),)
+        assert repair.steps == (SavePool(TANK, a.known_pool(transaction_id=9)),)
 
     def test_what_a_live_device_shows_is_known_again(self) -> None:
         repair = mend_transaction(view(moved_on(), **{**self.UNKNOWN, "devices": {a.NAME: a.thin()}}))
         assert isinstance(repair, Repair)
-        assert repair.steps == (KnowPool(TANK, a.known_pool(transaction_id=9)), KnowDevice(a.KEY, a.known()))
+        assert repair.steps == (SavePool(TANK, a.known_pool(transaction_id=9)), SaveDevice(a.KEY, a.known()))
         assert "tank/a is thin id 7 again, which it shows" in repair.effect
 
     def test_what_an_operation_under_way_will_make_is_left_to_it(self) -> None:
-        case = moved_on(intents=(a.intent(thin_id=a.ID),))
-        repair = mend_transaction(view(case, **{**self.UNKNOWN, "devices": {a.NAME: a.thin()}}))
+        facts = moved_on(intents=(a.intent(thin_id=a.ID),))
+        repair = mend_transaction(view(facts, **{**self.UNKNOWN, "devices": {a.NAME: a.thin()}}))
         assert isinstance(repair, Repair)
         assert len(repair.steps) == 1
 
     def test_of_one_at_rest_that_cannot_be_read_it_says_how(self) -> None:
-        case = a.pool_case(live=a.down(metadata=a.at_rest(9)))
-        found = mend_transaction(replace(view(case), ids=None, ids_trouble="no direct I/O"))
+        facts = a.pool_facts(live=a.down(metadata=a.at_rest(9)))
+        found = mend_transaction(replace(view(facts), ids=None, ids_trouble="no direct I/O"))
         assert isinstance(found, Withheld)
         assert found.message.endswith("its thin ids cannot be read: no direct I/O")
         assert "`losetup --find --show --nooverlap /srv/tank.meta`; then run this again" in found.todo
@@ -183,9 +192,9 @@ class TestTakeOver:
         repair = take_over(view(new_store(), devices={a.NAME: live}))
         assert isinstance(repair, Repair)
         pool, device = repair.steps
-        assert isinstance(pool, KnowPool)
+        assert isinstance(pool, SavePool)
         assert pool.pool == a.known_pool(uuid=OTHERS_POOL, made_files=())
-        assert isinstance(device, KnowDevice)
+        assert isinstance(device, SaveDevice)
         assert (device.device.uuid, device.device.thin_id) == (a.FOREIGN_UUID, a.ID)
         assert device.device.created_at == a.TRANSACTION - 1
         assert not device.device.adopted
@@ -194,7 +203,7 @@ class TestTakeOver:
         repair = take_over(view(new_store(), devices={a.NAME: a.thin(uuid="")}))
         assert isinstance(repair, Repair)
         device = repair.steps[1]
-        assert isinstance(device, KnowDevice)
+        assert isinstance(device, SaveDevice)
         assert device.device.adopted
 
     @pytest.mark.parametrize(
@@ -230,23 +239,23 @@ class TestTakeOver:
     @pytest.mark.parametrize(
         "case",
         [
-            a.pool_case(),
+            a.pool_facts(),
             new_store(a.pool_device(uuid="LVM-x")),
             new_store(a.pool_device(a.pool_table(data=Devno(7, 9)), uuid=OTHERS_POOL)),
             new_store(blockSize="128KiB"),
-            a.pool_case(knowing=None, live=a.live_pool(of=a.status(PoolMode.RO))),
-            a.pool_case(knowing=None, live=a.down(metadata=a.missing())),
-            a.pool_case(knowing=a.known_pool(created=False)),
+            a.pool_facts(knowing=None, live=a.live_pool(of=a.status(PoolMode.RO))),
+            a.pool_facts(knowing=None, live=a.down(metadata=a.missing())),
+            a.pool_facts(knowing=a.known_pool(created=False)),
         ],
     )
-    def test_what_is_not_provably_the_records_is_left(self, case: PoolCase) -> None:
-        assert take_over(view(case)) is None
+    def test_what_is_not_provably_the_records_is_left(self, facts: PoolFacts) -> None:
+        assert take_over(view(facts)) is None
 
 
 class TestLost:
     def test_it_is_forgotten_so_that_it_is_made_anew(self) -> None:
         (repair,) = forget_lost(view(ids={}, devices={}))
-        assert repair.steps == (Forget(a.KEY),)
+        assert repair.steps == (ForgetRecord(a.KEY),)
         assert "lost already" in repair.effect[0]
         assert "empty" in repair.effect[1]
 
@@ -266,7 +275,7 @@ class TestLost:
             view(ids={}, devices={}, records=(a.record(paused=True),)),
             view(moved_on(), ids={}, devices={}),
             replace(view(devices={}), ids=None),
-            view(a.pool_case(intents=(a.intent(IntentKind.DELETE, a.ID),)), ids={}, devices={}),
+            view(a.pool_facts(intents=(a.intent(IntentKind.DELETE, a.ID),)), ids={}, devices={}),
         ],
     )
     def test_it_is_left_while_it_is_not_certain_or_not_wanted(self, seen: PoolView) -> None:
@@ -274,7 +283,7 @@ class TestLost:
 
 
 class TestLeaked:
-    FORMER: ClassVar = {3: FormerThin(3, "old", 2), 4: FormerThin(4, "x", 2)}
+    FORMER: ClassVar = {3: ForgottenThin(3, "old", 2), 4: ForgottenThin(4, "x", 2)}
     IDS = a.ids(a.ID, _3=ThinEntry(16, 2), _4=ThinEntry(16, 5), _5=ThinEntry(0, 2))
     """3 is what the store made, 4 another thin under the same id, 5 somebody's."""
 
@@ -285,13 +294,13 @@ class TestLeaked:
         assert list(leaked(self.seen())) == [3, 4, 5]
         (repair,) = delete_leaked(self.seen())
         begin, *others = repair.steps
-        assert isinstance(begin, Begin)
+        assert isinstance(begin, BeginIntent)
         assert (begin.intent.kind, begin.intent.thin_id) == (IntentKind.DELETE, 3)
         key = begin.intent.key
         assert others == [
             DeleteThin("tank", 3, a.TRANSACTION),
             SetTransactionId("tank", a.TRANSACTION),
-            Finish(key, None),
+            CompleteIntent(key, None),
         ]
         assert "tank/old" in repair.why
         assert "1MiB" in repair.effect[0]
@@ -299,18 +308,18 @@ class TestLeaked:
     def test_the_daemon_ends_it_where_it_was_interrupted_and_touches_no_other_device(self) -> None:
         (repair,) = delete_leaked(self.seen())
         begin = repair.steps[0]
-        assert isinstance(begin, Begin)
-        case = replace(
-            a.case(None, knowing=None, intent=begin.intent, ids=self.IDS), key=begin.key, known=None, live=None
+        assert isinstance(begin, BeginIntent)
+        facts = replace(
+            a.facts(None, knowing=None, intent=begin.intent, ids=self.IDS), key=begin.key, known=None, live=None
         )
-        assert list(a.steps(case)) == list(repair.steps[1:])
+        assert list(a.steps(facts)) == list(repair.steps[1:])
 
     @pytest.mark.parametrize(
         "changes",
         [
             {"case": moved_on()},
-            {"case": a.pool_case(live=a.live_pool(of=a.status(PoolMode.RO)))},
-            {"case": a.pool_case(intents=(a.intent(),))},
+            {"case": a.pool_facts(live=a.live_pool(of=a.status(PoolMode.RO)))},
+            {"case": a.pool_facts(intents=(a.intent(),))},
             {"devices": {"somebody": a.thin(3, name="somebody", uuid="")}},
             {"records": (a.record(adopt={"deviceId": 3, "dmName": "x"}),)},
             {"former": {}},
@@ -344,8 +353,12 @@ class TestLeaked:
             assert "stop" not in check.todo
 
     def test_of_a_pool_that_is_left_alone_or_not_known_yet_they_are_left(self) -> None:
-        paused = a.pool_case(recorded=a.pool_record(paused=True))
-        for seen in (beside(3, case=paused, former=self.FORMER), beside(5, case=paused), beside(5, case=new_store())):
+        paused = a.pool_facts(recorded=a.pool_record(paused=True))
+        for seen in (
+            beside(3, facts=paused, former=self.FORMER),
+            beside(5, facts=paused),
+            beside(5, facts=new_store()),
+        ):
             check = check_leaks(seen, fix=FIX, stop="")
             assert check is not None
             assert (check.mark, check.todo) == (Mark.LEFT, "")
@@ -357,25 +370,25 @@ class TestLeaked:
 class TestLoops:
     @pytest.mark.parametrize("record", [None, a.pool_record(state="Inactive"), a.pool_record(state="Absent")])
     def test_of_a_pool_that_is_not_to_be_live_they_are_detached(self, record: Any) -> None:
-        found = detach_loops(view(a.pool_case(recorded=record, live=a.down())))
+        found = detach_loops(view(a.pool_facts(recorded=record, live=a.down())))
         assert [repair.steps for repair in found] == [(DetachLoop("/srv/tank.data"),), (DetachLoop("/srv/tank.meta"),)]
 
     @pytest.mark.parametrize(
         "case",
         [
-            a.pool_case(live=a.down()),
-            a.pool_case(recorded=None),
-            a.pool_case(recorded=None, knowing=None, live=a.down()),
-            a.pool_case(recorded=None, live=a.down(data=a.data(used_by=("a mount at /x",)), metadata=a.missing())),
+            a.pool_facts(live=a.down()),
+            a.pool_facts(recorded=None),
+            a.pool_facts(recorded=None, knowing=None, live=a.down()),
+            a.pool_facts(recorded=None, live=a.down(data=a.data(used_by=("a mount at /x",)), metadata=a.missing())),
         ],
     )
-    def test_loops_that_serve_or_that_somebody_uses_are_left(self, case: PoolCase) -> None:
-        assert detach_loops(view(case)) == []
+    def test_loops_that_serve_or_that_somebody_uses_are_left(self, facts: PoolFacts) -> None:
+        assert detach_loops(view(facts)) == []
 
     def test_two_on_one_file_are_told_and_never_detached(self) -> None:
         size = Bytes(a.DATA_SIZE)
         both = a.data(loops=(a.loop(a.DATA_DEVNO, size), a.loop(Devno(7, 5), size)))
-        seen = view(a.pool_case(recorded=None, live=a.down(data=both, metadata=a.missing())))
+        seen = view(a.pool_facts(recorded=None, live=a.down(data=both, metadata=a.missing())))
         assert detach_loops(seen) == []
         (check,) = check_loops_of(seen)
         assert check.mark is Mark.WRONG
@@ -384,7 +397,7 @@ class TestLoops:
 
 class TestChecks:
     def test_what_the_daemon_would_heal_asks_for_the_daemon(self) -> None:
-        seen = view(a.pool_case(live=a.down()))
+        seen = view(a.pool_facts(live=a.down()))
         alone = check_pool(seen, fix=FIX, daemon_runs=False, can_mend=False)
         assert alone.mark is Mark.WRONG
         assert "systemctl start dm-reconciler" in alone.todo
@@ -397,17 +410,17 @@ class TestChecks:
         assert FIX in check.todo
 
     def test_a_damaged_pool_comes_with_its_repair(self) -> None:
-        seen = view(a.pool_case(live=a.live_pool(of=a.status(PoolMode.NEEDS_CHECK))))
+        seen = view(a.pool_facts(live=a.live_pool(of=a.status(PoolMode.NEEDS_CHECK))))
         check = check_pool(seen, fix=FIX, daemon_runs=False, can_mend=False)
         assert check.message == "PoolUnhealthy: pool tank is needs_check"
         assert "thin_check" in check.todo
 
     def test_a_pool_that_cannot_be_looked_at(self) -> None:
-        check = check_pool(view(a.pool_case(stuck="it hangs")), fix=FIX, daemon_runs=False, can_mend=False)
+        check = check_pool(view(a.pool_facts(stuck="it hangs")), fix=FIX, daemon_runs=False, can_mend=False)
         assert check.mark is Mark.UNKNOWN
-        assert repairs_of(view(a.pool_case(stuck="it hangs"))) == []
+        assert repairs_of(view(a.pool_facts(stuck="it hangs"))) == []
 
     def test_an_operation_under_way_is_left_to_the_daemon(self) -> None:
-        (check,) = check_intents(view(a.pool_case(intents=(a.intent(),))), daemon_runs=False)
+        (check,) = check_intents(view(a.pool_facts(intents=(a.intent(),))), daemon_runs=False)
         assert check.mark is Mark.LEFT
         assert "tank/a" in check.message

@@ -10,15 +10,15 @@ import pytest
 from reconciler.doctor.checks import PoolView, Repair
 from reconciler.doctor.take_over import Withheld, take_over
 from reconciler.model.live import LivePool, ThinEntry, ThinIds
-from reconciler.model.steps import KnowDevice, KnowPool
-from reconciler.model.stored import KnownDevice, KnownPool, Remembered
+from reconciler.model.steps import SaveDevice, SavePool
+from reconciler.model.stored import SalvagedPool, StoredDevice, StoredPool
 from tests.planner import builders as a
 
 FILE = "state.db.damaged-20260102T030405Z"
 
 
-def said(device: KnownDevice | None = None, pool: KnownPool | None = None) -> Remembered:
-    return Remembered(
+def said(device: StoredDevice | None = None, pool: StoredPool | None = None) -> SalvagedPool:
+    return SalvagedPool(
         FILE, pool or a.known_pool(), {"a": device or a.known(committed=True, active=True, gone_since=5.0)}
     )
 
@@ -26,9 +26,9 @@ def said(device: KnownDevice | None = None, pool: KnownPool | None = None) -> Re
 def view(live: LivePool | None = None, ids: ThinIds | None = None, **rest: Any) -> PoolView:
     """A store that is new to a pool with tank/a in it, which is not live."""
     found = a.ids(a.ID) if ids is None else ids
-    case = replace(a.pool_case(knowing=None, live=live or a.live_pool()), ids=found)
+    facts = replace(a.pool_facts(knowing=None, live=live or a.live_pool()), ids=found)
     usual: dict[str, Any] = {"records": (a.record("Committed"),), "block": 65536, "remembered": said()}
-    return PoolView(case=case, ids=found, **{**usual, **rest})
+    return PoolView(facts=facts, ids=found, **{**usual, **rest})
 
 
 @pytest.mark.parametrize("live", [a.live_pool(), a.down()], ids=["live", "at rest"])
@@ -36,9 +36,9 @@ def test_where_both_agree_in_everything_the_device_is_known_again(live: LivePool
     repair = take_over(view(live))
     assert isinstance(repair, Repair)
     pool, device = repair.steps
-    assert isinstance(pool, KnowPool)
+    assert isinstance(pool, SavePool)
     assert pool.pool == a.known_pool(made_files=())
-    assert device == KnowDevice(a.KEY, a.known(committed=True, active=False))
+    assert device == SaveDevice(a.KEY, a.known(committed=True, active=False))
     assert "as the damaged store says and the pool confirms" in repair.effect[1]
 
 
@@ -73,7 +73,7 @@ def test_what_is_not_proven_is_shown_as_that() -> None:
 
 
 def test_two_records_are_never_given_one_thin() -> None:
-    both = Remembered(
+    both = SalvagedPool(
         FILE, a.known_pool(), {"a": a.known(), "b": a.known(key=a.KEY._replace(device="b"), dm_name="tank-b")}
     )
     second = a.record().model_copy(update={"metadata": a.record().metadata.model_copy(update={"name": "b"})})
@@ -85,7 +85,7 @@ def test_a_live_device_wins_over_what_is_remembered() -> None:
     live = a.thin(9, uuid=a.UUID)
     repair = take_over(view(ids=a.ids(a.ID, 9), devices={a.NAME: live}, records=(a.record(),)))
     assert isinstance(repair, Repair)
-    (device,) = [step.device for step in repair.steps if isinstance(step, KnowDevice)]
+    (device,) = [step.device for step in repair.steps if isinstance(step, SaveDevice)]
     assert device.thin_id == 9
     assert "counted as leaked: thin ids 7" in repair.effect[-1]
 
@@ -94,7 +94,7 @@ def test_what_is_remembered_of_a_live_device_is_kept() -> None:
     remembered = said(a.known(filesystem="ext4", origin="golden", created_at=3))
     repair = take_over(view(devices={a.NAME: a.thin()}, records=(a.record(),), remembered=remembered))
     assert isinstance(repair, Repair)
-    (device,) = [step.device for step in repair.steps if isinstance(step, KnowDevice)]
+    (device,) = [step.device for step in repair.steps if isinstance(step, SaveDevice)]
     assert (device.filesystem, device.origin, device.active) == ("ext4", "golden", True)
 
 
@@ -102,7 +102,7 @@ def test_a_snapshot_is_known_again_as_one() -> None:
     record = a.record(snapshotOf="golden")
     repair = take_over(view(devices={a.NAME: a.thin()}, records=(record,), remembered=None))
     assert isinstance(repair, Repair)
-    (device,) = [step.device for step in repair.steps if isinstance(step, KnowDevice)]
+    (device,) = [step.device for step in repair.steps if isinstance(step, SaveDevice)]
     assert device.origin == "golden"
 
 

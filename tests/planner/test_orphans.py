@@ -9,8 +9,8 @@ import pytest
 from reconciler.model.conditions import Reason
 from reconciler.model.dm_tables import PoolMode
 from reconciler.model.live import LiveDevice
-from reconciler.model.steps import Clear, KnowDevice, Remove, Resume
-from reconciler.planner.facts import PoolCase, PruneVerdict
+from reconciler.model.steps import Clear, Remove, Resume, SaveDevice
+from reconciler.planner.facts import PoolFacts, PruneVerdict
 from reconciler.planner.orphans import PruneRules, prune_verdict
 from reconciler.planner.plan import Sign
 from tests.planner import builders as a
@@ -19,7 +19,7 @@ from tests.planner.builders import KEY, LONG_AGO, NAME, UUID, known, orphan, pla
 RETAIN, WAIT, HELD_BACK = PruneVerdict.RETAIN, PruneVerdict.WAIT, PruneVerdict.HELD_BACK
 DEACTIVATE, DELETE = PruneVerdict.DEACTIVATE, PruneVerdict.DELETE
 SUSPENDED = {Sign.SUSPENDED: LONG_AGO}
-ILL = a.pool_case(live=a.live_pool(of=a.status(PoolMode.RO)))
+ILL = a.pool_facts(live=a.live_pool(of=a.status(PoolMode.RO)))
 
 
 @row("D41", "R01", "R02")
@@ -34,7 +34,7 @@ def test_a_retained_orphan_is_left_as_it_is(verdict: PruneVerdict, live: LiveDev
 @pytest.mark.parametrize("verdict", [RETAIN, WAIT, HELD_BACK])
 def test_an_orphan_that_is_kept_and_hangs_is_let_go_after_its_grace(verdict: PruneVerdict) -> None:
     live = thin(suspended=True)
-    assert plan(orphan(verdict, live=live)).look_again == pytest.approx(a.GRACE)
+    assert plan(orphan(verdict, live=live)).requeue_after == pytest.approx(a.GRACE)
     assert steps(orphan(verdict, live=live, seen=SUSPENDED)) == (Resume(NAME),)
 
 
@@ -48,7 +48,7 @@ def test_what_is_held_back_asks_for_a_person() -> None:
 @row("R04", "R05")
 @pytest.mark.parametrize("verdict", [DEACTIVATE, DELETE])
 @pytest.mark.parametrize("pool", [None, ILL])
-def test_an_orphan_that_is_live_is_taken_down(verdict: PruneVerdict, pool: PoolCase | None) -> None:
+def test_an_orphan_that_is_live_is_taken_down(verdict: PruneVerdict, pool: PoolFacts | None) -> None:
     assert steps(orphan(verdict, live=thin(), pool=pool)) == (Remove(NAME, UUID),)
     assert plan(orphan(verdict, live=thin(opened=1), pool=pool)).reason is Reason.BUSY
 
@@ -57,7 +57,7 @@ def test_an_orphan_that_is_live_is_taken_down(verdict: PruneVerdict, pool: PoolC
 @pytest.mark.parametrize("verdict", [DEACTIVATE, DELETE])
 def test_an_orphan_that_hangs_is_let_go_after_its_grace(verdict: PruneVerdict) -> None:
     live = thin(suspended=True, waiting=a.error_table())
-    assert plan(orphan(verdict, live=live)).look_again == pytest.approx(a.GRACE)
+    assert plan(orphan(verdict, live=live)).requeue_after == pytest.approx(a.GRACE)
     assert steps(orphan(verdict, live=live, seen=SUSPENDED)) == (Clear(NAME), Resume(NAME))
 
 
@@ -70,12 +70,17 @@ def test_a_deactivated_orphan_keeps_its_data() -> None:
 @row("R05")
 def test_an_orphan_is_deleted_after_a_look_at_the_ids() -> None:
     assert plan(orphan(DELETE)).needs_ids
-    assert a.kinds(orphan(DELETE, ids=a.ids(a.ID))) == ["Begin", "DeleteThin", "SetTransactionId", "Finish"]
+    assert a.kinds(orphan(DELETE, ids=a.ids(a.ID))) == [
+        "BeginIntent",
+        "DeleteThin",
+        "SetTransactionId",
+        "CompleteIntent",
+    ]
 
 
 @row("R05")
-@pytest.mark.parametrize("pool", [ILL, a.pool_case(live=a.down())])
-def test_an_orphan_in_a_pool_that_is_not_healthy_is_not_deleted(pool: PoolCase) -> None:
+@pytest.mark.parametrize("pool", [ILL, a.pool_facts(live=a.down())])
+def test_an_orphan_in_a_pool_that_is_not_healthy_is_not_deleted(pool: PoolFacts) -> None:
     found = plan(orphan(DELETE, pool=pool, ids=a.ids(a.ID)))
     assert (found.steps, found.condition.good, found.condition.beneath) == ((), False, Reason.ORPHANED)
 
@@ -88,7 +93,7 @@ def test_an_adopted_orphan_is_never_deleted() -> None:
 
 @row("R06")
 def test_nothing_is_deleted_in_an_external_pool() -> None:
-    pool = a.pool_case(recorded=a.pool_record(external=True))
+    pool = a.pool_facts(recorded=a.pool_record(external=True))
     assert steps(orphan(DELETE, pool=pool, ids=a.ids(a.ID))) == ()
 
 
@@ -97,11 +102,11 @@ def test_nothing_is_deleted_in_an_external_pool() -> None:
 def test_an_orphan_that_the_reconciler_itself_suspended_is_let_go(verdict: PruneVerdict) -> None:
     frozen = known(frozen=True)
     hanging = thin(suspended=True)
-    assert steps(orphan(verdict, live=hanging, knowing=frozen)) == (Resume(NAME), KnowDevice(KEY, known()))
-    assert steps(orphan(verdict, live=thin(), knowing=frozen)) == (KnowDevice(KEY, known()),)
+    assert steps(orphan(verdict, live=hanging, knowing=frozen)) == (Resume(NAME), SaveDevice(KEY, known()))
+    assert steps(orphan(verdict, live=thin(), knowing=frozen)) == (SaveDevice(KEY, known()),)
     foreign = thin(suspended=True, uuid="LVM-x")
     assert steps(orphan(verdict, live=foreign, knowing=frozen)) == ()
-    suspended_pool = a.pool_case(live=a.live_pool(a.pool_device(suspended=True)))
+    suspended_pool = a.pool_facts(live=a.live_pool(a.pool_device(suspended=True)))
     assert steps(orphan(verdict, live=hanging, knowing=frozen, pool=suspended_pool)) == ()
 
 

@@ -14,16 +14,16 @@ from reconciler.model.steps import (
     CancelDeferredRemove,
     Clear,
     GrowFile,
-    KnowPool,
     LoadPool,
     MakeWritable,
     RefreshNodes,
     RemovePool,
     Resume,
+    SavePool,
 )
-from reconciler.model.stored import KnownPool
+from reconciler.model.stored import StoredPool
 from reconciler.model.units import Bytes, Sectors
-from reconciler.planner.facts import PoolCase
+from reconciler.planner.facts import PoolFacts
 from reconciler.planner.plan import Sign
 from reconciler.planner.pool_shape import METADATA_MOST
 from tests.planner import builders as a
@@ -37,8 +37,8 @@ from tests.planner.builders import (
     live_pool,
     loop,
     plan,
-    pool_case,
     pool_device,
+    pool_facts,
     pool_record,
     pool_table,
     row,
@@ -53,8 +53,8 @@ SUSPENDED = {Sign.SUSPENDED: LONG_AGO}
 STATES = ["Active", "Inactive", "Absent"]
 
 
-def live(device: LiveDevice | None = None, seen: dict[Sign, float] | None = None, **rest: Any) -> PoolCase:
-    return pool_case(live=live_pool(device, **rest), seen=seen)
+def live(device: LiveDevice | None = None, seen: dict[Sign, float] | None = None, **rest: Any) -> PoolFacts:
+    return pool_facts(live=live_pool(device, **rest), seen=seen)
 
 
 @row("P01")
@@ -77,7 +77,7 @@ def test_a_paused_pool_is_left_alone_and_its_drift_stays_visible() -> None:
     ],
 )
 def test_a_name_carried_by_a_foreign_device_is_a_conflict(state: str, device: LiveDevice) -> None:
-    found = plan(pool_case(recorded=pool_record(state=state), live=live_pool(device), seen=SUSPENDED))
+    found = plan(pool_facts(recorded=pool_record(state=state), live=live_pool(device), seen=SUSPENDED))
     assert (found.reason, found.steps) == (Reason.CONFLICT, ())
 
 
@@ -86,7 +86,7 @@ def test_a_name_carried_by_a_foreign_device_is_a_conflict(state: str, device: Li
 @pytest.mark.parametrize("device", [None, pool_device(uuid="LVM-x", suspended=True)])
 def test_a_renamed_pool_is_ours_and_the_command_is_told(state: str, device: LiveDevice | None) -> None:
     world = replace(a.down() if device is None else live_pool(device), renamed="tonk")
-    found = plan(pool_case(recorded=pool_record(state=state), live=world, seen=SUSPENDED))
+    found = plan(pool_facts(recorded=pool_record(state=state), live=world, seen=SUSPENDED))
     assert (found.reason, found.steps) == (Reason.CONFLICT, ())
     assert "`dmsetup rename tonk tank` puts it right" in found.condition.message
     assert ("another device" in found.condition.message) == (device is not None)
@@ -100,7 +100,7 @@ def test_without_a_uuid_the_pool_on_the_records_disks_is_ours() -> None:
 @row("P03")
 @pytest.mark.parametrize("state", STATES)
 def test_a_pool_that_does_not_answer_is_stuck(state: str) -> None:
-    found = plan(pool_case(recorded=pool_record(state=state), stuck="no answer for 5 s"))
+    found = plan(pool_facts(recorded=pool_record(state=state), stuck="no answer for 5 s"))
     assert (found.reason, found.steps) == (Reason.STUCK, ())
 
 
@@ -117,14 +117,14 @@ def test_nothing_is_sent_to_a_pool_over_a_suspended_disk(state: str) -> None:
 @pytest.mark.parametrize("suspended", [False, True])
 def test_a_shell_is_removed_so_that_the_pool_comes_back_with_all_checks(suspended: bool) -> None:
     device = pool_device(live_table=False, suspended=suspended)
-    assert plan(live(device)).look_again == pytest.approx(a.GRACE)
+    assert plan(live(device)).requeue_after == pytest.approx(a.GRACE)
     this = live(device, {Sign.NO_TABLE: LONG_AGO, Sign.SUSPENDED: LONG_AGO})
     assert (plan(this).reason, steps(this)) == (Reason.TABLELESS_SHELL, (RemovePool("tank", POOL_UUID),))
 
 
 @row("P13")
 def test_a_suspended_pool_is_resumed_after_its_grace() -> None:
-    assert plan(live(pool_device(suspended=True))).look_again == pytest.approx(a.GRACE)
+    assert plan(live(pool_device(suspended=True))).requeue_after == pytest.approx(a.GRACE)
     this = live(pool_device(suspended=True), SUSPENDED)
     assert (plan(this).reason, steps(this)) == (Reason.POOL_SUSPENDED, (Resume("tank"),))
 
@@ -150,7 +150,7 @@ def test_a_size_that_is_no_multiple_of_the_block_does_not_make_the_table_too_sho
 @row("P14")
 def test_a_table_left_in_the_inactive_slot_is_cleared_after_its_grace() -> None:
     device = pool_device(waiting=a.error_table())
-    assert plan(live(device)).look_again == pytest.approx(a.GRACE)
+    assert plan(live(device)).requeue_after == pytest.approx(a.GRACE)
     this = live(device, {Sign.INACTIVE_TABLE: LONG_AGO})
     assert (plan(this).reason, steps(this)) == (Reason.INACTIVE_TABLE_LEFT, (Clear("tank"),))
 
@@ -185,7 +185,7 @@ def test_the_flag_that_makes_a_pools_own_device_read_only_is_cleared(state: str)
 def test_what_is_fixed_when_a_pool_is_made_cannot_change(state: str, spec: dict[str, Any], world: LivePool) -> None:
     elsewhere = {name: replace(getattr(world, name), devno=Devno(7, 9)) for name in spec if name != "blockSize"}
     world = replace(world, **elsewhere)
-    found = plan(pool_case(recorded=pool_record(state=state, **spec), live=world, ids={}))
+    found = plan(pool_facts(recorded=pool_record(state=state, **spec), live=world, ids={}))
     assert (found.reason, found.steps) == (Reason.INVALID_CHANGE, ())
 
 
@@ -202,25 +202,25 @@ UNKNOWN_LIVE = live_pool(pool_device(uuid=""), of=status(transaction=0))
 
 @row("P17")
 def test_an_empty_pool_on_the_records_disks_becomes_known() -> None:
-    this = pool_case(knowing=None, live=UNKNOWN_LIVE)
+    this = pool_facts(knowing=None, live=UNKNOWN_LIVE)
     assert plan(this).needs_ids
     expected = known_pool(uuid="", transaction_id=0, made_files=())
-    assert steps(replace(this, ids={})) == (KnowPool(KEY, expected, empty=True),)
+    assert steps(replace(this, ids={})) == (SavePool(KEY, expected, empty=True),)
 
 
 @row("P18")
 @pytest.mark.parametrize("transaction", [0, 3])
 def test_a_pool_that_the_store_never_saw_and_that_is_not_empty_is_left_alone(transaction: int) -> None:
     world = live_pool(pool_device(uuid=""), of=status(transaction=transaction))
-    found = plan(pool_case(knowing=None, live=world, ids=a.ids(1)))
+    found = plan(pool_facts(knowing=None, live=world, ids=a.ids(1)))
     assert (found.reason, found.steps) == (Reason.METADATA_MISMATCH, ())
 
 
 @row("P18")
 def test_a_pool_that_is_not_empty_is_taken_over_where_its_record_says_so() -> None:
     world = live_pool(pool_device(uuid="LVM-x"), of=status(transaction=3))
-    this = pool_case(recorded=pool_record(adopt=True), knowing=None, live=world)
-    assert steps(this) == (KnowPool(KEY, known_pool(uuid="LVM-x", transaction_id=3, made_files=())),)
+    this = pool_facts(recorded=pool_record(adopt=True), knowing=None, live=world)
+    assert steps(this) == (SavePool(KEY, known_pool(uuid="LVM-x", transaction_id=3, made_files=())),)
 
 
 @row("P21")
@@ -229,12 +229,12 @@ def test_a_pool_smaller_than_its_record_grows_file_first_then_knowledge_then_tab
         data={"file": "/srv/tank.data", "size": "2GiB", "preallocate": True},
         metadata={"file": "/srv/tank.meta", "size": "128MiB"},
     )
-    this = pool_case(recorded=bigger)
+    this = pool_facts(recorded=bigger)
     assert plan(this).reason is Reason.WRONG_SIZE
     assert steps(this) == (
         GrowFile("/srv/tank.data", Bytes(2 * GIB), allocate=True),
         GrowFile("/srv/tank.meta", Bytes(2 * METADATA_SIZE), allocate=True),
-        KnowPool(KEY, known_pool(data_size=Bytes(2 * GIB), metadata_size=Bytes(2 * METADATA_SIZE))),
+        SavePool(KEY, known_pool(data_size=Bytes(2 * GIB), metadata_size=Bytes(2 * METADATA_SIZE))),
         LoadPool("tank", shape()),
     )
 
@@ -242,7 +242,7 @@ def test_a_pool_smaller_than_its_record_grows_file_first_then_knowledge_then_tab
 @row("P21")
 def test_a_pool_never_shrinks_to_a_smaller_record() -> None:
     smaller = pool_record(data={"file": "/srv/tank.data", "size": "512MiB"})
-    assert plan(pool_case(recorded=smaller)).reason is Reason.CONVERGED
+    assert plan(pool_facts(recorded=smaller)).reason is Reason.CONVERGED
 
 
 @row("P21")
@@ -267,9 +267,9 @@ def test_a_device_that_grew_is_used_whole() -> None:
     record = pool_record(data={"device": "/dev/vg/data"})
     known = known_pool(data="/dev/vg/data", made_files=())
     disk = LiveBacking(PathKind.BLOCK, Bytes(2 * GIB), a.DATA_DEVNO)
-    this = pool_case(recorded=record, knowing=known, live=live_pool(data=disk))
+    this = pool_facts(recorded=record, knowing=known, live=live_pool(data=disk))
     expected = replace(known, data_size=Bytes(2 * GIB))
-    assert steps(this) == (KnowPool(KEY, expected), LoadPool("tank", shape(data={"device": "/dev/vg/data"})))
+    assert steps(this) == (SavePool(KEY, expected), LoadPool("tank", shape(data={"device": "/dev/vg/data"})))
 
 
 @row("P21")
@@ -284,7 +284,7 @@ def test_metadata_beyond_what_the_kernel_uses_is_no_drift() -> None:
     record = pool_record(metadata={"file": "/srv/tank.meta", "size": "16GiB"})
     known = known_pool(metadata_size=Bytes(16 * GIB))
     world = live_pool(metadata=a.metadata(16 * GIB), of=status(metadata_total=4161600))
-    assert plan(pool_case(recorded=record, knowing=known, live=world)).reason is Reason.CONVERGED
+    assert plan(pool_facts(recorded=record, knowing=known, live=world)).reason is Reason.CONVERGED
     assert METADATA_MOST == 4161600 * 4096
 
 
@@ -324,8 +324,8 @@ EXTEND = {"threshold": "80%", "step": "50%", "max": "4GiB"}
 FULL = status(PoolMode.OUT_OF_DATA_SPACE, data_used=16384)
 
 
-def extending(*, knowing: KnownPool | None = None, **world: Any) -> PoolCase:
-    return pool_case(recorded=pool_record(extend=EXTEND), knowing=knowing or known_pool(), live=live_pool(**world))
+def extending(*, knowing: StoredPool | None = None, **world: Any) -> PoolFacts:
+    return pool_facts(recorded=pool_record(extend=EXTEND), knowing=knowing or known_pool(), live=live_pool(**world))
 
 
 @row("P24")
@@ -336,7 +336,7 @@ def test_a_pool_that_fills_up_extends_itself(found: PoolStatus) -> None:
     assert plan(this).reason is Reason.POOL_LOW
     assert steps(this) == (
         GrowFile("/srv/tank.data", bigger, allocate=False),
-        KnowPool(KEY, known_pool(data_size=bigger)),
+        SavePool(KEY, known_pool(data_size=bigger)),
         LoadPool("tank", shape()),
     )
 
@@ -347,7 +347,7 @@ def test_metadata_that_fills_up_is_extended_by_itself_and_allocated() -> None:
     this = extending(of=status(metadata_used=14000), data=a.data(free_space=Bytes(0)))
     assert steps(this) == (
         GrowFile("/srv/tank.meta", bigger, allocate=True),
-        KnowPool(KEY, known_pool(metadata_size=bigger)),
+        SavePool(KEY, known_pool(metadata_size=bigger)),
         LoadPool("tank", shape()),
     )
 
@@ -361,7 +361,7 @@ def test_room_for_metadata_does_not_have_to_do_for_data_too() -> None:
 def test_an_extension_repeated_after_a_crash_ends_at_the_same_size() -> None:
     bigger = Bytes(GIB * 3 // 2)
     this = extending(of=FULL, data=a.data(bigger))
-    assert steps(this) == (KnowPool(KEY, known_pool(data_size=bigger)), LoadPool("tank", shape()))
+    assert steps(this) == (SavePool(KEY, known_pool(data_size=bigger)), LoadPool("tank", shape()))
 
 
 @row("P24")
@@ -369,7 +369,7 @@ def test_an_extension_ends_at_its_maximum_in_whole_blocks() -> None:
     size = Bytes(3 * GIB)
     world: dict[str, Any] = {"data": a.data(size), "device": pool_device(pool_table(size // 512)), "of": FULL}
     know = next(
-        step for step in steps(extending(knowing=known_pool(data_size=size), **world)) if isinstance(step, KnowPool)
+        step for step in steps(extending(knowing=known_pool(data_size=size), **world)) if isinstance(step, SavePool)
     )
     assert know.pool.data_size == 4 * GIB
 
@@ -408,8 +408,8 @@ def test_a_pool_that_does_not_extend_itself_is_reported(found_status: PoolStatus
 
 @row("P26")
 def test_a_pool_as_its_record_asks_is_converged() -> None:
-    found = plan(pool_case())
-    assert (found.reason, found.steps, found.look_again) == (Reason.CONVERGED, (), None)
+    found = plan(pool_facts())
+    assert (found.reason, found.steps, found.requeue_after) == (Reason.CONVERGED, (), None)
 
 
 def without_node(**rest: Any) -> LivePool:
@@ -419,8 +419,8 @@ def without_node(**rest: Any) -> LivePool:
 @row("P26a")
 def test_a_pool_without_its_node_gets_it_after_a_moment() -> None:
     gone = without_node()
-    assert (plan(pool_case(live=gone)).reason, plan(pool_case(live=gone)).steps) == (Reason.NODE_MISSING, ())
-    found = plan(pool_case(live=gone, seen={Sign.NODE: LONG_AGO}))
+    assert (plan(pool_facts(live=gone)).reason, plan(pool_facts(live=gone)).steps) == (Reason.NODE_MISSING, ())
+    found = plan(pool_facts(live=gone, seen={Sign.NODE: LONG_AGO}))
     assert (found.reason, found.steps) == (Reason.NODE_MISSING, (RefreshNodes("tank", Devno(253, 0)),))
 
 
@@ -428,15 +428,15 @@ def test_a_pool_without_its_node_gets_it_after_a_moment() -> None:
 def test_a_low_pool_grows_before_it_gets_its_node() -> None:
     record = pool_record(extend={"threshold": "80%", "step": "20%", "max": "4GiB"})
     low = without_node(of=status(data_used=15000))
-    found = plan(pool_case(recorded=record, live=low, seen={Sign.NODE: LONG_AGO}))
+    found = plan(pool_facts(recorded=record, live=low, seen={Sign.NODE: LONG_AGO}))
     assert found.reason is Reason.POOL_LOW
     assert found.steps
-    told = plan(pool_case(live=low, seen={Sign.NODE: LONG_AGO}))
+    told = plan(pool_facts(live=low, seen={Sign.NODE: LONG_AGO}))
     assert told.reason is Reason.NODE_MISSING
 
 
 @row("P38")
 @pytest.mark.parametrize("world", [live_pool(pool_device(suspended=True)), a.down()])
 def test_a_pool_without_a_record_is_left_as_it_is(world: LivePool) -> None:
-    found = plan(pool_case(recorded=None, live=world, seen=SUSPENDED))
+    found = plan(pool_facts(recorded=None, live=world, seen=SUSPENDED))
     assert (found.reason, found.steps, found.condition.good) == (Reason.ORPHANED, (), True)

@@ -13,10 +13,10 @@ from reconciler.model.conditions import Reason
 from reconciler.model.dm_tables import Devno, PoolMode
 from reconciler.model.identity import ZEROS, Noted, Start
 from reconciler.model.live import LiveBacking, LivePool, PathKind, Superblock
-from reconciler.model.steps import ActivatePool, KnowPool, RemovePool
-from reconciler.model.stored import IntentKind, KnownPool
+from reconciler.model.steps import ActivatePool, RemovePool, SavePool
+from reconciler.model.stored import IntentKind, StoredPool
 from reconciler.model.units import Bytes, Sectors, in_bytes
-from reconciler.planner.facts import PoolCase
+from reconciler.planner.facts import PoolFacts
 from tests.planner import builders as a
 from tests.planner.builders import (
     DATA_DEVNO,
@@ -28,7 +28,7 @@ from tests.planner.builders import (
     known_pool,
     live_pool,
     plan,
-    pool_case,
+    pool_facts,
     pool_record,
     row,
     status,
@@ -60,14 +60,14 @@ def metadata(**changes: Any) -> LiveBacking:
     )
 
 
-def known(noted: Noted | None = WELL, **changes: Any) -> KnownPool:
+def known(noted: Noted | None = WELL, **changes: Any) -> StoredPool:
     return known_pool(**{"data": "/dev/sdb", "metadata": "/dev/sdc", "made_files": (), "noted": noted, **changes})
 
 
-def this(world: LivePool, noted: Noted | None = WELL, **rest: Any) -> PoolCase:
+def this(world: LivePool, noted: Noted | None = WELL, **rest: Any) -> PoolFacts:
     spec = rest.pop("spec", {})
     of = {"largest": in_bytes(a.SIZE), **rest}
-    return pool_case(recorded=pool_record(**{**DISKS, **spec}), knowing=known(noted), live=world, **of)
+    return pool_facts(recorded=pool_record(**{**DISKS, **spec}), knowing=known(noted), live=world, **of)
 
 
 def at_rest(of_data: LiveBacking | None = None, of_metadata: LiveBacking | None = None) -> LivePool:
@@ -141,8 +141,8 @@ def test_what_may_have_changed_while_it_was_up_keeps_no_pool_down(
     noted: Noted | None, found: Start | None, transaction: int
 ) -> None:
     world = at_rest(data(start=found), metadata(transaction_id=transaction))
-    case = replace(this(world, noted), known=known(noted, transaction_id=transaction))
-    activate = steps(case)[-1]
+    facts = replace(this(world, noted), known=known(noted, transaction_id=transaction))
+    activate = steps(facts)[-1]
     assert isinstance(activate, ActivatePool)
     assert (activate.transaction_id, activate.noted) == (transaction, noted)
 
@@ -166,8 +166,8 @@ def test_a_file_in_place_of_another_is_told_from_a_copy_of_it(
     before: Start, found: Start, used: int, told: bool
 ) -> None:
     noted = replace(WELL, data=FILE, start=before)
-    case = this(at_rest(data(marks=COPY, start=found), metadata(data_blocks_used=used)), noted)
-    assert (plan(case).reason is Reason.METADATA_MISMATCH) == told
+    facts = this(at_rest(data(marks=COPY, start=found), metadata(data_blocks_used=used)), noted)
+    assert (plan(facts).reason is Reason.METADATA_MISMATCH) == told
     same_file = this(at_rest(data(marks=FILE, start=replace(before, digest="9")), metadata()), noted)
     assert plan(same_file).reason is Reason.POOL_MISSING, "its first block changes while it is up"
 
@@ -183,7 +183,7 @@ def test_an_older_copy_of_the_metadata_is_told_from_the_one_that_was_taken_down(
 @row("P11")
 def test_before_it_comes_up_it_is_noted_that_it_is_not_at_rest_any_more() -> None:
     first, *_, last = steps(this(at_rest(), AT_REST))
-    assert first == KnowPool(KEY, known(replace(AT_REST, superblock="")))
+    assert first == SavePool(KEY, known(replace(AT_REST, superblock="")))
     assert isinstance(last, ActivatePool)
     assert last.noted == AT_REST
 
@@ -192,7 +192,7 @@ def test_before_it_comes_up_it_is_noted_that_it_is_not_at_rest_any_more() -> Non
 def test_what_a_healthy_pool_lies_on_is_noted_once() -> None:
     found = plan(this(running(), None))
     assert found.reason is Reason.CONVERGED
-    assert found.steps == (KnowPool(KEY, known(WELL)),)
+    assert found.steps == (SavePool(KEY, known(WELL)),)
     assert steps(this(running(), WELL)) == ()
     assert steps(this(running(data(start=None)), WELL)) == (), "this look did not read it"
 
@@ -214,7 +214,7 @@ def test_nothing_is_noted_in_the_midst_of_an_operation() -> None:
 @row("P28")
 def test_a_pool_that_is_seen_down_is_noted_byte_by_byte_and_only_then() -> None:
     inactive = {"state": "Inactive"}
-    assert steps(this(at_rest(), WELL, spec=inactive)) == (KnowPool(KEY, known(AT_REST)),)
+    assert steps(this(at_rest(), WELL, spec=inactive)) == (SavePool(KEY, known(AT_REST)),)
     assert steps(this(at_rest(), AT_REST, spec=inactive)) == ()
     assert steps(this(at_rest(None, metadata(superblock_digest="4444")), AT_REST, spec=inactive)) == ()
     assert steps(this(at_rest(data(marks=("wwn:naa.9",))), WELL, spec=inactive)) == ()
@@ -231,7 +231,7 @@ def test_a_pool_that_is_seen_down_is_noted_byte_by_byte_and_only_then() -> None:
 )
 def test_one_that_goes_down_is_not_at_rest_before_it_is_seen_so(mode: PoolMode, noted: Noted, then: Noted) -> None:
     found = steps(this(running(of=status(mode)), noted, spec={"state": "Inactive"}))
-    assert found[:2] == (KnowPool(KEY, known(then)), RemovePool("tank", a.POOL_UUID))
+    assert found[:2] == (SavePool(KEY, known(then)), RemovePool("tank", a.POOL_UUID))
 
 
 @row("P28")
@@ -257,7 +257,7 @@ LINK = {"data": {"device": "/dev/disk/by-id/wwn-1"}}
 def test_the_same_disk_by_another_path_is_taken_up(world: LivePool, state: str) -> None:
     noted = replace(WELL, data=world.data.marks)
     found = steps(this(world, noted, spec={**LINK, "state": state}))
-    assert found == (KnowPool(KEY, known(noted, data="/dev/disk/by-id/wwn-1")),)
+    assert found == (SavePool(KEY, known(noted, data="/dev/disk/by-id/wwn-1")),)
 
 
 @row("P16")
@@ -271,8 +271,8 @@ def test_a_file_that_its_owner_moved_is_not_deleted_with_the_pool() -> None:
     noted = Noted(("file::7", "path:/srv/tank.data"), ("file::8", "path:/srv/tank.meta"))
     moved = a.data(marks=("file::7", "path:/mnt/tank.data"))
     record = pool_record(data={"file": "/mnt/tank.data", "size": "1GiB"})
-    found = steps(pool_case(recorded=record, knowing=known_pool(noted=noted), live=down(data=moved)))
-    assert found == (KnowPool(KEY, known_pool(noted=noted, data="/mnt/tank.data", made_files=("/srv/tank.meta",))),)
+    found = steps(pool_facts(recorded=record, knowing=known_pool(noted=noted), live=down(data=moved)))
+    assert found == (SavePool(KEY, known_pool(noted=noted, data="/mnt/tank.data", made_files=("/srv/tank.meta",))),)
 
 
 @pytest.mark.parametrize(
@@ -284,16 +284,16 @@ def test_a_file_that_its_owner_moved_is_not_deleted_with_the_pool() -> None:
     ],
 )
 def test_doctor_takes_what_is_there_if_somebody_says_so(world: LivePool) -> None:
-    case = this(world, AT_REST)
-    (repair,) = repairs_of(PoolView(case=case))
-    assert repair.steps == (KnowPool(KEY, known(None)),)
+    facts = this(world, AT_REST)
+    (repair,) = repairs_of(PoolView(facts=facts))
+    assert repair.steps == (SavePool(KEY, known(None)),)
     assert "/dev/sdb" in repair.what
-    assert repairs_of(PoolView(case=this(at_rest(), AT_REST))) == []
+    assert repairs_of(PoolView(facts=this(at_rest(), AT_REST))) == []
 
 
 def test_doctor_does_not_offer_what_would_not_help() -> None:
     world = at_rest(data(marks=("wwn:naa.9",)), metadata(superblock=Superblock.ZERO, transaction_id=None))
-    assert repairs_of(PoolView(case=this(world))) == []
+    assert repairs_of(PoolView(facts=this(world))) == []
 
 
 # Under a live pool
@@ -314,18 +314,18 @@ def test_doctor_does_not_offer_what_would_not_help() -> None:
 def test_what_was_cut_off_under_a_live_pool_is_told_and_never_grown(
     changed: dict[str, Any], words: str, extend: dict[str, Any]
 ) -> None:
-    case = pool_case(recorded=pool_record(**extend), live=replace(live_pool(), **changed))
-    found = plan(case)
+    facts = pool_facts(recorded=pool_record(**extend), live=replace(live_pool(), **changed))
+    found = plan(facts)
     assert (found.reason, found.steps) == (Reason.METADATA_MISMATCH, ())
     assert words in found.condition.message
-    assert plan(a.case(pool=case, knowing=None, ids={})).reason is Reason.POOL_UNHEALTHY, "nothing is made in it"
+    assert plan(a.facts(pool=facts, knowing=None, ids={})).reason is Reason.POOL_UNHEALTHY, "nothing is made in it"
 
 
 @row("P40")
 @pytest.mark.parametrize("word", ["data", "metadata"])
 def test_a_pool_that_is_live_on_a_read_only_disk_is_not_as_desired(word: str) -> None:
     backing = replace(getattr(live_pool(), word), read_only=True)
-    found = plan(pool_case(live=replace(live_pool(), **{word: backing})))
+    found = plan(pool_facts(live=replace(live_pool(), **{word: backing})))
     assert (found.reason, found.steps) == (Reason.POOL_UNHEALTHY, ())
     assert "read-only" in found.condition.message
     assert "blockdev --setrw /dev/loop" in found.condition.message
@@ -345,16 +345,16 @@ def test_a_pool_does_not_come_up_on_a_read_only_disk(word: str, noted: Noted | N
 @row("D44")
 @pytest.mark.parametrize("knowing", [None, a.known(size=Sectors(20481))])
 def test_a_size_off_the_grid_of_the_disk_names_the_sizes_that_fit(knowing: Any) -> None:
-    large = pool_case(live=live_pool(data=a.data(sector=4096)))
-    found = plan(a.case(pool=large, knowing=knowing, spec={"size": "20481s"}, ids={a.ID: a.ids(a.ID)[a.ID]}))
+    large = pool_facts(live=live_pool(data=a.data(sector=4096)))
+    found = plan(a.facts(pool=large, knowing=knowing, spec={"size": "20481s"}, ids={a.ID: a.ids(a.ID)[a.ID]}))
     assert (found.reason, found.steps) == (Reason.INVALID_CHANGE, ())
     assert "size: 20488s" in found.condition.message
     assert ("size: 20480s" in found.condition.message) == (knowing is None), "a device never shrinks"
-    assert plan(a.case(pool=pool_case(), knowing=None, spec={"size": "20481s"}, ids={})).steps
+    assert plan(a.facts(pool=pool_facts(), knowing=None, spec={"size": "20481s"}, ids={})).steps
 
 
 @row("D44")
 def test_a_filesystem_has_no_smaller_blocks_than_its_disk_has_sectors() -> None:
-    large = pool_case(live=live_pool(data=a.data(sector=4096)))
+    large = pool_facts(live=live_pool(data=a.data(sector=4096)))
     small = {"filesystem": {"type": "ext4", "blockSize": "1KiB"}}
-    assert plan(a.case(pool=large, knowing=None, spec=small, ids={})).reason is Reason.INVALID_CHANGE
+    assert plan(a.facts(pool=large, knowing=None, spec=small, ids={})).reason is Reason.INVALID_CHANGE

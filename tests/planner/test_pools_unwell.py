@@ -11,10 +11,10 @@ from reconciler.model.conditions import Reason
 from reconciler.model.dm_tables import PoolFailure, PoolMode, PoolStatus
 from reconciler.model.live import LiveBacking, LiveDevice, PathKind, ThinEntry
 from reconciler.model.records import ThinPool
-from reconciler.model.steps import DeleteThin, GrowFile, KnowPool, LoadPool
+from reconciler.model.steps import DeleteThin, GrowFile, LoadPool, SavePool
 from reconciler.model.stored import IntentKind
 from reconciler.model.units import Bytes
-from reconciler.planner.facts import Access, PoolCase, PruneVerdict
+from reconciler.planner.facts import Access, PoolFacts, PruneVerdict
 from reconciler.planner.ownership import access_to
 from tests.planner import builders as a
 from tests.planner.builders import (
@@ -24,8 +24,8 @@ from tests.planner.builders import (
     known_pool,
     live_pool,
     plan,
-    pool_case,
     pool_device,
+    pool_facts,
     pool_record,
     pool_table,
     row,
@@ -43,8 +43,8 @@ FAIL = PoolFailure(PoolMode.FAIL, "Fail")
 READ_ONLY = pool_table(read_only=True)
 
 
-def live(device: LiveDevice | None = None, *, record: ThinPool | None = None, **world: Any) -> PoolCase:
-    return pool_case(recorded=record or pool_record(), live=live_pool(device, **world))
+def live(device: LiveDevice | None = None, *, record: ThinPool | None = None, **world: Any) -> PoolFacts:
+    return pool_facts(recorded=record or pool_record(), live=live_pool(device, **world))
 
 
 @row("P19")
@@ -93,7 +93,7 @@ def test_metadata_that_is_full_grows_with_its_record() -> None:
     bigger = pool_record(metadata={"file": "/srv/tank.meta", "size": "128MiB"})
     assert steps(live(of=METADATA_FULL, record=bigger)) == (
         GrowFile("/srv/tank.meta", Bytes(2 * METADATA_SIZE), allocate=True),
-        KnowPool(KEY, known_pool(metadata_size=Bytes(2 * METADATA_SIZE))),
+        SavePool(KEY, known_pool(metadata_size=Bytes(2 * METADATA_SIZE))),
         LoadPool("tank", shape()),
     )
 
@@ -105,7 +105,7 @@ def test_metadata_that_is_full_grows_by_extend() -> None:
     assert found.reason is Reason.POOL_LOW
     assert found.steps == (
         GrowFile("/srv/tank.meta", bigger, allocate=True),
-        KnowPool(KEY, known_pool(metadata_size=bigger)),
+        SavePool(KEY, known_pool(metadata_size=bigger)),
         LoadPool("tank", shape()),
     )
 
@@ -114,10 +114,10 @@ def test_metadata_that_is_full_grows_by_extend() -> None:
 def test_metadata_that_somebody_made_longer_by_hand_is_taken_up() -> None:
     this = live(of=METADATA_FULL, metadata=a.metadata(2 * METADATA_SIZE))
     bigger = known_pool(metadata_size=Bytes(2 * METADATA_SIZE))
-    assert steps(this) == (KnowPool(KEY, bigger), LoadPool("tank", shape()))
+    assert steps(this) == (SavePool(KEY, bigger), LoadPool("tank", shape()))
 
 
-def on_devices(**sizes: int) -> PoolCase:
+def on_devices(**sizes: int) -> PoolFacts:
     """Data and metadata on /dev/vg/data and /dev/vg/meta."""
     disks: dict[str, Any] = {
         name: LiveBacking(PathKind.BLOCK, Bytes(sizes.get(name, size)), devno)
@@ -125,7 +125,7 @@ def on_devices(**sizes: int) -> PoolCase:
     }
     record = pool_record(data={"device": "/dev/vg/data"}, metadata={"device": "/dev/vg/meta"})
     knowing = known_pool(data="/dev/vg/data", metadata="/dev/vg/meta", made_files=())
-    return pool_case(recorded=record, knowing=knowing, live=live_pool(**disks))
+    return pool_facts(recorded=record, knowing=knowing, live=live_pool(**disks))
 
 
 @row("P19b", "P25")
@@ -146,7 +146,7 @@ def test_on_devices_only_what_works_is_advised(found_status: PoolStatus, node: s
 def test_a_metadata_device_that_grew_is_taken_up_while_the_pool_is_ro() -> None:
     this = on_devices(metadata=2 * METADATA_SIZE)
     found = plan(replace(this, live=replace(this.live, status=METADATA_FULL)))
-    assert [type(step) for step in found.steps] == [KnowPool, LoadPool]
+    assert [type(step) for step in found.steps] == [SavePool, LoadPool]
 
 
 @row("P19b")
@@ -171,7 +171,7 @@ def test_at_an_unexpected_transaction_a_pool_grows_all_the_same(found_status: Po
     found = plan(live(pool_device(table), of=found_status, record=pool_record(extend=EXTEND)))
     assert found.reason is Reason.METADATA_MISMATCH
     assert isinstance(found.steps[-1], LoadPool)
-    assert all(isinstance(step, GrowFile | KnowPool | LoadPool) for step in found.steps)
+    assert all(isinstance(step, GrowFile | SavePool | LoadPool) for step in found.steps)
 
 
 @row("P20")
@@ -180,7 +180,7 @@ def test_what_an_old_store_knows_is_no_reason_to_grow_by_less() -> None:
     size = Bytes(2 * GIB)
     world: dict[str, Any] = {"data": a.data(size), "of": replace(DATA_FULL, transaction_id=9, data_total=32768)}
     found = plan(live(pool_device(pool_table(size // 512)), record=pool_record(extend=EXTEND), **world))
-    known = next(step for step in found.steps if isinstance(step, KnowPool))
+    known = next(step for step in found.steps if isinstance(step, SavePool))
     assert known.pool.data_size == 3 * GIB
 
 
@@ -206,7 +206,7 @@ def test_a_pool_that_went_on_failing_writes_lets_them_wait_again() -> None:
 def test_a_full_pool_lets_go_of_what_is_absent() -> None:
     pool = live(of=DATA_FULL)
     assert access_to(pool).access is Access.RELEASE
-    deleting = plan(a.case("Absent", pool=pool))
+    deleting = plan(a.facts("Absent", pool=pool))
     assert any(isinstance(step, DeleteThin) for step in deleting.steps)
     pruned = plan(a.orphan(PruneVerdict.DELETE, pool=pool, ids=a.ids(a.ID)))
     assert any(isinstance(step, DeleteThin) for step in pruned.steps)
@@ -215,20 +215,20 @@ def test_a_full_pool_lets_go_of_what_is_absent() -> None:
 @row("D10")
 def test_in_a_full_pool_nothing_is_made_or_loaded() -> None:
     pool = live(of=DATA_FULL)
-    assert plan(a.case(pool=pool, knowing=None, ids={})).steps == ()
-    assert plan(a.case(pool=pool)).steps == ()
+    assert plan(a.facts(pool=pool, knowing=None, ids={})).steps == ()
+    assert plan(a.facts(pool=pool)).steps == ()
 
 
 @row("D10")
 def test_what_a_crash_left_half_made_in_a_full_pool_is_undone() -> None:
     pool = live(of=DATA_FULL)
-    this = a.case(pool=pool, knowing=None, intent=a.intent(), ids=a.ids(_8=ThinEntry(0, a.TRANSACTION)))
+    this = a.facts(pool=pool, knowing=None, intent=a.intent(), ids=a.ids(_8=ThinEntry(0, a.TRANSACTION)))
     assert any(isinstance(step, DeleteThin) for step in plan(this).steps)
 
 
 @row("D08")
 def test_a_pool_whose_metadata_is_full_says_so_to_its_devices() -> None:
-    found = plan(a.case("Absent", pool=live(of=METADATA_FULL)))
+    found = plan(a.facts("Absent", pool=live(of=METADATA_FULL)))
     assert (found.reason, found.steps) == (Reason.POOL_UNHEALTHY, ())
     assert "its metadata is full" in found.condition.message
 
@@ -237,13 +237,15 @@ def test_a_pool_whose_metadata_is_full_says_so_to_its_devices() -> None:
 @pytest.mark.parametrize(("used", "makes"), [(15565, True), (15566, False)])
 def test_with_the_last_of_the_metadata_nothing_is_made(used: int, makes: bool) -> None:
     pool = live(of=status(metadata_used=used))
-    new = plan(a.case(pool=pool, knowing=None, ids={}))
+    new = plan(a.facts(pool=pool, knowing=None, ids={}))
     assert bool(new.steps) is makes
     assert makes or new.reason is Reason.WAITING_FOR_POOL
-    copy = a.case(pool=pool, knowing=None, ids=a.ids(3), origin=a.origin(), spec={"snapshotOf": "golden", "size": None})
+    copy = a.facts(
+        pool=pool, knowing=None, ids=a.ids(3), origin=a.origin(), spec={"snapshotOf": "golden", "size": None}
+    )
     assert bool(plan(copy).steps) is makes
-    assert plan(a.case(pool=pool)).steps, "what is there is brought up"
-    assert plan(a.case("Absent", pool=pool)).steps, "and deleted"
+    assert plan(a.facts(pool=pool)).steps, "what is there is brought up"
+    assert plan(a.facts("Absent", pool=pool)).steps, "and deleted"
 
 
 @row("M14")

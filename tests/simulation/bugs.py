@@ -23,16 +23,16 @@ from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.steps import devices, pools
 from reconciler.kernel.steps.dm_operations import read_ids
 from reconciler.kernel.steps.pools import DISK_STEPS
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.steps import (
-    Abandon,
+    AbortIntent,
     Activate,
-    Begin,
+    BeginIntent,
     Clear,
+    CompleteIntent,
     CreateSnapshot,
     CreateThin,
     DeleteThin,
-    Finish,
     GrowFile,
     HostStep,
     Step,
@@ -104,20 +104,20 @@ def _without_step(*kinds: type[Step]) -> Callable[[tuple[Step, ...]], tuple[Step
 
 def _intent_last(steps: tuple[Step, ...]) -> tuple[Step, ...]:
     """Written down once the message has been sent."""
-    if len(steps) < 2 or not isinstance(steps[0], Begin):
+    if len(steps) < 2 or not isinstance(steps[0], BeginIntent):
         return steps
     return (steps[1], steps[0], *steps[2:])
 
 
 def _outcome_first(steps: tuple[Step, ...]) -> tuple[Step, ...]:
     """The id is free before the thin is gone."""
-    return tuple(sorted(steps, key=lambda step: not isinstance(step, Finish)))
+    return tuple(sorted(steps, key=lambda step: not isinstance(step, CompleteIntent)))
 
 
 def _adopts_what_is_there(kernel: Kernel, step: Any) -> str:
     try:
         return pools.POOL_STEPS[type(step)](kernel, step)
-    except HostFault as fault:
+    except HostError as fault:
         if fault.errno == errno.EEXIST:
             return ""
         raise
@@ -126,7 +126,7 @@ def _adopts_what_is_there(kernel: Kernel, step: Any) -> str:
 def _insists(kernel: Kernel, step: Any) -> str:
     said = pools._delete_thin(kernel, step)
     if said == "gone already":
-        raise HostFault("delete", step.subject, errno.ENODATA)
+        raise HostError("delete", step.subject, errno.ENODATA)
     return said
 
 
@@ -175,7 +175,7 @@ def _reads_anybodys_ids() -> Iterator[None]:
     with (
         mock.patch("reconciler.controller.observer.Viewer._is_somebody_elses", return_value=False),
         mock.patch(
-            "reconciler.planner.making._adopt", lambda case, *rest: adopt(replace(case, pool_record=None), *rest)
+            "reconciler.planner.making._adopt", lambda facts, *rest: adopt(replace(facts, pool_record=None), *rest)
         ),
     ):
         yield
@@ -186,7 +186,7 @@ def _as_if_unknown(where: str) -> Planting:
 
     @contextmanager
     def plant() -> Iterator[None]:
-        with mock.patch(where, lambda case, record: plan_missing(replace(case, known=None), record)):
+        with mock.patch(where, lambda facts, record: plan_missing(replace(facts, known=None), record)):
             yield
 
     return plant
@@ -207,15 +207,15 @@ def _prunes_at_once(gone_since: float | None, **given: Any) -> PruneVerdict:
     return prune_verdict(None if gone_since is None else now - 1e6, **{**given, "settled_for": 1e6})
 
 
-def _published(inner: Callable[..., tuple[Step, ...]], case: Any, record: Any, intent: Any, origin: Any) -> Any:
-    steps = inner(case, record, intent, origin)
+def _published(inner: Callable[..., tuple[Step, ...]], facts: Any, record: Any, intent: Any, origin: Any) -> Any:
+    steps = inner(facts, record, intent, origin)
     if any(isinstance(step, Activate) for step in steps):
         return steps
-    return (*steps, Activate(intent.dm_name, intent.uuid, thin_target(case, intent.thin_id, intent.size)))
+    return (*steps, Activate(intent.dm_name, intent.uuid, thin_target(facts, intent.thin_id, intent.size)))
 
 
-def _finishes_anything(case: Any, intent: Any, record: Any, ids: Mapping[int, Any]) -> bool:
-    del case, record
+def _finishes_anything(facts: Any, intent: Any, record: Any, ids: Mapping[int, Any]) -> bool:
+    del facts, record
     return intent.thin_id in ids
 
 
@@ -228,7 +228,7 @@ BUGS: Final[dict[str, Planting]] = {
     "devices are removed deferred": _removes_deferred,
     "ENODATA on a deletion is an error": _step(DeleteThin, _insists),
     "the intent of a creation comes after its message": _reordered("making._steps", _intent_last),
-    "no intent of a creation is written": _reordered("making._steps", _without_step(Begin)),
+    "no intent of a creation is written": _reordered("making._steps", _without_step(BeginIntent)),
     "the outcome of a deletion comes before its message": _reordered("device_inactive.forward", _outcome_first),
     "a thin that exists already is adopted": lambda: mock.patch.dict(
         devices._STEPS, {CreateThin: _adopts_what_is_there, CreateSnapshot: _adopts_what_is_there}
@@ -239,9 +239,9 @@ BUGS: Final[dict[str, Planting]] = {
     "an undo forgets the thin": _reordered("making._undo", _without_step(DeleteThin)),
     "an undo deletes whatever has the id": _planner(
         "making._undo",
-        lambda case, intent, _: (
-            DeleteThin(case.key.pool, intent.thin_id, case.pool.status.transaction_id),
-            Abandon(case.key, case.pool.status.transaction_id),
+        lambda facts, intent, _: (
+            DeleteThin(facts.key.pool, intent.thin_id, facts.pool.status.transaction_id),
+            AbortIntent(facts.key, facts.pool.status.transaction_id),
         ),
     ),
     "a pool that is missing is made anew": _as_if_unknown("reconciler.planner.pool.plan_missing"),

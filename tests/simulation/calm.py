@@ -15,10 +15,10 @@ from reconciler.doctor.report import PoolEyes
 from reconciler.doctor.take_over import Withheld
 from reconciler.kernel.simulated.pool import CommitFault, Mode
 from reconciler.model.conditions import Reason
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.names import Key
 from reconciler.model.recordset import RecordSet
-from reconciler.model.steps import Forget, Step
+from reconciler.model.steps import ForgetRecord, Step
 from tests.simulation.events import World
 from tests.simulation.oracle import check_all
 from tests.simulation.people import rename_back
@@ -62,7 +62,7 @@ def _stop_meddling(world: World) -> None:
     for name in list(host.io.writers):
         try:
             host.io.end(name)
-        except HostFault:  # its device is dead: the program gives up
+        except HostError:  # its device is dead: the program gives up
             host.io.give_up(name)
     village.ring(everything=True)
     world.squatters.leave_all()
@@ -74,7 +74,7 @@ def _release_held(world: World) -> None:
     village = world.village
     for name in sorted(village.book.held):
         if name not in village.store.reserved:  # else somebody has released it, and it is ours by now
-            with suppress(HostFault):
+            with suppress(HostError):
                 village.dm.message(name, "release_metadata_snap")
 
 
@@ -213,7 +213,7 @@ def _ask_doctor(world: World, pool: str, told: list[str]) -> bool:
         told.append(f"doctor: {repair.what}")
         Executor(port, village.store, _Silent()).run(repair.key, repair.steps)
         for step in repair.steps:
-            if isinstance(step, Forget):
+            if isinstance(step, ForgetRecord):
                 world.village.store.drop_statuses([step.key])
     village.kill()
     village.start()
@@ -239,4 +239,4 @@ def _take_over(world: World, pool: str) -> bool:
 class _Silent:
     def begun(self, key: Key, step: Step) -> None: ...
 
-    def ended(self, key: Key, step: Step, seconds: float, fault: HostFault | None, note: str = "") -> None: ...
+    def ended(self, key: Key, step: Step, seconds: float, fault: HostError | None, note: str = "") -> None: ...

@@ -17,8 +17,8 @@ from reconciler.kernel.simulated.tables import Loaded
 from reconciler.model.dm_tables import PoolTable, read_table
 from reconciler.model.names import Key
 from reconciler.model.records import DeviceState, PoolState, Prune
-from reconciler.model.steps import Begin, Resume, StoreStep
-from reconciler.model.stored import IntentKind, KnownDevice
+from reconciler.model.steps import BeginIntent, Resume, StoreStep
+from reconciler.model.stored import IntentKind, StoredDevice
 
 if TYPE_CHECKING:
     from tests.simulation.village import Village
@@ -238,7 +238,7 @@ class Guards:
 
     def store_step(self, step: StoreStep) -> None:
         """A deletion only goes forward: that it was asked for is looked at where it begins."""
-        if not isinstance(step, Begin) or step.intent.kind is not IntentKind.DELETE:
+        if not isinstance(step, BeginIntent) or step.intent.kind is not IntentKind.DELETE:
             return
         desired = self._desired[step.key.pool]
         if not self._may_go(step.key, desired):
@@ -311,6 +311,6 @@ class Guards:
         if loop is not None and not loop.path.startswith(f"/srv/{worker.pool}."):
             raise Violation(f"{call}: the loop on {loop.path} is somebody else's")
 
-    def _known(self, pool: str, dm_name: str) -> KnownDevice | None:
+    def _known(self, pool: str, dm_name: str) -> StoredDevice | None:
         devices = self._village.store.known_devices(pool).values()
         return next((device for device in devices if device.dm_name == dm_name), None)

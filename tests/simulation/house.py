@@ -25,12 +25,12 @@ from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.simulated import Call, Calls, Crashed, SimulatedHost, simulated_kernel
 from reconciler.kernel.worker.client import InlinePort, PoolPort
 from reconciler.model.conditions import Status
-from reconciler.model.live import DeviceInfo, Watched
+from reconciler.model.live import DeviceInfo, ScanScope
 from reconciler.model.names import Key
 from reconciler.model.records import API_VERSION, Record, ThinDevice, ThinPool
 from reconciler.model.recordset import RecordSet
 from reconciler.model.steps import StoreStep
-from reconciler.model.stored import KnownDevice
+from reconciler.model.stored import StoredDevice
 from reconciler.store.store import Store
 from reconciler.telemetry.metrics import Metrics
 
@@ -158,7 +158,7 @@ class House:
         self.declare(*(record for record in self._desired.records if record.key != Key(POOL, name)))
 
     def port_of(self, name: str) -> PoolPort:
-        return InlinePort(self.kernel, Watched(name, None, None, frozenset()), self.state_dir)
+        return InlinePort(self.kernel, ScanScope(name, None, None, frozenset()), self.state_dir)
 
     def _lane(self, name: str) -> PoolReconciler:
         return PoolReconciler(
@@ -235,7 +235,7 @@ class House:
         """By dm name, asked past the daemon."""
         return self.outside.dm.info(name)
 
-    def known(self, name: str, pool: str = POOL) -> KnownDevice:
+    def known(self, name: str, pool: str = POOL) -> StoredDevice:
         return self.store.known_devices(pool)[name]
 
     def content(self, name: str, pool: str = POOL) -> dict[int, str]:

@@ -9,7 +9,7 @@ from typing import Final
 
 from reconciler.kernel.simulated import Call
 from reconciler.model.dm_tables import Target, ThinTable
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.units import Sectors
 from tests.simulation.events import World, happens
 from tests.simulation.operator import NAMES, RUNTIME, TANK
@@ -46,7 +46,7 @@ def _suspend(world: World, name: str) -> str:
     info = world.village.dm.info(name)
     if info is None or info.suspended:
         return ""  # nobody could tell whose suspension it is
-    with suppress(HostFault):
+    with suppress(HostError):
         world.village.dm.suspend(name)
         if name not in world.village.cut_off():
             world.village.book.suspended(name)
@@ -62,7 +62,7 @@ def freeze_for_a_moment(world: World, rng: random.Random) -> str:
         return ""
 
     def resume() -> None:
-        with suppress(HostFault):
+        with suppress(HostError):
             world.village.dm.resume(name)
 
     world.village.after(rng.choice([0.3, 2, 4.5]), resume)
@@ -79,7 +79,7 @@ def remove(world: World, rng: random.Random) -> str:
     name = _some(world, rng)
     if name is None:
         return ""
-    with suppress(HostFault):
+    with suppress(HostError):
         world.village.dm.remove(name)
         return name
     return ""
@@ -89,7 +89,7 @@ def remove(world: World, rng: random.Random) -> str:
 def protect(world: World, rng: random.Random) -> str:
     """`blockdev --setro`."""
     name = rng.choice([*world.operator.own_pools(), _some(world, rng) or ""])
-    with suppress(HostFault):
+    with suppress(HostError):
         world.village.host.protect(name)
         return name
     return ""
@@ -102,7 +102,7 @@ def remove_deferred(world: World, rng: random.Random) -> str:
     if name is None or name not in world.village.host.devices.by_name:
         return ""
     open_(world, rng)
-    with suppress(HostFault):
+    with suppress(HostError):
         world.village.host.remove_deferred(name)
     return name
 
@@ -122,7 +122,7 @@ def _load(world: World, rng: random.Random, target: str, *, swap: bool) -> str:
     name, dm = _some(world, rng), world.village.dm
     if name is None:
         return ""
-    with suppress(HostFault):
+    with suppress(HostError):
         length = sum(line.length for line in dm.table(name))
         dm.load(name, (Target(Sectors(0), Sectors(length), target, ""),))
         if swap:
@@ -143,7 +143,7 @@ def swap_in_another_thin(world: World, rng: random.Random) -> str:
     others = sorted(number for number in thin.pool.image.thins if number != thin.thin_id and number >= STRANGER)
     if not others:
         return ""
-    with suppress(HostFault):
+    with suppress(HostError):
         dm.load(name, (ThinTable(thin.line.length, thin.pool.device.devno, others[0]).target(),))
         dm.resume(name)
         return f"{name} shows {others[0]}"
@@ -156,7 +156,7 @@ def make_thin(world: World, rng: random.Random) -> str:
     pool, village = rng.choice(world.operator.own_pools()), world.village
     likely = village.store.free_thin_id(pool, ())
     number = STRANGER + rng.randrange(5) if rng.random() < 0.4 else likely + rng.randrange(2)
-    with suppress(HostFault):
+    with suppress(HostError):
         if pool not in village.host.devices.by_name or number in village.host.image(pool).thins:
             return ""
         reserved = any(intent.thin_id == number for intent in village.store.intents(pool))
@@ -178,7 +178,7 @@ def _write_into(world: World, pool: str, number: int) -> bool:
     host = world.village.host
     try:
         return host.io.store(f"dd to {number}", host.pool(pool), number, 0, "a stranger's")
-    except HostFault as fault:
+    except HostError as fault:
         if fault.errno != errno.ENOSPC:
             raise
         return False
@@ -192,7 +192,7 @@ def bump_transaction(world: World, rng: random.Random) -> str:
         return ""  # what it has by now is not told from another pool: its operator decides
     if any(worker.pool == pool and worker.is_stopped for worker in village.workers):
         return ""  # a message waits behind one that hangs, and does not overtake it
-    with suppress(HostFault):
+    with suppress(HostError):
         found = village.host.image(pool).transaction_id
         village.dm.message(pool, f"set_transaction_id {found} {found + 3}")
         return f"{pool} {found + 3}"
@@ -202,7 +202,7 @@ def bump_transaction(world: World, rng: random.Random) -> str:
 @happens(1)
 def hold_metadata_snapshot(world: World, rng: random.Random) -> str:
     pool = rng.choice(world.operator.own_pools())
-    with suppress(HostFault):
+    with suppress(HostError):
         world.village.dm.message(pool, "reserve_metadata_snap")
         world.village.book.reserved(pool, in_doubt=pool in world.village.store.reserved)
         return pool
@@ -216,7 +216,7 @@ def release_metadata_snapshot(world: World, rng: random.Random) -> str:
     if not held:
         return ""
     pool = rng.choice(held)
-    with suppress(HostFault):
+    with suppress(HostError):
         world.village.dm.message(pool, "release_metadata_snap")
         world.village.book.released(pool)
         return pool
@@ -229,7 +229,7 @@ def rename(world: World, rng: random.Random) -> str:
     name, village = _some(world, rng), world.village
     if name is None or name in village.book.frozen or name.endswith(".private"):
         return ""
-    with suppress(HostFault):
+    with suppress(HostError):
         village.dm.rename(name, f"{name}{_RENAMED}")
         village.after(rng.choice([1, 20]), lambda: rename_back(world))
         return f"{name} to {name}{_RENAMED}"
@@ -240,7 +240,7 @@ def rename_back(world: World) -> None:
     """All of them, unless somebody else has the name by now."""
     dm = world.village.dm
     for name in [name for name in world.village.host.devices.by_name if name.endswith(_RENAMED)]:
-        with suppress(HostFault):
+        with suppress(HostError):
             dm.rename(name, name.removesuffix(_RENAMED))
 
 
@@ -248,7 +248,7 @@ def rename_back(world: World) -> None:
 def use_up_metadata(world: World, rng: random.Random) -> str:
     """What many snapshots and small writes take: none of it is left, or hardly any."""
     pool, host = rng.choice(world.operator.own_pools()), world.village.host
-    with suppress(HostFault):
+    with suppress(HostError):
         image, keeps = host.image(pool), rng.choice([0, 0, 20])
         left = image.metadata_blocks - image.metadata_used() - keeps
         if left <= 0:
@@ -272,7 +272,7 @@ def write(world: World, rng: random.Random) -> str:
     if name.endswith(".private"):
         return ""
     number, token = rng.randrange(6, 12), f"{rng.random()}"
-    with suppress(HostFault):
+    with suppress(HostError):
         if village.host.io.write(name, number, token):
             village.host.io.flush(name)
             durable = thin.pool.metadata.image
@@ -296,7 +296,7 @@ def begin_work(world: World, rng: random.Random) -> str:
     name = rng.choice(sorted(names)) if names else ""
     if not name or io.writers:
         return ""
-    with suppress(HostFault):
+    with suppress(HostError):
         io.begin(name)
         return name
     return ""
@@ -309,7 +309,7 @@ def fill(world: World, rng: random.Random) -> str:
     if name is None or not name.startswith(TANK) or name.endswith(".private"):
         return ""
     number = 1000
-    with suppress(HostFault):
+    with suppress(HostError):
         while number < 1400 and village.host.io.write(name, number, "full"):
             number += 1
     return f"{name}: {number - 1000} blocks"

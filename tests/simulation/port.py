@@ -11,8 +11,8 @@ from reconciler.kernel.locks import PoolLocked
 from reconciler.kernel.simulated import Crashed
 from reconciler.kernel.worker.client import IDS_DEADLINE, LOOK_DEADLINE, PATIENCE, Helper
 from reconciler.kernel.worker.messages import Answer, Forget, Question
-from reconciler.model.errors import HostFault, Unanswered, WorkerDied
-from reconciler.model.live import LookRequest, PoolLook, Watched
+from reconciler.model.errors import HostError, WorkerDiedError, WorkerTimeoutError
+from reconciler.model.live import PoolScan, ScanRequest, ScanScope
 from reconciler.model.steps import HostStep, StepResult
 from tests.simulation.guards import Guards
 from tests.simulation.worker import Worker
@@ -32,7 +32,7 @@ class Surroundings(Protocol):
 
     state_dir: Path
 
-    def hire(self, watched: Watched, *, second: bool = False) -> Worker:
+    def hire(self, watched: ScanScope, *, second: bool = False) -> Worker:
         """Raises PoolLocked while a worker that was left behind holds the pool; not of a second one."""
 
     def pass_time(self, seconds: float, until: Callable[[], bool], pool: str) -> None:
@@ -40,7 +40,7 @@ class Surroundings(Protocol):
 
 
 class SimulatedPort:
-    def __init__(self, around: Surroundings, watched: Watched, *, second: bool = False) -> None:
+    def __init__(self, around: Surroundings, watched: ScanScope, *, second: bool = False) -> None:
         self._around = around
         self._watched = watched
         self._second = second
@@ -49,13 +49,13 @@ class SimulatedPort:
         self._helper: Helper | None = None
         self._beside: SimulatedPort | None = None
 
-    def look(self, request: LookRequest) -> PoolLook:
-        return self._ask(request, PoolLook, IDS_DEADLINE if request.ids else LOOK_DEADLINE)
+    def look(self, request: ScanRequest) -> PoolScan:
+        return self._ask(request, PoolScan, IDS_DEADLINE if request.ids else LOOK_DEADLINE)
 
     def run(self, step: HostStep) -> StepResult:
         return self._ask(step, StepResult, step.deadline)
 
-    def watch(self, watched: Watched) -> None:
+    def watch(self, watched: ScanScope) -> None:
         self._watched = watched
         if self._worker is not None:
             self._ask(watched, type(None), LOOK_DEADLINE)
@@ -91,7 +91,7 @@ class SimulatedPort:
             answer = self._talk(worker, question, deadline)
         finally:
             self._end_help()
-        if isinstance(answer, HostFault | PoolLocked):
+        if isinstance(answer, HostError | PoolLocked):
             raise answer
         assert isinstance(answer, kind), answer
         return answer
@@ -114,18 +114,18 @@ class SimulatedPort:
     def _catch_up(self, worker: Worker) -> None:
         if worker.is_stopped:
             self._call_for_help()
-            raise Unanswered("look at", worker.pool, errno.ETIMEDOUT, "the worker still waits in the kernel")
+            raise WorkerTimeoutError("look at", worker.pool, errno.ETIMEDOUT, "the worker still waits in the kernel")
         self._late = False
         self._check(worker)
         worker.ask(Forget())
 
     def _talk(self, worker: Worker, question: Question, deadline: float) -> Answer:
-        self._around.guards.began(worker.pool, look=isinstance(question, LookRequest), second=self._second)
+        self._around.guards.began(worker.pool, look=isinstance(question, ScanRequest), second=self._second)
         worker.ask(question)
         self._check(worker)
         self._wait(worker, deadline)
         if worker.is_stopped:
-            raise Unanswered("look at", worker.pool, errno.ETIMEDOUT, f"no answer for {deadline:.0f} s")
+            raise WorkerTimeoutError("look at", worker.pool, errno.ETIMEDOUT, f"no answer for {deadline:.0f} s")
         self._late = False
         return worker.take()
 
@@ -146,4 +146,6 @@ class SimulatedPort:
             raise Crashed
         if worker.is_dead:
             self._worker, self._late = None, False
-            raise WorkerDied("ask the worker of", worker.pool, errno.EPIPE, "it died; the next look starts another")
+            raise WorkerDiedError(
+                "ask the worker of", worker.pool, errno.EPIPE, "it died; the next look starts another"
+            )

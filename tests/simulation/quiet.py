@@ -7,7 +7,7 @@ from typing import Final
 
 from reconciler.controller.dry_run import preview_pool
 from reconciler.kernel.worker.client import InlinePort
-from reconciler.model.live import Watched
+from reconciler.model.live import ScanScope
 from tests.simulation.events import World
 from tests.simulation.guards import GRACE
 
@@ -23,7 +23,7 @@ def check_quiet(world: World) -> None:
     village.run(ALL_TURNS)
     assert village.effects == begun, f"it is as desired, and something was done: {village.last_effect}"
     for pool in world.operator.pools:
-        port = InlinePort(village.outside, Watched(pool, None, None, frozenset()), village.state_dir)
+        port = InlinePort(village.outside, ScanScope(pool, None, None, frozenset()), village.state_dir)
         previews = preview_pool(
             pool, port=port, store=village.store, desired=village.desired, clock=village.clock, rng=random.Random(1)
         )

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from reconciler.model.dm_tables import PoolTable, Target, ThinTable
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.units import Sectors
 from tests.simulation.book import fingerprint
 from tests.simulation.operator import MIB, RUNTIME
@@ -49,7 +49,7 @@ class Runtime:
     def make(self) -> str:
         number = next(self._numbers)
         name = f"{RUNTIME}-snap-{number}"
-        with suppress(HostFault):
+        with suppress(HostError):
             self._village.dm.message(RUNTIME, f"create_thin {number}")
             self._activate(number, name)
             return f"{name} is made"
@@ -62,7 +62,7 @@ class Runtime:
             return ""
         origin, number = rng.choice(live), next(self._numbers)
         name = self.thins[origin]
-        with suppress(HostFault):
+        with suppress(HostError):
             self._suspend(name)
             self._village.dm.message(RUNTIME, f"create_snap {number} {origin}")
             self._village.after(rng.choice([0.0, 0.5, 3.0]), lambda: self._resume(name))
@@ -84,7 +84,7 @@ class Runtime:
         self._keep(name)
 
     def _resume(self, name: str) -> None:
-        with suppress(HostFault):
+        with suppress(HostError):
             self._village.dm.resume(name)
         self._keep(name)
 
@@ -125,7 +125,7 @@ class Squatters:
         self.check(name)
         if name not in self.names:
             return  # a power cut has taken it
-        with suppress(HostFault):
+        with suppress(HostError):
             self._village.dm.remove(name)
             self._village.book.foreign.pop(name, None)
             self.names.discard(name)

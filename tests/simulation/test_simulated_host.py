@@ -9,11 +9,11 @@ from contextlib import contextmanager
 import pytest
 
 from reconciler.kernel.protocol import Kernel, Mkfs
-from reconciler.kernel.simulated import Calls, Crashed, SimulatedHost, WouldBlock, simulated_kernel
+from reconciler.kernel.simulated import Calls, Crashed, SimulatedHost, WouldBlockError, simulated_kernel
 from reconciler.kernel.simulated.io import is_torn
 from reconciler.kernel.simulated.pool import CommitFault
 from reconciler.model.dm_tables import PoolTable, Target, ThinTable
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.units import Bytes, Sectors, sectors
 
 MIB = 1024 * 1024
@@ -55,7 +55,7 @@ def small() -> Small:
 
 @contextmanager
 def fails(number: int) -> Iterator[None]:
-    with pytest.raises(HostFault) as caught:
+    with pytest.raises(HostError) as caught:
         yield
     assert caught.value.code == errno.errorcode[number]
 
@@ -86,7 +86,7 @@ def test_an_event_that_is_lost_leaves_a_device_without_its_node(small: Small) ->
     info = small.kernel.dm.info("u")
     assert info is not None
     assert small.kernel.udev.missing(info) == ("/dev/mapper/u",)
-    small.kernel.udev.look_again(info.devno)
+    small.kernel.udev.trigger(info.devno)
     assert not small.kernel.udev.missing(info)
 
 
@@ -94,7 +94,7 @@ def test_what_would_hang_is_told_and_not_done(small: Small) -> None:
     dm = small.kernel.dm
     dm.suspend("p")
     for call in (dm.suspend, lambda name: small.kernel.tools.discard(f"/dev/mapper/{name}")):
-        with pytest.raises(WouldBlock):
+        with pytest.raises(WouldBlockError):
             call("t")
     assert not small.host.io.write("t", 0, "waits")
     info = dm.info("t")
@@ -108,7 +108,7 @@ def test_a_flushing_suspend_blocks_behind_writes_that_wait_for_space(small: Smal
     for number in range(65):
         small.host.io.write("t", number, "x")
     assert "out_of_data_space" in small.kernel.dm.status("p")[0][1]
-    with pytest.raises(WouldBlock):
+    with pytest.raises(WouldBlockError):
         small.kernel.dm.suspend("t")
     small.kernel.dm.suspend("p")  # the pool has no I/O of its own that would have to end first
 
@@ -146,7 +146,7 @@ def test_a_message_hangs_while_something_below_the_pool_is_suspended() -> None:
     kernel.dm.load("p", (PoolTable(Sectors(8192), below.devno, data, Sectors(128), 0).target(),))
     kernel.dm.resume("p")
     kernel.dm.suspend("below")
-    with pytest.raises(WouldBlock):
+    with pytest.raises(WouldBlockError):
         kernel.dm.message("p", "create_thin 0")
     kernel.dm.resume("below")
     kernel.dm.message("p", "create_thin 0")

@@ -9,7 +9,7 @@ from typing import Final
 from reconciler.kernel.simulated import Call, Crashed
 from reconciler.kernel.simulated.disks import Disk
 from reconciler.kernel.simulated.pool import CommitFault
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from tests.simulation.events import World, happens
 from tests.simulation.village import AFTER, BEFORE, MIDWAY
 from tests.simulation.worker import Lie, Waits
@@ -55,8 +55,8 @@ def _would_lie(call: Call, number: int) -> bool:
     return number in _TELLING or (number == errno.EBUSY and str(call.args[1]) == "reserve_metadata_snap")
 
 
-def _fault(call: Call, number: int) -> HostFault:
-    return HostFault(call.name, str(call.args[0]) if call.args else "", number, "for this once")
+def _fault(call: Call, number: int) -> HostError:
+    return HostError(call.name, str(call.args[0]) if call.args else "", number, "for this once")
 
 
 @happens(10)

@@ -23,7 +23,7 @@ from reconciler.kernel.simulated.faults import changes
 from reconciler.kernel.simulated.tables import Release
 from reconciler.kernel.worker.client import PoolPort
 from reconciler.model.conditions import Reason
-from reconciler.model.live import Watched
+from reconciler.model.live import ScanScope
 from reconciler.model.names import Key
 from reconciler.model.records import Record
 from reconciler.model.steps import CreateSnapshot
@@ -172,9 +172,9 @@ class Village(House):
     # Workers
 
     def port_of(self, name: str) -> PoolPort:
-        return SimulatedPort(self, Watched(name, None, None, frozenset()))
+        return SimulatedPort(self, ScanScope(name, None, None, frozenset()))
 
-    def hire(self, watched: Watched, *, second: bool = False) -> Worker:
+    def hire(self, watched: ScanScope, *, second: bool = False) -> Worker:
         self.workers = [worker for worker in self.workers if not worker.is_dead]
         for worker in self.workers:
             if worker.pool == watched.pool and worker.is_stopped and not (second or worker.is_second):

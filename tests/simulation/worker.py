@@ -13,11 +13,11 @@ from typing import Any, Protocol
 
 from greenlet import getcurrent, greenlet
 
-from reconciler.kernel.simulated import Call, Calls, Crashed, SimulatedHost, WouldBlock, simulated_kernel
+from reconciler.kernel.simulated import Call, Calls, Crashed, SimulatedHost, WouldBlockError, simulated_kernel
 from reconciler.kernel.worker.__main__ import answer
 from reconciler.kernel.worker.messages import Answer, Question
 from reconciler.kernel.worker.scan import Observer
-from reconciler.model.live import Watched
+from reconciler.model.live import ScanScope
 
 
 class Weather(Protocol):
@@ -67,7 +67,7 @@ class Worker:
         self,
         host: SimulatedHost,
         weather: Weather,
-        watched: Watched,
+        watched: ScanScope,
         state_dir: Path,
         now: Callable[[], float],
         *,
@@ -159,7 +159,7 @@ class Worker:
         while True:
             try:
                 return do()
-            except WouldBlock:
+            except WouldBlockError:
                 self._stop()
 
     def _stop(self) -> None:

@@ -12,11 +12,11 @@ from pathlib import Path
 from reconciler.model.conditions import DeviceStatus, Event, EventType, Reason
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
-from reconciler.model.steps import Begin, Finish, KnowPool
-from reconciler.model.stored import Intent, IntentKind, KnownDevice, KnownPool
+from reconciler.model.steps import BeginIntent, CompleteIntent, SavePool
+from reconciler.model.stored import Intent, IntentKind, StoredDevice, StoredPool
 from reconciler.model.units import Sectors
 from reconciler.store.store import Store
-from reconciler.store.tables import StoredRecord
+from reconciler.store.tables import LastGoodRecord
 
 PAGE = 4096
 DEVICES = 40
@@ -26,8 +26,8 @@ DEVICES = 40
 class Known:
     """Everything that a store tells."""
 
-    pools: dict[str, KnownPool]
-    devices: dict[str, dict[str, KnownDevice]]
+    pools: dict[str, StoredPool]
+    devices: dict[str, dict[str, StoredDevice]]
     rest: tuple[object, ...]
 
 
@@ -35,11 +35,11 @@ def fill(directory: Path) -> None:
     """Two pools, forty devices in each, statuses and events: several pages of each table."""
     with Store.open(directory, wall_clock=lambda: 1000.0) as store:
         for pool in ("tank", "rest"):
-            store.apply(KnowPool(Key(pool), KnownPool(pool, "DMR-1", True, "/d", "/m", Sectors(128), "passdown")))
+            store.apply(SavePool(Key(pool), StoredPool(pool, "DMR-1", True, "/d", "/m", Sectors(128), "passdown")))
             for number in range(DEVICES):
                 _make(store, Key(pool, f"dev{number}"), number)
         records = [
-            StoredRecord(Key("tank", f"dev{number}"), "ThinDevice", '{"pool":"tank"}', "", 0)
+            LastGoodRecord(Key("tank", f"dev{number}"), "ThinDevice", '{"pool":"tank"}', "", 0)
             for number in range(DEVICES)
         ]
         store.save_records(records, "digest")
@@ -48,8 +48,8 @@ def fill(directory: Path) -> None:
 def _make(store: Store, key: Key, number: int) -> None:
     thin_id = store.free_thin_id(key.pool)
     dm_name, size = f"{key.pool}-{key.device}", Sectors(32768)
-    store.apply(Begin(key, Intent(key, IntentKind.CREATE, thin_id, number, "DMR-2", dm_name, size)))
-    store.apply(Finish(key, KnownDevice(key, "DMR-2", dm_name, thin_id, size, created_at=number)))
+    store.apply(BeginIntent(key, Intent(key, IntentKind.CREATE, thin_id, number, "DMR-2", dm_name, size)))
+    store.apply(CompleteIntent(key, StoredDevice(key, "DMR-2", dm_name, thin_id, size, created_at=number)))
     store.put_statuses(
         [DeviceStatus(key, LiveState.ACTIVE, Reason.CONVERGED, "as desired", 1.0, True, dm_name, "DMR-2")]
     )

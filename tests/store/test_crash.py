@@ -19,19 +19,19 @@ MAKE = """
 import sys
 from itertools import count
 from pathlib import Path
-from reconciler.model.stored import Intent, IntentKind, KnownDevice, KnownPool
+from reconciler.model.stored import Intent, IntentKind, StoredDevice, StoredPool
 from reconciler.model.names import Key
-from reconciler.model.steps import Begin, Finish, KnowPool
+from reconciler.model.steps import BeginIntent, CompleteIntent, SavePool
 from reconciler.store.store import Store
 
 store = Store.open(Path(sys.argv[1]), wall_clock=lambda: 0.0)
-store.apply(KnowPool(Key("tank"), KnownPool("tank", "u", True, "/d", "/m", 128, "passdown")))
+store.apply(SavePool(Key("tank"), StoredPool("tank", "u", True, "/d", "/m", 128, "passdown")))
 for number in count():
     key = Key("tank", f"d{number}")
     thin_id = store.free_thin_id("tank")
-    store.apply(Begin(key, Intent(key, IntentKind.CREATE, thin_id, number, "u", "d", 8)))
+    store.apply(BeginIntent(key, Intent(key, IntentKind.CREATE, thin_id, number, "u", "d", 8)))
     print("begun", number, flush=True)
-    store.apply(Finish(key, KnownDevice(key, "u", "d", thin_id, 8, created_at=number)))
+    store.apply(CompleteIntent(key, StoredDevice(key, "u", "d", thin_id, 8, created_at=number)))
     print("finished", number, flush=True)
 """
 

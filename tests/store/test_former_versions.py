@@ -14,7 +14,7 @@ from reconciler.model.conditions import DeviceStatus, EventType, PoolStatusRepor
 from reconciler.model.dm_tables import PoolMode
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
-from reconciler.model.stored import FormerThin, Intent, IntentKind, KnownDevice, KnownPool
+from reconciler.model.stored import ForgottenThin, Intent, IntentKind, StoredDevice, StoredPool
 from reconciler.model.units import Bytes, Sectors
 from reconciler.store.store import Store
 
@@ -44,7 +44,7 @@ def test_its_identity_is_kept(opened: Store) -> None:
 def test_its_pools_are_known_as_they_were(opened: Store) -> None:
     pools = opened.known_pools()
     assert set(pools) == {"begun", "deep", "old", "tank", "vg-thin"}
-    assert pools["tank"] == KnownPool(
+    assert pools["tank"] == StoredPool(
         "tank",
         uuid(1),
         created=True,
@@ -65,7 +65,7 @@ def test_its_pools_are_known_as_they_were(opened: Store) -> None:
 def test_its_devices_are_known_as_they_were(opened: Store) -> None:
     devices = opened.known_devices("tank")
     assert set(devices) == {"base", "app", "log", "gone", "theirs"}
-    assert devices["app"] == KnownDevice(
+    assert devices["app"] == StoredDevice(
         Key("tank", "app"),
         uuid(3),
         "tank-app",
@@ -105,7 +105,7 @@ def test_its_operations_under_way_go_on(opened: Store) -> None:
 
 def test_its_thin_ids_stay_reserved(opened: Store) -> None:
     assert opened.taken("tank") == {4, 41}
-    assert opened.former("tank") == {4: FormerThin(4, "former", 4)}
+    assert opened.former("tank") == {4: ForgottenThin(4, "former", 4)}
     assert opened.free_thin_id("tank") == 6
 
 

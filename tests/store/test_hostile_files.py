@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.names import Key
-from reconciler.model.steps import KnowPool
-from reconciler.model.stored import KnownPool
+from reconciler.model.steps import SavePool
+from reconciler.model.stored import StoredPool
 from reconciler.model.units import Sectors
 from reconciler.store import migrations
 from reconciler.store.errors import StoreDamaged, StoreError
@@ -326,9 +326,9 @@ class TestAside:
         assert contents(state) == before
 
     def test_what_is_only_in_its_log_is_remembered_too(self, state: Path) -> None:
-        late = KnownPool("late", "DMR-1", True, "/d", "/m", Sectors(128), "passdown", taken_over_at=0)
+        late = StoredPool("late", "DMR-1", True, "/d", "/m", Sectors(128), "passdown", taken_over_at=0)
         with Store.open(state, wall_clock=lambda: 0.0) as store:
-            store.apply(KnowPool(Key("late"), late))
+            store.apply(SavePool(Key("late"), late))
             left = {name: (state / name).read_bytes() for name in ("state.db", "state.db-wal")}
         for name, content in left.items():
             (state / name).write_bytes(content)

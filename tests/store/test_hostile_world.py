@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.names import Key
-from reconciler.model.steps import KnowPool
-from reconciler.model.stored import KnownPool
+from reconciler.model.steps import SavePool
+from reconciler.model.stored import StoredPool
 from reconciler.model.units import Sectors
 from reconciler.store.errors import StoreUnusable
 from reconciler.store.store import Store
@@ -23,7 +23,7 @@ LARGE = "x" * 20_000
 
 def know(store: Store, number: int) -> None:
     name = f"p{number}"
-    store.apply(KnowPool(Key(name), KnownPool(name, LARGE, True, "/d", "/m", Sectors(128), "passdown")))
+    store.apply(SavePool(Key(name), StoredPool(name, LARGE, True, "/d", "/m", Sectors(128), "passdown")))
 
 
 @contextmanager

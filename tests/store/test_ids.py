@@ -13,16 +13,25 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from reconciler.model.names import Key
-from reconciler.model.steps import Abandon, Begin, Finish, Forget, KnowDevice, KnowPool, NoteMade, NoteTaken
-from reconciler.model.stored import Intent, IntentKind, KnownDevice, KnownPool
+from reconciler.model.steps import (
+    AbortIntent,
+    BeginIntent,
+    CompleteIntent,
+    ForgetRecord,
+    MarkCreated,
+    MarkThinIdTaken,
+    SaveDevice,
+    SavePool,
+)
+from reconciler.model.stored import Intent, IntentKind, StoredDevice, StoredPool
 from reconciler.model.units import Sectors
 from reconciler.store import transitions
 from reconciler.store.errors import StoreError
 from reconciler.store.store import Store
-from reconciler.store.transitions import PoolKnowledge, free_thin_id
+from reconciler.store.transitions import StoredPoolState, free_thin_id
 
 TANK = Key("tank")
-POOL = KnownPool("tank", "DMR-1", True, "/d", "/m", Sectors(128), "passdown")
+POOL = StoredPool("tank", "DMR-1", True, "/d", "/m", Sectors(128), "passdown")
 NAMES = st.sampled_from("abcd")
 
 
@@ -37,7 +46,7 @@ class IdsInUse(RuleBasedStateMachine):
     def begin(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.store = self.opened()
-        self.store.apply(KnowPool(TANK, POOL))
+        self.store.apply(SavePool(TANK, POOL))
         self.owned: dict[int, str] = {}
         self.strangers: set[int] = set()
 
@@ -60,7 +69,7 @@ class IdsInUse(RuleBasedStateMachine):
         thin_id = self.store.free_thin_id("tank", seen)
         assert thin_id not in self.owned
         assert thin_id not in self.strangers | seen
-        self.store.apply(Begin(Key("tank", name), creating(name, thin_id)))
+        self.store.apply(BeginIntent(Key("tank", name), creating(name, thin_id)))
         self.owned[thin_id] = name
 
     @precondition(lambda self: self.intent() is None)
@@ -68,7 +77,7 @@ class IdsInUse(RuleBasedStateMachine):
     def delete(self, name: str) -> None:
         device = self.store.known_devices("tank").get(name)
         if device is not None:
-            self.store.apply(Begin(device.key, creating(name, device.thin_id, IntentKind.DELETE)))
+            self.store.apply(BeginIntent(device.key, creating(name, device.thin_id, IntentKind.DELETE)))
 
     @rule()
     def finish(self) -> None:
@@ -77,18 +86,18 @@ class IdsInUse(RuleBasedStateMachine):
             return
         key = intent.key
         if intent.kind is IntentKind.DELETE:
-            self.store.apply(Finish(key, None))
+            self.store.apply(CompleteIntent(key, None))
             del self.owned[intent.thin_id]
         else:
-            self.store.apply(NoteMade(key))
-            self.store.apply(Finish(key, KnownDevice(key, "DMR-2", "d", intent.thin_id, Sectors(8))))
+            self.store.apply(MarkCreated(key))
+            self.store.apply(CompleteIntent(key, StoredDevice(key, "DMR-2", "d", intent.thin_id, Sectors(8))))
 
     @rule()
     def abandon(self) -> None:
         intent = self.intent()
         if intent is None:
             return
-        self.store.apply(Abandon(intent.key, 0))
+        self.store.apply(AbortIntent(intent.key, 0))
         if intent.kind is IntentKind.CREATE:
             self.owned.pop(intent.thin_id, None)
 
@@ -96,7 +105,7 @@ class IdsInUse(RuleBasedStateMachine):
     def stranger(self, thin_id: int) -> None:
         if thin_id in {device.thin_id for device in self.store.known_devices("tank").values()}:
             return
-        self.store.apply(NoteTaken(TANK, thin_id))
+        self.store.apply(MarkThinIdTaken(TANK, thin_id))
         self.owned.pop(thin_id, None)
         self.strangers.add(thin_id)
 
@@ -104,13 +113,13 @@ class IdsInUse(RuleBasedStateMachine):
     def adopt(self, name: str, thin_id: int) -> None:
         if name in self.owned.values() or thin_id in self.owned:
             return
-        adopted = KnownDevice(Key("tank", name), "", "d", thin_id, Sectors(8), adopted=True)
+        adopted = StoredDevice(Key("tank", name), "", "d", thin_id, Sectors(8), adopted=True)
         intent = self.intent()
         if intent is not None and intent.thin_id == thin_id:  # it found a stranger's thin, and has not ended yet
             with pytest.raises(StoreError):
-                self.store.apply(KnowDevice(adopted.key, adopted))
+                self.store.apply(SaveDevice(adopted.key, adopted))
             return
-        self.store.apply(KnowDevice(adopted.key, adopted))
+        self.store.apply(SaveDevice(adopted.key, adopted))
         self.strangers.discard(thin_id)
         self.owned[thin_id] = name
 
@@ -118,7 +127,7 @@ class IdsInUse(RuleBasedStateMachine):
     @rule(name=NAMES)
     def forget(self, name: str) -> None:
         device = self.store.known_devices("tank").get(name)
-        self.store.apply(Forget(Key("tank", name)))
+        self.store.apply(ForgetRecord(Key("tank", name)))
         if device is not None:
             del self.owned[device.thin_id]
             self.strangers.add(device.thin_id)
@@ -146,10 +155,10 @@ TestIdsInUse = IdsInUse.TestCase
 
 
 def test_a_freed_id_is_not_used_again_at_once_also_after_a_restart(store: Store, directory: Path) -> None:
-    store.apply(KnowPool(TANK, POOL))
+    store.apply(SavePool(TANK, POOL))
     key = Key("tank", "a")
-    store.apply(Begin(key, creating("a", 0)))
-    store.apply(Abandon(key, 0))
+    store.apply(BeginIntent(key, creating("a", 0)))
+    store.apply(AbortIntent(key, 0))
     assert store.free_thin_id("tank") == 1
     store.close()
     with Store.open(directory, wall_clock=lambda: 0.0) as again:
@@ -157,9 +166,9 @@ def test_a_freed_id_is_not_used_again_at_once_also_after_a_restart(store: Store,
 
 
 def test_ids_begin_anew_after_the_last() -> None:
-    assert free_thin_id(PoolKnowledge(last_thin_id=2**24 - 2), ()) == 2**24 - 1
-    assert free_thin_id(PoolKnowledge(last_thin_id=2**24 - 1), ()) == 0
-    assert free_thin_id(PoolKnowledge(last_thin_id=2**24 - 2), {2**24 - 1, 0}) == 1
+    assert free_thin_id(StoredPoolState(last_thin_id=2**24 - 2), ()) == 2**24 - 1
+    assert free_thin_id(StoredPoolState(last_thin_id=2**24 - 1), ()) == 0
+    assert free_thin_id(StoredPoolState(last_thin_id=2**24 - 2), {2**24 - 1, 0}) == 1
 
 
 def test_a_pool_without_a_free_id_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,19 +179,19 @@ def test_a_pool_without_a_free_id_says_so(store: Store, monkeypatch: pytest.Monk
 
 
 def test_the_schema_refuses_an_id_that_memory_takes_for_free(store: Store) -> None:
-    store.apply(KnowPool(TANK, POOL))
+    store.apply(SavePool(TANK, POOL))
     forgetful = store._known
-    store.apply(Begin(Key("tank", "a"), creating("a", 0)))
+    store.apply(BeginIntent(Key("tank", "a"), creating("a", 0)))
     store._known = forgetful
     with pytest.raises(StoreError, match="contradicts itself"):
-        store.apply(Begin(Key("tank", "b"), creating("b", 0)))
+        store.apply(BeginIntent(Key("tank", "b"), creating("b", 0)))
 
 
 def test_the_schema_refuses_two_devices_with_one_id(store: Store, directory: Path) -> None:
-    store.apply(KnowPool(TANK, POOL))
-    device = KnownDevice(Key("tank", "a"), "", "a", 3, Sectors(8), adopted=True)
-    store.apply(KnowDevice(device.key, device))
-    store.apply(KnowDevice(device.key, replace(device, active=True)))
+    store.apply(SavePool(TANK, POOL))
+    device = StoredDevice(Key("tank", "a"), "", "a", 3, Sectors(8), adopted=True)
+    store.apply(SaveDevice(device.key, device))
+    store.apply(SaveDevice(device.key, replace(device, active=True)))
     store.close()
     connection = sqlite3.connect(directory / "state.db")
     connection.execute("PRAGMA foreign_keys = ON")

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.names import Key
-from reconciler.model.steps import KnowPool
-from reconciler.model.stored import KnownPool
+from reconciler.model.steps import SavePool
+from reconciler.model.stored import StoredPool
 from reconciler.model.units import Sectors
 from reconciler.store import migrations
 from reconciler.store.errors import StoreError
@@ -21,8 +21,8 @@ from reconciler.store.store import Store
 TANK = Key("tank")
 
 
-def pool(name: str, uuid: str = "DMR-1") -> KnownPool:
-    return KnownPool(name, uuid, True, "/d", "/m", Sectors(128), "passdown", taken_over_at=0)
+def pool(name: str, uuid: str = "DMR-1") -> StoredPool:
+    return StoredPool(name, uuid, True, "/d", "/m", Sectors(128), "passdown", taken_over_at=0)
 
 
 def opened(directory: Path) -> Store:
@@ -40,7 +40,7 @@ def path(directory: Path) -> Path:
     """Of a store that is closed, with pools enough for several pages."""
     with opened(directory) as store:
         for number in range(200):
-            store.apply(KnowPool(Key(f"p{number}"), pool(f"p{number}")))
+            store.apply(SavePool(Key(f"p{number}"), pool(f"p{number}")))
     return directory / "state.db"
 
 
@@ -65,7 +65,7 @@ def test_a_new_store_has_an_id_that_stays(directory: Path) -> None:
 
 
 def test_a_new_store_is_its_owners_alone(store: Store, directory: Path) -> None:
-    store.apply(KnowPool(TANK, pool("tank")))
+    store.apply(SavePool(TANK, pool("tank")))
     modes = {item.name: stat.S_IMODE(item.stat().st_mode) for item in directory.iterdir()}
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     assert modes == {"state.db": 0o600, "state.db-wal": 0o600, "state.db-shm": 0o600}
@@ -159,21 +159,21 @@ def test_a_log_without_its_store_is_not_mixed_with_a_new_one(directory: Path) ->
 
 
 def test_a_full_disk_is_told_and_nothing_is_half_done(store: Store) -> None:
-    store.apply(KnowPool(TANK, pool("tank")))
+    store.apply(SavePool(TANK, pool("tank")))
     pages = store._db.read("PRAGMA page_count")[0][0]
     store._db.read(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(StoreError, match="free some space"):
-        store.apply(KnowPool(TANK, pool("tank", uuid="x" * 100_000)))
+        store.apply(SavePool(TANK, pool("tank", uuid="x" * 100_000)))
     assert store.known_pool("tank") == pool("tank")
     store._db.read("PRAGMA max_page_count = 100000")
-    store.apply(KnowPool(TANK, pool("tank", uuid="x" * 100_000)))
+    store.apply(SavePool(TANK, pool("tank", uuid="x" * 100_000)))
     assert store.known_pool("tank") == pool("tank", uuid="x" * 100_000)
 
 
 def test_a_store_that_cannot_be_written_to_is_told(store: Store) -> None:
     store._db.read("PRAGMA query_only = ON")
     with pytest.raises(StoreError, match="cannot be written to"):
-        store.apply(KnowPool(TANK, pool("tank")))
+        store.apply(SavePool(TANK, pool("tank")))
     assert store.known_pools() == {}
 
 
@@ -182,7 +182,7 @@ def test_a_store_that_another_program_keeps_locked_is_told(store: Store, directo
     other.execute("BEGIN IMMEDIATE")
     store._db.read("PRAGMA busy_timeout = 10")
     with pytest.raises(StoreError, match="keeps it locked"):
-        store.apply(KnowPool(TANK, pool("tank")))
+        store.apply(SavePool(TANK, pool("tank")))
     other.close()
 
 

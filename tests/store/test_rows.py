@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from reconciler.model.conditions import DeviceStatus, Event, PoolStatusReport, Status
 from reconciler.model.names import Key
-from reconciler.model.stored import Intent, KnownDevice, KnownPool
+from reconciler.model.stored import Intent, StoredDevice, StoredPool
 from reconciler.store.codec import Data, decode, encode
-from reconciler.store.tables import StoredRecord
+from reconciler.store.tables import LastGoodRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +24,15 @@ class Small:
 
 
 KINDS: list[type[Data]] = [
-    KnownPool,
-    KnownDevice,
+    StoredPool,
+    StoredDevice,
     Intent,
     Small,
     Status,
     DeviceStatus,
     PoolStatusReport,
     Event,
-    StoredRecord,
+    LastGoodRecord,
 ]
 # Names of files may hold bytes that are no UTF-8: lone surrogates in Python.
 ANY_TEXT = st.text(st.characters(exclude_categories=()))

@@ -10,8 +10,18 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.names import Key
-from reconciler.model.steps import Abandon, Begin, Finish, Forget, KnowDevice, KnowPool, NoteMade, NoteTaken, StoreStep
-from reconciler.model.stored import FormerThin, Intent, IntentKind, KnownDevice, KnownPool
+from reconciler.model.steps import (
+    AbortIntent,
+    BeginIntent,
+    CompleteIntent,
+    ForgetRecord,
+    MarkCreated,
+    MarkThinIdTaken,
+    SaveDevice,
+    SavePool,
+    StoreStep,
+)
+from reconciler.model.stored import ForgottenThin, Intent, IntentKind, StoredDevice, StoredPool
 from reconciler.model.units import Sectors
 from reconciler.store.errors import StoreError
 from reconciler.store.store import Store
@@ -19,10 +29,10 @@ from reconciler.store.store import Store
 TANK = Key("tank")
 A = Key("tank", "a")
 B = Key("tank", "b")
-POOL = KnownPool("tank", "DMR-1", True, "/d", "/m", Sectors(128), "passdown", transaction_id=5, taken_over_at=5)
+POOL = StoredPool("tank", "DMR-1", True, "/d", "/m", Sectors(128), "passdown", transaction_id=5, taken_over_at=5)
 CREATE = Intent(A, IntentKind.CREATE, 0, 5, "DMR-2", "tank-a", Sectors(2048))
-DEVICE = KnownDevice(A, "DMR-2", "tank-a", 0, Sectors(2048), created_at=5)
-ADOPTED = KnownDevice(B, "", "vg-b", 7, Sectors(8), adopted=True)
+DEVICE = StoredDevice(A, "DMR-2", "tank-a", 0, Sectors(2048), created_at=5)
+ADOPTED = StoredDevice(B, "", "vg-b", 7, Sectors(8), adopted=True)
 DELETE = replace(CREATE, kind=IntentKind.DELETE, transaction_id=6)
 
 
@@ -48,27 +58,44 @@ def carry_out(store: Store, *steps: StoreStep) -> None:
 
 
 HISTORIES: dict[str, list[StoreStep]] = {
-    "a pool": [KnowPool(TANK, POOL)],
-    "an intent": [KnowPool(TANK, POOL), Begin(A, CREATE)],
-    "made": [KnowPool(TANK, POOL), Begin(A, CREATE), NoteMade(A)],
-    "finished": [KnowPool(TANK, POOL), Begin(A, CREATE), NoteMade(A), Finish(A, DEVICE)],
-    "abandoned": [KnowPool(TANK, POOL), Begin(A, CREATE), Abandon(A, 6)],
-    "its id taken": [KnowPool(TANK, POOL), Begin(A, CREATE), NoteTaken(A, 0)],
-    "abandoned, taken": [KnowPool(TANK, POOL), Begin(A, CREATE), NoteTaken(A, 0), Abandon(A, 5)],
-    "deleting": [KnowPool(TANK, POOL), Begin(A, CREATE), Finish(A, DEVICE), Begin(A, DELETE)],
-    "deleted": [KnowPool(TANK, POOL), Begin(A, CREATE), Finish(A, DEVICE), Begin(A, DELETE), Finish(A, None)],
-    "not deleted": [KnowPool(TANK, POOL), Begin(A, CREATE), Finish(A, DEVICE), Begin(A, DELETE), Abandon(A, 6)],
-    "adopted": [KnowPool(TANK, POOL), KnowDevice(B, ADOPTED)],
-    "adopted after taken": [KnowPool(TANK, POOL), NoteTaken(TANK, 7), KnowDevice(B, ADOPTED)],
-    "adopted, then another id": [
-        KnowPool(TANK, POOL),
-        KnowDevice(B, ADOPTED),
-        KnowDevice(B, replace(ADOPTED, thin_id=8)),
+    "a pool": [SavePool(TANK, POOL)],
+    "an intent": [SavePool(TANK, POOL), BeginIntent(A, CREATE)],
+    "made": [SavePool(TANK, POOL), BeginIntent(A, CREATE), MarkCreated(A)],
+    "finished": [SavePool(TANK, POOL), BeginIntent(A, CREATE), MarkCreated(A), CompleteIntent(A, DEVICE)],
+    "abandoned": [SavePool(TANK, POOL), BeginIntent(A, CREATE), AbortIntent(A, 6)],
+    "its id taken": [SavePool(TANK, POOL), BeginIntent(A, CREATE), MarkThinIdTaken(A, 0)],
+    "abandoned, taken": [SavePool(TANK, POOL), BeginIntent(A, CREATE), MarkThinIdTaken(A, 0), AbortIntent(A, 5)],
+    "deleting": [SavePool(TANK, POOL), BeginIntent(A, CREATE), CompleteIntent(A, DEVICE), BeginIntent(A, DELETE)],
+    "deleted": [
+        SavePool(TANK, POOL),
+        BeginIntent(A, CREATE),
+        CompleteIntent(A, DEVICE),
+        BeginIntent(A, DELETE),
+        CompleteIntent(A, None),
     ],
-    "device forgotten": [KnowPool(TANK, POOL), KnowDevice(B, ADOPTED), Forget(B)],
-    "pool forgotten": [KnowPool(TANK, POOL), KnowDevice(B, ADOPTED), Begin(A, CREATE), Forget(TANK)],
-    "a leaked thin deleted": [KnowPool(TANK, POOL), NoteTaken(TANK, 0), Begin(A, DELETE), Finish(A, None)],
-    "a leaked thin stays": [KnowPool(TANK, POOL), NoteTaken(TANK, 0), Begin(A, DELETE), Abandon(A, 6)],
+    "not deleted": [
+        SavePool(TANK, POOL),
+        BeginIntent(A, CREATE),
+        CompleteIntent(A, DEVICE),
+        BeginIntent(A, DELETE),
+        AbortIntent(A, 6),
+    ],
+    "adopted": [SavePool(TANK, POOL), SaveDevice(B, ADOPTED)],
+    "adopted after taken": [SavePool(TANK, POOL), MarkThinIdTaken(TANK, 7), SaveDevice(B, ADOPTED)],
+    "adopted, then another id": [
+        SavePool(TANK, POOL),
+        SaveDevice(B, ADOPTED),
+        SaveDevice(B, replace(ADOPTED, thin_id=8)),
+    ],
+    "device forgotten": [SavePool(TANK, POOL), SaveDevice(B, ADOPTED), ForgetRecord(B)],
+    "pool forgotten": [SavePool(TANK, POOL), SaveDevice(B, ADOPTED), BeginIntent(A, CREATE), ForgetRecord(TANK)],
+    "a leaked thin deleted": [
+        SavePool(TANK, POOL),
+        MarkThinIdTaken(TANK, 0),
+        BeginIntent(A, DELETE),
+        CompleteIntent(A, None),
+    ],
+    "a leaked thin stays": [SavePool(TANK, POOL), MarkThinIdTaken(TANK, 0), BeginIntent(A, DELETE), AbortIntent(A, 6)],
 }
 
 
@@ -98,7 +125,7 @@ def test_a_finished_delete_leaves_nothing_and_frees_the_id(store: Store) -> None
     assert store.known_devices("tank") == {}
     assert store.taken("tank") == frozenset()
     assert store.known_pool("tank") == replace(POOL, transaction_id=7)
-    store.apply(Begin(A, replace(CREATE, transaction_id=7)))
+    store.apply(BeginIntent(A, replace(CREATE, transaction_id=7)))
     assert [intent.thin_id for intent in store.intents("tank")] == [0]
 
 
@@ -109,7 +136,7 @@ def test_a_delete_that_did_not_happen_leaves_the_device(store: Store) -> None:
 
 
 def test_a_made_intent_stays_made_when_it_is_begun_again(store: Store) -> None:
-    carry_out(store, KnowPool(TANK, POOL), Begin(A, CREATE), NoteMade(A), Begin(A, CREATE))
+    carry_out(store, SavePool(TANK, POOL), BeginIntent(A, CREATE), MarkCreated(A), BeginIntent(A, CREATE))
     assert store.intents("tank") == (replace(CREATE, made=True),)
 
 
@@ -138,7 +165,7 @@ def test_the_thin_of_a_forgotten_device_may_still_be_there(store: Store) -> None
 
 
 def test_the_thin_that_an_adoption_was_pointed_away_from_stays_taken(store: Store) -> None:
-    carry_out(store, KnowPool(TANK, POOL), KnowDevice(B, ADOPTED), KnowDevice(B, replace(ADOPTED, thin_id=8)))
+    carry_out(store, SavePool(TANK, POOL), SaveDevice(B, ADOPTED), SaveDevice(B, replace(ADOPTED, thin_id=8)))
     assert store.taken("tank") == {7}
     assert store.known_devices("tank")["b"].thin_id == 8
 
@@ -152,37 +179,45 @@ def test_a_pool_is_forgotten_with_all_that_was_in_it(store: Store) -> None:
 
 def test_a_pool_of_somebody_elses_keeps_its_transaction_id(store: Store) -> None:
     external = replace(POOL, external=True)
-    carry_out(store, KnowPool(TANK, POOL), Begin(A, CREATE), KnowPool(TANK, external), Abandon(A, 9))
+    carry_out(store, SavePool(TANK, POOL), BeginIntent(A, CREATE), SavePool(TANK, external), AbortIntent(A, 9))
     assert store.known_pool("tank") == external
     with pytest.raises(StoreError, match="somebody else's"):
-        store.apply(Begin(A, CREATE))
+        store.apply(BeginIntent(A, CREATE))
 
 
 IMPOSSIBLE: dict[str, list[StoreStep]] = {
-    "an intent in an unknown pool": [Begin(A, CREATE)],
-    "a device in an unknown pool": [KnowDevice(B, ADOPTED)],
-    "two intents at a time": [KnowPool(TANK, POOL), Begin(A, CREATE), Begin(B, replace(CREATE, key=B, thin_id=1))],
-    "an id twice": [*HISTORIES["finished"], Begin(B, replace(CREATE, key=B))],
-    "a taken id": [KnowPool(TANK, POOL), NoteTaken(TANK, 0), Begin(A, CREATE)],
-    "a device twice": [*HISTORIES["finished"], Begin(A, replace(CREATE, thin_id=1))],
-    "an id too large": [KnowPool(TANK, POOL), Begin(A, replace(CREATE, thin_id=2**24))],
-    "an adopted id too large": [KnowPool(TANK, POOL), KnowDevice(B, replace(ADOPTED, thin_id=2**24))],
-    "a taken id too large": [KnowPool(TANK, POOL), NoteTaken(TANK, -1)],
-    "a device's id taken": [*HISTORIES["finished"], NoteTaken(TANK, 0)],
-    "another's id deleted": [*HISTORIES["finished"], Begin(B, replace(DELETE, key=B))],
-    "an end without a beginning": [KnowPool(TANK, POOL), Finish(A, DEVICE)],
-    "made without a beginning": [KnowPool(TANK, POOL), NoteMade(A)],
-    "an end of another's": [KnowPool(TANK, POOL), Begin(A, CREATE), Finish(B, None)],
-    "an undo of another's": [KnowPool(TANK, POOL), Begin(A, CREATE), Abandon(B, 5)],
-    "an end with another id": [KnowPool(TANK, POOL), Begin(A, CREATE), Finish(A, replace(DEVICE, thin_id=3))],
-    "an end with a taken id": [*HISTORIES["its id taken"], Finish(A, DEVICE)],
-    "a delete that ends with a device": [*HISTORIES["deleting"], Finish(A, DEVICE)],
-    "a device with an intent's id": [KnowPool(TANK, POOL), Begin(A, CREATE), KnowDevice(A, DEVICE)],
-    "a device with another's id": [*HISTORIES["finished"], KnowDevice(B, replace(ADOPTED, thin_id=0))],
-    "a made device with a taken id": [KnowPool(TANK, POOL), NoteTaken(TANK, 0), KnowDevice(A, DEVICE)],
-    "another pool's knowledge": [KnowPool(Key("other"), POOL)],
-    "an unfinished device forgotten": [KnowPool(TANK, POOL), Begin(A, CREATE), Forget(A)],
-    "no step at all": [KnowPool(TANK, POOL), StoreStep(A)],
+    "an intent in an unknown pool": [BeginIntent(A, CREATE)],
+    "a device in an unknown pool": [SaveDevice(B, ADOPTED)],
+    "two intents at a time": [
+        SavePool(TANK, POOL),
+        BeginIntent(A, CREATE),
+        BeginIntent(B, replace(CREATE, key=B, thin_id=1)),
+    ],
+    "an id twice": [*HISTORIES["finished"], BeginIntent(B, replace(CREATE, key=B))],
+    "a taken id": [SavePool(TANK, POOL), MarkThinIdTaken(TANK, 0), BeginIntent(A, CREATE)],
+    "a device twice": [*HISTORIES["finished"], BeginIntent(A, replace(CREATE, thin_id=1))],
+    "an id too large": [SavePool(TANK, POOL), BeginIntent(A, replace(CREATE, thin_id=2**24))],
+    "an adopted id too large": [SavePool(TANK, POOL), SaveDevice(B, replace(ADOPTED, thin_id=2**24))],
+    "a taken id too large": [SavePool(TANK, POOL), MarkThinIdTaken(TANK, -1)],
+    "a device's id taken": [*HISTORIES["finished"], MarkThinIdTaken(TANK, 0)],
+    "another's id deleted": [*HISTORIES["finished"], BeginIntent(B, replace(DELETE, key=B))],
+    "an end without a beginning": [SavePool(TANK, POOL), CompleteIntent(A, DEVICE)],
+    "made without a beginning": [SavePool(TANK, POOL), MarkCreated(A)],
+    "an end of another's": [SavePool(TANK, POOL), BeginIntent(A, CREATE), CompleteIntent(B, None)],
+    "an undo of another's": [SavePool(TANK, POOL), BeginIntent(A, CREATE), AbortIntent(B, 5)],
+    "an end with another id": [
+        SavePool(TANK, POOL),
+        BeginIntent(A, CREATE),
+        CompleteIntent(A, replace(DEVICE, thin_id=3)),
+    ],
+    "an end with a taken id": [*HISTORIES["its id taken"], CompleteIntent(A, DEVICE)],
+    "a delete that ends with a device": [*HISTORIES["deleting"], CompleteIntent(A, DEVICE)],
+    "a device with an intent's id": [SavePool(TANK, POOL), BeginIntent(A, CREATE), SaveDevice(A, DEVICE)],
+    "a device with another's id": [*HISTORIES["finished"], SaveDevice(B, replace(ADOPTED, thin_id=0))],
+    "a made device with a taken id": [SavePool(TANK, POOL), MarkThinIdTaken(TANK, 0), SaveDevice(A, DEVICE)],
+    "another pool's knowledge": [SavePool(Key("other"), POOL)],
+    "an unfinished device forgotten": [SavePool(TANK, POOL), BeginIntent(A, CREATE), ForgetRecord(A)],
+    "no step at all": [SavePool(TANK, POOL), StoreStep(A)],
 }
 
 
@@ -197,7 +232,7 @@ def test_what_contradicts_is_refused_and_changes_nothing(store: Store, history: 
 
 
 def test_forgetting_what_is_not_known_is_done(store: Store) -> None:
-    carry_out(store, Forget(TANK), KnowPool(TANK, POOL), Forget(A))
+    carry_out(store, ForgetRecord(TANK), SavePool(TANK, POOL), ForgetRecord(A))
     assert store.known_pools() == {"tank": POOL}
 
 
@@ -216,11 +251,11 @@ def test_since_when_a_device_has_no_record(store: Store, directory: Path) -> Non
 def test_what_was_asked_for_does_not_change_later(store: Store) -> None:
     carry_out(store, *HISTORIES["finished"])
     devices = store.known_devices("tank")
-    store.apply(KnowDevice(B, ADOPTED))
+    store.apply(SaveDevice(B, ADOPTED))
     assert set(devices) == {"a"}
 
 
-FORMER = {0: FormerThin(0, "a", 5)}
+FORMER = {0: ForgottenThin(0, "a", 5)}
 LEAKED = Key("tank", ".leaked-0")
 DELETE_LEAKED = replace(DELETE, key=LEAKED)
 
@@ -228,7 +263,7 @@ DELETE_LEAKED = replace(DELETE, key=LEAKED)
 def test_of_a_forgotten_device_the_transaction_is_kept(store: Store, directory: Path) -> None:
     carry_out(store, *HISTORIES["finished"])
     assert store.former("tank") == {}
-    store.apply(Forget(A))
+    store.apply(ForgetRecord(A))
     assert store.former("tank") == FORMER
     assert store.taken("tank") == {0}
     store.close()
@@ -237,18 +272,18 @@ def test_of_a_forgotten_device_the_transaction_is_kept(store: Store, directory: 
 
 
 def test_of_an_adopted_or_a_strangers_thin_no_transaction_is_known(store: Store) -> None:
-    carry_out(store, KnowPool(TANK, POOL), KnowDevice(B, ADOPTED), Forget(B), NoteTaken(TANK, 8))
+    carry_out(store, SavePool(TANK, POOL), SaveDevice(B, ADOPTED), ForgetRecord(B), MarkThinIdTaken(TANK, 8))
     assert store.taken("tank") == {7, 8}
     assert store.former("tank") == {}
 
 
 def test_a_former_thin_stays_one_until_its_delete_was_seen(store: Store, directory: Path) -> None:
-    carry_out(store, *HISTORIES["finished"], Forget(A), Begin(LEAKED, DELETE_LEAKED))
+    carry_out(store, *HISTORIES["finished"], ForgetRecord(A), BeginIntent(LEAKED, DELETE_LEAKED))
     assert store.former("tank") == {}
     store.close()
     with opened_again(directory) as again:
-        again.apply(Abandon(LEAKED, 6))
-        assert again.former("tank") == {0: FormerThin(0, ".leaked-0", 5)}
-        carry_out(again, Begin(LEAKED, DELETE_LEAKED), Finish(LEAKED, None))
+        again.apply(AbortIntent(LEAKED, 6))
+        assert again.former("tank") == {0: ForgottenThin(0, ".leaked-0", 5)}
+        carry_out(again, BeginIntent(LEAKED, DELETE_LEAKED), CompleteIntent(LEAKED, None))
         assert again.former("tank") == {}
         assert again.taken("tank") == frozenset()

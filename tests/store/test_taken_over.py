@@ -9,57 +9,57 @@ import pytest
 
 from reconciler.model.live import ThinEntry
 from reconciler.model.names import Key
-from reconciler.model.steps import Begin, Finish, Forget, KnowDevice, KnowPool
-from reconciler.model.stored import Intent, IntentKind, KnownDevice, KnownPool
+from reconciler.model.steps import BeginIntent, CompleteIntent, ForgetRecord, SaveDevice, SavePool
+from reconciler.model.stored import Intent, IntentKind, StoredDevice, StoredPool
 from reconciler.model.units import Sectors
 from reconciler.planner.making import suspects_of
 from reconciler.store.store import Store
 
 TANK, A = Key("tank"), Key("tank", "a")
-POOL = KnownPool("tank", "DMR-1", True, "/d", "/m", Sectors(128), "passdown")
+POOL = StoredPool("tank", "DMR-1", True, "/d", "/m", Sectors(128), "passdown")
 BEGUN = replace(POOL, created=False)
 CREATE = Intent(A, IntentKind.CREATE, 0, 0, "DMR-2", "tank-a", Sectors(2048))
-DEVICE = KnownDevice(A, "DMR-2", "tank-a", 0, Sectors(2048), created_at=0)
+DEVICE = StoredDevice(A, "DMR-2", "tank-a", 0, Sectors(2048), created_at=0)
 IN_THE_POOL = {0: ThinEntry(9, 0)}
 """The data of tank/a."""
 
 
 def made(store: Store) -> None:
     """The whole of the pool, by this store."""
-    for step in (KnowPool(TANK, BEGUN), KnowPool(TANK, POOL), Begin(A, CREATE), Finish(A, DEVICE)):
+    for step in (SavePool(TANK, BEGUN), SavePool(TANK, POOL), BeginIntent(A, CREATE), CompleteIntent(A, DEVICE)):
         store.apply(step)
 
 
 def taken_over(store: Store) -> None:
-    store.apply(KnowPool(TANK, replace(POOL, transaction_id=1)))
+    store.apply(SavePool(TANK, replace(POOL, transaction_id=1)))
 
 
 def forgotten_and_taken_over(store: Store) -> None:
     made(store)
-    store.apply(Forget(TANK))
+    store.apply(ForgetRecord(TANK))
     taken_over(store)
 
 
 def put_right_after_an_older_copy(store: Store) -> None:
-    store.apply(KnowPool(TANK, BEGUN))
-    store.apply(KnowPool(TANK, POOL))
+    store.apply(SavePool(TANK, BEGUN))
+    store.apply(SavePool(TANK, POOL))
     taken_over(store)
 
 
 def external_before(store: Store) -> None:
-    store.apply(KnowPool(TANK, replace(POOL, external=True)))
+    store.apply(SavePool(TANK, replace(POOL, external=True)))
     taken_over(store)
 
 
 def device_forgotten(store: Store) -> None:
     made(store)
-    store.apply(Forget(A))
+    store.apply(ForgetRecord(A))
 
 
 def adopted_device_forgotten(store: Store) -> None:
-    store.apply(KnowPool(TANK, POOL, empty=True))
-    store.apply(KnowDevice(A, replace(DEVICE, adopted=True, created_at=None)))
-    store.apply(Forget(A))
+    store.apply(SavePool(TANK, POOL, empty=True))
+    store.apply(SaveDevice(A, replace(DEVICE, adopted=True, created_at=None)))
+    store.apply(ForgetRecord(A))
 
 
 def noted_twice(store: Store) -> None:
@@ -70,7 +70,7 @@ def noted_twice(store: Store) -> None:
 def noted_again_later(store: Store) -> None:
     """What is learnt of the pool afterwards takes nothing of it back."""
     taken_over(store)
-    store.apply(KnowPool(TANK, replace(POOL, transaction_id=1, data_size=POOL.data_size)))
+    store.apply(SavePool(TANK, replace(POOL, transaction_id=1, data_size=POOL.data_size)))
 
 
 def suspects(store: Store) -> set[int]:

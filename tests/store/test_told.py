@@ -15,7 +15,7 @@ from reconciler.model.names import Key
 from reconciler.model.units import Bytes
 from reconciler.store.errors import StoreError, StoreUnusable
 from reconciler.store.store import Store
-from reconciler.store.tables import StoredRecord, StoredRecords
+from reconciler.store.tables import LastGoodRecord, LastGoodRecords
 
 A = Key("tank", "a")
 DEVICE = DeviceStatus(
@@ -25,8 +25,8 @@ POOL = PoolStatusReport(
     Key("tank"), LiveState.ACTIVE, Reason.CONVERGED, "\0", 2.0, True, mode=PoolMode.RW, leaked_ids=(3,)
 )
 RECORDS = (
-    StoredRecord(Key("tank"), "ThinPool", '{"a": 1}', "b.yaml", 3),
-    StoredRecord(A, "ThinDevice", "{}", "a\udcff.yaml", 1),
+    LastGoodRecord(Key("tank"), "ThinPool", '{"a": 1}', "b.yaml", 3),
+    LastGoodRecord(A, "ThinDevice", "{}", "a\udcff.yaml", 1),
 )
 
 
@@ -86,17 +86,17 @@ def test_the_last_good_set_comes_back_in_its_order(store: Store, directory: Path
     store.save_records(RECORDS, "one")
     store.close()
     with Store.open_read_only(directory) as reader:
-        assert reader.load_records() == StoredRecords(RECORDS, "one", 1000.0)
+        assert reader.load_records() == LastGoodRecords(RECORDS, "one", 1000.0)
 
 
 def test_a_new_set_takes_the_place_of_the_former(store: Store) -> None:
     store.save_records(RECORDS, "one")
     store.save_records([], "two")
-    assert store.load_records() == StoredRecords((), "two", 1000.0)
+    assert store.load_records() == LastGoodRecords((), "two", 1000.0)
 
 
 def test_a_set_that_cannot_be_saved_leaves_the_former(store: Store) -> None:
     store.save_records(RECORDS, "one")
     with pytest.raises(StoreError):
         store.save_records([RECORDS[0], RECORDS[0]], "two")
-    assert store.load_records() == StoredRecords(RECORDS, "one", 1000.0)
+    assert store.load_records() == LastGoodRecords(RECORDS, "one", 1000.0)

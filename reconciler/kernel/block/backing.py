@@ -20,9 +20,9 @@ from reconciler.kernel.block.files import (
 )
 from reconciler.kernel.protocol import Disks
 from reconciler.model.dm_tables import Devno
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.identity import ZEROS, Start, is_other, is_same
-from reconciler.model.live import LiveBacking, PathKind, Place
+from reconciler.model.live import BackingPath, LiveBacking, PathKind
 from reconciler.model.units import SECTOR, Bytes
 
 LENGTH: Final = 128 * 1024
@@ -36,7 +36,7 @@ _BTRFS: Final = 64 * 1024
 
 def look_at_start(disks: Disks, path: str) -> Start | None:
     """None: it cannot be read, which is for others to tell."""
-    with contextlib.suppress(HostFault):
+    with contextlib.suppress(HostError):
         block = disks.read(path, LENGTH)
         digest = hashlib.sha256(block).hexdigest()[:32] if any(block) else ZEROS
         return Start(digest, disks.contents(path), filesystem_size(block))
@@ -61,7 +61,7 @@ def filesystem_size(block: bytes) -> Bytes:
 
 
 def look_at_backing(
-    disks: Disks, place: Place, *, live_pool: str, fresh: bool, is_metadata: bool, quiet: bool
+    disks: Disks, place: BackingPath, *, live_pool: str, fresh: bool, is_metadata: bool, quiet: bool
 ) -> LiveBacking:
     """What is on it, and mounts of it, are looked at only while no `live_pool` lies on it; signatures only if `fresh`.
     Other devices on it always: two pools can share one, and destroy each other. `quiet`: nothing that could wait is read.
@@ -98,7 +98,7 @@ def _with_superblock(found: LiveBacking, block: bytes) -> LiveBacking:
     )
 
 
-def _file(disks: Disks, place: Place, found: LiveBacking) -> LiveBacking:
+def _file(disks: Disks, place: BackingPath, found: LiveBacking) -> LiveBacking:
     if found.kind is PathKind.MISSING and not disks.folder_exists(place.path):
         return replace(found, folder_exists=False)
     allocated, free_space = disks.file_facts(place.path)
@@ -107,14 +107,14 @@ def _file(disks: Disks, place: Place, found: LiveBacking) -> LiveBacking:
     return replace(found, allocated=allocated, free_space=free_space, loops=loops, devno=devno)
 
 
-def _identified(disks: Disks, place: Place, found: LiveBacking) -> LiveBacking:
+def _identified(disks: Disks, place: BackingPath, found: LiveBacking) -> LiveBacking:
     marks = () if found.kind in {PathKind.MISSING, PathKind.OTHER} else disks.marks(place.path)
     is_gone = found.kind is PathKind.MISSING or is_other(place.noted, marks)
     elsewhere = disks.whereabouts(place.noted) if place.noted and is_gone else ""
     return replace(found, marks=marks, elsewhere=elsewhere, is_known_place=_is_known(disks, place, found, marks))
 
 
-def _is_known(disks: Disks, place: Place, found: LiveBacking, marks: tuple[str, ...]) -> bool:
+def _is_known(disks: Disks, place: BackingPath, found: LiveBacking, marks: tuple[str, ...]) -> bool:
     """Whether the path that the store knows leads to the same. A loop on a file is that file, too."""
     if not place.known or found.kind in {PathKind.MISSING, PathKind.OTHER}:
         return False

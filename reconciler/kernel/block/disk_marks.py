@@ -23,7 +23,7 @@ from reconciler.kernel.block.files import filesystem_uuid, partition_uuid
 from reconciler.kernel.block.holders import filesystem_device, node_of_device
 from reconciler.kernel.block.loops import devno_of, read_attribute, read_devno, sysfs, told_as
 from reconciler.model.dm_tables import Devno
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.identity import Marks, is_same
 
 _UNSTABLE: Final = re.compile(
@@ -117,7 +117,7 @@ def whereabouts(wanted: Marks) -> str:
         devno = read_devno(folder)
         if devno is None:
             continue
-        with contextlib.suppress(HostFault, OSError):  # one that does not answer is not the one that is looked for
+        with contextlib.suppress(HostError, OSError):  # one that does not answer is not the one that is looked for
             if is_same(wanted, marks_of_device(devno)):
                 return stable_path(node_of_device(devno))
     return ""
@@ -164,7 +164,7 @@ def _of_partition(devno: Devno, folder: Path, depth: int) -> list[str]:
 def _partition_uuid(devno: Devno) -> str:
     try:
         return partition_uuid(node_of_device(devno))
-    except HostFault:
+    except HostError:
         return ""
 
 
@@ -199,6 +199,6 @@ def _of_file(device: int, inode: int, path: str) -> Marks:
 def _filesystem_uuid(device: int) -> str:
     """Empty for one that lies on no device, such as tmpfs."""
     for devno in filesystem_device(device):
-        with contextlib.suppress(HostFault):
+        with contextlib.suppress(HostError):
             return filesystem_uuid(node_of_device(devno))
     return ""

@@ -24,7 +24,7 @@ from typing import Final
 
 from reconciler.kernel.block.loops import devno_of, opened, size_of, told_as
 from reconciler.model.dm_tables import Devno
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.live import PathKind, Superblock
 from reconciler.model.units import Bytes
 
@@ -101,12 +101,12 @@ def _traces(path: str, flags: int) -> list[tuple[str, str]]:
 
 
 def filesystem_of(path: str) -> str:
-    """The one filesystem on it, empty where there is none. Raises HostFault where it could be several."""
+    """The one filesystem on it, empty where there is none. Raises HostError where it could be several."""
     with _probe(path) as (library, probe):
         _called(path, library.blkid_probe_filter_superblocks_usage(probe, _ONLY_IN, _FILESYSTEMS))
         answer = library.blkid_do_safeprobe(probe)
         if answer == -2:
-            raise HostFault("probe", path, 0, "traces of several filesystems")
+            raise HostError("probe", path, 0, "traces of several filesystems")
         _called(path, min(answer, 0))
         return _value(library, probe, b"TYPE")
 
@@ -127,7 +127,7 @@ def _probe(path: str, flags: int = _TYPE) -> Iterator[tuple[ctypes.CDLL, int]]:
     with told_as("probe", path), opened(path, os.O_RDONLY) as descriptor:
         probe = library.blkid_new_probe()
         if not probe:
-            raise HostFault("probe", path, ctypes.get_errno(), "libblkid gave no probe")
+            raise HostError("probe", path, ctypes.get_errno(), "libblkid gave no probe")
         try:
             _called(path, library.blkid_probe_set_device(probe, descriptor, 0, 0))
             _called(path, library.blkid_probe_enable_superblocks(probe, 1))
@@ -139,7 +139,7 @@ def _probe(path: str, flags: int = _TYPE) -> Iterator[tuple[ctypes.CDLL, int]]:
 
 def _called(path: str, answer: int) -> None:
     if answer < 0:
-        raise HostFault("probe", path, ctypes.get_errno(), "libblkid could not read it")
+        raise HostError("probe", path, ctypes.get_errno(), "libblkid could not read it")
 
 
 def _value(library: ctypes.CDLL, probe: int, name: bytes) -> str:
@@ -257,7 +257,7 @@ def folder_exists(path: str) -> bool:
 def make_file(path: str, size: Bytes, *, allocate: bool) -> None:
     """A new file, 0600, durable when this returns.
 
-    Raises HostFault: EEXIST there is something of that name, be it a dangling link; ENOSPC, EFBIG (nothing is left
+    Raises HostError: EEXIST there is something of that name, be it a dangling link; ENOSPC, EFBIG (nothing is left
     behind); ENOENT no such folder.
     """
     with told_as("make", path), opened(_folder(path), os.O_RDONLY | os.O_DIRECTORY) as folder:
@@ -310,7 +310,7 @@ def read(path: str, length: int) -> bytes:
 def zero(path: str, length: int) -> None:
     """Zero the first bytes, at most up to its end; durable when this returns.
 
-    Raises HostFault: EBUSY for a block device that something has claimed.
+    Raises HostError: EBUSY for a block device that something has claimed.
     """
     with told_as("zero", path):
         is_block = stat.S_ISBLK(Path(path).stat().st_mode)

@@ -20,18 +20,18 @@ from pathlib import Path
 from typing import Final
 
 from reconciler.model.dm_tables import Devno, parse_devno
-from reconciler.model.errors import HostFault, Unconfirmed
+from reconciler.model.errors import HostError, VerificationError
 from reconciler.model.live import Loop
 from reconciler.model.units import Bytes, Sectors, in_bytes, whole_number
 
 
 @contextmanager
 def told_as(operation: str, subject: str) -> Iterator[None]:
-    """Any OSError inside leaves as the HostFault that the layers above know, with its errno."""
+    """Any OSError inside leaves as the HostError that the layers above know, with its errno."""
     try:
         yield
     except OSError as error:
-        raise HostFault(operation, subject, error.errno or 0, error.strerror or str(error)) from error
+        raise HostError(operation, subject, error.errno or 0, error.strerror or str(error)) from error
 
 
 @contextmanager
@@ -143,12 +143,12 @@ def loops_in_filesystem(devno: Devno) -> list[Loop]:
 def attach(path: str) -> Loop:
     """A loop on the file, with direct I/O where the filesystem has it.
 
-    Raises HostFault: EBUSY where the file is on a loop already, or somebody else is attaching it at this moment.
+    Raises HostError: EBUSY where the file is on a loop already, or somebody else is attaching it at this moment.
     """
     with told_as("attach", path), opened(path, os.O_RDWR) as file:
         with _alone(file, path):
             if there := _loops_on(file):
-                raise HostFault("attach", path, errno.EBUSY, f"it is on {there[0].path} already")
+                raise HostError("attach", path, errno.EBUSY, f"it is on {there[0].path} already")
             loop = _configure_a_free_one(file, path)
             _look_after_attach(loop, file, path)
         return loop
@@ -163,7 +163,7 @@ def resize(loop: Loop) -> None:
 def detach(loop: Loop) -> None:
     """Free the loop. ENXIO: it is free already.
 
-    Raises HostFault: EBUSY while something has claimed it (a mount, a dm device). Raises Unconfirmed, also EBUSY, where
+    Raises HostError: EBUSY while something has claimed it (a mount, a dm device). Raises Unconfirmed, also EBUSY, where
     somebody merely has it open: LOOP_CLR_FD then says 0 and only marks the loop to go at its last close.
     """
     # O_EXCL on a block device fails if it is claimed: without it the loop of a live pool would be marked to go.
@@ -171,7 +171,7 @@ def detach(loop: Loop) -> None:
         fcntl.ioctl(device, _CLR_FD)
     # Newer kernels do it at the last close, and that may be the one just above: look only now.
     if _backing_folder(Path(loop.path).name).exists():
-        raise Unconfirmed(
+        raise VerificationError(
             "detach", loop.path, errno.EBUSY, "open elsewhere: the kernel lets go of it at its last close"
         )
 
@@ -241,7 +241,7 @@ def _alone(file: int, path: str) -> Iterator[None]:
         try:
             fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise HostFault("attach", path, errno.EBUSY, "another process holds its lock") from error
+            raise HostError("attach", path, errno.EBUSY, "another process holds its lock") from error
         yield
 
 
@@ -254,7 +254,7 @@ def _configure_a_free_one(file: int, path: str) -> Loop:
             if _configure(node, file, name):
                 devno = devno_of(Path(node).stat().st_rdev)
                 return Loop(devno, node, size=size_of(devno))
-    raise HostFault("attach", path, errno.EBUSY, f"others took {_ATTEMPTS} free loops first")
+    raise HostError("attach", path, errno.EBUSY, f"others took {_ATTEMPTS} free loops first")
 
 
 def _configure(node: str, file: int, name: bytes) -> bool:
@@ -283,10 +283,10 @@ def _look_after_attach(loop: Loop, file: int, path: str) -> None:
     if [there.path for there in now] == [loop.path]:
         return
     if loop.path not in {there.path for there in now}:
-        raise Unconfirmed("attach", path, 0, f"{loop.path} does not show the file")
+        raise VerificationError("attach", path, 0, f"{loop.path} does not show the file")
     detach(loop)
     others = ", ".join(there.path for there in now if there.path != loop.path)
-    raise HostFault("attach", path, errno.EBUSY, f"it came to be on {others} at the same time")
+    raise HostError("attach", path, errno.EBUSY, f"it came to be on {others} at the same time")
 
 
 def _status(node: str) -> Behind | None:

@@ -46,7 +46,7 @@ from reconciler.kernel.dm.task import Cookies, Task, read_deps, read_names, read
 from reconciler.kernel.monitor import DmEvents
 from reconciler.kernel.nodes import UDEV_CONTROL, make_folder
 from reconciler.model.dm_tables import Devno, Table, Target
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.live import DeviceInfo, Listed
 from reconciler.model.units import Sectors
 
@@ -186,7 +186,7 @@ class LibDm:
             task.run()
             found = [(kind, text) for _, _, kind, text in task.targets()]
             if not found and not task.exists():
-                raise HostFault("status", name, errno.ENXIO)
+                raise HostError("status", name, errno.ENXIO)
             return found
 
     # ---- changing one device

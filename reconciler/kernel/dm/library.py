@@ -17,7 +17,7 @@ from enum import IntEnum, IntFlag
 from functools import cache
 from typing import Any, Final
 
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 
 Handle = int
 """A `struct dm_task *`. ctypes gives None for NULL."""
@@ -209,11 +209,11 @@ def _string(address: int | None) -> str:
 
 @cache
 def load() -> Library:
-    """The library, loaded at the first call. HostFault, saying what to install, where there is none or too old a one."""
+    """The library, loaded at the first call. HostError, saying what to install, where there is none or too old a one."""
     try:
         library = ctypes.CDLL(SONAME)
     except OSError as error:
-        raise HostFault("load", SONAME, errno.ENOENT, f"{error}; {_INSTALL}") from error
+        raise HostError("load", SONAME, errno.ENOENT, f"{error}; {_INSTALL}") from error
     loaded = Library(bind(library))
     loaded.prepare()
     return loaded
@@ -224,7 +224,7 @@ def bind(library: Any) -> Functions:
     missing = [name for name in FUNCTIONS if not hasattr(library, name)]
     if missing:
         detail = f"it has no {', '.join(missing)}; at least version 1.02.124 is needed: {_INSTALL}"
-        raise HostFault("load", SONAME, errno.ENOSYS, detail)
+        raise HostError("load", SONAME, errno.ENOSYS, detail)
     bound: dict[str, Any] = {}
     for name, (arguments, result) in FUNCTIONS.items():
         function = getattr(library, name)

@@ -22,7 +22,7 @@ from typing import Final, Self
 from reconciler.kernel.dm.library import DmInfo, Handle, Library, TaskType, UdevFlag
 from reconciler.kernel.nodes import CONTROL, UDEV_CONTROL, udevd_answers, udevd_listens, why_udevd_is_silent
 from reconciler.model.dm_tables import Devno
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.live import Listed
 
 _HOST: Final = "device-mapper"
@@ -30,7 +30,7 @@ _HOST: Final = "device-mapper"
 
 
 class Task:
-    """`with Task(...) as task: task.run()`. Every failure is a HostFault; leaving always frees the task."""
+    """`with Task(...) as task: task.run()`. Every failure is a HostError; leaving always frees the task."""
 
     __slots__ = ("_library", "handle", "operation", "subject")
 
@@ -43,7 +43,7 @@ class Task:
         handle = library.functions.dm_task_create(kind)
         if handle is None:  # the first task also asks for the driver's version, and fails so where there is no driver
             number = _control_errno()
-            raise HostFault(operation, subject or _HOST, number or errno.ENOMEM, "" if number else library.last_error)
+            raise HostError(operation, subject or _HOST, number or errno.ENOMEM, "" if number else library.last_error)
         self.handle: Handle = handle
 
     def __enter__(self) -> Self:
@@ -68,7 +68,7 @@ class Task:
         if self._library.functions.dm_task_run(self.handle):
             return
         number = self._library.functions.dm_task_get_errno(self.handle) or _control_errno()
-        raise HostFault(self.operation, self.subject or _HOST, number, "" if number else self._library.last_error)
+        raise HostError(self.operation, self.subject or _HOST, number, "" if number else self._library.last_error)
 
     def exists(self) -> bool:
         """INFO and STATUS of a device that is not there succeed, and say so here."""
@@ -90,9 +90,9 @@ class Task:
             if position is None:
                 return found
 
-    def _refused(self) -> HostFault:
+    def _refused(self) -> HostError:
         """By the library, which knows no errno then: too long a name, no memory."""
-        return HostFault(self.operation, self.subject or _HOST, errno.EINVAL, self._library.last_error)
+        return HostError(self.operation, self.subject or _HOST, errno.EINVAL, self._library.last_error)
 
 
 def to_bytes(text: str) -> bytes:

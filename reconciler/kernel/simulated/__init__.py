@@ -6,7 +6,7 @@ differs from the kernel is a bug of it: tests/conformance gives both the same op
 
 from __future__ import annotations
 
-from reconciler.kernel.simulated.faults import Call, Calls, Crashed, WouldBlock
+from reconciler.kernel.simulated.faults import Call, Calls, Crashed, WouldBlockError
 from reconciler.kernel.simulated.host import SimulatedHost, simulated_kernel
 
-__all__ = ["Call", "Calls", "Crashed", "SimulatedHost", "WouldBlock", "simulated_kernel"]
+__all__ = ["Call", "Calls", "Crashed", "SimulatedHost", "WouldBlockError", "simulated_kernel"]

@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from reconciler.kernel.block.files import SUPERBLOCK_SIZE
-from reconciler.kernel.simulated.faults import Call, Calls, WouldBlock, fault
+from reconciler.kernel.simulated.faults import Call, Calls, WouldBlockError, fault
 from reconciler.kernel.simulated.pool import PoolImage
 from reconciler.model.dm_tables import Devno
 from reconciler.model.identity import Marks, is_same
@@ -240,7 +240,7 @@ class SimulatedDisks:
             return self._file(operation, path)
         device = self._host.devices.by_devno(devno)
         if device is not None and (device.suspended or device.internal):
-            raise WouldBlock(operation, path, f"{device.name} is suspended")
+            raise WouldBlockError(operation, path, f"{device.name} is suspended")
         return self._host.devices.disk_of(devno)
 
     def set_writable(self, devno: Devno) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from reconciler.kernel.simulated.disks import Disk
-from reconciler.kernel.simulated.faults import WouldBlock, fault
+from reconciler.kernel.simulated.faults import WouldBlockError, fault
 from reconciler.kernel.simulated.pool import MetadataError, Pool
 from reconciler.kernel.simulated.tables import Device, Loaded, Release, fits, node_of, open_table
 from reconciler.model.dm_tables import Devno, Table
@@ -127,12 +127,12 @@ class Devices:
 
     def _check_suspend(self, operation: str, device: Device) -> None:
         if device.internal:
-            raise WouldBlock(operation, device.name, "its pool is suspended")
+            raise WouldBlockError(operation, device.name, "its pool is suspended")
         if device.queued:
-            raise WouldBlock(operation, device.name, "writes wait in it")
+            raise WouldBlockError(operation, device.name, "writes wait in it")
         below = self.suspended_below(device)
         if below is not None:
-            raise WouldBlock(operation, device.name, f"{below.name} below it is suspended")
+            raise WouldBlockError(operation, device.name, f"{below.name} below it is suspended")
 
     def resume(self, device: Device, *, hidden: bool) -> None:
         """A table that does not fit what it lies on, or is shorter than its pool, leaves the device suspended."""
@@ -185,10 +185,10 @@ class Devices:
 
     def _check_resume(self, device: Device) -> None:
         if device.internal:
-            raise WouldBlock("resume", device.name, "its pool is suspended")
+            raise WouldBlockError("resume", device.name, "its pool is suspended")
         below = self.suspended_below(device)
         if below is not None:
-            raise WouldBlock("resume", device.name, f"{below.name} below it is suspended")
+            raise WouldBlockError("resume", device.name, f"{below.name} below it is suspended")
 
     def remove(self, device: Device, *, deferred: bool = False) -> None:
         if self.open_count(device):
@@ -253,7 +253,7 @@ class Devices:
             raise fault("message", device.name, errno.EINVAL)
         below = self.suspended_below(device)
         if below is not None:
-            raise WouldBlock("message", device.name, f"{below.name} below it is suspended")
+            raise WouldBlockError("message", device.name, f"{below.name} below it is suspended")
         try:
             pool.pool.message(words)
         except MetadataError as error:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from reconciler.model.errors import HostFault, Unanswered
+from reconciler.model.errors import HostError, WorkerTimeoutError
 
 
-class WouldBlock(Unanswered):
+class WouldBlockError(WorkerTimeoutError):
     """On a real kernel this call would wait, perhaps for ever. Nothing of it was done."""
 
     def __init__(self, operation: str, subject: str, why: str) -> None:
@@ -58,7 +58,7 @@ _CHANGING: Final = frozenset(
         "mkfs",
         "grow_filesystem",
         "discard",
-        "look_again",
+        "trigger",
     ]
 )
 
@@ -78,14 +78,14 @@ def _do(_: Call, do: Callable[[], Any]) -> Any:
 
 @dataclass
 class Calls:
-    """One caller of a simulated host. The hooks may raise a HostFault, or `crash()`."""
+    """One caller of a simulated host. The hooks may raise a HostError, or `crash()`."""
 
     before: Callable[[Call], None] = _nothing
     midway: Callable[[Call], None] = _nothing
     """Where a call has several effects that can be seen one by one: between them."""
     after: Callable[[Call], None] = _nothing
     around: Callable[[Call, Callable[[], Any]], Any] = _do
-    """Carries the call out: it may wait until a WouldBlock has passed, or do nothing and say OK."""
+    """Carries the call out: it may wait until a WouldBlockError has passed, or do nothing and say OK."""
     dead: bool = False
     made: list[Call] = field(default_factory=list)
 
@@ -122,5 +122,5 @@ class Hooked:
         return call
 
 
-def fault(operation: str, subject: str, number: int, detail: str = "") -> HostFault:
-    return HostFault(operation, subject, number, detail)
+def fault(operation: str, subject: str, number: int, detail: str = "") -> HostError:
+    return HostError(operation, subject, number, detail)

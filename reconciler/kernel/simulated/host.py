@@ -14,7 +14,7 @@ from typing import Final, cast
 from reconciler.kernel.protocol import DeviceMapper, Disks, Kernel, Mkfs, Tools, Udev
 from reconciler.kernel.simulated.disks import BlockDevice, Disk, LoopDevice, SimulatedDisks
 from reconciler.kernel.simulated.dm import Devices, SimulatedDm
-from reconciler.kernel.simulated.faults import Call, Calls, Hooked, WouldBlock, fault
+from reconciler.kernel.simulated.faults import Call, Calls, Hooked, WouldBlockError, fault
 from reconciler.kernel.simulated.io import Io
 from reconciler.kernel.simulated.pool import CommitFault, Pool, PoolImage
 from reconciler.kernel.simulated.tables import Device, Nodes, Release, ThinTarget, node_of
@@ -79,7 +79,7 @@ class SimulatedTools:
         if device is None or device.live is None:
             raise fault(operation, node, errno.ENOENT)
         if device.suspended or device.internal:
-            raise WouldBlock(operation, node, f"{device.name} is suspended")
+            raise WouldBlockError(operation, node, f"{device.name} is suspended")
         if not isinstance(device.live.targets[0], ThinTarget):
             raise fault(operation, node, errno.EIO)
         return device
@@ -142,7 +142,7 @@ class SimulatedUdev:
         there = self._host.nodes.paths.get(path)
         return "" if there is None else f"a node of another device, {there}, is in its place: `rm {path}`"
 
-    def look_again(self, devno: Devno) -> None:
+    def trigger(self, devno: Devno) -> None:
         nodes, device = self._host.nodes, self._host.devices.by_devno(devno)
         if not nodes.running:
             raise fault("look again at", str(devno), errno.ECONNREFUSED, "udev is not running")

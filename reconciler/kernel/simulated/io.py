@@ -12,7 +12,7 @@ from reconciler.kernel.simulated.faults import fault
 from reconciler.kernel.simulated.pool import CommitFault, MetadataError, Pool
 from reconciler.kernel.simulated.tables import Device, ThinTarget
 from reconciler.model.dm_tables import Devno
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 
 HEAD: Final = 4
 TAIL: Final = 5
@@ -36,7 +36,7 @@ class Io:
         self.writers: dict[str, Writer] = {}
 
     def write(self, name: str, number: int, token: str) -> bool:
-        """False: it waits, as somebody has suspended the device or the pool is full. Raises HostFault: EIO, ENOSPC."""
+        """False: it waits, as somebody has suspended the device or the pool is full. Raises HostError: EIO, ENOSPC."""
         device = self._devices.get("write", name)
         if device.suspended or device.internal or not self._store(device, number, token):
             device.queued.append((number, token))
@@ -120,7 +120,7 @@ class Io:
     def begin(self, name: str) -> None:
         """From now on a program writes to the device, half a change at each `step`.
 
-        Raises HostFault where the device is a shell, or dead: the first write fails, and the program ends.
+        Raises HostError where the device is a shell, or dead: the first write fails, and the program ends.
         """
         device = self._devices.get("open", name)
         self._thin(device)
@@ -128,7 +128,7 @@ class Io:
         device.openers.append(_AT_WORK)
 
     def end(self, name: str) -> None:
-        """It finishes its change, flushes and closes. Raises HostFault where it cannot, and then is at work as before."""
+        """It finishes its change, flushes and closes. Raises HostError where it cannot, and then is at work as before."""
         self._finish(self._devices.get("close", name))
         self.flush(name)
         self.give_up(name)
@@ -146,12 +146,12 @@ class Io:
         for writer in self.writers.values():
             device = self._devices.by_name.get(writer.device)
             if device is not None and not device.suspended and not device.internal:
-                with suppress(HostFault):
+                with suppress(HostError):
                     self._advance(writer, device)
 
     def settle(self, device: Device) -> None:
         """A suspension that flushes and freezes waits for the change at hand, also for one that fails."""
-        with suppress(HostFault):
+        with suppress(HostError):
             self._finish(device)
 
     def _finish(self, device: Device) -> None:

@@ -22,7 +22,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 from reconciler.kernel.simulated.disks import Disk
-from reconciler.kernel.simulated.faults import WouldBlock, fault
+from reconciler.kernel.simulated.faults import WouldBlockError, fault
 from reconciler.kernel.simulated.pool import MAX_THIN_ID, Mode, Pool, PoolImage
 from reconciler.model.dm_tables import Devno, PoolTable, Table, Target, parse_devno, read_table
 from reconciler.model.units import Sectors
@@ -115,7 +115,7 @@ class ThinTarget(SimpleTarget):
 
 
 def make_target(devices: Devices, device: Device, line: Target) -> SimpleTarget:
-    """Raises HostFault with the errno of the target's constructor."""
+    """Raises HostError with the errno of the target's constructor."""
     match line.type:
         case "error" | "zero":
             return SimpleTarget(line)
@@ -287,7 +287,7 @@ class Device:
 
 
 def open_table(devices: Devices, device: Device, table: Table, *, read_only: bool) -> Loaded:
-    """Raises HostFault, and nothing is held open then."""
+    """Raises HostError, and nothing is held open then."""
     _check_below(devices, device, table)
     _check_form(device, table, read_only=read_only)
     loaded = Loaded([], read_only)
@@ -310,7 +310,7 @@ def _check_below(devices: Devices, device: Device, table: Table) -> None:
                 continue
             hangs = lower if lower.suspended and target.type == "thin-pool" else devices.suspended_below(lower)
             if hangs is not None:
-                raise WouldBlock("load", device.name, f"{hangs.name} below it is suspended")
+                raise WouldBlockError("load", device.name, f"{hangs.name} below it is suspended")
 
 
 def _check_form(device: Device, table: Table, *, read_only: bool) -> None:

@@ -25,12 +25,12 @@ from reconciler.kernel.command_lines import (
     dmsetup_suspend,
     grow_file_command,
     grow_filesystem_command,
-    look_again_command,
     make_file_command,
     mkfs_command,
     set_writable_command,
     shell_line,
     thin_check_command,
+    udev_trigger_command,
     zero_command,
 )
 from reconciler.kernel.protocol import Kernel, Mkfs
@@ -45,7 +45,7 @@ from reconciler.kernel.steps.dm_operations import (
 )
 from reconciler.kernel.steps.pools import DISK_STEPS, POOL_STEPS
 from reconciler.model.dm_tables import Target
-from reconciler.model.errors import HostFault, NothingDone, Unanswered, Unconfirmed
+from reconciler.model.errors import HostError, NothingDoneError, VerificationError, WorkerTimeoutError
 from reconciler.model.steps import (
     Activate,
     ActivatePool,
@@ -133,7 +133,7 @@ _COMMANDS: Final[dict[type[HostStep], Callable[[Any], list[str]]]] = {
     Clear: lambda step: [dmsetup_clear(step.subject)],
     Remove: lambda step: [dmsetup_remove(step.subject)],
     CancelDeferredRemove: lambda step: [dmsetup_message(step.subject, "@cancel_deferred_remove")],
-    RefreshNodes: lambda step: [shell_line(look_again_command(step.devno)), dmsetup_mknodes(step.subject)],
+    RefreshNodes: lambda step: [shell_line(udev_trigger_command(step.devno)), dmsetup_mknodes(step.subject)],
     CreateThin: lambda step: [dmsetup_message(step.subject, f"create_thin {step.thin_id}")],
     CreateSnapshot: _snapshot,
     DeleteThin: lambda step: [dmsetup_message(step.subject, f"delete {step.thin_id}")],
@@ -171,7 +171,7 @@ _CLOSED_WITHIN: Final = 5.0
 
 
 def perform(kernel: Kernel, step: HostStep) -> StepResult:
-    """Raises HostFault where it did not work, Unconfirmed where only the kernel says that it did."""
+    """Raises HostError where it did not work, Unconfirmed where only the kernel says that it did."""
     begun = time.monotonic()
     note = _STEPS[type(step)](kernel, step)
     return StepResult(time.monotonic() - begun, note)
@@ -200,7 +200,7 @@ def _make_writable(kernel: Kernel, step: MakeWritable) -> str:
     if step.table is not None and require(kernel, "make writable", step.subject).read_only:
         _load(kernel, Load(step.subject, step.table))
     if require(kernel, "make writable", step.subject).read_only:
-        raise Unconfirmed("make writable", step.subject, 0, "it is still read-only")
+        raise VerificationError("make writable", step.subject, 0, "it is still read-only")
     return ""
 
 
@@ -208,14 +208,14 @@ def _resume(kernel: Kernel, step: Resume) -> str:
     is_pool = any(target.type == "thin-pool" for target in kernel.dm.table(step.subject))
     kernel.dm.resume(step.subject, hidden=is_pool)  # a pool is nothing for udev's rules to look into
     if require(kernel, "resume", step.subject).suspended:
-        raise Unconfirmed("resume", step.subject, 0, "it is still suspended")
+        raise VerificationError("resume", step.subject, 0, "it is still suspended")
     return ""
 
 
 def _clear(kernel: Kernel, step: Clear) -> str:
     kernel.dm.clear(step.subject)
     if require(kernel, "clear", step.subject).inactive_table:
-        raise Unconfirmed("clear", step.subject, 0, "a table still waits in its inactive slot")
+        raise VerificationError("clear", step.subject, 0, "a table still waits in its inactive slot")
     return ""
 
 
@@ -226,7 +226,7 @@ def _remove(kernel: Kernel, step: Remove) -> str:
 def _cancel_deferred(kernel: Kernel, step: CancelDeferredRemove) -> str:
     kernel.dm.message(step.subject, "@cancel_deferred_remove")
     if require(kernel, "cancel the deferred removal of", step.subject).deferred_remove:
-        raise Unconfirmed("cancel the deferred removal of", step.subject, 0, "it is still to be removed")
+        raise VerificationError("cancel the deferred removal of", step.subject, 0, "it is still to be removed")
     return ""
 
 
@@ -237,7 +237,7 @@ def _refresh_nodes(kernel: Kernel, step: RefreshNodes) -> str:
     if not still:
         return ""
     why = unmade or kernel.udev.in_the_way(still[0]) or trouble or "udev's rules did not make it"
-    raise Unconfirmed("refresh the nodes of", step.subject, 0, f"{', '.join(still)} is missing: {why}")
+    raise VerificationError("refresh the nodes of", step.subject, 0, f"{', '.join(still)} is missing: {why}")
 
 
 def _have_udev_look(kernel: Kernel, step: RefreshNodes) -> str:
@@ -245,8 +245,8 @@ def _have_udev_look(kernel: Kernel, step: RefreshNodes) -> str:
     if not kernel.udev.running():
         return kernel.udev.why_not()
     try:
-        kernel.udev.look_again(step.devno)
-    except Unanswered:
+        kernel.udev.trigger(step.devno)
+    except WorkerTimeoutError:
         return kernel.udev.why_not()
     return ""
 
@@ -256,7 +256,7 @@ def _in_private(kernel: Kernel, name: str, uuid: str, table: Target, work: Calla
     activate(kernel, name, uuid, table, read_only=False, hidden=True)
     try:
         work(_node_that_leads_there(kernel, name))
-    except HostFault as fault:
+    except HostError as fault:
         raise with_disk(kernel, fault, table) from fault
     finally:
         _await_closed(kernel, name)
@@ -267,7 +267,7 @@ def _node_that_leads_there(kernel: Kernel, name: str) -> str:
     """The path for a program that works on the device: what else is at that path must not be worked on."""
     path = f"/dev/mapper/{name}"
     if missing := make_node(kernel, name):
-        raise HostFault("open", path, errno.ENODEV, missing)
+        raise HostError("open", path, errno.ENODEV, missing)
     return path
 
 
@@ -295,7 +295,7 @@ def _discard(kernel: Kernel, step: DiscardThin) -> str:
 def _grow_filesystem(kernel: Kernel, step: GrowFilesystem) -> str:
     try:
         return _grow(kernel, step)
-    except HostFault as fault:
+    except HostError as fault:
         table = kernel.dm.table(step.subject)
         raise (with_disk(kernel, fault, table[0]) if table else fault) from fault
 
@@ -305,7 +305,9 @@ def _grow(kernel: Kernel, step: GrowFilesystem) -> str:
     found = kernel.tools.filesystem(node)
     if found != step.type:
         holds = f"it holds {found}" if found else "it holds no filesystem that is known"
-        raise NothingDone("grow the filesystem on", step.subject, 0, f"{holds}, not {step.type}: nothing was grown")
+        raise NothingDoneError(
+            "grow the filesystem on", step.subject, 0, f"{holds}, not {step.type}: nothing was grown"
+        )
     info = require(kernel, "grow the filesystem on", step.subject)
     places = [place for place in kernel.disks.mounts(info.devno) if place != "swap"]
     kernel.tools.grow_filesystem(node, places[0] if places else None)

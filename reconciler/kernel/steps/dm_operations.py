@@ -25,12 +25,12 @@ from reconciler.model.dm_tables import (
     read_table,
 )
 from reconciler.model.errors import (
-    HostFault,
-    NotBegun,
-    Unanswered,
-    Unconfirmed,
-    Unreleased,
-    WorkerDied,
+    HostError,
+    PreconditionError,
+    UnreleasedError,
+    VerificationError,
+    WorkerDiedError,
+    WorkerTimeoutError,
     answers_message,
 )
 from reconciler.model.live import DeviceInfo, ThinIds
@@ -40,13 +40,13 @@ _PIECE: Final = 4096
 
 
 def refuse_on_failing_disk(kernel: Kernel, operation: str, pool: str) -> None:
-    """In the moment before something is made. Raises NotBegun with the disk's name."""
+    """In the moment before something is made. Raises PreconditionError with the disk's name."""
     words = _failing(kernel, pool)
     if words:
-        raise NotBegun(operation, pool, errno.EIO, f"nothing is made: {words}")
+        raise PreconditionError(operation, pool, errno.EIO, f"nothing is made: {words}")
 
 
-def with_disk(kernel: Kernel, fault: HostFault, table: Target) -> HostFault:
+def with_disk(kernel: Kernel, fault: HostError, table: Target) -> HostError:
     """What did not work on this thin, with the disk below that fails, if one can be told; else as it is."""
     pool = _pool_of(kernel, table)
     words = _failing(kernel, pool) if pool else ""
@@ -64,7 +64,7 @@ def _failing(kernel: Kernel, pool: str) -> str:
         node = kernel.disks.node(devno)
         try:
             kernel.disks.read(node, _PIECE)
-        except HostFault as fault:
+        except HostError as fault:
             if fault.errno != errno.EIO:
                 continue  # it is gone, or may not be opened: that is another matter
             name = _name_of(kernel, devno)
@@ -106,7 +106,7 @@ def activate(kernel: Kernel, name: str, uuid: str, table: Target, *, read_only: 
     try:
         kernel.dm.load(name, (table,), read_only=read_only)
         kernel.dm.resume(name, hidden=hidden)
-    except HostFault:
+    except HostError:
         kernel.dm.remove(name)
         raise
     confirm_table(kernel, "activate", name, table, read_only=read_only)
@@ -132,35 +132,35 @@ def told_if_frozen(kernel: Kernel, name: str) -> Iterator[None]:
     """
     try:
         yield
-    except HostFault as fault:
+    except HostError as fault:
         info = kernel.dm.info(name) if fault.errno == errno.EBUSY else None
         places = [] if info is None else [place for place in kernel.disks.mounts(info.devno) if place != "swap"]
         if not places:
             raise
         detail = f"its filesystem is frozen: `fsfreeze --unfreeze {places[0]}` ends that, if no backup is at work there"
-        raise HostFault(fault.operation, fault.subject, errno.EBUSY, detail) from fault
+        raise HostError(fault.operation, fault.subject, errno.EBUSY, detail) from fault
 
 
 def confirm_table(kernel: Kernel, operation: str, name: str, table: Target, *, read_only: bool) -> None:
     info = require(kernel, operation, name)
     if info.suspended or kernel.dm.table(name) != (table,):
-        raise Unconfirmed(operation, name, 0, "it does not show the table that was loaded")
+        raise VerificationError(operation, name, 0, "it does not show the table that was loaded")
     if read_only and not info.read_only:
-        raise Unconfirmed(operation, name, 0, "it can still be written to")
+        raise VerificationError(operation, name, 0, "it can still be written to")
 
 
 def suspend(kernel: Kernel, name: str) -> None:
-    """Raises NotBegun where a filesystem on it is just going away: that ends by itself.
+    """Raises PreconditionError where a filesystem on it is just going away: that ends by itself.
 
     Since Linux 6.8 a superblock that is being shut down cannot be frozen: EINVAL.
     """
     try:
         with told_if_frozen(kernel, name):
             kernel.dm.suspend(name)
-    except HostFault as fault:
+    except HostError as fault:
         if fault.errno != errno.EINVAL:
             raise
-        raise NotBegun("suspend", name, errno.EAGAIN, _GOING_AWAY) from fault
+        raise PreconditionError("suspend", name, errno.EAGAIN, _GOING_AWAY) from fault
 
 
 def swap_in(kernel: Kernel, name: str, *, hidden: bool = False, freeze: bool = True) -> None:
@@ -171,20 +171,20 @@ def swap_in(kernel: Kernel, name: str, *, hidden: bool = False, freeze: bool = T
     try:
         with told_if_frozen(kernel, name):
             kernel.dm.resume(name, hidden=hidden, freeze=freeze)
-    except HostFault as fault:
+    except HostError as fault:
         info = None
-        with contextlib.suppress(HostFault):  # the first fault is the one that tells
+        with contextlib.suppress(HostError):  # the first fault is the one that tells
             info = kernel.dm.info(name)
             kernel.dm.clear(name)
         if fault.errno == errno.EINVAL and info is not None and not info.suspended:
-            raise NotBegun("suspend", name, errno.EAGAIN, _GOING_AWAY) from fault
+            raise PreconditionError("suspend", name, errno.EAGAIN, _GOING_AWAY) from fault
         raise
 
 
 def require(kernel: Kernel, operation: str, name: str) -> DeviceInfo:
     info = kernel.dm.info(name)
     if info is None:
-        raise HostFault(operation, name, errno.ENXIO, "it is not there")
+        raise HostError(operation, name, errno.ENXIO, "it is not there")
     return info
 
 
@@ -192,7 +192,7 @@ def read_ids(kernel: Kernel, pool: str, metadata: Devno, *, held: bool, ours: bo
     """All thin ids of a live pool that can be written to, through a metadata snapshot that is released in any case.
 
     `held`: it holds one already. Another program's stays: it may read through it, and what was made since is not in it,
-    so that nothing is read from there either. Raises NotBegun then, Unreleased where it failed later.
+    so that nothing is read from there either. Raises PreconditionError then, Unreleased where it failed later.
     """
     if held and not ours:
         raise held_by_another(pool)
@@ -205,28 +205,28 @@ def read_ids(kernel: Kernel, pool: str, metadata: Devno, *, held: bool, ours: bo
         finally:
             kernel.dm.message(pool, "release_metadata_snap")
         _confirm_committed(kernel, "release_metadata_snap", pool)
-    except NotBegun:
+    except PreconditionError:
         raise
-    except HostFault as fault:
-        raise Unreleased(fault.operation, fault.subject, fault.errno, fault.detail) from fault
+    except HostError as fault:
+        raise UnreleasedError(fault.operation, fault.subject, fault.errno, fault.detail) from fault
     return ids
 
 
 def _reserve(kernel: Kernel, pool: str) -> None:
     try:
         kernel.dm.message(pool, "reserve_metadata_snap")
-    except HostFault as fault:
+    except HostError as fault:
         if answers_message(fault, errno.EBUSY):  # somebody else was faster
             raise held_by_another(pool) from fault
         raise
 
 
-def held_by_another(pool: str) -> NotBegun:
+def held_by_another(pool: str) -> PreconditionError:
     detail = (
         f"another program holds the pool's metadata snapshot; waiting until it releases that (if nobody needs it any "
         f"more: `dmsetup message {pool} 0 release_metadata_snap`)"
     )
-    return NotBegun("read the thin ids of", pool, errno.EBUSY, detail)
+    return PreconditionError("read the thin ids of", pool, errno.EBUSY, detail)
 
 
 def _confirm_committed(kernel: Kernel, message: str, pool: str) -> None:
@@ -236,12 +236,12 @@ def _confirm_committed(kernel: Kernel, message: str, pool: str) -> None:
     lines = kernel.dm.status(pool)
     status = read_pool_status(lines[0][1]) if len(lines) == 1 and lines[0][0] == "thin-pool" else None
     if not isinstance(status, PoolStatus) or status.mode not in {PoolMode.RW, PoolMode.OUT_OF_DATA_SPACE}:
-        raise Unconfirmed(message, pool, 0, "the pool takes no writes any more since")
+        raise VerificationError(message, pool, 0, "the pool takes no writes any more since")
 
 
-def may_be_reserved(fault: HostFault) -> bool:
+def may_be_reserved(fault: HostError) -> bool:
     """Whether a reading of the thin ids that failed so may have left its metadata snapshot."""
-    return isinstance(fault, Unreleased | Unanswered | WorkerDied)
+    return isinstance(fault, UnreleasedError | WorkerTimeoutError | WorkerDiedError)
 
 
 def remove(kernel: Kernel, name: str, uuid: str) -> str:
@@ -250,14 +250,14 @@ def remove(kernel: Kernel, name: str, uuid: str) -> str:
     if info is None:
         return "gone already"
     if info.uuid != uuid:
-        raise HostFault("remove", name, errno.ESTALE, "it has become another device since the last look")
+        raise HostError("remove", name, errno.ESTALE, "it has become another device since the last look")
     try:
         kernel.dm.remove(name)
-    except HostFault as fault:
+    except HostError as fault:
         if fault.errno == errno.ENXIO:
             return "gone already"
         raise
     after = kernel.dm.info(name)
     if after is not None and after.devno == info.devno and after.uuid == uuid:
-        raise Unconfirmed("remove", name, 0, "it is still there")
+        raise VerificationError("remove", name, 0, "it is still there")
     return ""

@@ -25,7 +25,7 @@ from reconciler.kernel.steps.dm_operations import (
     swap_in,
 )
 from reconciler.model.dm_tables import Devno, PoolMode, PoolStatus, PoolTable, read_pool_status, read_table
-from reconciler.model.errors import HostFault, NotBegun, Unconfirmed, answers_message
+from reconciler.model.errors import HostError, PreconditionError, VerificationError, answers_message
 from reconciler.model.identity import Moment, Noted, is_other, start_is_other
 from reconciler.model.live import Loop, PathKind, Superblock
 from reconciler.model.steps import (
@@ -57,7 +57,7 @@ def resolve(disks: Disks, path: str) -> tuple[Devno, Bytes]:
         return devno, size
     loop = the_loop(disks, path)
     if loop is None:
-        raise HostFault("use", path, errno.ENODEV, "no loop is on it")
+        raise HostError("use", path, errno.ENODEV, "no loop is on it")
     return loop.devno, loop.size
 
 
@@ -67,7 +67,7 @@ def the_loop(disks: Disks, path: str) -> Loop | None:
         return None
     loops = disks.loops_on(path)
     if len(loops) > 1:
-        raise HostFault("use", path, errno.EEXIST, f"{len(loops)} loops are on it at once, which corrupts it")
+        raise HostError("use", path, errno.EEXIST, f"{len(loops)} loops are on it at once, which corrupts it")
     return loops[0] if loops else None
 
 
@@ -88,10 +88,10 @@ def _attach(kernel: Kernel, step: AttachLoop) -> str:
     if the_loop(kernel.disks, step.subject) is not None:
         return "there is one on it already"
     if users := kernel.disks.writers(step.subject):
-        raise HostFault("attach a loop to", step.subject, errno.EBUSY, f"{', '.join(users)} has it open for writing")
+        raise HostError("attach a loop to", step.subject, errno.EBUSY, f"{', '.join(users)} has it open for writing")
     kernel.disks.attach(step.subject)
     if the_loop(kernel.disks, step.subject) is None:
-        raise Unconfirmed("attach a loop to", step.subject, 0, "none is on it")
+        raise VerificationError("attach a loop to", step.subject, 0, "none is on it")
     return ""
 
 
@@ -101,7 +101,7 @@ def _detach(kernel: Kernel, step: DetachLoop) -> str:
         return "gone already"
     users = kernel.disks.mounts(loop.devno) + kernel.disks.above(loop.devno)
     if users:
-        raise HostFault("detach the loop on", step.subject, errno.EBUSY, f"in use by {', '.join(users)}")
+        raise HostError("detach the loop on", step.subject, errno.EBUSY, f"in use by {', '.join(users)}")
     kernel.disks.detach(loop)
     return ""
 
@@ -112,11 +112,11 @@ def _check(kernel: Kernel, step: CheckMetadata) -> str:
     node = step.subject if loop is None else loop.path
     try:
         harmless = kernel.tools.thin_check(node)
-    except HostFault as fault:
+    except HostError as fault:
         if fault.errno != errno.EUCLEAN:
             raise
         advice = f"`thin_repair -i {step.subject} -o NEW` makes a repaired copy"
-        raise HostFault("thin_check", step.subject, errno.EUCLEAN, f"{fault.detail}; {advice}") from fault
+        raise HostError("thin_check", step.subject, errno.EUCLEAN, f"{fault.detail}; {advice}") from fault
     if not harmless:
         return ""
     return (
@@ -129,14 +129,14 @@ def _zero(kernel: Kernel, step: ZeroSuperblock) -> str:
     loop = the_loop(kernel.disks, step.subject)
     users = kernel.disks.above(loop.devno) if loop is not None else []
     if users:
-        raise HostFault("zero", step.subject, errno.EBUSY, f"its loop is in use by {', '.join(users)}")
+        raise HostError("zero", step.subject, errno.EBUSY, f"its loop is in use by {', '.join(users)}")
     kernel.disks.zero(step.subject, SUPERBLOCK_SIZE)
     return ""
 
 
 def _delete(kernel: Kernel, step: DeleteFile) -> str:
     if the_loop(kernel.disks, step.subject) is not None:
-        raise HostFault("delete", step.subject, errno.EBUSY, "a loop is on it")
+        raise HostError("delete", step.subject, errno.EBUSY, "a loop is on it")
     kernel.disks.delete_file(step.subject)
     return ""
 
@@ -156,10 +156,10 @@ _DATA_MAY_BE_FULL: Final = frozenset({"delete", "set_transaction_id", "release_m
 
 
 def healthy_status(kernel: Kernel, operation: str, pool: str) -> PoolStatus:
-    """The status of a pool that may be written to. Raises HostFault EROFS for any other."""
+    """The status of a pool that may be written to. Raises HostError EROFS for any other."""
     info = kernel.dm.info(pool)
     if info is None or not info.live_table or info.suspended:
-        raise HostFault(operation, pool, errno.ENXIO, "the pool is not active")
+        raise HostError(operation, pool, errno.ENXIO, "the pool is not active")
     lines = kernel.dm.status(pool)
     status = read_pool_status(lines[0][1]) if len(lines) == 1 and lines[0][0] == "thin-pool" else None
     served = {PoolMode.RW}
@@ -167,7 +167,7 @@ def healthy_status(kernel: Kernel, operation: str, pool: str) -> PoolStatus:
         served.add(PoolMode.OUT_OF_DATA_SPACE)
     if not isinstance(status, PoolStatus) or status.mode not in served:
         mode = "without a status" if status is None else status.mode.value
-        raise HostFault(operation, pool, errno.EROFS, f"the pool is {mode}")
+        raise HostError(operation, pool, errno.EROFS, f"the pool is {mode}")
     return status
 
 
@@ -177,7 +177,7 @@ def _message(kernel: Kernel, pool: str, text: str) -> None:
     kernel.dm.message(pool, text)
     after = healthy_status(kernel, text, pool)
     if after.transaction_id != before.transaction_id and not text.startswith("set_transaction_id"):
-        raise Unconfirmed(text, pool, 0, "somebody else changed the pool's transaction id meanwhile")
+        raise VerificationError(text, pool, 0, "somebody else changed the pool's transaction id meanwhile")
 
 
 def _create_thin(kernel: Kernel, step: CreateThin) -> str:
@@ -195,16 +195,16 @@ def _create_snapshot(kernel: Kernel, step: CreateSnapshot) -> str:
     info = kernel.dm.info(step.suspend)
     if info is None or info.suspended:
         # Suspending again would succeed, and the resume would then end somebody else's freeze.
-        raise NotBegun("suspend", step.suspend, errno.EAGAIN, "it is gone, or was suspended by somebody else")
+        raise PreconditionError("suspend", step.suspend, errno.EAGAIN, "it is gone, or was suspended by somebody else")
     _suspend(kernel, step.subject, step.suspend)
     try:
         if not require(kernel, "suspend", step.suspend).suspended:
-            raise Unconfirmed("suspend", step.suspend, 0, "it still runs, and a snapshot of it would be torn")
+            raise VerificationError("suspend", step.suspend, 0, "it still runs, and a snapshot of it would be torn")
         _message(kernel, step.subject, text)
     finally:
         kernel.dm.resume(step.suspend)
     if require(kernel, "resume", step.suspend).suspended:
-        raise Unconfirmed("resume", step.suspend, 0, "it is still suspended")
+        raise VerificationError("resume", step.suspend, 0, "it is still suspended")
     return ""
 
 
@@ -214,8 +214,8 @@ def _suspend(kernel: Kernel, pool: str, origin: str) -> None:
     """
     try:
         status = healthy_status(kernel, "create_snap", pool)
-    except HostFault as fault:
-        raise NotBegun(fault.operation, fault.subject, fault.errno, fault.detail) from fault
+    except HostError as fault:
+        raise PreconditionError(fault.operation, fault.subject, fault.errno, fault.detail) from fault
     table = read_table(kernel.dm.table(pool))
     waits = isinstance(table, PoolTable) and not table.error_if_full
     free = (status.data_total - status.data_used) * table.block * SECTOR if isinstance(table, PoolTable) else 0
@@ -225,24 +225,26 @@ def _suspend(kernel: Kernel, pool: str, origin: str) -> None:
             f"pool {pool} has room for {format_size(Bytes(free))}, and {format_size(unwritten)} in this host's memory "
             f"wait to be written: if they fill the pool, the suspension hangs"
         )
-        raise NotBegun("suspend", origin, errno.ENOSPC, detail)
+        raise PreconditionError("suspend", origin, errno.ENOSPC, detail)
     try:
         suspend(kernel, origin)
-    except HostFault as fault:
+    except HostError as fault:
         if fault.errno != errno.EINTR:
             raise
         if require(kernel, "suspend", origin).suspended:
             kernel.dm.resume(origin)
-        raise NotBegun("suspend", origin, errno.EINTR, "its writes did not end in time: is the pool full?") from fault
+        raise PreconditionError(
+            "suspend", origin, errno.EINTR, "its writes did not end in time: is the pool full?"
+        ) from fault
 
 
 def _delete_thin(kernel: Kernel, step: DeleteThin) -> str:
     status = healthy_status(kernel, "delete", step.subject)
     if status.transaction_id != step.transaction_id:
-        raise HostFault("delete", step.subject, errno.ESTALE, f"the pool is at transaction {status.transaction_id}")
+        raise HostError("delete", step.subject, errno.ESTALE, f"the pool is at transaction {status.transaction_id}")
     try:
         _message(kernel, step.subject, f"delete {step.thin_id}")
-    except HostFault as fault:
+    except HostError as fault:
         if answers_message(fault, errno.ENODATA):
             return "gone already"
         raise
@@ -256,7 +258,7 @@ def _set_transaction_id(kernel: Kernel, step: SetTransactionId) -> str:
     _message(kernel, step.subject, f"set_transaction_id {step.old} {new}")
     found = healthy_status(kernel, "set_transaction_id", step.subject).transaction_id
     if found != new:
-        raise Unconfirmed("set_transaction_id", step.subject, 0, f"it is {found}, not {new}")
+        raise VerificationError("set_transaction_id", step.subject, 0, f"it is {found}, not {new}")
     return ""
 
 
@@ -266,7 +268,7 @@ def _table(kernel: Kernel, shape: PoolShape, at_least: Sectors) -> PoolTable:
     data, size = resolve(kernel.disks, shape.data)
     length = Sectors(sectors(size) // shape.block * shape.block)
     if length < at_least:
-        raise HostFault("load", shape.data, errno.EINVAL, f"{length}s are less than the {at_least}s that the pool has")
+        raise HostError("load", shape.data, errno.EINVAL, f"{length}s are less than the {at_least}s that the pool has")
     return shape.table(length, metadata, data)
 
 
@@ -283,17 +285,17 @@ def _check_unused(kernel: Kernel, step: ActivatePool, table: PoolTable) -> None:
     """In the moment before: nobody uses what the pool lies on, and the metadata is the expected one."""
     if table.metadata == table.data:
         detail = f"{step.shape.metadata} and {step.shape.data} are the same device, {table.data}"
-        raise HostFault("activate", step.subject, errno.EBUSY, detail)
+        raise HostError("activate", step.subject, errno.EBUSY, detail)
     for path, devno in ((step.shape.metadata, table.metadata), (step.shape.data, table.data)):
         users = kernel.disks.mounts(devno) + kernel.disks.above(devno) + kernel.disks.writers(path)
         if users:
-            raise HostFault("activate", step.subject, errno.EBUSY, f"{path} is in use by {', '.join(users)}")
+            raise HostError("activate", step.subject, errno.EBUSY, f"{path} is in use by {', '.join(users)}")
     block = kernel.disks.read(step.shape.metadata, SUPERBLOCK_SIZE)
     found, transaction_id = read_superblock(block)
     expected = found is Superblock.POOL and transaction_id == step.transaction_id
     if not expected and not (step.fresh and found is Superblock.ZERO):
         detail = f"its metadata holds {found.value}, transaction {transaction_id}, not the pool that was there"
-        raise HostFault("activate", step.subject, errno.ESTALE, detail)
+        raise HostError("activate", step.subject, errno.ESTALE, detail)
     if step.noted is not None:
         _check_same(kernel.disks, step, step.noted, block)
 
@@ -302,14 +304,14 @@ def _check_same(disks: Disks, step: ActivatePool, noted: Noted, block: bytes) ->
     """They are the disks that the pool lay on, and its data begins as it did."""
     for path, marks in ((step.shape.metadata, noted.metadata), (step.shape.data, noted.data)):
         if is_other(marks, disks.marks(path)):
-            raise HostFault(
+            raise HostError(
                 "activate", step.subject, errno.ESTALE, f"{path} leads to another disk since it was looked at"
             )
     start = look_at_start(disks, step.shape.data)
     at = Moment(step.transaction_id, data_blocks_used(block), step.largest)
     if start_is_other(noted, start, disks.marks(step.shape.data), at):
         detail = f"{step.shape.data} does not begin as it did when the pool was last well"
-        raise HostFault("activate", step.subject, errno.ESTALE, detail)
+        raise HostError("activate", step.subject, errno.ESTALE, detail)
 
 
 def _load_pool(kernel: Kernel, step: LoadPool) -> str:
@@ -320,12 +322,12 @@ def _load_pool(kernel: Kernel, step: LoadPool) -> str:
         for path, devno in ((step.shape.metadata, table.metadata), (step.shape.data, table.data)):
             users = [name for name in kernel.disks.above(devno) if name != step.subject]
             if users:
-                raise HostFault("load", step.subject, errno.EBUSY, f"{path} is in use by {', '.join(users)}")
+                raise HostError("load", step.subject, errno.EBUSY, f"{path} is in use by {', '.join(users)}")
         kernel.dm.load(step.subject, (table.target(),))
         swap_in(kernel, step.subject, hidden=True)
     info = kernel.dm.info(step.subject)
     if info is None or info.suspended or kernel.dm.table(step.subject) != (table.target(),):
-        raise Unconfirmed("load", step.subject, 0, "it does not show the table that was loaded")
+        raise VerificationError("load", step.subject, 0, "it does not show the table that was loaded")
     return ""
 
 
@@ -333,12 +335,12 @@ def _confirm_empty(kernel: Kernel, step: ConfirmEmpty) -> str:
     status = healthy_status(kernel, "delete", step.subject)
     table = read_table(kernel.dm.table(step.subject))
     if not isinstance(table, PoolTable):
-        raise HostFault("delete", step.subject, errno.ESTALE, "it is no thin pool any more")
+        raise HostError("delete", step.subject, errno.ESTALE, "it is no thin pool any more")
     ids = read_ids(kernel, step.subject, table.metadata, held=status.held_root, ours=step.ours)
     if ids:
         some = ", ".join(str(number) for number in sorted(ids)[:20])
         detail = f"the pool holds the thin ids {some}: it is deleted only when it is empty"
-        raise HostFault("delete", step.subject, errno.EBUSY, detail)
+        raise HostError("delete", step.subject, errno.EBUSY, detail)
     return ""
 
 

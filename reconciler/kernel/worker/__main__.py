@@ -24,8 +24,8 @@ from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.steps.devices import perform
 from reconciler.kernel.worker.messages import Answer, Forget, Hello, Question, Said, say
 from reconciler.kernel.worker.scan import Observer
-from reconciler.model.errors import HostFault
-from reconciler.model.live import LookRequest, Watched
+from reconciler.model.errors import HostError
+from reconciler.model.live import ScanRequest, ScanScope
 from reconciler.model.steps import HostStep
 
 _log = logging.getLogger(__name__)
@@ -63,9 +63,9 @@ def serve(connection: Connection) -> None:
 def answer(kernel: Kernel, observer: Observer, question: Question) -> Answer:
     try:
         match question:
-            case LookRequest():
+            case ScanRequest():
                 return observer.look(question)
-            case Watched():
+            case ScanScope():
                 observer.watch(question)
                 return None
             case Forget():
@@ -73,7 +73,7 @@ def answer(kernel: Kernel, observer: Observer, question: Question) -> Answer:
                 return None
             case HostStep():
                 return perform(kernel, question)
-    except HostFault as fault:
+    except HostError as fault:
         return fault
 
 

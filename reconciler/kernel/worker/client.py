@@ -27,8 +27,8 @@ from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.steps.devices import perform
 from reconciler.kernel.worker.messages import Answer, Forget, Hello, Question, Said, say
 from reconciler.kernel.worker.scan import Observer
-from reconciler.model.errors import HostFault, Unanswered, WorkerDied
-from reconciler.model.live import LookRequest, PoolLook, Watched
+from reconciler.model.errors import HostError, WorkerDiedError, WorkerTimeoutError
+from reconciler.model.live import PoolScan, ScanRequest, ScanScope
 from reconciler.model.steps import HostStep, StepResult
 
 _PROC: Final = Path("/proc")
@@ -115,13 +115,13 @@ T = TypeVar("T")
 
 
 class PoolPort(Protocol):
-    """All calls raise HostFault; Unanswered if there is no answer in time; PoolLocked if another works on the pool."""
+    """All calls raise HostError; Unanswered if there is no answer in time; PoolLocked if another works on the pool."""
 
-    def look(self, request: LookRequest) -> PoolLook: ...
+    def look(self, request: ScanRequest) -> PoolScan: ...
 
     def run(self, step: HostStep) -> StepResult: ...
 
-    def watch(self, watched: Watched) -> None:
+    def watch(self, watched: ScanScope) -> None:
         """Look at something else from now on."""
 
     def abandon(self) -> None:
@@ -150,17 +150,17 @@ class Helper(Protocol):
 class InlinePort:
     """The same in this process, for the simulated kernel and for one-shot looks at a host that does not hang."""
 
-    def __init__(self, kernel: Kernel, watched: Watched, state_dir: Path) -> None:
+    def __init__(self, kernel: Kernel, watched: ScanScope, state_dir: Path) -> None:
         self._kernel = kernel
         self._observer = Observer(kernel, watched, state_dir)
 
-    def look(self, request: LookRequest) -> PoolLook:
+    def look(self, request: ScanRequest) -> PoolScan:
         return self._observer.look(request)
 
     def run(self, step: HostStep) -> StepResult:
         return perform(self._kernel, step)
 
-    def watch(self, watched: Watched) -> None:
+    def watch(self, watched: ScanScope) -> None:
         self._observer.watch(watched)
 
     def abandon(self) -> None:
@@ -176,7 +176,7 @@ class InlinePort:
 class ProcessPort:
     """A worker process, started with the first question, and again if it died; and a second one while that hangs."""
 
-    def __init__(self, watched: Watched, state_dir: Path, *, lock: bool) -> None:
+    def __init__(self, watched: ScanScope, state_dir: Path, *, lock: bool) -> None:
         self._hello = Hello(watched, str(state_dir), lock)
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket | None = None
@@ -191,13 +191,13 @@ class ProcessPort:
         self._helper: Helper | None = None
         self._beside: ProcessPort | None = None
 
-    def look(self, request: LookRequest) -> PoolLook:
-        return self._ask(request, PoolLook, IDS_DEADLINE if request.ids else LOOK_DEADLINE)
+    def look(self, request: ScanRequest) -> PoolScan:
+        return self._ask(request, PoolScan, IDS_DEADLINE if request.ids else LOOK_DEADLINE)
 
     def run(self, step: HostStep) -> StepResult:
         return self._ask(step, StepResult, step.deadline)
 
-    def watch(self, watched: Watched) -> None:
+    def watch(self, watched: ScanScope) -> None:
         self._hello = Hello(watched, self._hello.state_dir, self._hello.lock)
         if self._connection is not None:
             self._ask(watched, type(None), LOOK_DEADLINE)
@@ -255,12 +255,12 @@ class ProcessPort:
             answer = self._receive(connection, deadline, self._call_for_help)
         except (EOFError, ConnectionError) as error:
             self._end()
-            raise WorkerDied(
+            raise WorkerDiedError(
                 "ask the worker of", self._pool, errno.EPIPE, "it died; the next look starts another"
             ) from error
         finally:
             self._end_help()
-        if isinstance(answer, HostFault | PoolLocked):
+        if isinstance(answer, HostError | PoolLocked):
             raise answer
         assert isinstance(answer, kind), answer  # noqa: S101  # the worker's protocol
         return answer
@@ -280,15 +280,15 @@ class ProcessPort:
             elif at_times is not None:
                 at_times()
 
-    def _unanswered(self) -> Unanswered:
+    def _unanswered(self) -> WorkerTimeoutError:
         """Says which question has no answer, for how long, and what the worker waits for."""
         seconds, waits = roughly(time.monotonic() - self._asked_at), wait_of(self._pid)
         if self._starting:
             detail = f"it has not started for {seconds}, as this host is slow or short of memory; it {waits}"
-            return Unanswered("start the worker of", self._pool, errno.ETIMEDOUT, detail)
+            return WorkerTimeoutError("start the worker of", self._pool, errno.ETIMEDOUT, detail)
         cause = self._helper.cause() if self._helper is not None else ""
         detail = f"no answer for {seconds}; the worker {waits}" + (f"; {cause}" if cause else "")
-        return Unanswered(*self._asked, errno.ETIMEDOUT, detail)
+        return WorkerTimeoutError(*self._asked, errno.ETIMEDOUT, detail)
 
     def _heard(self, connection: Connection) -> Answer | Said:
         """What it says next. A line for the log is written there."""
@@ -345,10 +345,10 @@ class ProcessPort:
             answer = self._receive(connection, deadline)
         except (EOFError, ConnectionError) as error:
             self._end()
-            raise HostFault(
+            raise HostError(
                 "start the worker of", self._pool, errno.EPIPE, "it ended at once: see its error"
             ) from error
-        if isinstance(answer, PoolLocked | HostFault):
+        if isinstance(answer, PoolLocked | HostError):
             self._end()
             self._help_former(answer)
             raise answer
@@ -366,7 +366,7 @@ class ProcessPort:
             self._beside = ProcessPort(self._hello.watched, Path(self._hello.state_dir), lock=False)
         self._helper.waiting(self._beside)
 
-    def _help_former(self, trouble: PoolLocked | HostFault) -> None:
+    def _help_former(self, trouble: PoolLocked | HostError) -> None:
         """A worker of the same store, left behind by a daemon that is gone, hangs no less than one of our own."""
         if isinstance(trouble, PoolLocked) and trouble.state_dir == self._hello.state_dir:
             self._call_for_help()
@@ -389,6 +389,6 @@ def _names_of(question: Question, pool: str) -> tuple[str, str]:
     """What is asked, of which object: for the message that there is no answer."""
     if isinstance(question, HostStep):
         return question.action, question.subject
-    if isinstance(question, LookRequest) and question.ids:
+    if isinstance(question, ScanRequest) and question.ids:
         return "read the thin ids of", pool
     return "look at", pool

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from reconciler.kernel.locks import PoolLocked
-from reconciler.model.errors import HostFault
-from reconciler.model.live import LookRequest, PoolLook, Watched
+from reconciler.model.errors import HostError
+from reconciler.model.live import PoolScan, ScanRequest, ScanScope
 from reconciler.model.steps import HostStep, StepResult
 
 
@@ -20,7 +20,7 @@ from reconciler.model.steps import HostStep, StepResult
 class Hello:
     """The first thing that a worker is told."""
 
-    watched: Watched
+    watched: ScanScope
     state_dir: str
     lock: bool
     """False for commands that only look, beside the daemon; and for a second worker, beside one that hangs."""
@@ -41,8 +41,8 @@ class Said:
     text: str
 
 
-Question = LookRequest | HostStep | Watched | Forget
-Answer = PoolLook | StepResult | HostFault | PoolLocked | None
+Question = ScanRequest | HostStep | ScanScope | Forget
+Answer = PoolScan | StepResult | HostError | PoolLocked | None
 
 
 def say(connection: Connection, words: Hello | Question | Answer | Said) -> None:

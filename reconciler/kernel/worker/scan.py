@@ -27,20 +27,20 @@ from reconciler.model.dm_tables import (
     read_pool_status,
     read_thin_status,
 )
-from reconciler.model.errors import HostFault
+from reconciler.model.errors import HostError
 from reconciler.model.identity import Start
 from reconciler.model.live import (
+    BackingPath,
     Below,
     DeviceInfo,
     Listed,
     LiveBacking,
     LiveDevice,
     LivePool,
-    LookRequest,
-    Place,
-    PoolLook,
+    PoolScan,
+    ScanRequest,
+    ScanScope,
     ThinIds,
-    Watched,
 )
 
 TURNS = 10
@@ -55,7 +55,7 @@ class Roster:
         self.names: Mapping[Devno, str] = {}
         self._lies_on: dict[tuple[str, Devno], bool] = {}
         self._relevant: frozenset[str] | None = None
-        self._relevant_to: tuple[Watched, Devno | None] | None = None
+        self._relevant_to: tuple[ScanScope, Devno | None] | None = None
 
     def refresh(self) -> None:
         """LIST, if a device may have come, gone, been renamed or given a table since the last one."""
@@ -72,7 +72,7 @@ class Roster:
         self._lies_on = {key: on for key, on in self._lies_on.items() if key[0] in listing}
         self._relevant = None
 
-    def relevant(self, watched: Watched, pool: Devno | None, turn: int | None) -> frozenset[str]:
+    def relevant(self, watched: ScanScope, pool: Devno | None, turn: int | None) -> frozenset[str]:
         """The watched names that exist, and whatever else lies on the pool. In a turn, a part of what else there is on
         the host is asked again: a table that was swapped shows in no listing.
         """
@@ -92,7 +92,7 @@ class Roster:
         self._lies_on.clear()
         self._relevant = None
 
-    def _ask_again(self, watched: Watched, pool: Devno, turn: int) -> None:
+    def _ask_again(self, watched: ScanScope, pool: Devno, turn: int) -> None:
         others = sorted(self.listing.keys() - watched.names)
         for name in others[turn::TURNS]:
             listed = self.listing[name]
@@ -105,7 +105,7 @@ class Roster:
         if key not in self._lies_on:
             try:
                 self._lies_on[key] = pool in self._dm.deps(listed.name)
-            except HostFault:  # it went away since it was listed, and is asked again if it comes back
+            except HostError:  # it went away since it was listed, and is asked again if it comes back
                 return False
         return self._lies_on[key]
 
@@ -113,7 +113,7 @@ class Roster:
 class Observer:
     """Remembers what it saw, so that an idle look costs one LIST, one INFO a device, and the pool's status."""
 
-    def __init__(self, kernel: Kernel, watched: Watched, state_dir: Path) -> None:
+    def __init__(self, kernel: Kernel, watched: ScanScope, state_dir: Path) -> None:
         self._kernel = kernel
         self._watched = watched
         self._state_dir = state_dir
@@ -127,7 +127,7 @@ class Observer:
         self._turn = 0
         self._first = True
 
-    def watch(self, watched: Watched) -> None:
+    def watch(self, watched: ScanScope) -> None:
         """Look at something else from now on. What was seen of devices that are still watched is kept."""
         self._watched = watched
         self._turn = 0
@@ -139,15 +139,15 @@ class Observer:
         self._turn = 0
         self._first = True
 
-    def look(self, request: LookRequest) -> PoolLook:
-        """Raises HostFault; what had been seen until then is told by the next look."""
+    def look(self, request: ScanRequest) -> PoolScan:
+        """Raises HostError; what had been seen until then is told by the next look."""
         try:
             return self._look(request)
-        except HostFault:
+        except HostError:
             self.forget()
             raise
 
-    def _look(self, request: LookRequest) -> PoolLook:
+    def _look(self, request: ScanRequest) -> PoolScan:
         first = self._first
         if first:  # a first look is at everything, whatever it was asked for
             request = replace(request, names=None, thorough=True)
@@ -161,7 +161,7 @@ class Observer:
         if request.names is None:
             self._turn = (self._turn + 1) % TURNS
         self._first = False
-        seen = PoolLook(pool, changed, gone, first, protected=self._protected)
+        seen = PoolScan(pool, changed, gone, first, protected=self._protected)
         return self._with_ids(seen, ours=request.ours) if request.ids and not quiet else seen
 
     # The pool
@@ -214,7 +214,9 @@ class Observer:
         self._data = self._backing(self._watched.data, info, is_metadata=False, quiet=quiet)
         self._metadata = self._backing(self._watched.metadata, info, is_metadata=True, quiet=quiet)
 
-    def _backing(self, place: Place | None, info: DeviceInfo | None, *, is_metadata: bool, quiet: bool) -> LiveBacking:
+    def _backing(
+        self, place: BackingPath | None, info: DeviceInfo | None, *, is_metadata: bool, quiet: bool
+    ) -> LiveBacking:
         if place is None:
             return LiveBacking()
         return look_at_backing(
@@ -255,7 +257,7 @@ class Observer:
     # The devices
 
     def _look_at_devices(
-        self, pool: LivePool, request: LookRequest, *, quiet: bool
+        self, pool: LivePool, request: ScanRequest, *, quiet: bool
     ) -> tuple[dict[str, LiveDevice], frozenset[str]]:
         devno = pool.device.info.devno if pool.device is not None else None
         relevant = self._roster.relevant(self._watched, devno, self._turn if request.names is None else None)
@@ -300,7 +302,7 @@ class Observer:
             table = kernel.dm.table(info.name) if info.live_table else ()
             lines = [] if quiet or info.suspended or not info.live_table else kernel.dm.status(info.name)
             inactive = self._inactive(info)
-        except HostFault as fault:
+        except HostError as fault:
             if kernel.dm.info(info.name) is None:
                 return None
             raise fault from None
@@ -330,11 +332,11 @@ class Observer:
 
     # The ids
 
-    def _with_ids(self, look: PoolLook, *, ours: bool) -> PoolLook:
+    def _with_ids(self, look: PoolScan, *, ours: bool) -> PoolScan:
         """What else was seen is told also where the ids cannot be read."""
         try:
             return replace(look, ids=self._read_ids(look.pool, ours=ours))
-        except HostFault as fault:
+        except HostError as fault:
             return replace(look, ids_trouble=str(fault), reserved=may_be_reserved(fault))
 
     def _read_ids(self, pool: LivePool, *, ours: bool) -> ThinIds | None:
