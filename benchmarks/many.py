@@ -20,7 +20,7 @@ from benchmarks.host import (
     workers,
 )
 from reconciler.kernel.host import host_kernel
-from reconciler.kernel.worker.scan import Observer
+from reconciler.kernel.worker.scan import PoolScanner
 from reconciler.model.live import ScanRequest, ScanScope
 
 DEVICES = 1000
@@ -71,7 +71,7 @@ def main() -> None:
     theirs = median(look_with_dmsetup, 5)
     mine = median(lambda: look_with_the_library(dm_names), 5)
     print(f"one look: dmsetup {theirs * 1000:.0f} ms, the library {mine * 1000:.0f} ms, ratio {mine / theirs:.2f}")
-    observer = Observer(host_kernel(), ScanScope("many", None, None, frozenset(dm_names)), Path("/run"))
+    observer = PoolScanner(host_kernel(), ScanScope("many", None, None, frozenset(dm_names)), Path("/run"))
     first = seconds(lambda: observer.look(ScanRequest()))
     idle = median(lambda: observer.look(ScanRequest()), 20)
     print(f"the reconciler's first look {first * 1000:.0f} ms, an idle one {idle * 1000:.0f} ms")

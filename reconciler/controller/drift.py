@@ -17,7 +17,7 @@ _MOST: Final = 32
 """Different things that are counted of one record: with more, each is told as if it were new."""
 
 
-class Repeats:
+class LogThrottle:
     """Not for several threads at a time."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ _SHOWN: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Episode:
+class OpenDrift:
     reason: Reason
     since: float
     done: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ class Episode:
         return shown or "by itself"
 
 
-class Episodes:
+class DriftTracker:
     """Of all records. A look tells one drift of a record, the first that fits: another may be there behind it.
 
     So a drift that is no longer told, though nothing was done about it, is not over: it is over once the record is as
@@ -70,10 +70,10 @@ class Episodes:
     """
 
     def __init__(self) -> None:
-        self._open: defaultdict[Key, dict[Reason, Episode]] = defaultdict(dict)
+        self._open: defaultdict[Key, dict[Reason, OpenDrift]] = defaultdict(dict)
         self._told: dict[Key, Reason] = {}
 
-    def told(self, key: Key) -> Episode | None:
+    def told(self, key: Key) -> OpenDrift | None:
         """The one that the last look has told."""
         return self._open.get(key, {}).get(self._told[key]) if key in self._told else None
 
@@ -82,30 +82,30 @@ class Episodes:
         self._told[key] = reason
         if reason in self._open[key]:
             return False
-        self._open[key][reason] = Episode(reason, now)
+        self._open[key][reason] = OpenDrift(reason, now)
         return True
 
     def left(self, key: Key) -> bool:
         """What is told is left alone. Whether that is news."""
-        episode = self.told(key)
-        if episode is None or episode.left:
+        open_drift = self.told(key)
+        if open_drift is None or open_drift.left:
             return False
-        self._open[key][episode.reason] = replace(episode, left=True)
+        self._open[key][open_drift.reason] = replace(open_drift, left=True)
         return True
 
-    def worked(self, key: Key, what: str) -> Episode | None:
+    def worked(self, key: Key, what: str) -> OpenDrift | None:
         """A step that was taken against what is told."""
-        episode = self.told(key)
-        if episode is not None and what not in episode.done:
-            self._open[key][episode.reason] = replace(episode, done=(*episode.done, what))
-        return episode
+        open_drift = self.told(key)
+        if open_drift is not None and what not in open_drift.done:
+            self._open[key][open_drift.reason] = replace(open_drift, done=(*open_drift.done, what))
+        return open_drift
 
-    def over(self, key: Key, drift: Reason | None, *, converged: bool) -> list[Episode]:
+    def over(self, key: Key, drift: Reason | None, *, converged: bool) -> list[OpenDrift]:
         """Those that a look finds to be gone, which tells this drift, if any."""
         mine = self._open.get(key, {})
         ended = [one for one in mine.values() if converged or (drift and drift is not one.reason and one.done)]
-        for episode in ended:
-            del mine[episode.reason]
+        for open_drift in ended:
+            del mine[open_drift.reason]
         return ended
 
     def forget(self, key: Key) -> None:

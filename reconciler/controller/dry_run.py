@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 from reconciler.controller.clock import Clock
 from reconciler.controller.desired import Desired
-from reconciler.controller.fact_gatherer import Gatherer, Settings
-from reconciler.controller.observer import Viewer
+from reconciler.controller.fact_gatherer import FactGatherer, Settings
+from reconciler.controller.observer import PoolObserver
 from reconciler.kernel.steps.devices import commands_of
-from reconciler.kernel.worker.client import PoolPort
+from reconciler.kernel.worker.client import WorkerClient
 from reconciler.model.dm_tables import Devno, PoolMode, PoolStatus, Table
 from reconciler.model.live import DeviceInfo, LiveDevice, LivePool, ThinEntry
 from reconciler.model.names import Key
@@ -55,30 +55,30 @@ def _named(line: str, key: Key) -> str:
 
 
 def preview_pool(  # the wiring of one look, all by name
-    name: str, *, port: PoolPort, store: Store, desired: Desired, clock: Clock, rng: random.Random
+    name: str, *, client: WorkerClient, store: Store, desired: Desired, clock: Clock, rng: random.Random
 ) -> Iterator[Preview]:
     """The plans for a pool and its devices, in the order in which they would be carried out."""
     settings = Settings(grace=0.0, observe_only=True)  # shown is what would be done if what is seen now lasted
-    gatherer = Gatherer(name, store, clock, rng, settings)
-    viewer = Viewer(port, gatherer, clock, settings)
-    trouble = viewer.look(desired, [], whole=True)
-    viewer.read_ids(desired)
-    facts = gatherer.pool_facts(desired, viewer.world, trouble)
+    gatherer = FactGatherer(name, store, clock, rng, settings)
+    observer = PoolObserver(client, gatherer, clock, settings)
+    trouble = observer.look(desired, [], whole=True)
+    observer.read_ids(desired)
+    facts = gatherer.pool_facts(desired, observer.observed, trouble)
     plan = plan_pool(facts)
     yield Preview(Key(name), plan, record=facts.record)
     activation = _activation(plan.steps)
     if activation is not None:
-        viewer.world.pool = _as_if_active(viewer.world.pool, name)
-        facts = replace(facts, live=viewer.world.pool, stuck="")
+        observer.observed.pool = _as_if_active(observer.observed.pool, name)
+        facts = replace(facts, live=observer.observed.pool, stuck="")
     ahead = Ahead()
     for key in desired.in_order(gatherer.scope(desired).keys):
-        device = gatherer.device_facts(key, desired, viewer.world, facts)
+        device = gatherer.device_facts(key, desired, observer.observed, facts)
         if activation is not None:
             device = replace(device, access=PoolAccess(Access.FULL))
         device = ahead.seen_from(device)
         found = plan_device(device)
-        if viewer.wants_holders(device, found) and viewer.look_at_holders(device):
-            found = plan_device(ahead.seen_from(gatherer.device_facts(key, desired, viewer.world, facts)))
+        if observer.wants_holders(device, found) and observer.look_at_holders(device):
+            found = plan_device(ahead.seen_from(gatherer.device_facts(key, desired, observer.observed, facts)))
         ahead.take(found)
         yield Preview(key, found, after_pool=activation is not None)
 

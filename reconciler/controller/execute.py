@@ -14,7 +14,7 @@ from typing import Protocol
 
 from reconciler.kernel.steps.devices import commands_of
 from reconciler.kernel.steps.dm_operations import may_be_reserved
-from reconciler.kernel.worker.client import PoolPort
+from reconciler.kernel.worker.client import WorkerClient
 from reconciler.model.conditions import DRIFT, Condition, Reason
 from reconciler.model.errors import HostError, NothingDoneError, PreconditionError, WorkerTimeoutError
 from reconciler.model.live import LiveState
@@ -79,8 +79,8 @@ class Ran:
 class Executor:
     """Of one pool: host steps go to its worker, store steps to the store."""
 
-    def __init__(self, port: PoolPort, store: Store, watcher: ActionWatcher) -> None:
-        self._port = port
+    def __init__(self, client: WorkerClient, store: Store, watcher: ActionWatcher) -> None:
+        self._client = client
         self._store = store
         self._watcher = watcher
 
@@ -108,7 +108,7 @@ class Executor:
             self._store.apply(step)  # a store that cannot be written stops the daemon: nothing goes on without it
             return "", None
         try:
-            return self._port.run(step).note, None
+            return self._client.run(step).note, None
         except HostError as fault:
             return "", fault
 

@@ -27,7 +27,7 @@ from reconciler.planner.plan import Sign, signs
 from reconciler.store.store import Store
 
 
-class World:
+class ObservedPool:
     def __init__(self) -> None:
         self.pool = LivePool()
         self.devices: dict[str, LiveDevice] = {}
@@ -134,7 +134,7 @@ class Scope:
     by_name: Mapping[str, Key]
 
 
-class Gatherer:
+class FactGatherer:
     """Of one pool."""
 
     def __init__(self, name: str, store: Store, clock: Clock, rng: random.Random, settings: Settings) -> None:
@@ -204,23 +204,23 @@ class Gatherer:
             return ScanScope(self._name, _known_place(known.data), _known_place(known.metadata), names)
         return ScanScope(self._name, None, None, names)
 
-    def pool_facts(self, desired: Desired, world: World, stuck: str = "") -> PoolFacts:
+    def pool_facts(self, desired: Desired, observed: ObservedPool, stuck: str = "") -> PoolFacts:
         intents, record = self._store.intents(self._name), desired.pool(self._name)
         goes_down = record is None or record.spec.state is not PoolState.ACTIVE
         return PoolFacts(
             name=self._name,
             record=record,
             known=self._store.known_pool(self._name),
-            live=world.pool,
-            grace=world.grace("", self._clock.now(), self._settings.grace),
+            live=observed.pool,
+            grace=observed.grace("", self._clock.now(), self._settings.grace),
             new_uuid=self._new_uuid(),
             intents=intents,
-            ids=world.ids,
+            ids=observed.ids,
             # What is on the pool matters only to one that is to go, and this is asked after each step.
-            devices_live=world.live_on_pool() if goes_down else (),
+            devices_live=observed.live_on_pool() if goes_down else (),
             known_devices=tuple(sorted(self._store.known_devices(self._name))) if goes_down else (),
             needed=goes_down and self._needed(desired, intents),
-            largest=Bytes(0) if world.pool.device is not None else self._largest(intents),
+            largest=Bytes(0) if observed.pool.device is not None else self._largest(intents),
             stuck=stuck,
         )
 
@@ -235,7 +235,7 @@ class Gatherer:
         absent = (record for record in desired.devices_of(self._name) if record.spec.state is DeviceState.ABSENT)
         return deleting or any(record.key.device in known for record in absent)
 
-    def device_facts(self, key: Key, desired: Desired, world: World, pool: PoolFacts) -> DeviceFacts:
+    def device_facts(self, key: Key, desired: Desired, observed: ObservedPool, pool: PoolFacts) -> DeviceFacts:
         record = desired.device(key)
         known = self._store.known_devices(self._name).get(key.device)
         intents = self._store.intents(self._name)
@@ -243,40 +243,42 @@ class Gatherer:
         now = self._clock.now()
         intent = next((intent for intent in intents if intent.key == key), None)
         thin_id = _thin_id(record, known)
-        elsewhere = world.elsewhere(thin_id, name) if thin_id is not None else ()
+        elsewhere = observed.elsewhere(thin_id, name) if thin_id is not None else ()
         # A later look than the pool's own, such as one for the ids, may have found it otherwise, or failed.
-        pool = pool if pool.live is world.pool else replace(pool, live=world.pool)
+        pool = pool if pool.live is observed.pool else replace(pool, live=observed.pool)
         return DeviceFacts(
             key=key,
             record=record,
             pool_record=pool.record,
-            pool=world.pool,
+            pool=observed.pool,
             pool_known=pool.known,
             access=access_to(pool),
             known=known,
-            live=world.devices.get(name),
-            grace=world.grace(name, now, self._settings.grace) if self._settings.grace else _no_grace(world, name, now),
-            new_id=self._store.free_thin_id(self._name, world.ids or ()),
+            live=observed.devices.get(name),
+            grace=observed.grace(name, now, self._settings.grace)
+            if self._settings.grace
+            else _no_grace(observed, name, now),
+            new_id=self._store.free_thin_id(self._name, observed.ids or ()),
             new_uuid=self._new_uuid(),
-            private=self._private(key, world),
+            private=self._private(key, observed),
             elsewhere=elsewhere,
-            renamed=_renamed(elsewhere, known, world),
+            renamed=_renamed(elsewhere, known, observed),
             intent=intent,
             id_taken=intent is not None and intent.thin_id in self._store.taken(self._name),
             other_intent=next((str(intent.key) for intent in intents if intent.key != key), ""),
             adopted_by=self._adopted_by(key, _thin_id(record, None)),
-            origin=self._origin(key, record, intents, world, desired),
-            ids=world.ids,
-            suspects=self._suspects(key, desired, world, pool) if record is not None and known is None else {},
+            origin=self._origin(key, record, intents, observed, desired),
+            ids=observed.ids,
+            suspects=self._suspects(key, desired, observed, pool) if record is not None and known is None else {},
             prune=PruneVerdict.RETAIN if record is not None else self._prune(known, desired),
         )
 
-    def _suspects(self, key: Key, desired: Desired, world: World, pool: PoolFacts) -> ThinIds | None:
+    def _suspects(self, key: Key, desired: Desired, observed: ObservedPool, pool: PoolFacts) -> ThinIds | None:
         """Thin ids that may be the data of this device, which the store does not know. None: nobody can tell."""
         left = self._store.left_by(self._name, key.device)
         if pool.known is None or (pool.known.taken_over_at is None and not left):
             return {}
-        ids = world.ids if world.ids_are_told else self._told()  # who only looks has the daemon's word
+        ids = observed.ids if observed.ids_are_told else self._told()  # who only looks has the daemon's word
         if ids is None:
             return None
         records = desired.devices_of(self._name)
@@ -293,15 +295,15 @@ class Gatherer:
         left = self._store.former(self._name)
         return {number: ThinEntry(0, left[number].created_at if number in left else 0) for number in told}
 
-    def _private(self, key: Key, world: World) -> LiveDevice | None:
+    def _private(self, key: Key, observed: ObservedPool) -> LiveDevice | None:
         """The device under the private name. One of another store's is foreign, and so is one without our UUID."""
-        device = world.devices.get(private_dm_name(key.pool, key.device))
+        device = observed.devices.get(private_dm_name(key.pool, key.device))
         if device is None or not device.info.uuid.endswith("-private"):
             return device
         return device if of_store(device.info.uuid, self._store.store_id) else None
 
     def _origin(
-        self, key: Key, record: ThinDevice | None, intents: tuple[Intent, ...], world: World, desired: Desired
+        self, key: Key, record: ThinDevice | None, intents: tuple[Intent, ...], observed: ObservedPool, desired: Desired
     ) -> Origin | None:
         intended = next((intent.origin for intent in intents if intent.key == key), "")
         name = intended or (record.spec.snapshot_of if record is not None else None) or ""
@@ -310,15 +312,15 @@ class Gatherer:
         origin_key = Key(key.pool, name)
         known, own_record = self._store.known_devices(self._name).get(name), desired.device(origin_key)
         dm_name = _dm_name(origin_key, own_record, known)
-        live = world.devices.get(dm_name)
+        live = observed.devices.get(dm_name)
         return Origin(
             name=name,
             dm_name=dm_name,
             known=known,
             live=live,
             # Also where a crash, or a removal that did not happen, has left a private one: it would not be suspended.
-            elsewhere=world.elsewhere(known.thin_id, dm_name, private=True) if known is not None else (),
-            protected=live is not None and live.info.devno in world.protected,
+            elsewhere=observed.elsewhere(known.thin_id, dm_name, private=True) if known is not None else (),
+            protected=live is not None and live.info.devno in observed.protected,
             paused=own_record is not None and own_record.spec.paused,
         )
 
@@ -356,10 +358,10 @@ def _thin_id(record: ThinDevice | None, known: StoredDevice | None) -> int | Non
     return record.spec.adopt.device_id if record is not None and record.spec.adopt is not None else None
 
 
-def _renamed(elsewhere: tuple[str, ...], known: StoredDevice | None, world: World) -> str:
+def _renamed(elsewhere: tuple[str, ...], known: StoredDevice | None, observed: ObservedPool) -> str:
     if known is None or not known.uuid:
         return ""
-    return next((name for name in elsewhere if world.devices[name].info.uuid == known.uuid), "")
+    return next((name for name in elsewhere if observed.devices[name].info.uuid == known.uuid), "")
 
 
 def _known_place(path: str) -> BackingPath:
@@ -374,6 +376,6 @@ def _place(backing: Backing | None, known: str, noted: Marks) -> BackingPath | N
     return BackingPath(backing.path, backing.file is not None, former, noted)
 
 
-def _no_grace(world: World, name: str, now: float) -> Grace:
+def _no_grace(observed: ObservedPool, name: str, now: float) -> Grace:
     """For a plan that is only shown: what would be done if what is seen now lasted."""
-    return Grace(now, 0.0, dict.fromkeys(world.signs_of(name), 0.0))
+    return Grace(now, 0.0, dict.fromkeys(observed.signs_of(name), 0.0))

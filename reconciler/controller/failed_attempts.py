@@ -99,7 +99,7 @@ class _Spent:
         return max(0.0, self.level - (now - self.at) / PACE)
 
 
-class Tries:
+class FailedAttempts:
     """Of one pool's keys. Other circumstances are another matter: then it is tried at once."""
 
     def __init__(self, queue: WorkQueue, clock: Clock) -> None:

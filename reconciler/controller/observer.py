@@ -7,10 +7,10 @@ from collections.abc import Container, Iterable
 
 from reconciler.controller.clock import Clock
 from reconciler.controller.desired import Desired
-from reconciler.controller.fact_gatherer import Gatherer, Scope, Settings, World
+from reconciler.controller.fact_gatherer import FactGatherer, ObservedPool, Scope, Settings
 from reconciler.kernel.locks import PoolLocked
 from reconciler.kernel.steps.dm_operations import held_by_another, may_be_reserved
-from reconciler.kernel.worker.client import PoolPort
+from reconciler.kernel.worker.client import WorkerClient
 from reconciler.model.conditions import Reason
 from reconciler.model.dm_tables import PoolStatus
 from reconciler.model.errors import HostError
@@ -31,14 +31,14 @@ _LOCKED_FOR = 2.0
 _log = logging.getLogger(__name__)
 
 
-class Viewer:
-    def __init__(self, port: PoolPort, gatherer: Gatherer, clock: Clock, settings: Settings) -> None:
-        self.world = World()
+class PoolObserver:
+    def __init__(self, client: WorkerClient, gatherer: FactGatherer, clock: Clock, settings: Settings) -> None:
+        self.observed = ObservedPool()
         self.trouble = ""
         """Why the pool cannot be looked at; empty while it can."""
         self.ids_trouble = ""
         """Why the thin ids could not be read when they were last asked for."""
-        self._port = port
+        self._client = client
         self._gatherer = gatherer
         self._clock = clock
         self._settings = settings
@@ -75,7 +75,7 @@ class Viewer:
 
     def start_over(self) -> None:
         """Something may have been done that was not looked at: believe nothing that was seen before."""
-        self.world.ids = None
+        self.observed.ids = None
         self._thorough = True
 
     def look_after(self, desired: Desired, key: Key) -> None:
@@ -103,22 +103,22 @@ class Viewer:
 
     def take_new_ids(self) -> Container[int] | None:
         """The pool's thin ids, if they were read anew since this was last asked."""
-        if self.world.ids_at == self._ids_taken_at:
+        if self.observed.ids_at == self._ids_taken_at:
             return None
-        self._ids_taken_at = self.world.ids_at
-        return self.world.ids
+        self._ids_taken_at = self.observed.ids_at
+        return self.observed.ids
 
     def read_ids(self, desired: Desired) -> bool:
         """Read the pool's thin ids anew. False if that cannot be."""
         if self._settings.observe_only or self._is_somebody_elses():
             return self._assume_ids()
         begun = self._clock.now()
-        self.world.ids = None  # what was read before may be why it is asked again
+        self.observed.ids = None  # what was read before may be why it is asked again
         if not self._ask_ids(desired):
             return False
         self._ids_cost = self._clock.now() - begun
         self._ids_mark = self._mark()
-        return self.world.ids is not None
+        return self.observed.ids is not None
 
     def _ask_ids(self, desired: Desired) -> bool:
         """That a metadata snapshot is reserved is flushed first, so that it is known for ours after a crash."""
@@ -128,19 +128,19 @@ class Viewer:
         if store.trouble is not None:
             self.ids_trouble = "that they are read cannot be noted, as the store cannot be written to"
             return False
-        ours, status = pool in store.reserved, self.world.pool.status
+        ours, status = pool in store.reserved, self.observed.pool.status
         if isinstance(status, PoolStatus) and status.held_root and not ours:
             self.ids_trouble = str(held_by_another(pool))
             return False
         store.reserved.note(pool, reserved=True)
         answered = self._ask(desired, ScanRequest(ids=True, ours=ours))
-        unread = not answered or self.world.ids is None  # then one of ours may be held as before
+        unread = not answered or self.observed.ids is None  # then one of ours may be held as before
         store.reserved.note(pool, reserved=unread and (ours or self._is_reserved))
         return answered
 
     def _note_released(self) -> None:
         """Whoever reserves one from now on is somebody else."""
-        store, pool, status = self._gatherer.store, self._gatherer.name, self.world.pool.status
+        store, pool, status = self._gatherer.store, self._gatherer.name, self.observed.pool.status
         if pool not in store.reserved or store.read_only or store.trouble is not None:
             return
         if (
@@ -152,12 +152,12 @@ class Viewer:
 
     def know_id(self, thin_id: int) -> None:
         """Somebody's id was met."""
-        if self.world.ids is not None:
-            self.world.ids.setdefault(thin_id, ThinEntry(0, 0))
+        if self.observed.ids is not None:
+            self.observed.ids.setdefault(thin_id, ThinEntry(0, 0))
 
     def follow(self, done: Iterable[Step]) -> None:
         """Keep the known ids true to what was done, so that they need not be read again."""
-        ids = self.world.ids
+        ids = self.observed.ids
         if ids is None:
             return
         for step in done:
@@ -185,7 +185,7 @@ class Viewer:
         try:
             if desired is not None:
                 self._watch(desired)
-            look = self._port.look(request)
+            look = self._client.look(request)
         except PoolLocked as held:
             self._is_reserved = False
             self._held_until = self._clock.now() + _LOCKED_FOR
@@ -198,15 +198,15 @@ class Viewer:
         return not self.trouble
 
     def _absorb(self, look: PoolScan) -> None:
-        before = self.world.pool
-        changed = self.world.absorb(look, self._clock.now())
+        before = self.observed.pool
+        changed = self.observed.absorb(look, self._clock.now())
         by_name = self._scope.by_name if self._scope is not None else {}
         self._changed |= {by_name[name] for name in changed if name in by_name}
         # A stranger that shows the thin of a device bears on it, though that device itself is as it was.
-        shown = [ids for name, ids in self.world.take_shown().items() if name not in by_name]
+        shown = [ids for name, ids in self.observed.take_shown().items() if name not in by_name]
         if shown:
             self._changed |= self._gatherer.keys_of(frozenset().union(*shown))
-        self._pool_changed |= self.world.pool != before
+        self._pool_changed |= self.observed.pool != before
         self.ids_trouble, self._is_reserved = look.ids_trouble, look.reserved
         self.trouble = ""
 
@@ -216,7 +216,7 @@ class Viewer:
             return
         if self._watched != scope.watched:
             self._watched = None  # until it has answered nobody can tell what it looks at
-            self._port.watch(scope.watched)
+            self._client.watch(scope.watched)
             self._watched = scope.watched
         self._scope = scope
 
@@ -229,13 +229,13 @@ class Viewer:
         mark = self._mark()
         if mark is None or self._settings.observe_only:
             return False
-        if self.world.ids is None:
+        if self.observed.ids is None:
             return True
         pause = max(_IDS_EVERY, self._ids_cost * _IDS_SHARE)
-        return mark != self._ids_mark and self._clock.now() - self.world.ids_at >= pause
+        return mark != self._ids_mark and self._clock.now() - self.observed.ids_at >= pause
 
     def _mark(self) -> tuple[int, int] | None:
-        status = self.world.pool.status
+        status = self.observed.pool.status
         if not isinstance(status, PoolStatus) or self._scope is None or self._scope.watched.metadata is None:
             return None
         return status.transaction_id, status.metadata_used
@@ -246,8 +246,8 @@ class Viewer:
 
     def _assume_ids(self) -> bool:
         """Reading the ids writes to the pool's metadata: who only looks, or is a guest, takes the store's word."""
-        if self.world.ids is not None:
+        if self.observed.ids is not None:
             return False
-        self.world.ids = {number: ThinEntry(0, 0) for number in self._gatherer.named_ids()}
-        self.world.ids_are_told = False
+        self.observed.ids = {number: ThinEntry(0, 0) for number in self._gatherer.named_ids()}
+        self.observed.ids_are_told = False
         return True

@@ -23,14 +23,14 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class LookAgain:
+class RequeueAfter:
     """A look is due, though nothing may announce itself."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class RequeueWithBackoff:
     """A step did not work: again, each time later, at most so many seconds later."""
 
     most: float
@@ -38,7 +38,7 @@ class Retry:
     """Seconds until the first try, where it is not to be made at once."""
 
 
-Outcome = Done | LookAgain | Retry
+Outcome = Done | RequeueAfter | RequeueWithBackoff
 
 BUSY_MOST = 30.0
 """Seconds between two tries on something that is only busy."""
@@ -51,15 +51,15 @@ FIRST_ANEW = 5.0
 def after(plan: Plan) -> Outcome:
     """Of a plan that was carried out, or has nothing to carry out."""
     if plan.reason is Reason.KERNEL_ERROR:
-        return Retry(ERROR_MOST)
-    return Done() if plan.requeue_after is None else LookAgain(plan.requeue_after)
+        return RequeueWithBackoff(ERROR_MOST)
+    return Done() if plan.requeue_after is None else RequeueAfter(plan.requeue_after)
 
 
 def after_fault(condition: Condition, step: Step | None = None) -> Outcome:
     """Of a step that did not work."""
     if isinstance(step, MakeFilesystem):
-        return Retry(ERROR_MOST, FIRST_ANEW)
-    return Retry(BUSY_MOST if condition.reason is Reason.BUSY else ERROR_MOST)
+        return RequeueWithBackoff(ERROR_MOST, FIRST_ANEW)
+    return RequeueWithBackoff(BUSY_MOST if condition.reason is Reason.BUSY else ERROR_MOST)
 
 
 FIRST_RETRY: Final = 0.05
@@ -89,7 +89,7 @@ class WorkQueue:
         self._watcher = watcher
         self._changed = threading.Condition()
         self._due: dict[str, dict[Key, float]] = {}
-        self._tries: dict[Key, int] = {}
+        self._attempts: dict[Key, int] = {}
         self._not_before: dict[Key, float] = {}
         self._stopped = False
 
@@ -97,11 +97,11 @@ class WorkQueue:
         """Due in `after` seconds, or earlier if it was due earlier."""
         due = self._clock.now() + after
         with self._changed:
-            lane = self._due.setdefault(key.pool, {})
-            if key not in lane:
+            pool_controller = self._due.setdefault(key.pool, {})
+            if key not in pool_controller:
                 self._watcher.add()
-            if lane.get(key, due) >= due:
-                lane[key] = due
+            if pool_controller.get(key, due) >= due:
+                pool_controller[key] = due
                 self._changed.notify_all()
             self._watcher.depth(sum(map(len, self._due.values())))
 
@@ -110,20 +110,20 @@ class WorkQueue:
         match outcome:
             case Done():
                 self._forget_tries(key)
-            case LookAgain(seconds):
+            case RequeueAfter(seconds):
                 self._forget_tries(key)
                 self.add(key, seconds)
-            case Retry(most, first):
-                tries = self._tries.get(key, 0)
-                self._tries[key] = tries + 1
+            case RequeueWithBackoff(most, first):
+                attempts = self._attempts.get(key, 0)
+                self._attempts[key] = attempts + 1
                 self._watcher.retry()
                 # Jitter, so that pools that failed together do not try together for ever.
-                delay = min(most, (first or FIRST_RETRY) * 2 ** min(tries, 20)) * self._rng.uniform(0.75, 1.25)
+                delay = min(most, (first or FIRST_RETRY) * 2 ** min(attempts, 20)) * self._rng.uniform(0.75, 1.25)
                 self._not_before[key] = self._clock.now() + delay
                 self.add(key, delay)
 
     def is_backing_off(self, key: Key) -> bool:
-        return key in self._tries
+        return key in self._attempts
 
     def hold(self, key: Key) -> bool:
         """Whether its next try is still to come. It then is due at that time, though it was due for a look before."""
@@ -133,7 +133,7 @@ class WorkQueue:
         return left > 0
 
     def _forget_tries(self, key: Key) -> None:
-        self._tries.pop(key, None)
+        self._attempts.pop(key, None)
         self._not_before.pop(key, None)
 
     def take(self, pool: str, timeout: float | None = None) -> set[Key]:
@@ -162,10 +162,10 @@ class WorkQueue:
             self._changed.notify_all()
 
     def _take_due(self, pool: str) -> set[Key]:
-        now, lane = self._clock.now(), self._due.get(pool, {})
-        keys = {key for key, due in lane.items() if due <= now}
+        now, pool_controller = self._clock.now(), self._due.get(pool, {})
+        keys = {key for key, due in pool_controller.items() if due <= now}
         for key in keys:
-            self._watcher.started(now - lane.pop(key))
+            self._watcher.started(now - pool_controller.pop(key))
         return keys
 
     def _wait(self, pool: str, end: float | None) -> float | None:

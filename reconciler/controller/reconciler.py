@@ -14,13 +14,22 @@ from dataclasses import replace
 from reconciler.controller.clock import Clock
 from reconciler.controller.desired import Desired
 from reconciler.controller.execute import Executor, Ran, condition_of
-from reconciler.controller.fact_gatherer import Gatherer, Settings
-from reconciler.controller.failed_attempts import BURST, PACE, Circumstances, Pass, Tries, of_device, of_pool
-from reconciler.controller.observer import Viewer
-from reconciler.controller.queue import BUSY_MOST, ERROR_MOST, Done, Outcome, Retry, WorkQueue, after, after_fault
+from reconciler.controller.fact_gatherer import FactGatherer, Settings
+from reconciler.controller.failed_attempts import BURST, PACE, Circumstances, FailedAttempts, Pass, of_device, of_pool
+from reconciler.controller.observer import PoolObserver
+from reconciler.controller.queue import (
+    BUSY_MOST,
+    ERROR_MOST,
+    Done,
+    Outcome,
+    RequeueWithBackoff,
+    WorkQueue,
+    after,
+    after_fault,
+)
 from reconciler.controller.recorder import Recorder, device_status, pool_status
-from reconciler.controller.rescue import Relief
-from reconciler.kernel.worker.client import PoolPort
+from reconciler.controller.rescue import Rescuer
+from reconciler.kernel.worker.client import WorkerClient
 from reconciler.model.conditions import Condition, EventType, Reason
 from reconciler.model.errors import HostError, NothingDoneError, PreconditionError, VerificationError, answers_message
 from reconciler.model.names import Key
@@ -45,7 +54,7 @@ class PoolReconciler:
         self,
         name: str,
         *,
-        port: PoolPort,
+        client: WorkerClient,
         store: Store,
         recorder: Recorder,
         queue: WorkQueue,
@@ -63,15 +72,15 @@ class PoolReconciler:
         self._clock = clock
         self._settings = settings
         self._only = only
-        self._gatherer = Gatherer(name, store, clock, rng, settings)
-        self._viewer = Viewer(port, self._gatherer, clock, settings)
-        self._executor = Executor(port, store, recorder)
+        self._gatherer = FactGatherer(name, store, clock, rng, settings)
+        self._observer = PoolObserver(client, self._gatherer, clock, settings)
+        self._executor = Executor(client, store, recorder)
         self._desired = Desired()
         self._access: PoolAccess | None = None
         self._unsettled: set[Key] = set()
-        self._tries = Tries(queue, clock)
+        self._attempts = FailedAttempts(queue, clock)
         self._pool = self._pool_facts()
-        relief = Relief(
+        rescuer = Rescuer(
             name,
             store=store,
             recorder=recorder,
@@ -81,11 +90,11 @@ class PoolReconciler:
             only=only,
             latest=latest or (lambda: self._desired),
         )
-        port.tell_of_waits(relief)
+        client.tell_of_waits(rescuer)
 
     def key_of(self, dm_name: str) -> Key | None:
         """The device that carries this name, if it is one of this pool. For any thread."""
-        return self._viewer.key_of(dm_name)
+        return self._observer.key_of(dm_name)
 
     def reconcile(self, keys: Iterable[Key], desired: Desired) -> None:
         """Work on these keys, and on whatever the look shows to have changed. Never raises for the host's faults.
@@ -97,9 +106,9 @@ class PoolReconciler:
         if desired is not self._desired:
             self._take_over(desired)
             whole = True
-        trouble = self._viewer.look(desired, due, whole=whole)
-        pool = self._gatherer.pool_facts(desired, self._viewer.world, trouble)
-        if self._viewer.take_pool_changed() or whole or trouble:
+        trouble = self._observer.look(desired, due, whole=whole)
+        pool = self._gatherer.pool_facts(desired, self._observer.observed, trouble)
+        if self._observer.take_pool_changed() or whole or trouble:
             pool = self._reconcile_pool(pool)
         self._pool = pool
         access = access_to(pool)
@@ -120,7 +129,7 @@ class PoolReconciler:
             return
         if self._why_not(self._key) or self._store.intents(self._key.pool) or self._access is None:
             return
-        self._viewer.look_at_pool(self._desired)
+        self._observer.look_at_pool(self._desired)
         self._pool = self._pool_facts()
         noted = plan_note(self._pool) if access_to(self._pool).access is Access.FULL else None
         if noted is not None:
@@ -137,25 +146,25 @@ class PoolReconciler:
         self._recorder.forget(stale)
         self._unsettled &= present
         self._desired, self._access = desired, None
-        self._tries.forget()
+        self._attempts.forget()
 
     def start_over(self) -> None:
         """A pass did not come to its end: the next one looks at every device."""
         self._access = None
-        self._viewer.start_over()
+        self._observer.start_over()
 
     def _todo(self, due: set[Key], access: PoolAccess, *, whole: bool, everything: bool) -> set[Key]:
         present = self._gatherer.scope(self._desired).keys
         if everything:
             return set(present)
-        todo = (due | self._viewer.take_changed() | self._lost()) & present
+        todo = (due | self._observer.take_changed() | self._lost()) & present
         if whole and access.access is not Access.NONE:
             todo |= {key for key in self._unsettled if not self._queue.is_backing_off(key)}
         return todo & present
 
     def _lost(self) -> set[Key]:
         """Devices whose thin is not in the pool: of one that is not live, only its missing id shows it."""
-        ids = self._viewer.take_new_ids()
+        ids = self._observer.take_new_ids()
         if ids is None:
             return set()
         return {d.key for d in self._store.known_devices(self._key.pool).values() if d.thin_id not in ids}
@@ -168,7 +177,7 @@ class PoolReconciler:
         for _ in range(_ROUNDS):
             plan = plan_pool(facts)
             if plan.needs_ids:
-                if self._viewer.read_ids(self._desired):
+                if self._observer.read_ids(self._desired):
                     facts = self._pool = self._pool_facts()
                     continue
                 plan = self._without_ids(plan)
@@ -177,14 +186,14 @@ class PoolReconciler:
             if self._is_again(self._key, plan, circumstances, begun):
                 condition = self._had_no_effect(self._key, plan, circumstances)
                 self._record_pool(facts, condition)
-                outcome = Retry(BUSY_MOST)
+                outcome = RequeueWithBackoff(BUSY_MOST)
                 break
             standing = self._standing(self._key, plan, circumstances)
             held_back = self._held_back(self._key, plan, circumstances, standing)
             said = standing or held_back
             if said is not None or not self._is_only_noted(self._key, plan):
                 self._record_pool(facts, said or suppressed(plan, self._why_not(self._key)))
-            if held_back is not None or (standing is not None and self._tries.is_too_early(self._key)):
+            if held_back is not None or (standing is not None and self._attempts.is_too_early(self._key)):
                 return facts
             if not self._may_act(self._key, plan):
                 break
@@ -193,26 +202,26 @@ class PoolReconciler:
             if ran.failed is not None and ran.fault is not None:
                 condition = condition_of(plan.condition, ran.failed, ran.fault)
                 self._record_pool(facts, condition)
-                self._tries.failed(self._key, circumstances, condition)
+                self._attempts.failed(self._key, circumstances, condition)
                 outcome = after_fault(condition, ran.failed)
                 break
             begun.did(circumstances)
         else:
-            outcome = Retry(ERROR_MOST)
-        if begun.has_done and not isinstance(outcome, Retry):
-            self._tries.worked(self._key)
+            outcome = RequeueWithBackoff(ERROR_MOST)
+        if begun.has_done and not isinstance(outcome, RequeueWithBackoff):
+            self._attempts.worked(self._key)
         self._queue.finish(self._key, outcome)
         return facts
 
     def _pool_facts(self) -> PoolFacts:
-        return self._gatherer.pool_facts(self._desired, self._viewer.world, self._viewer.trouble)
+        return self._gatherer.pool_facts(self._desired, self._observer.observed, self._observer.trouble)
 
     def _record_pool(self, facts: PoolFacts, condition: Condition) -> None:
         if facts.record is None and facts.known is None:
             self._recorder.forget([self._key])
             return
         desired = facts.record.spec.state.value if facts.record is not None else ""
-        named = self._gatherer.named_ids() if self._viewer.world.ids_are_told else None
+        named = self._gatherer.named_ids() if self._observer.observed.ids_are_told else None
         condition = self._with_place(self._key, condition)
         status = pool_status(facts, condition, self._clock.wall(), named)
         self._recorder.record(status, condition, desired)
@@ -232,7 +241,7 @@ class PoolReconciler:
             circumstances = of_device(facts, plan)
             if self._is_again(key, plan, circumstances, begun):
                 fault = fault or self._had_no_effect(key, plan, circumstances)
-                failure = failure or Retry(BUSY_MOST)
+                failure = failure or RequeueWithBackoff(BUSY_MOST)
                 self._record_device(facts, fault)
                 break
             standing = None if fault is not None else self._standing(key, plan, circumstances)
@@ -240,7 +249,7 @@ class PoolReconciler:
             said = fault or standing or held_back
             if said is not None or not self._is_only_noted(key, plan):
                 self._record_device(facts, said or suppressed(plan, self._why_not(key)))
-            if held_back is not None or (standing is not None and self._tries.is_too_early(key)):
+            if held_back is not None or (standing is not None and self._attempts.is_too_early(key)):
                 self._settle(key)
                 return None
             # After a fault only what it left half done is gone on with: it is undone, and the rest is tried later.
@@ -256,11 +265,11 @@ class PoolReconciler:
                 break
             fault = condition_of(plan.condition, ran.failed, ran.fault)
             failure = after_fault(fault, ran.failed)
-            self._tries.failed(key, circumstances, fault)
+            self._attempts.failed(key, circumstances, fault)
         else:
-            outcome = Retry(ERROR_MOST)
+            outcome = RequeueWithBackoff(ERROR_MOST)
         if begun.has_done and fault is None:
-            self._tries.worked(key)
+            self._attempts.worked(key)
         self._settle(key)
         return failure or outcome
 
@@ -270,15 +279,15 @@ class PoolReconciler:
             facts = self._device_facts(key)
             plan = plan_device(facts)
             if plan.needs_ids:
-                if self._viewer.read_ids(self._desired):
+                if self._observer.read_ids(self._desired):
                     continue
                 plan = self._without_ids(plan)
-            if not self._viewer.wants_holders(facts, plan) or not self._viewer.look_at_holders(facts):
+            if not self._observer.wants_holders(facts, plan) or not self._observer.look_at_holders(facts):
                 break
         return facts, plan
 
     def _device_facts(self, key: Key) -> DeviceFacts:
-        return self._gatherer.device_facts(key, self._desired, self._viewer.world, self._pool)
+        return self._gatherer.device_facts(key, self._desired, self._observer.observed, self._pool)
 
     def _settle(self, key: Key) -> None:
         """Who is as desired is not planned again before something changes."""
@@ -300,10 +309,10 @@ class PoolReconciler:
             return False
         if fault.errno == errno.ENODATA and errno.ENODATA not in learned:
             learned.add(errno.ENODATA)
-            return self._viewer.read_ids(self._desired)
+            return self._observer.read_ids(self._desired)
         intent = self._intent(key)
         if intent is not None:  # half done: what is left is undone at once, by looking at the pool
-            self._viewer.read_ids(self._desired)
+            self._observer.read_ids(self._desired)
         return False
 
     def _let_filesystem_be(self, key: Key, fault: NothingDoneError) -> bool:
@@ -323,7 +332,7 @@ class PoolReconciler:
         message = f"thin id {step.thin_id} of pool {key.pool} is somebody else's: taking the next one"
         self._recorder.warn(key, Reason.LEAKED_THIN_ID, message)
         self._store.apply(MarkThinIdTaken(key, step.thin_id))
-        self._viewer.know_id(step.thin_id)
+        self._observer.know_id(step.thin_id)
         self._abandon(key)
 
     def _abandon(self, key: Key) -> None:
@@ -369,7 +378,7 @@ class PoolReconciler:
         fault = VerificationError(action, subject, 0, detail)
         self._recorder.had_no_effect(key, action, fault)
         condition = condition_of(plan.condition, step, fault)
-        self._tries.had_no_effect(key, circumstances, condition)
+        self._attempts.had_no_effect(key, circumstances, condition)
         return condition
 
     def _held_back(
@@ -378,7 +387,7 @@ class PoolReconciler:
         """What is said where this was put right again and again, and somebody breaks it each time; None: go on."""
         if standing is not None or not self._may_act(key, plan):
             return None
-        pause = self._tries.pause(key, circumstances)
+        pause = self._attempts.pause(key, circumstances)
         if pause is None:
             return None
         self._queue.add(key, pause.seconds)
@@ -391,7 +400,7 @@ class PoolReconciler:
 
     def _standing(self, key: Key, plan: Plan, circumstances: Circumstances) -> Condition | None:
         """What is said of a plan that has failed before; None: its own words, as it is new, or may not be tried."""
-        return self._tries.standing(key, circumstances) if self._may_act(key, plan) else None
+        return self._attempts.standing(key, circumstances) if self._may_act(key, plan) else None
 
     def _may_act(self, key: Key, plan: Plan) -> bool:
         return bool(plan.steps) and not self._why_not(key)
@@ -407,16 +416,16 @@ class PoolReconciler:
 
     def _without_ids(self, plan: Plan) -> Plan:
         """It cannot be decided: say why."""
-        why = self._viewer.ids_trouble or self._viewer.trouble or "the pool is in no state to tell them"
+        why = self._observer.ids_trouble or self._observer.trouble or "the pool is in no state to tell them"
         message = f"{plan.condition.message}; but the thin ids of pool {self._key} cannot be read: {why}"
         return plan.blocked(Reason.KERNEL_ERROR, message)
 
     def _act(self, key: Key, plan: Plan) -> Ran:
         ran = self._executor.run(key, plan.steps)
-        self._viewer.follow(ran.done)
+        self._observer.follow(ran.done)
         if any(isinstance(step, HostStep) for step in plan.steps):
-            self._viewer.look_after(self._desired, key)
+            self._observer.look_after(self._desired, key)
         else:
-            self._viewer.rewatch(self._desired)
+            self._observer.rewatch(self._desired)
         self._pool = self._pool_facts()
         return ran

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from reconciler.controller.clock import Clock
-from reconciler.controller.drift import Episode, Episodes, Repeats, times
+from reconciler.controller.drift import DriftTracker, LogThrottle, OpenDrift, times
 from reconciler.model.conditions import (
     DRIFT,
     Condition,
@@ -161,8 +161,8 @@ class Recorder:
         self._current: set[Key] = set()
         self._dropped: set[Key] = set()
         self._late: deque[Event] = deque(maxlen=_LATE)
-        self._episodes = Episodes()
-        self._repeats = Repeats()
+        self._drifts = DriftTracker()
+        self._repeats = LogThrottle()
         self._leaked = {key: _leaked_of(status) for key, status in self._statuses.items()}
         self._desired: dict[Key, str] = {}
         self.revision = 0
@@ -179,7 +179,7 @@ class Recorder:
             known_before = status.key in self._current
             if before is not None and (before.live, before.reason) == (status.live, status.reason):
                 status = replace(status, since=before.since)
-            self._episode(status, condition)
+            self._open_drift(status, condition)
             if isinstance(status, PoolStatusReport):
                 self._leaks(status)
             self._current.add(status.key)
@@ -200,7 +200,7 @@ class Recorder:
                 self._statuses.pop(key, None)
                 self._pending.pop(key, None)
                 self._current.discard(key)
-                self._episodes.forget(key)
+                self._drifts.forget(key)
                 self._repeats.over(key)
                 self._leaked.pop(key, None)
                 self._metrics.forget(key)
@@ -291,25 +291,25 @@ class Recorder:
         what = f"{step.action} {step.subject}" + (f" ({note})" if note else "")
         with self._lock:
             self._metrics.action(step.action, "success" if fault is None else "error", seconds)
-            episode = self._episodes.worked(key, what) if fault is None else self._episodes.told(key)
-        reason = "" if episode is None else episode.reason
+            open_drift = self._drifts.worked(key, what) if fault is None else self._drifts.told(key)
+        reason = "" if open_drift is None else open_drift.reason
         if fault is None:
             self._worked(key, step, seconds, reason, what)
             return
         self._failed(key, step, seconds, fault, reason or fault.code)
-        if episode is not None:
+        if open_drift is not None:
             with self._lock:
-                self._metrics.healed(key.kind, episode.reason, "error", seconds, key)
+                self._metrics.healed(key.kind, open_drift.reason, "error", seconds, key)
 
     def had_no_effect(self, key: Key, action: str, fault: HostError) -> None:
         """A step that was told as done, and the look after it finds the same again."""
         with self._lock:
             count = self._repeats.again(key, (action, fault.subject, "no effect"))
-            episode = self._episodes.told(key)
-            if episode is not None:
-                self._metrics.healed(key.kind, episode.reason, "error", self._clock.now() - episode.since, key)
+            open_drift = self._drifts.told(key)
+            if open_drift is not None:
+                self._metrics.healed(key.kind, open_drift.reason, "error", self._clock.now() - open_drift.since, key)
         if count:
-            reason = action if episode is None else episode.reason
+            reason = action if open_drift is None else open_drift.reason
             _log.error("%s%s", fault, times(count), extra=about(key, reason=reason, action=action))
         self.event(key, EventType.FAILED, action, str(fault))
 
@@ -336,15 +336,15 @@ class Recorder:
 
     # Episodes.
 
-    def _episode(self, status: Status, condition: Condition) -> None:
+    def _open_drift(self, status: Status, condition: Condition) -> None:
         drift = next((r for r in (condition.reason, condition.beneath) if r in DRIFT), None)
-        for episode in self._episodes.over(status.key, drift, converged=condition.reason is Reason.CONVERGED):
-            self._healed(status.key, episode)
+        for open_drift in self._drifts.over(status.key, drift, converged=condition.reason is Reason.CONVERGED):
+            self._healed(status.key, open_drift)
         if drift is None:
             return
-        is_new = self._episodes.found(status.key, drift, self._clock.now())
+        is_new = self._drifts.found(status.key, drift, self._clock.now())
         # What would be done is not known within a grace: it is told when it is.
-        is_left = bool(condition.would) and self._episodes.left(status.key)
+        is_left = bool(condition.would) and self._drifts.left(status.key)
         if is_new:
             self._found(status.key, drift, condition)
         if is_new or is_left:
@@ -375,14 +375,14 @@ class Recorder:
         _log.warning("%s", message, extra=about(status.key, reason=Reason.LEAKED_THIN_ID))
         self.event(status.key, EventType.FOUND, Reason.LEAKED_THIN_ID, message)
 
-    def _healed(self, key: Key, episode: Episode) -> None:
-        seconds = self._clock.now() - episode.since
-        self._metrics.healed(key.kind, episode.reason, "success", seconds, key)
+    def _healed(self, key: Key, open_drift: OpenDrift) -> None:
+        seconds = self._clock.now() - open_drift.since
+        self._metrics.healed(key.kind, open_drift.reason, "success", seconds, key)
         if self._progress is not None and self._is_shown(key):
-            self._progress.healed(key, episode.reason, seconds)
-        _log.info("healed: %s", episode.how, extra=about(key, reason=episode.reason, seconds=seconds))
-        message = f"{key} is no longer {episode.reason}: {episode.how}"
-        self.event(key, EventType.HEALED, episode.reason, message, seconds)
+            self._progress.healed(key, open_drift.reason, seconds)
+        _log.info("healed: %s", open_drift.how, extra=about(key, reason=open_drift.reason, seconds=seconds))
+        message = f"{key} is no longer {open_drift.reason}: {open_drift.how}"
+        self.event(key, EventType.HEALED, open_drift.reason, message, seconds)
 
     def _say(self, before: Status | None, status: Status) -> None:
         """Tell what nothing can be done about, once; and with its count where every try ends in it again."""

@@ -12,10 +12,10 @@ from typing import Final
 from reconciler.controller.clock import Clock
 from reconciler.controller.desired import Desired
 from reconciler.controller.execute import Executor
-from reconciler.controller.fact_gatherer import Gatherer, Settings
-from reconciler.controller.observer import Viewer
+from reconciler.controller.fact_gatherer import FactGatherer, Settings
+from reconciler.controller.observer import PoolObserver
 from reconciler.controller.recorder import Recorder
-from reconciler.kernel.worker.client import PoolPort
+from reconciler.kernel.worker.client import WorkerClient
 from reconciler.model.conditions import EventType, Reason
 from reconciler.model.names import Key
 from reconciler.model.steps import HostStep
@@ -27,8 +27,8 @@ _PAUSE: Final = 30.0
 """Seconds until anything is tried again after a step that did not work."""
 
 
-class Relief:
-    """A `kernel.worker.client.Helper`, called in the lane's own thread. It records no status: that is for who sees the whole."""
+class Rescuer:
+    """A `kernel.worker.client.StallHandler`, called in the lane's own thread. It records no status: that is for who sees the whole."""
 
     def __init__(  # noqa: PLR0913  # the wiring of one pool, all by name
         self,
@@ -50,8 +50,8 @@ class Relief:
         self._settings = settings
         self._only = only
         self._latest = latest
-        self._gatherer = Gatherer(name, store, clock, rng, settings)
-        self._viewer: Viewer | None = None
+        self._gatherer = FactGatherer(name, store, clock, rng, settings)
+        self._observer: PoolObserver | None = None
         """Of this wait alone: what is suspended must have been so without a break."""
         self._since = 0.0
         """When it first looked in this wait."""
@@ -59,19 +59,19 @@ class Relief:
         self._cause = ""
         """What is suspended below the pool, or the pool itself, at the second worker's last look."""
 
-    def waiting(self, beside: PoolPort) -> None:
+    def waiting(self, beside: WorkerClient) -> None:
         if self._settings.observe_only or self._store.trouble is not None or self._clock.now() < self._not_before:
             return
         desired = self._latest()
-        if self._viewer is None:
+        if self._observer is None:
             self._since = self._clock.now()
-        viewer = self._viewer = self._viewer or self._new_viewer(beside)
-        trouble = viewer.look(desired, (), whole=True)
-        self._cause = "" if trouble else suspended_in(self._gatherer.pool_facts(desired, viewer.world))
+        observer = self._observer = self._observer or self._new_observer(beside)
+        trouble = observer.look(desired, (), whole=True)
+        self._cause = "" if trouble else suspended_in(self._gatherer.pool_facts(desired, observer.observed))
         if trouble:
             return  # it hangs too
         executor = Executor(beside, self._store, self._recorder)
-        for key, steps in self._steps(desired, viewer):
+        for key, steps in self._steps(desired, observer):
             self._say(key, steps)
             if executor.run(key, steps).failed is not None:
                 self._not_before = self._clock.now() + _PAUSE
@@ -82,27 +82,27 @@ class Relief:
         return self._cause
 
     def answered(self) -> None:
-        self._viewer, self._cause = None, ""
+        self._observer, self._cause = None, ""
 
-    def _new_viewer(self, beside: PoolPort) -> Viewer:
+    def _new_observer(self, beside: WorkerClient) -> PoolObserver:
         # As one that only looks: to read the thin ids is to write to the pool's metadata, where a call may be going on.
-        return Viewer(beside, self._gatherer, self._clock, replace(self._settings, observe_only=True))
+        return PoolObserver(beside, self._gatherer, self._clock, replace(self._settings, observe_only=True))
 
-    def _steps(self, desired: Desired, viewer: Viewer) -> Iterator[tuple[Key, tuple[HostStep, ...]]]:
+    def _steps(self, desired: Desired, observer: PoolObserver) -> Iterator[tuple[Key, tuple[HostStep, ...]]]:
         """The pool's; its devices' only at a later look, when it is not suspended any more."""
-        world, now = viewer.world, self._clock.now()
-        pool = self._gatherer.pool_facts(desired, world)
+        observed, now = observer.observed, self._clock.now()
+        pool = self._gatherer.pool_facts(desired, observed)
         steps = rescue_of_pool(pool)
         if steps and self._is_asked_for(self._key):
             yield self._key, steps
             return
         origins = {intent.origin for intent in self._store.intents(self._key.pool)}
         for key, (dm_name, private) in self._gatherer.scope(desired).names.items():
-            suspended = Sign.SUSPENDED in world.signs_of(dm_name) or Sign.SUSPENDED in world.signs_of(private)
+            suspended = Sign.SUSPENDED in observed.signs_of(dm_name) or Sign.SUSPENDED in observed.signs_of(private)
             if not suspended or not self._is_asked_for(key):
                 continue
-            facts = self._gatherer.device_facts(key, desired, world, pool)
-            steps = rescue_of_device(facts, world.grace(private, now, self._settings.grace), origins)
+            facts = self._gatherer.device_facts(key, desired, observed, pool)
+            steps = rescue_of_device(facts, observed.grace(private, now, self._settings.grace), origins)
             if steps:
                 yield key, steps
 

@@ -11,23 +11,23 @@ from prometheus_client import CollectorRegistry
 from reconciler import __version__
 from reconciler.controller.clock import SystemClock, system_random
 from reconciler.controller.fact_gatherer import Settings
-from reconciler.controller.manager import Controller, Parts
+from reconciler.controller.manager import Manager, Parts
 from reconciler.controller.recorder import Progress, Recorder
 from reconciler.daemon.record_loader import Intake
 from reconciler.kernel.protocol import DeviceMapper
-from reconciler.kernel.worker.client import PoolPort, ProcessPort
+from reconciler.kernel.worker.client import ProcessWorkerClient, WorkerClient
 from reconciler.model.live import ScanScope
 from reconciler.store.store import Store
 from reconciler.telemetry.metrics import Metrics
 
 
-def host_port(state_dir: Path, *, lock: bool) -> Callable[[str], PoolPort]:
+def host_client(state_dir: Path, *, lock: bool) -> Callable[[str], WorkerClient]:
     """Ports to the real host, each a worker process that is started with its first question."""
 
-    def port_of(pool: str) -> PoolPort:
-        return ProcessPort(ScanScope(pool, None, None, frozenset()), state_dir, lock=lock)
+    def client_of(pool: str) -> WorkerClient:
+        return ProcessWorkerClient(ScanScope(pool, None, None, frozenset()), state_dir, lock=lock)
 
-    return port_of
+    return client_of
 
 
 class House:
@@ -37,7 +37,7 @@ class House:
         self,
         store: Store,
         settings: Settings,
-        port_of: Callable[[str], PoolPort],
+        client_of: Callable[[str], WorkerClient],
         progress: Progress | None = None,
     ) -> None:
         self.clock = SystemClock()
@@ -46,7 +46,7 @@ class House:
         self.metrics.observe_only(settings.observe_only)
         self.store = store
         self.recorder = Recorder(store, self.metrics, self.clock, progress)
-        self.controller = Controller(
+        self.controller = Manager(
             Parts(
                 store=store,
                 recorder=self.recorder,
@@ -54,7 +54,7 @@ class House:
                 clock=self.clock,
                 rng=system_random(),
                 settings=settings,
-                port_of=port_of,
+                client_of=client_of,
             )
         )
 

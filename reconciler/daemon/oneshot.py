@@ -23,13 +23,13 @@ from reconciler.controller.desired import Desired
 from reconciler.controller.dry_run import Preview, preview_pool
 from reconciler.controller.fact_gatherer import Settings
 from reconciler.controller.recorder import Progress
-from reconciler.daemon.app import House, host_port
+from reconciler.daemon.app import House, host_client
 from reconciler.daemon.record_loader import ManifestsInvalid
 from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.kernel.privileges import require_admin
 from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.simulated import SimulatedHost, simulated_kernel
-from reconciler.kernel.worker.client import InlinePort, PoolPort
+from reconciler.kernel.worker.client import InlineWorkerClient, WorkerClient
 from reconciler.model.conditions import FINAL, PoolStatusReport, Reason, Status
 from reconciler.model.dm_tables import PoolMode
 from reconciler.model.live import PoolScan, ScanRequest, ScanScope
@@ -60,17 +60,17 @@ def disks_in_words(records: RecordSet) -> list[str]:
     return [f"{path} of {format_size(size)}" for path, size in _disks(records)]
 
 
-def simulated_port(host: SimulatedHost, state_dir: Path) -> Callable[[str], PoolPort]:
+def simulated_client(host: SimulatedHost, state_dir: Path) -> Callable[[str], WorkerClient]:
     """Ports to the one host, for lanes that are threads: it is not made for several at a time."""
     lock = threading.Lock()
 
-    def port_of(pool: str) -> PoolPort:
-        return _PortInTurn(simulated_kernel(host), pool, state_dir, lock)
+    def client_of(pool: str) -> WorkerClient:
+        return _ClientInTurn(simulated_kernel(host), pool, state_dir, lock)
 
-    return port_of
+    return client_of
 
 
-class _PortInTurn(InlinePort):
+class _ClientInTurn(InlineWorkerClient):
     def __init__(self, kernel: Kernel, pool: str, state_dir: Path, lock: threading.Lock) -> None:
         super().__init__(kernel, ScanScope(pool, None, None, frozenset()), state_dir)
         self._lock = lock
@@ -206,7 +206,7 @@ def apply_once(once: Once, shown: Shown) -> Result:
     _check_host()
     with _locked(once.state_dir) as store:
         records, digest = _load(once.manifests)
-        house = House(store, once.settings, host_port(once.state_dir, lock=True), shown)
+        house = House(store, once.settings, host_client(once.state_dir, lock=True), shown)
         house.intake(once.manifests, once.node).keep(records, digest)
         with _begun(house, once, records) as desired:
             return _converge(house, desired, once.timeout, shown)
@@ -222,7 +222,7 @@ def apply_simulated(once: Once, progress: Progress, begin: Callable[[list[str]],
     mine = records.for_node(once.node)
     begin(disks_in_words(mine))
     with tempfile.TemporaryDirectory() as empty, Store.open(Path(empty), wall_clock=time.time) as store:
-        house = House(store, once.settings, simulated_port(host_for(mine), Path(empty)), progress)
+        house = House(store, once.settings, simulated_client(host_for(mine), Path(empty)), progress)
         with _begun(house, once, records) as desired:
             return _settle(house, desired, once.timeout)
 
@@ -317,12 +317,14 @@ def plan_once(once: Once, tell: Callable[[str], None]) -> list[Preview]:
             if selected is not None and all(key.pool != pool for key in selected):
                 continue
             tell(f"looking at pool {pool}")
-            port = host_port(once.state_dir, lock=False)(pool)
+            client = host_client(once.state_dir, lock=False)(pool)
             try:
-                found = preview_pool(pool, port=port, store=store, desired=desired, clock=clock, rng=system_random())
+                found = preview_pool(
+                    pool, client=client, store=store, desired=desired, clock=clock, rng=system_random()
+                )
                 previews += [each for each in found if selected is None or each.key in selected]
             finally:
-                port.close()
+                client.close()
     return previews
 
 

@@ -15,11 +15,11 @@ from typing import Final
 
 from reconciler.controller.desired import Desired
 from reconciler.controller.fact_gatherer import Settings
-from reconciler.daemon.app import House, host_port
+from reconciler.daemon.app import House, host_client
 from reconciler.daemon.status_api import Board
 from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.kernel.locks import PoolLock
-from reconciler.kernel.monitor import Ears, HostChange
+from reconciler.kernel.monitor import HostChange, HostMonitor
 from reconciler.kernel.privileges import drop_all_others, missing, require_admin
 from reconciler.sources.manifests.watch import ManifestWatch
 from reconciler.store.errors import StoreError, StoreUnusable
@@ -69,9 +69,9 @@ class Daemon:
         self._options = options
         self._announce = announce
         self._store = store
-        self._house = House(store, options.settings, host_port(options.state_dir, lock=True))
+        self._house = House(store, options.settings, host_client(options.state_dir, lock=True))
         self._dm = LibDm()
-        self._ears = Ears(self._dm)
+        self._monitor = HostMonitor(self._dm)
         self._intake = self._house.intake(options.manifests, options.node)
         self._watch = ManifestWatch(options.manifests, lambda: self._wake(b"m"))
         self._notifier = Notifier(os.environ)
@@ -94,7 +94,7 @@ class Daemon:
         self._house.metrics.resync_interval(self._options.resync)
         self._house.controller.failed = lambda: self._wake(b"f")
         self._selector.register(self._reading, selectors.EVENT_READ, self._hear_wakes)
-        self._ears.open(self._selector)
+        self._monitor.open(self._selector)
         previous = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         try:
             self._http.start()
@@ -241,7 +241,7 @@ class Daemon:
         for stop in stops:
             stop()
         self._house.recorder.flush()
-        self._ears.close()
+        self._monitor.close()
         self._selector.close()
         os.close(self._reading)
         os.close(self._writing)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from reconciler import __version__
 from reconciler.controller.clock import Clock
-from reconciler.controller.manager import Controller
+from reconciler.controller.manager import Manager
 from reconciler.controller.recorder import Recorder
 from reconciler.daemon.record_loader import spec_of
 from reconciler.model.conditions import event_item, item, rfc3339
@@ -24,7 +24,7 @@ _PROBLEMS: Final = 20
 class Board:
     """Answers for the HTTP server's threads."""
 
-    def __init__(self, store: Store, recorder: Recorder, controller: Controller, clock: Clock, resync: float) -> None:
+    def __init__(self, store: Store, recorder: Recorder, controller: Manager, clock: Clock, resync: float) -> None:
         self._store = store
         self._recorder = recorder
         self._controller = controller

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from reconciler.controller.desired import Desired
 from reconciler.controller.execute import Executor
-from reconciler.daemon.app import host_port
+from reconciler.daemon.app import host_client
 from reconciler.doctor.checks import Check, Mark, PoolView, Repair
 from reconciler.doctor.repairs import repairs_of
 from reconciler.doctor.report import Asked, PoolEyes, checks_of, desired_of, pools_of
 from reconciler.kernel.dm.device_mapper import LibDm
-from reconciler.kernel.worker.client import PoolPort
+from reconciler.kernel.worker.client import WorkerClient
 from reconciler.model.conditions import Event, EventType
 from reconciler.model.errors import HostError
 from reconciler.model.names import Key
@@ -35,7 +35,7 @@ class Surgery:
         self._store = store
         self._desired = desired
         self._remembered = recall(store.instead_of)
-        self._open: dict[str, tuple[PoolPort, PoolEyes]] = {}
+        self._open: dict[str, tuple[WorkerClient, PoolEyes]] = {}
 
     @property
     def pools(self) -> list[str]:
@@ -62,17 +62,17 @@ class Surgery:
         return None
 
     def close(self) -> None:
-        for port, _ in self._open.values():
-            port.close()
+        for client, _ in self._open.values():
+            client.close()
 
     def _look(self, pool: str) -> PoolView:
         return self._opened(pool)[1].look(self._desired)
 
-    def _opened(self, pool: str) -> tuple[PoolPort, PoolEyes]:
+    def _opened(self, pool: str) -> tuple[WorkerClient, PoolEyes]:
         if pool not in self._open:
-            port = host_port(self._asked.state_dir, lock=True)(pool)
-            eyes = PoolEyes(pool, port, self._store, alone=True, remembered=self._remembered.get(pool))
-            self._open[pool] = port, eyes
+            client = host_client(self._asked.state_dir, lock=True)(pool)
+            eyes = PoolEyes(pool, client, self._store, alone=True, remembered=self._remembered.get(pool))
+            self._open[pool] = client, eyes
         return self._open[pool]
 
 

@@ -17,10 +17,10 @@ from prometheus_client import CollectorRegistry
 
 from reconciler.controller.clock import SystemClock, system_random
 from reconciler.controller.desired import Desired
-from reconciler.controller.fact_gatherer import Gatherer, Settings
-from reconciler.controller.observer import Viewer
+from reconciler.controller.fact_gatherer import FactGatherer, Settings
+from reconciler.controller.observer import PoolObserver
 from reconciler.controller.recorder import block_bytes
-from reconciler.daemon.app import host_port
+from reconciler.daemon.app import host_client
 from reconciler.daemon.record_loader import Intake
 from reconciler.doctor.checks import (
     Check,
@@ -48,7 +48,7 @@ from reconciler.doctor.repairs import changed_thins, detach_loops, first_of, for
 from reconciler.doctor.state import check_manifests, check_run_folder, check_state, check_statuses
 from reconciler.doctor.take_over import Withheld
 from reconciler.kernel.programs import HostTools
-from reconciler.kernel.worker.client import PoolPort
+from reconciler.kernel.worker.client import WorkerClient
 from reconciler.model.conditions import PoolStatusReport
 from reconciler.model.errors import HostError
 from reconciler.model.live import PathKind, Superblock, ThinIds
@@ -69,31 +69,31 @@ class PoolEyes:
     """Of one pool: they remember, as its worker tells only what has changed since its last answer."""
 
     def __init__(
-        self, name: str, port: PoolPort, store: Store, *, alone: bool, remembered: SalvagedPool | None = None
+        self, name: str, client: WorkerClient, store: Store, *, alone: bool, remembered: SalvagedPool | None = None
     ) -> None:
         """`alone`: the pool's lock is ours for the look, so that its thin ids can be read: two who read them disturb
         one another. Else the store's word is taken for them.
         """
         self._name = name
-        self._port = port
+        self._client = client
         self._store = store
         self._alone = alone
         self._remembered = remembered
         clock, settings = SystemClock(), Settings(grace=0.0, observe_only=not alone)
-        self._gatherer = Gatherer(name, store, clock, system_random(), settings)
-        self._viewer = Viewer(port, self._gatherer, clock, settings)
+        self._gatherer = FactGatherer(name, store, clock, system_random(), settings)
+        self._observer = PoolObserver(client, self._gatherer, clock, settings)
 
     def look(self, desired: Desired) -> PoolView:
         """Everything as it is now, the thin ids read anew."""
-        name, store, viewer, alone = self._name, self._store, self._viewer, self._alone
-        before = viewer.world.ids
-        trouble = viewer.look(desired, [], whole=True)
+        name, store, observer, alone = self._name, self._store, self._observer, self._alone
+        before = observer.observed.ids
+        trouble = observer.look(desired, [], whole=True)
         if not trouble and not _is_external(desired, store, name):
-            viewer.look_after(desired, Key(name))  # every table, not only what seems to have changed
-            if viewer.world.ids is before:
-                viewer.read_ids(desired)
-        facts = self._gatherer.pool_facts(desired, viewer.world, viewer.trouble)
-        ids, ids_trouble = (facts.ids, viewer.ids_trouble) if alone else (None, "")
+            observer.look_after(desired, Key(name))  # every table, not only what seems to have changed
+            if observer.observed.ids is before:
+                observer.read_ids(desired)
+        facts = self._gatherer.pool_facts(desired, observer.observed, observer.trouble)
+        ids, ids_trouble = (facts.ids, observer.ids_trouble) if alone else (None, "")
         if alone and ids is None and _is_compared_at_rest(facts):
             ids, ids_trouble = _read_at_rest(facts)
             facts = replace(facts, ids=ids)
@@ -101,7 +101,7 @@ class PoolEyes:
             facts=facts,
             ids=ids,
             ids_trouble=ids_trouble,
-            devices=dict(viewer.world.devices),
+            devices=dict(observer.observed.devices),
             known=store.known_devices(name),
             records=desired.devices_of(name),
             former=store.former(name),
@@ -111,7 +111,7 @@ class PoolEyes:
         )
 
     def close(self) -> None:
-        self._port.close()
+        self._client.close()
 
 
 def _is_external(desired: Desired, store: Store, name: str) -> bool:
@@ -226,7 +226,7 @@ def examine(asked: Asked, tell: Callable[[str], None]) -> Report:
             tell(f"looking at pool {name}")
             eyes = PoolEyes(
                 name,
-                host_port(asked.state_dir, lock=not daemon_runs)(name),
+                host_client(asked.state_dir, lock=not daemon_runs)(name),
                 store,
                 alone=not daemon_runs,
                 remembered=remembered.get(name),

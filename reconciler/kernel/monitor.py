@@ -99,7 +99,7 @@ class BlockEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class UdevBatch:
     """What has come in since the last time."""
 
     events: tuple[BlockEvent, ...]
@@ -124,7 +124,7 @@ class UdevMonitor:
     def fileno(self) -> int:
         return int(self._monitor.fileno())
 
-    def receive(self) -> Heard:
+    def receive(self) -> UdevBatch:
         """All that is there now, without waiting."""
         events: list[BlockEvent] = []
         overflow = False
@@ -137,7 +137,7 @@ class UdevMonitor:
                 overflow = True
                 continue
             if device is None:
-                return Heard(tuple(events), overflow)
+                return UdevBatch(tuple(events), overflow)
             events.append(_event(device))
 
     def close(self) -> None:
@@ -184,7 +184,7 @@ class HostChange:
     everything: bool = False
 
 
-class Ears:
+class HostMonitor:
     """For one thread. Where there is no udev, device-mapper's own events and the resync have to do."""
 
     def __init__(self, dm: DeviceMapper) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.kernel.simulated import Call
-from reconciler.kernel.steps.devices import perform
+from reconciler.kernel.steps.devices import run_step
 from reconciler.model.conditions import Reason
 from reconciler.model.dm_tables import Target
 from reconciler.model.errors import HostError
@@ -97,7 +97,7 @@ def test_what_has_taken_a_devices_name_since_the_look_is_not_removed(home: House
     home.outside.dm.remove("tank-a")
     home.outside.dm.create("tank-a", "theirs")
     with pytest.raises(HostError, match="another device since the last look"):
-        perform(home.kernel, Remove("tank-a", info.uuid))
+        run_step(home.kernel, Remove("tank-a", info.uuid))
     assert home.info("tank-a") is not None
 
 

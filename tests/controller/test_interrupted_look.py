@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.kernel.simulated import Call, Calls, SimulatedHost, simulated_kernel
-from reconciler.kernel.worker.scan import Observer
+from reconciler.kernel.worker.scan import PoolScanner
 from reconciler.model.dm_tables import Target
 from reconciler.model.errors import HostError
 from reconciler.model.live import ScanRequest, ScanScope
@@ -34,7 +34,7 @@ class Failing:
 def test_what_a_failed_look_saw_is_told_by_the_next(before: int) -> None:
     failing = Failing("stands_on")
     kernel = simulated_kernel(SimulatedHost(), Calls(before=failing))
-    observer = Observer(kernel, ScanScope("tank", None, None, frozenset({NAME})), Path("/var/lib"))
+    observer = PoolScanner(kernel, ScanScope("tank", None, None, frozenset({NAME})), Path("/var/lib"))
     for _ in range(before):
         observer.look(ScanRequest())
     kernel.dm.create(NAME, "DMR-a")

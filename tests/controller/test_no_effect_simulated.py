@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from reconciler.controller.failed_attempts import BURST, PACE
-from reconciler.kernel.worker.client import InlinePort
+from reconciler.kernel.worker.client import InlineWorkerClient
 from reconciler.model.conditions import EventType, PoolStatusReport, Reason
 from reconciler.model.dm_tables import Target
 from reconciler.model.errors import HostError
@@ -92,15 +92,15 @@ def test_a_step_that_does_nothing_is_tried_at_growing_intervals(
     house: House, kind: type[HostStep], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: Counter[str] = Counter()
-    carry_out = InlinePort.run
+    carry_out = InlineWorkerClient.run
 
-    def run(port: InlinePort, step: HostStep) -> StepResult:
+    def run(port: InlineWorkerClient, step: HostStep) -> StepResult:
         if not isinstance(step, kind):
             return carry_out(port, step)
         tried[step.subject] += 1
         return StepResult(0.0)
 
-    monkeypatch.setattr(InlinePort, "run", run)
+    monkeypatch.setattr(InlineWorkerClient, "run", run)
     met = 0
     for edit in STORY:
         happens(house, edit)
@@ -114,7 +114,7 @@ def test_a_step_that_does_nothing_is_tried_at_growing_intervals(
 def test_what_has_no_effect_is_told_with_what_it_was_to_mend(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.declare(pool_record(), device_record("a"))
     house.settle()
-    monkeypatch.setattr(InlinePort, "run", lambda *_: StepResult(0.0))
+    monkeypatch.setattr(InlineWorkerClient, "run", lambda *_: StepResult(0.0))
     house.host.protect("tank-a")
     house.run(60)
     status = house.status("a")
@@ -133,12 +133,12 @@ def test_two_faults_that_take_turns_are_held_back_by_turns(house: House, monkeyp
     house.settle()
     tried: list[str] = []
 
-    def run(port: InlinePort, step: HostStep) -> StepResult:
+    def run(port: InlineWorkerClient, step: HostStep) -> StepResult:
         del port
         tried.append(step.action)
         return StepResult(0.0)
 
-    monkeypatch.setattr(InlinePort, "run", run)
+    monkeypatch.setattr(InlineWorkerClient, "run", run)
     device = house.host.devices.by_name["tank-a"]
     for number in range(120):
         device.protected = number % 2 == 0

@@ -88,9 +88,9 @@ def test_what_a_step_found_to_be_so_already_is_told(house: House) -> None:
 # A freeze that fails while a superblock goes, as since Linux 6.8.
 
 
-def unmounting(house: House, tries: int) -> None:
+def unmounting(house: House, attempts: int) -> None:
     house.host.mount("tank-a", "/mnt")
-    house.host.unmount("tank-a", "/mnt", leaving=tries)
+    house.host.unmount("tank-a", "/mnt", leaving=attempts)
 
 
 def test_a_load_waits_for_an_unmount(house: House) -> None:

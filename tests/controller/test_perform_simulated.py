@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.kernel.simulated import Call
-from reconciler.kernel.steps.devices import perform
+from reconciler.kernel.steps.devices import run_step
 from reconciler.model.errors import HostError
 from reconciler.model.steps import CheckMetadata, GrowFilesystem
 from tests.simulation.house import POOL, House, a_house, device_record, pool_record
@@ -24,7 +24,7 @@ def house(tmp_path: Path) -> Iterator[House]:
 
 
 def grown(house: House) -> Call:
-    perform(house.kernel, GrowFilesystem("tank-a", "ext4"))
+    run_step(house.kernel, GrowFilesystem("tank-a", "ext4"))
     return next(call for call in reversed(house.calls.made) if call.name == "grow_filesystem")
 
 
@@ -69,13 +69,13 @@ def down(house: House) -> None:
 
 def test_of_metadata_that_is_whole_nothing_is_told(house: House) -> None:
     down(house)
-    assert perform(house.kernel, CheckMetadata(META)).note == ""
+    assert run_step(house.kernel, CheckMetadata(META)).note == ""
 
 
 def test_of_what_is_harmless_it_is_told_what_mends_it(house: House) -> None:
     down(house)
     house.host.files[META].leaks = "some metadata blocks have leaked"
-    note = perform(house.kernel, CheckMetadata(META)).note
+    note = run_step(house.kernel, CheckMetadata(META)).note
     assert "leaked" in note
     assert f"thin_check --auto-repair {META}" in note
 
@@ -84,5 +84,5 @@ def test_of_damage_it_is_told_what_makes_a_repaired_copy(house: House) -> None:
     down(house)
     house.host.files[META].damage = "bad checksum in superblock"
     with pytest.raises(HostError, match=f"bad checksum in superblock; `thin_repair -i {META} -o NEW`") as raised:
-        perform(house.kernel, CheckMetadata(META))
+        run_step(house.kernel, CheckMetadata(META))
     assert raised.value.errno == errno.EUCLEAN

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.kernel.simulated import Call
-from reconciler.kernel.steps.devices import perform
+from reconciler.kernel.steps.devices import run_step
 from reconciler.model.errors import HostError
 from reconciler.model.steps import DeleteThin
 from tests.simulation.house import POOL, House, a_house, device_record, pool_record
@@ -62,10 +62,10 @@ def test_a_thin_that_is_there_is_not_gone_though_another_call_says_so(house: Hou
     house.outside.dm.remove("tank-a")
     house.calls.before = fail
     with pytest.raises(HostError, match="status"):
-        perform(house.kernel, DeleteThin(POOL, number, transaction))
+        run_step(house.kernel, DeleteThin(POOL, number, transaction))
     assert number in house.ids()
 
 
 def test_a_thin_of_which_the_pool_says_that_there_is_none_is_gone(house: House) -> None:
     transaction = house.host.image(POOL).transaction_id
-    assert perform(house.kernel, DeleteThin(POOL, 4000, transaction)).note == "gone already"
+    assert run_step(house.kernel, DeleteThin(POOL, 4000, transaction)).note == "gone already"

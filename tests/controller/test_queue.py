@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from reconciler.controller.queue import BUSY_MOST, FIRST_RETRY, Done, LookAgain, Retry, WorkQueue
+from reconciler.controller.queue import BUSY_MOST, FIRST_RETRY, Done, RequeueAfter, RequeueWithBackoff, WorkQueue
 from reconciler.model.names import Key
 from tests.controller.still import StillClock
 
@@ -111,7 +111,7 @@ def test_done_leaves_nothing_to_do(queue: WorkQueue) -> None:
 
 
 def test_look_again_is_due_after_its_seconds(queue: WorkQueue, clock: StillClock) -> None:
-    queue.finish(APP, LookAgain(2.5))
+    queue.finish(APP, RequeueAfter(2.5))
     assert queue.next_due("tank") == clock.time + 2.5
 
 
@@ -120,7 +120,7 @@ def test_retries_come_later_each_time_with_jitter_and_never_later_than_the_most(
 ) -> None:
     delays = []
     for _ in range(14):
-        queue.finish(APP, Retry(BUSY_MOST))
+        queue.finish(APP, RequeueWithBackoff(BUSY_MOST))
         due = queue.next_due("tank")
         assert due is not None
         delays.append(due - clock.time)
@@ -134,7 +134,7 @@ def test_retries_come_later_each_time_with_jitter_and_never_later_than_the_most(
 
 
 def test_success_ends_the_backing_off(queue: WorkQueue) -> None:
-    queue.finish(APP, Retry(BUSY_MOST))
+    queue.finish(APP, RequeueWithBackoff(BUSY_MOST))
     assert queue.is_backing_off(APP)
     queue.finish(APP, Done())
     assert not queue.is_backing_off(APP)
@@ -143,9 +143,9 @@ def test_success_ends_the_backing_off(queue: WorkQueue) -> None:
 def test_a_key_is_held_until_its_next_try_however_often_it_is_looked_at(queue: WorkQueue, clock: StillClock) -> None:
     assert not queue.hold(TANK)
     for _ in range(8):
-        queue.finish(TANK, Retry(BUSY_MOST))
+        queue.finish(TANK, RequeueWithBackoff(BUSY_MOST))
         clock.time += BUSY_MOST * 2
-    queue.finish(TANK, Retry(BUSY_MOST))
+    queue.finish(TANK, RequeueWithBackoff(BUSY_MOST))
     queue.add(TANK)
     assert take(queue) == {TANK}
     assert queue.hold(TANK)

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from reconciler.controller.fact_gatherer import Settings
-from reconciler.controller.rescue import Relief
+from reconciler.controller.rescue import Rescuer
 from reconciler.kernel.simulated import Call, Crashed
-from reconciler.kernel.worker.client import InlinePort
+from reconciler.kernel.worker.client import InlineWorkerClient
 from reconciler.model.conditions import EventType, Reason
 from reconciler.model.live import PoolScan, ScanRequest, ScanScope
 from reconciler.model.names import Key
@@ -91,10 +91,10 @@ def test_a_pool_that_is_suspended_in_the_midst_of_a_step_is_resumed_beyond_the_g
     assert village.status("a").reason is Reason.CONVERGED
     assert [key for key, _ in told(village)] == [POOL]
     healed = [event for _, event in village.store.events() if event.type is EventType.HEALED]
-    (relief,) = (event for event in healed if event.reason == Reason.POOL_SUSPENDED)
-    assert relief.message == f"{POOL} is no longer PoolSuspended: resumed by a second worker"
-    assert relief.seconds is not None
-    assert Settings().grace <= relief.seconds < HEALED
+    (rescuer,) = (event for event in healed if event.reason == Reason.POOL_SUSPENDED)
+    assert rescuer.message == f"{POOL} is no longer PoolSuspended: resumed by a second worker"
+    assert rescuer.seconds is not None
+    assert Settings().grace <= rescuer.seconds < HEALED
     assert seconds_of(village) == [], "the second worker ends when the first one answers"
 
 
@@ -190,7 +190,7 @@ def test_a_second_worker_that_hangs_too_gets_no_third(village: Village) -> None:
 # Who may not
 
 
-class Watchful(InlinePort):
+class Watchful(InlineWorkerClient):
     """Counts what is asked."""
 
     def __init__(self, village: Village) -> None:
@@ -203,8 +203,8 @@ class Watchful(InlinePort):
         return super().look(request)
 
 
-def relief_of(village: Village, only: frozenset[Key] | None = None, **settings: Any) -> Relief:
-    return Relief(
+def relief_of(village: Village, only: frozenset[Key] | None = None, **settings: Any) -> Rescuer:
+    return Rescuer(
         POOL,
         store=village.store,
         recorder=village.recorder,
@@ -216,9 +216,9 @@ def relief_of(village: Village, only: frozenset[Key] | None = None, **settings: 
     )
 
 
-def wait_long(village: Village, relief: Relief, beside: Watchful) -> None:
+def wait_long(village: Village, rescuer: Rescuer, beside: Watchful) -> None:
     for _ in range(3):
-        relief.waiting(beside)
+        rescuer.waiting(beside)
         village.clock.time += 5.0
 
 
@@ -244,27 +244,27 @@ def test_only_what_was_asked_for_is_let_go(village: Village, only: Key, suspende
 
 def test_each_wait_has_a_grace_of_its_own(village: Village) -> None:
     """Between two waits it may have run, and be suspended anew."""
-    relief, beside = relief_of(village), Watchful(village)
+    rescuer, beside = relief_of(village), Watchful(village)
     village.dm.suspend(POOL)
-    relief.waiting(beside)
+    rescuer.waiting(beside)
     village.clock.time += 4.0
-    relief.answered()
-    relief.waiting(beside)
+    rescuer.answered()
+    rescuer.waiting(beside)
     village.clock.time += 4.0
-    relief.waiting(beside)
+    rescuer.waiting(beside)
     assert is_suspended(village, POOL)
     village.clock.time += 1.0
-    relief.waiting(beside)
+    rescuer.waiting(beside)
     assert not is_suspended(village, POOL)
 
 
 def test_the_records_in_force_count_not_those_of_the_step(village: Village) -> None:
-    relief, beside = relief_of(village), Watchful(village)
+    rescuer, beside = relief_of(village), Watchful(village)
     village.dm.suspend(POOL)
-    relief.waiting(beside)
+    rescuer.waiting(beside)
     village.clock.time += 10.0
     kept = village.desired
     also(village, pool_record(paused=True))
     assert village.desired is not kept
-    relief.waiting(beside)
+    rescuer.waiting(beside)
     assert is_suspended(village, POOL)

@@ -29,7 +29,7 @@ def test_a_scrape_costs_less_than_a_tenth_of_a_pass(tmp_path: Path) -> None:
     exposition = Exposition(house.registry)
 
     def whole_pass() -> None:
-        house.lanes[POOL].start_over()
+        house.pool_controllers[POOL].start_over()
         house.resync()
         house.work()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.controller.queue import BUSY_MOST, Retry
+from reconciler.controller.queue import BUSY_MOST, RequeueWithBackoff
 from reconciler.kernel.simulated.faults import changes
 from reconciler.model.names import Key
 from reconciler.model.steps import StoreStep
@@ -45,13 +45,13 @@ class Full(House):
 
     def work(self) -> None:
         """As the controller's lanes do."""
-        for name, lane in self.lanes.items():
+        for name, pool_controller in self.pool_controllers.items():
             while keys := self.queue.take(name, timeout=0.0):
                 try:
-                    lane.reconcile(keys, self._desired)
+                    pool_controller.reconcile(keys, self._desired)
                 except StoreUnusable:
-                    lane.start_over()
-                    self.queue.finish(Key(name), Retry(BUSY_MOST))
+                    pool_controller.start_over()
+                    self.queue.finish(Key(name), RequeueWithBackoff(BUSY_MOST))
 
     def make_room(self) -> None:
         self.store._db.read("PRAGMA query_only = OFF")

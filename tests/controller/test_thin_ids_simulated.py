@@ -12,7 +12,7 @@ from reconciler.controller.dry_run import preview_pool
 from reconciler.controller.fact_gatherer import Settings
 from reconciler.kernel.simulated import Calls, SimulatedHost, simulated_kernel
 from reconciler.kernel.simulated.faults import changes
-from reconciler.kernel.worker.client import InlinePort
+from reconciler.kernel.worker.client import InlineWorkerClient
 from reconciler.model.conditions import PoolStatusReport
 from reconciler.model.dm_tables import PoolTable, ThinTable
 from reconciler.model.live import ScanScope
@@ -61,7 +61,9 @@ def messages(calls: Calls) -> list[str]:
 
 def preview(house: House) -> Calls:
     calls = Calls()
-    port = InlinePort(simulated_kernel(house.host, calls), ScanScope(POOL, None, None, frozenset()), house.state_dir)
+    port = InlineWorkerClient(
+        simulated_kernel(house.host, calls), ScanScope(POOL, None, None, frozenset()), house.state_dir
+    )
     rng = random.Random(1)
     list(preview_pool(POOL, port=port, store=house.store, desired=house._desired, clock=house.clock, rng=rng))
     return calls

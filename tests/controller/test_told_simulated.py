@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from reconciler.controller.fact_gatherer import Settings
-from reconciler.controller.manager import Lane
+from reconciler.controller.manager import PoolController
 from reconciler.controller.reconciler import PoolReconciler
 from reconciler.kernel.protocol import Mkfs
 from reconciler.kernel.simulated import Call, Calls
@@ -129,10 +129,10 @@ def test_a_fault_that_lasts_is_logged_at_growing_intervals_with_its_count(house:
     house.run(3600.0)
     failed = [line for line in lines(log) if "resume tank-a failed (EIO)" in line["message"] and "action" in line]
     blocked = [line for line in lines(log) if line.get("reason") == "KernelError"]
-    tries = len([call for call in calls.made if call.name == "resume"])
-    assert tries > 15
-    assert len(failed) <= tries.bit_length()
-    assert len(blocked) <= tries.bit_length() + 1
+    attempts = len([call for call in calls.made if call.name == "resume"])
+    assert attempts > 15
+    assert len(failed) <= attempts.bit_length()
+    assert len(blocked) <= attempts.bit_length() + 1
     assert failed[0]["message"].endswith("failed (EIO)")
     assert failed[-1]["message"].endswith(" times by now)")
     assert {line["level"] for line in failed} == {"error"}
@@ -173,9 +173,9 @@ def test_a_bug_is_told_with_its_trace_and_not_every_second(
     stand = Stand(tmp_path / "stand")
     controller = stand.house.controller
     with a_house(tmp_path / "state") as house:
-        lane = Lane(house.port_of("tank"), house._lane("tank"))
+        pool_controller = PoolController(house.client_of("tank"), house._lane("tank"))
     for _ in range(9):
-        controller._pass("tank", lane, {Key("tank")})
+        controller._pass("tank", pool_controller, {Key("tank")})
     stand.close()
     told = [line for line in lines(log) if line["level"] == "error"]
     assert [line["message"].partition("; ")[2] for line in told] == [

@@ -23,12 +23,12 @@ class Mkfses:
     """Fail, as mkfs.xfs does for a device that is too small for it."""
 
     def __init__(self) -> None:
-        self.tries: list[str] = []
+        self.attempts: list[str] = []
         self.during: Callable[[], object] = lambda: None
         """Called in the midst of each."""
 
     def __call__(self, node: str, wanted: Mkfs) -> None:
-        self.tries.append(node)
+        self.attempts.append(node)
         self.during()
         raise HostError(f"mkfs.{wanted.type}", node, errno.EINVAL)
 
@@ -61,14 +61,14 @@ def pool_status(house: House) -> PoolStatusReport:
 def test_events_of_its_own_making_do_not_hurry_it(house: House, mkfs: Mkfses) -> None:
     house.declare(pool_record(), device_record("a", filesystem=XFS))
     house.work()
-    before = len(mkfs.tries)
+    before = len(mkfs.attempts)
     assert before == 1
     for _ in range(20):
         hear(house, "a")
-    assert len(mkfs.tries) == before
+    assert len(mkfs.attempts) == before
     assert house.status("a").reason is Reason.KERNEL_ERROR, "what has failed is still told"
     house.run(600)
-    assert before + 5 < len(mkfs.tries) < before + 20, "again and again, at growing intervals"
+    assert before + 5 < len(mkfs.attempts) < before + 20, "again and again, at growing intervals"
     house.check()
 
 
@@ -82,7 +82,7 @@ def test_each_try_takes_a_thin_id_and_two_transactions_so_that_there_are_few(hou
     assert house.host.image(POOL).transaction_id == before, "it begins with a pause"
     house.run(56)
     assert house.host.image(POOL).transaction_id <= before + 2 * 4, "and goes on with longer ones"
-    assert len(mkfs.tries) >= 3
+    assert len(mkfs.attempts) >= 3
 
 
 def test_what_has_failed_is_told_since_then_also_while_it_is_tried(house: House, mkfs: Mkfses) -> None:
@@ -133,21 +133,21 @@ def test_a_try_that_works_ends_it(house: House, monkeypatch: pytest.MonkeyPatch)
 def test_another_record_is_tried_at_once(house: House, mkfs: Mkfses) -> None:
     house.declare(pool_record(), device_record("a", filesystem=XFS))
     house.run(300)
-    before = len(mkfs.tries)
+    before = len(mkfs.attempts)
     house.declare(pool_record(), device_record("a", size="8MiB", filesystem=XFS))
     house.work()
-    assert len(mkfs.tries) == before + 1
+    assert len(mkfs.attempts) == before + 1
 
 
 def test_so_it_is_when_the_pool_has_become_larger(house: House, mkfs: Mkfses) -> None:
     """It may have been too full."""
     house.declare(pool_record(), device_record("a", filesystem=XFS))
     house.run(300)
-    before = len(mkfs.tries)
+    before = len(mkfs.attempts)
     # The record of the pool alone: the device's stays as it was.
     house.declare(pool_record(data={"file": "/srv/tank.data", "size": "64MiB"}), device_record("a", filesystem=XFS))
     house.work()
-    assert len(mkfs.tries) > before
+    assert len(mkfs.attempts) > before
 
 
 def test_a_device_that_others_have_taken_down_meanwhile_is_another_matter(house: House, mkfs: Mkfses) -> None:
@@ -158,4 +158,4 @@ def test_a_device_that_others_have_taken_down_meanwhile_is_another_matter(house:
     hear(house, "a")
     assert house.info("tank-a") is not None
     assert house.status("b").reason is Reason.KERNEL_ERROR
-    assert mkfs.tries
+    assert mkfs.attempts

@@ -16,7 +16,7 @@ from reconciler.controller.queue import WorkQueue
 from reconciler.controller.reconciler import PoolReconciler
 from reconciler.controller.recorder import Recorder
 from reconciler.kernel.protocol import Kernel
-from reconciler.kernel.worker.client import InlinePort
+from reconciler.kernel.worker.client import InlineWorkerClient
 from reconciler.model.conditions import Status
 from reconciler.model.live import ScanScope
 from reconciler.model.names import Key
@@ -37,7 +37,7 @@ class Lane:
         self._queue = WorkQueue(clock, random.Random(1), metrics.queue)
         self._reconciler = PoolReconciler(
             pool,
-            port=InlinePort(kernel, ScanScope(pool, None, None, frozenset()), state_dir),
+            port=InlineWorkerClient(kernel, ScanScope(pool, None, None, frozenset()), state_dir),
             store=self.store,
             recorder=self._recorder,
             queue=self._queue,

@@ -12,7 +12,7 @@ from typing import Any
 
 from reconciler.kernel.host import host_kernel
 from reconciler.kernel.programs import run
-from reconciler.kernel.steps.devices import perform
+from reconciler.kernel.steps.devices import run_step
 from reconciler.kernel.steps.dm_operations import activate
 from reconciler.model.dm_tables import PoolStatus, Target, ThinTable, read_pool_status
 from reconciler.model.errors import HostError
@@ -104,9 +104,9 @@ class Site:
         for path in (self.data, self.metadata):
             self.disks.attach(str(path))
         shape = shape_of(self.pool_record())
-        perform(self.kernel, ActivatePool(self.pool, pool.uuid, shape, pool.transaction_id))
+        run_step(self.kernel, ActivatePool(self.pool, pool.uuid, shape, pool.transaction_id))
         for device in devices.values():
-            perform(self.kernel, Activate(device.dm_name, device.uuid, self._thin(device), read_only=False))
+            run_step(self.kernel, Activate(device.dm_name, device.uuid, self._thin(device), read_only=False))
 
     def down(self) -> None:
         """As before a boot: no device, no loop. The files stay."""

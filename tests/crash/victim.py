@@ -123,7 +123,7 @@ def _reconcile(site: Site, records: Iterable[Record], instants: Instants, grace:
     with StateLock(site.state):
         pool_lock = PoolLock(site.pool)
         pool_lock.take(str(site.state))
-        lane = Lane(site.pool, instants.kernel(host_kernel()), site.state, grace)
-        instants.watch_store(lane.store)
-        lane.settle(records, WITHIN)
-        lane.store.close()
+        pool_controller = Lane(site.pool, instants.kernel(host_kernel()), site.state, grace)
+        instants.watch_store(pool_controller.store)
+        pool_controller.settle(records, WITHIN)
+        pool_controller.store.close()

@@ -12,7 +12,7 @@ import pytest
 from reconciler import __version__
 from reconciler.controller.fact_gatherer import Settings
 from reconciler.daemon.app import House
-from reconciler.daemon.oneshot import host_for, simulated_port
+from reconciler.daemon.oneshot import host_for, simulated_client
 from reconciler.daemon.run import Daemon, Options
 from reconciler.kernel.simulated import SimulatedHost, simulated_kernel
 from reconciler.model.conditions import EventType, Reason
@@ -100,7 +100,7 @@ def test_its_build_names_the_kernel_by_its_release_not_by_the_drivers_version(tm
     library, driver = dm.versions()
     assert driver != os.uname().release
     with Store.open(tmp_path, wall_clock=time.time) as store:
-        house = House(store, Settings(), simulated_port(host_for(RecordSet.of([])), tmp_path))
+        house = House(store, Settings(), simulated_client(host_for(RecordSet.of([])), tmp_path))
         house.tell_build(dm)
         (family,) = (one for one in house.registry.collect() if one.name == "dm_reconciler_build_info")
     (sample,) = family.samples

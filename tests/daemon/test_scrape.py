@@ -15,12 +15,12 @@ from prometheus_client import CollectorRegistry
 from reconciler.controller.clock import SystemClock
 from reconciler.controller.desired import Desired
 from reconciler.controller.fact_gatherer import Settings
-from reconciler.controller.manager import Controller, Parts
+from reconciler.controller.manager import Manager, Parts
 from reconciler.controller.recorder import Recorder
 from reconciler.daemon.status_api import Board
 from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.simulated import Calls, SimulatedHost, simulated_kernel
-from reconciler.kernel.worker.client import InlinePort
+from reconciler.kernel.worker.client import InlineWorkerClient
 from reconciler.model.live import PoolScan, ScanRequest, ScanScope
 from reconciler.model.names import Key
 from reconciler.model.recordset import RecordSet
@@ -34,7 +34,7 @@ AT_ONCE = 2.0
 """Seconds: far less than a look that hangs is given, far more than a scrape takes."""
 
 
-class HangingPort(InlinePort):
+class HangingPort(InlineWorkerClient):
     """Whose looks do not return, once told so."""
 
     def __init__(self, kernel: Kernel, state_dir: Path) -> None:
@@ -61,7 +61,7 @@ class Stage:
         recorder = Recorder(store, metrics, clock)
         self.port = HangingPort(kernel, state_dir)
         parts = Parts(store, recorder, metrics, clock, random.Random(1), Settings(), lambda _: self.port)
-        self.controller = Controller(parts)
+        self.controller = Manager(parts)
         board = Board(store, recorder, self.controller, clock, resync=1.0)
         self.http = StatusServer(("127.0.0.1", 0), board, registry)
         self.http.start()

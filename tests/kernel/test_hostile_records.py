@@ -16,7 +16,7 @@ from reconciler.controller.dry_run import Preview, preview_pool
 from reconciler.kernel.host import host_kernel
 from reconciler.kernel.programs import HostTools
 from reconciler.kernel.protocol import Mkfs
-from reconciler.kernel.worker.client import InlinePort
+from reconciler.kernel.worker.client import InlineWorkerClient
 from reconciler.model.conditions import Reason
 from reconciler.model.live import ScanScope
 from reconciler.model.records import API_VERSION, ThinPool
@@ -35,7 +35,7 @@ def planned(data: Path, metadata: Path, state: Path) -> Preview:
     places = {"data": {"file": str(data), "size": "64MiB"}, "metadata": {"file": str(metadata), "size": "4MiB"}}
     document = {"apiVersion": API_VERSION, "kind": "ThinPool", "metadata": {"name": "tank"}, "spec": places}
     desired = Desired(RecordSet.of([ThinPool.model_validate(document)]))
-    port = InlinePort(host_kernel(), ScanScope("tank", None, None, frozenset()), state)
+    port = InlineWorkerClient(host_kernel(), ScanScope("tank", None, None, frozenset()), state)
     with Store.open(state, wall_clock=time.time) as store:
         previews = preview_pool(
             "tank", port=port, store=store, desired=desired, clock=SystemClock(), rng=random.Random(1)

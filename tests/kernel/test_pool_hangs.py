@@ -14,7 +14,7 @@ import pytest
 from reconciler.kernel.dm.device_mapper import SUSPEND_DEADLINE, LibDm
 from reconciler.kernel.host import host_kernel
 from reconciler.kernel.protocol import Kernel
-from reconciler.kernel.steps.devices import perform
+from reconciler.kernel.steps.devices import run_step
 from reconciler.model.errors import HostError, PreconditionError
 from reconciler.model.steps import CreateSnapshot
 from tests.kernel.conftest import TestPool, info_of, run
@@ -64,7 +64,7 @@ class TestAFullPoolAndASuspension:
 
     def test_a_snapshot_in_a_pool_that_has_filled_up_is_not_begun(self, pool: TestPool, full: str, dm: LibDm) -> None:
         with pytest.raises(HostError) as caught:
-            perform(host_kernel(), CreateSnapshot(pool.name, 5, 0, full))
+            run_step(host_kernel(), CreateSnapshot(pool.name, 5, 0, full))
         assert caught.value.errno == errno.EROFS
         assert not info_of(dm, full).suspended
 
@@ -79,10 +79,10 @@ class TestAFullPoolAndASuspension:
             opened.flush()
             assert kernel.disks.unwritten() > MIB
             with pytest.raises(PreconditionError) as caught:
-                perform(kernel, CreateSnapshot(pool.name, 5, 0, name))
+                run_step(kernel, CreateSnapshot(pool.name, 5, 0, name))
         assert "wait to be written" in str(caught.value)
         run("sync")
-        perform(kernel, CreateSnapshot(pool.name, 5, 0, name))
+        run_step(kernel, CreateSnapshot(pool.name, 5, 0, name))
         assert not info_of(dm, name).suspended
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.kernel.worker import client
-from reconciler.kernel.worker.client import PoolPort, ProcessPort
+from reconciler.kernel.worker.client import ProcessWorkerClient, WorkerClient
 from reconciler.model.live import ScanRequest, ScanScope
 from reconciler.model.steps import CreateSnapshot, HostStep, Resume
 from tests.kernel.harness import House, a_house, eventually
@@ -113,7 +113,7 @@ class Resumer:
         self.pool = pool
         self.saw: list[bool] = []
 
-    def waiting(self, beside: PoolPort) -> None:
+    def waiting(self, beside: WorkerClient) -> None:
         look = beside.look(ScanRequest())
         assert look.pool.device is not None
         self.saw.append(look.pool.device.info.suspended)
@@ -143,7 +143,7 @@ def test_whatever_call_the_first_one_hangs_in_the_second_looks_and_resumes(
     helper = Resumer(pool)
     with (
         house.asleep(),
-        closing(ProcessPort(ScanScope(pool, None, None, frozenset()), house.state, lock=False)) as port,
+        closing(ProcessWorkerClient(ScanScope(pool, None, None, frozenset()), house.state, lock=False)) as port,
     ):
         dmsetup("message", pool, "0", "create_thin 901")
         dmsetup("create", other, "--notable")

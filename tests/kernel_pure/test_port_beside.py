@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from reconciler.kernel.worker import client
-from reconciler.kernel.worker.client import PoolPort, ProcessPort
+from reconciler.kernel.worker.client import ProcessWorkerClient, WorkerClient
 from reconciler.model.errors import HostError, WorkerTimeoutError
 from reconciler.model.live import ScanRequest, ScanScope
 from reconciler.model.steps import Resume
@@ -45,7 +45,7 @@ class Watcher:
         self.ends = 0
         self.is_told = threading.Event()
 
-    def waiting(self, beside: PoolPort) -> None:
+    def waiting(self, beside: WorkerClient) -> None:
         self.is_told.set()
         try:
             beside.look(LOOK)
@@ -96,7 +96,7 @@ def watcher() -> Watcher:
 
 
 @pytest.fixture
-def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watcher: Watcher) -> Iterator[ProcessPort]:
+def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watcher: Watcher) -> Iterator[ProcessWorkerClient]:
     program = tmp_path / "python"
     program.write_text(WORKER.format(python=sys.executable, tree=str(TREE)), encoding="utf-8")
     program.chmod(stat.S_IRWXU)
@@ -104,7 +104,7 @@ def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watcher: Watcher) -> I
     monkeypatch.setattr(client, "LOOK_DEADLINE", SHORT)
     monkeypatch.setattr(Resume, "deadline", SHORT)
     before = children()
-    port = ProcessPort(ScanScope("tank", None, None, frozenset()), tmp_path / "state", lock=False)
+    port = ProcessWorkerClient(ScanScope("tank", None, None, frozenset()), tmp_path / "state", lock=False)
     port.tell_of_waits(watcher)
     port.look(LOOK)
     yield port
@@ -114,7 +114,7 @@ def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watcher: Watcher) -> I
     until(lambda: children() == before, "all have ended")
 
 
-def hang(port: ProcessPort) -> int:
+def hang(port: ProcessWorkerClient) -> int:
     """Its first worker, from now on in a question without an answer."""
     first = children()[0]
     stop(first)
@@ -123,12 +123,12 @@ def hang(port: ProcessPort) -> int:
     return first
 
 
-def test_a_quick_answer_is_no_wait(port: ProcessPort, watcher: Watcher) -> None:
+def test_a_quick_answer_is_no_wait(port: ProcessWorkerClient, watcher: Watcher) -> None:
     port.look(LOOK)
     assert (watcher.looks, watcher.ends, len(children())) == (0, 0, 1)
 
 
-def test_while_the_first_hangs_the_second_answers_and_then_it_ends(port: ProcessPort, watcher: Watcher) -> None:
+def test_while_the_first_hangs_the_second_answers_and_then_it_ends(port: ProcessWorkerClient, watcher: Watcher) -> None:
     first = hang(port)
     for _ in range(3):
         with pytest.raises(WorkerTimeoutError):
@@ -141,7 +141,7 @@ def test_while_the_first_hangs_the_second_answers_and_then_it_ends(port: Process
     assert children() == [first]
 
 
-def test_it_is_told_what_has_no_answer_and_what_the_worker_waits_for(port: ProcessPort) -> None:
+def test_it_is_told_what_has_no_answer_and_what_the_worker_waits_for(port: ProcessWorkerClient) -> None:
     first = children()[0]
     stop(first)
     with pytest.raises(WorkerTimeoutError) as told:
@@ -154,7 +154,7 @@ def test_it_is_told_what_has_no_answer_and_what_the_worker_waits_for(port: Proce
 
 
 def test_a_long_question_is_told_of_in_its_midst_and_answered(
-    port: ProcessPort, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+    port: ProcessWorkerClient, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "IDS_DEADLINE", 60.0)
     monkeypatch.setattr(client, "PATIENCE", SHORT)
@@ -175,7 +175,7 @@ def test_a_long_question_is_told_of_in_its_midst_and_answered(
     assert children() == [first]
 
 
-def test_there_is_never_a_third(port: ProcessPort, watcher: Watcher) -> None:
+def test_there_is_never_a_third(port: ProcessWorkerClient, watcher: Watcher) -> None:
     first = hang(port)
     with pytest.raises(WorkerTimeoutError):
         port.look(LOOK)
@@ -200,7 +200,7 @@ def test_there_is_never_a_third(port: ProcessPort, watcher: Watcher) -> None:
     until(lambda: (port.look(LOOK), children() == [first])[1], "the second has ended, once it answered")
 
 
-def test_a_first_one_that_dies_takes_the_second_with_it(port: ProcessPort, watcher: Watcher) -> None:
+def test_a_first_one_that_dies_takes_the_second_with_it(port: ProcessWorkerClient, watcher: Watcher) -> None:
     first = hang(port)
     with pytest.raises(WorkerTimeoutError):
         port.look(LOOK)
@@ -212,7 +212,7 @@ def test_a_first_one_that_dies_takes_the_second_with_it(port: ProcessPort, watch
 
 
 @pytest.mark.parametrize("both_hang", [False, True])
-def test_closing_leaves_behind_only_what_hangs(port: ProcessPort, both_hang: bool) -> None:
+def test_closing_leaves_behind_only_what_hangs(port: ProcessWorkerClient, both_hang: bool) -> None:
     first = hang(port)
     with pytest.raises(WorkerTimeoutError):
         port.look(LOOK)
@@ -226,7 +226,7 @@ def test_closing_leaves_behind_only_what_hangs(port: ProcessPort, both_hang: boo
 
 
 def test_abandoned_in_the_midst_of_a_look_beside_it_ends_at_once(
-    port: ProcessPort, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+    port: ProcessWorkerClient, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = hang(port)
     with pytest.raises(WorkerTimeoutError):

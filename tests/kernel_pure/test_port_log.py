@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from reconciler.kernel.worker import client
-from reconciler.kernel.worker.client import ProcessPort
+from reconciler.kernel.worker.client import ProcessWorkerClient
 from reconciler.model.errors import HostError, WorkerTimeoutError
 from reconciler.model.live import ScanRequest, ScanScope
 
@@ -47,24 +47,24 @@ runpy.run_module("reconciler.kernel.worker", run_name="__main__")
 
 
 @pytest.fixture
-def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessPort]:
+def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessWorkerClient]:
     program = tmp_path / "python"
     program.write_text(WORKER.format(python=sys.executable, tree=str(Path(__file__).parents[2])), encoding="utf-8")
     program.chmod(stat.S_IRWXU)
     monkeypatch.setattr(client, "sys", SimpleNamespace(executable=str(program)))
-    port = ProcessPort(ScanScope("tank", None, None, frozenset()), tmp_path / "state", lock=False)
+    port = ProcessWorkerClient(ScanScope("tank", None, None, frozenset()), tmp_path / "state", lock=False)
     yield port
     port.close()
 
 
-def test_its_lines_are_in_the_daemons_log(port: ProcessPort, caplog: pytest.LogCaptureFixture) -> None:
+def test_its_lines_are_in_the_daemons_log(port: ProcessWorkerClient, caplog: pytest.LogCaptureFixture) -> None:
     port.look(ScanRequest())
     told = [(r.name, r.levelno, r.getMessage(), r.__dict__["pool"]) for r in caplog.records]
     assert told == [("reconciler.odd", logging.WARNING, f"udev is {number}", "tank") for number in range(3)]
 
 
 def test_after_a_late_answer_it_tells_all_anew(
-    port: ProcessPort, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    port: ProcessWorkerClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port.look(ScanRequest())
     with monkeypatch.context() as impatient:
@@ -78,7 +78,7 @@ def test_after_a_late_answer_it_tells_all_anew(
 
 
 def test_a_bug_of_its_own_is_one_line_of_the_daemons_log(
-    port: ProcessPort, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    port: ProcessWorkerClient, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(HostError, match="it died"):
         port.look(ScanRequest(ids=True))

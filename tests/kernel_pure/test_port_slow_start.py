@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from reconciler.kernel.worker import client
-from reconciler.kernel.worker.client import ProcessPort
+from reconciler.kernel.worker.client import ProcessWorkerClient
 from reconciler.model.errors import WorkerTimeoutError
 from reconciler.model.live import ScanRequest, ScanScope
 from tests.kernel_pure.test_port_beside import TREE, Watcher, children, until
@@ -43,13 +43,15 @@ def watcher() -> Watcher:
 
 
 @pytest.fixture
-def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gate: Path, watcher: Watcher) -> Iterator[ProcessPort]:
+def port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gate: Path, watcher: Watcher
+) -> Iterator[ProcessWorkerClient]:
     program = tmp_path / "python"
     program.write_text(SLOW.format(python=sys.executable, tree=str(TREE), gate=str(gate)), encoding="utf-8")
     program.chmod(stat.S_IRWXU)
     monkeypatch.setattr(client, "sys", SimpleNamespace(executable=str(program)))
     before = children()
-    port = ProcessPort(ScanScope("tank", None, None, frozenset()), tmp_path / "state", lock=False)
+    port = ProcessWorkerClient(ScanScope("tank", None, None, frozenset()), tmp_path / "state", lock=False)
     port.tell_of_waits(watcher)
     yield port
     port.close()
@@ -63,7 +65,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_is_told_as_a_slow_host_and_not_as_a_pool_that_hangs(
-    port: ProcessPort, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+    port: ProcessWorkerClient, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     impatient(monkeypatch)
     for _ in range(2):
@@ -78,7 +80,9 @@ def test_it_is_told_as_a_slow_host_and_not_as_a_pool_that_hangs(
     assert len(children()) == 1
 
 
-def test_it_is_waited_for_and_not_started_again(port: ProcessPort, gate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_waited_for_and_not_started_again(
+    port: ProcessWorkerClient, gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         impatient(patch)
         with pytest.raises(WorkerTimeoutError):
@@ -90,7 +94,7 @@ def test_it_is_waited_for_and_not_started_again(port: ProcessPort, gate: Path, m
 
 
 def test_closed_while_it_starts_it_is_ended_and_not_left_behind(
-    port: ProcessPort, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    port: ProcessWorkerClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     impatient(monkeypatch)
     with pytest.raises(WorkerTimeoutError):

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from multiprocessing import Pipe
 
-from reconciler.kernel.worker.messages import Forget, say
+from reconciler.kernel.worker.messages import ResetCache, say
 
 TO_NOBODY = """
 import gc
@@ -29,9 +29,9 @@ gc.collect()
 def test_what_is_said_is_heard() -> None:
     ours, theirs = Pipe()
     with ours, theirs:
-        say(ours, Forget())
+        say(ours, ResetCache())
         say(ours, None)
-        assert (theirs.recv(), theirs.recv()) == (Forget(), None)
+        assert (theirs.recv(), theirs.recv()) == (ResetCache(), None)
 
 
 def test_python_has_nothing_to_complain_of_where_nobody_listens() -> None:

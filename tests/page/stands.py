@@ -11,7 +11,7 @@ from typing import Any
 from reconciler.controller.desired import Desired
 from reconciler.controller.fact_gatherer import Settings
 from reconciler.daemon.app import House
-from reconciler.daemon.oneshot import host_for, simulated_port
+from reconciler.daemon.oneshot import host_for, simulated_client
 from reconciler.daemon.status_api import Board
 from reconciler.kernel.protocol import DeviceMapper
 from reconciler.kernel.simulated import simulated_kernel
@@ -42,7 +42,7 @@ class Stand:
         self.server = self._serve(0)
 
     def _wired(self, state_dir: Path) -> House:
-        house = House(self.store, Settings(), simulated_port(host_for(RecordSet.of([])), state_dir))
+        house = House(self.store, Settings(), simulated_client(host_for(RecordSet.of([])), state_dir))
         house.controller.limit_to(frozenset())  # no pool is worked on
         return house
 
@@ -131,7 +131,7 @@ class LiveStand(Stand):
         self._turning.start()
 
     def _wired(self, state_dir: Path) -> House:
-        port_of = simulated_port(self._host, state_dir)
+        port_of = simulated_client(self._host, state_dir)
         # The host in memory is not made for several threads: who breaks it takes its turn among the lanes.
         self.in_turn = port_of("")._lock  # type: ignore[attr-defined]
         return House(self.store, Settings(grace=1.0), port_of)

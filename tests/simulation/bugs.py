@@ -173,7 +173,7 @@ def _releases_anybodys_snapshot() -> Iterator[None]:
 def _reads_anybodys_ids() -> Iterator[None]:
     adopt = making._adopt
     with (
-        mock.patch("reconciler.controller.observer.Viewer._is_somebody_elses", return_value=False),
+        mock.patch("reconciler.controller.observer.PoolObserver._is_somebody_elses", return_value=False),
         mock.patch(
             "reconciler.planner.making._adopt", lambda facts, *rest: adopt(replace(facts, pool_record=None), *rest)
         ),
@@ -268,7 +268,7 @@ BUGS: Final[dict[str, Planting]] = {
     "the ids of somebody else's pool are read": _reads_anybodys_ids,
     "anybody's metadata snapshot is released": _releases_anybodys_snapshot,
     "what failed is tried again with each event": lambda: mock.patch(
-        "reconciler.controller.failed_attempts.Tries.is_too_early", return_value=False
+        "reconciler.controller.failed_attempts.FailedAttempts.is_too_early", return_value=False
     ),
     "a device that is only to be there is published": _everywhere(
         "_steps", lambda inner: lambda *given: _published(inner, *given)

@@ -23,7 +23,7 @@ from reconciler.controller.reconciler import PoolReconciler
 from reconciler.controller.recorder import Recorder
 from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.simulated import Call, Calls, Crashed, SimulatedHost, simulated_kernel
-from reconciler.kernel.worker.client import InlinePort, PoolPort
+from reconciler.kernel.worker.client import InlineWorkerClient, WorkerClient
 from reconciler.model.conditions import Status
 from reconciler.model.live import DeviceInfo, ScanScope
 from reconciler.model.names import Key
@@ -105,7 +105,7 @@ class House:
         self._starts += 1
         self.rng = random.Random(f"{self.state_dir.name} {self._starts}")  # no start gives a UUID twice
         self.queue = WorkQueue(self.clock, self.rng, self.metrics.queue)
-        self.lanes: dict[str, PoolReconciler] = {}
+        self.pool_controllers: dict[str, PoolReconciler] = {}
         self.declare(*self._desired.records)
 
     def _new_metrics(self) -> Metrics:
@@ -145,8 +145,8 @@ class House:
         """These, and no others, from now on."""
         self._desired = Desired(RecordSet.of(records), self.clock.now())
         pools = {record.key.pool for record in records} | set(self.store.known_pools())
-        for name in sorted(pools - self.lanes.keys()):
-            self.lanes[name] = self._lane(name)
+        for name in sorted(pools - self.pool_controllers.keys()):
+            self.pool_controllers[name] = self._lane(name)
         self.resync()
 
     def also(self, *records: Record) -> None:
@@ -157,13 +157,13 @@ class House:
     def without(self, name: str) -> None:
         self.declare(*(record for record in self._desired.records if record.key != Key(POOL, name)))
 
-    def port_of(self, name: str) -> PoolPort:
-        return InlinePort(self.kernel, ScanScope(name, None, None, frozenset()), self.state_dir)
+    def client_of(self, name: str) -> WorkerClient:
+        return InlineWorkerClient(self.kernel, ScanScope(name, None, None, frozenset()), self.state_dir)
 
     def _lane(self, name: str) -> PoolReconciler:
         return PoolReconciler(
             name,
-            port=self.port_of(name),
+            port=self.client_of(name),
             store=self.store,
             recorder=self.recorder,
             queue=self.queue,
@@ -177,28 +177,28 @@ class House:
 
     def resync(self) -> None:
         self._resynced = self.clock.now()
-        for name in self.lanes:
+        for name in self.pool_controllers:
             self.queue.add(Key(name))
 
     def hear(self, dm_name: str) -> None:
         """Of an event of the device, as udev tells it."""
-        for name, lane in self.lanes.items():
-            key = Key(name) if dm_name == name else lane.key_of(dm_name)
+        for name, pool_controller in self.pool_controllers.items():
+            key = Key(name) if dm_name == name else pool_controller.key_of(dm_name)
             if key is not None:
                 self.queue.add(key)
 
     def work(self) -> None:
         """All that is due now."""
-        for name, lane in self.lanes.items():
+        for name, pool_controller in self.pool_controllers.items():
             while keys := self.queue.take(name, timeout=0.0):
-                lane.reconcile(keys, self._desired)
+                pool_controller.reconcile(keys, self._desired)
 
     def run(self, seconds: float) -> None:
         """Work, and move the clock to what is due next, for so long."""
         end = self.clock.now() + seconds
         self.work()
         while self.clock.now() < end:
-            due = [self.queue.next_due(name) for name in self.lanes]
+            due = [self.queue.next_due(name) for name in self.pool_controllers]
             nexts = [time for time in due if time is not None] + [self._resynced + RESYNC]
             self.clock.time = max(self.clock.time + 0.001, min(*nexts, end))
             if self.clock.now() >= self._resynced + RESYNC:
@@ -218,7 +218,7 @@ class House:
     def is_settled(self) -> bool:
         statuses = self.recorder.statuses()
         asked = {record.key for record in self._desired.records}
-        intents = any(self.store.intents(pool) for pool in self.lanes)
+        intents = any(self.store.intents(pool) for pool in self.pool_controllers)
         return asked <= statuses.keys() and all(status.good for status in statuses.values()) and not intents
 
     # What is so
@@ -247,7 +247,7 @@ class House:
 
     def check(self) -> None:
         """What must be so of any host at rest, whatever happened before."""
-        for pool in self.lanes:
+        for pool in self.pool_controllers:
             if pool not in self.host.devices.by_name:
                 continue
             named = {device.thin_id for device in self.store.known_devices(pool).values()}

@@ -1,4 +1,4 @@
-"""What the daemon sees of a simulated worker: `kernel.worker.client.ProcessPort`, with the clock that is moved by hand."""
+"""What the daemon sees of a simulated worker: `kernel.worker.client.ProcessWorkerClient`, with the clock that is moved by hand."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Protocol, TypeVar
 
 from reconciler.kernel.locks import PoolLocked
 from reconciler.kernel.simulated import Crashed
-from reconciler.kernel.worker.client import IDS_DEADLINE, LOOK_DEADLINE, PATIENCE, Helper
-from reconciler.kernel.worker.messages import Answer, Forget, Question
+from reconciler.kernel.worker.client import IDS_DEADLINE, LOOK_DEADLINE, PATIENCE, StallHandler
+from reconciler.kernel.worker.messages import Answer, Question, ResetCache
 from reconciler.model.errors import HostError, WorkerDiedError, WorkerTimeoutError
 from reconciler.model.live import PoolScan, ScanRequest, ScanScope
 from reconciler.model.steps import HostStep, StepResult
@@ -46,7 +46,7 @@ class SimulatedPort:
         self._second = second
         self._worker: Worker | None = None
         self._late = False
-        self._helper: Helper | None = None
+        self._helper: StallHandler | None = None
         self._beside: SimulatedPort | None = None
 
     def look(self, request: ScanRequest) -> PoolScan:
@@ -66,7 +66,7 @@ class SimulatedPort:
     def close(self, wait: float = 1.0) -> None:
         """The world ends its workers itself."""
 
-    def tell_of_waits(self, helper: Helper) -> None:
+    def tell_of_waits(self, helper: StallHandler) -> None:
         self._helper = helper
 
     def _call_for_help(self) -> None:
@@ -117,7 +117,7 @@ class SimulatedPort:
             raise WorkerTimeoutError("look at", worker.pool, errno.ETIMEDOUT, "the worker still waits in the kernel")
         self._late = False
         self._check(worker)
-        worker.ask(Forget())
+        worker.ask(ResetCache())
 
     def _talk(self, worker: Worker, question: Question, deadline: float) -> Answer:
         self._around.guards.began(worker.pool, look=isinstance(question, ScanRequest), second=self._second)

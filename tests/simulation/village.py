@@ -21,7 +21,7 @@ from reconciler.kernel.protocol import DeviceMapper
 from reconciler.kernel.simulated import Call, Crashed, SimulatedHost
 from reconciler.kernel.simulated.faults import changes
 from reconciler.kernel.simulated.tables import Release
-from reconciler.kernel.worker.client import PoolPort
+from reconciler.kernel.worker.client import WorkerClient
 from reconciler.model.conditions import Reason
 from reconciler.model.live import ScanScope
 from reconciler.model.names import Key
@@ -171,7 +171,7 @@ class Village(House):
 
     # Workers
 
-    def port_of(self, name: str) -> PoolPort:
+    def client_of(self, name: str) -> WorkerClient:
         return SimulatedPort(self, ScanScope(name, None, None, frozenset()))
 
     def hire(self, watched: ScanScope, *, second: bool = False) -> Worker:
@@ -218,7 +218,7 @@ class Village(House):
             self._tick(end)
 
     def _tick(self, end: float) -> None:
-        due = [self.queue.next_due(name) for name in self.lanes if name not in self._busy]
+        due = [self.queue.next_due(name) for name in self.pool_controllers if name not in self._busy]
         nexts = [time for time in due if time is not None] + [self._resynced + RESYNC, end]
         nexts += [alarm[0] for alarm in self._alarms[:1]]
         self.clock.time = max(self.clock.time + 0.001, min(nexts))
@@ -230,12 +230,12 @@ class Village(House):
 
     def work(self) -> None:
         """All that is due now, but for pools whose lanes wait for their workers. Time does not pass: it must end."""
-        for name, lane in list(self.lanes.items()):
+        for name, pool_controller in list(self.pool_controllers.items()):
             passes = itertools.count(1)
             while name not in self._busy and (keys := self.queue.take(name, timeout=0.0)):
                 assert next(passes) < PASSES, f"{name} is worked on without end: {keys}"
                 self.guards.pass_began(name)
-                lane.reconcile(keys, self._desired)
+                pool_controller.reconcile(keys, self._desired)
 
     def rest(self, seconds: float) -> None:
         """For so long, or until all is as desired."""

@@ -16,7 +16,7 @@ from greenlet import getcurrent, greenlet
 from reconciler.kernel.simulated import Call, Calls, Crashed, SimulatedHost, WouldBlockError, simulated_kernel
 from reconciler.kernel.worker.__main__ import answer
 from reconciler.kernel.worker.messages import Answer, Question
-from reconciler.kernel.worker.scan import Observer
+from reconciler.kernel.worker.scan import PoolScanner
 from reconciler.model.live import ScanScope
 
 
@@ -83,7 +83,7 @@ class Worker:
         self._weather = weather
         self._calls = Calls(midway=lambda call: weather.midway(self, call), around=self._around)
         self._kernel = simulated_kernel(host, self._calls)
-        self._observer = Observer(self._kernel, watched, state_dir)
+        self._observer = PoolScanner(self._kernel, watched, state_dir)
         self._answer: Answer = None
         self._process = greenlet(self._serve)
 

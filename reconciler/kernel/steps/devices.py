@@ -170,7 +170,7 @@ _CLOSED_WITHIN: Final = 5.0
 """Seconds that udev and blkid may hold a private device after its last use."""
 
 
-def perform(kernel: Kernel, step: HostStep) -> StepResult:
+def run_step(kernel: Kernel, step: HostStep) -> StepResult:
     """Raises HostError where it did not work, Unconfirmed where only the kernel says that it did."""
     begun = time.monotonic()
     note = _STEPS[type(step)](kernel, step)

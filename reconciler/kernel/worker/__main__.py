@@ -21,9 +21,9 @@ from reconciler.kernel.host import host_kernel
 from reconciler.kernel.locks import PoolLock, PoolLocked
 from reconciler.kernel.privileges import drop_all_others, lock_memory
 from reconciler.kernel.protocol import Kernel
-from reconciler.kernel.steps.devices import perform
-from reconciler.kernel.worker.messages import Answer, Forget, Hello, Question, Said, say
-from reconciler.kernel.worker.scan import Observer
+from reconciler.kernel.steps.devices import run_step
+from reconciler.kernel.worker.messages import Answer, LogLine, Question, ResetCache, WorkerConfig, say
+from reconciler.kernel.worker.scan import PoolScanner
 from reconciler.model.errors import HostError
 from reconciler.model.live import ScanRequest, ScanScope
 from reconciler.model.steps import HostStep
@@ -38,12 +38,12 @@ class _ToDaemon(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(OSError):  # nobody listens any more: the worker is about to end
-            say(self._connection, Said(record.name, record.levelno, self.format(record)))
+            say(self._connection, LogLine(record.name, record.levelno, self.format(record)))
 
 
 def serve(connection: Connection) -> None:
     """Answer questions until the other end closes."""
-    hello: Hello = connection.recv()
+    hello: WorkerConfig = connection.recv()
     lock = PoolLock(hello.watched.pool)
     if hello.lock:
         try:
@@ -54,13 +54,13 @@ def serve(connection: Connection) -> None:
     with contextlib.closing(lock):
         lock_memory()
         kernel = host_kernel()
-        observer = Observer(kernel, hello.watched, Path(hello.state_dir))
+        observer = PoolScanner(kernel, hello.watched, Path(hello.state_dir))
         say(connection, None)
         while True:
             say(connection, answer(kernel, observer, connection.recv()))
 
 
-def answer(kernel: Kernel, observer: Observer, question: Question) -> Answer:
+def answer(kernel: Kernel, observer: PoolScanner, question: Question) -> Answer:
     try:
         match question:
             case ScanRequest():
@@ -68,11 +68,11 @@ def answer(kernel: Kernel, observer: Observer, question: Question) -> Answer:
             case ScanScope():
                 observer.watch(question)
                 return None
-            case Forget():
+            case ResetCache():
                 observer.forget()
                 return None
             case HostStep():
-                return perform(kernel, question)
+                return run_step(kernel, question)
     except HostError as fault:
         return fault
 

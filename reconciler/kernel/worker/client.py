@@ -24,9 +24,9 @@ from typing import Final, Protocol, TypeVar
 
 from reconciler.kernel.locks import PoolLocked
 from reconciler.kernel.protocol import Kernel
-from reconciler.kernel.steps.devices import perform
-from reconciler.kernel.worker.messages import Answer, Forget, Hello, Question, Said, say
-from reconciler.kernel.worker.scan import Observer
+from reconciler.kernel.steps.devices import run_step
+from reconciler.kernel.worker.messages import Answer, LogLine, Question, ResetCache, WorkerConfig, say
+from reconciler.kernel.worker.scan import PoolScanner
 from reconciler.model.errors import HostError, WorkerDiedError, WorkerTimeoutError
 from reconciler.model.live import PoolScan, ScanRequest, ScanScope
 from reconciler.model.steps import HostStep, StepResult
@@ -114,7 +114,7 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class PoolPort(Protocol):
+class WorkerClient(Protocol):
     """All calls raise HostError; Unanswered if there is no answer in time; PoolLocked if another works on the pool."""
 
     def look(self, request: ScanRequest) -> PoolScan: ...
@@ -130,14 +130,14 @@ class PoolPort(Protocol):
     def close(self, wait: float = 1.0) -> None:
         """The worker ends after the step at hand, and is waited for; one that hangs is left behind, with its lock."""
 
-    def tell_of_waits(self, helper: Helper) -> None:
+    def tell_of_waits(self, helper: StallHandler) -> None:
         """From now on this helper is told, by the thread that asks, while a question has no answer."""
 
 
-class Helper(Protocol):
+class StallHandler(Protocol):
     """Who may be able to help while a pool's worker hangs."""
 
-    def waiting(self, beside: PoolPort) -> None:
+    def waiting(self, beside: WorkerClient) -> None:
         """Again and again. `beside` leads to a second worker, without the pool's lock, started when first asked."""
 
     def cause(self) -> str:
@@ -147,18 +147,18 @@ class Helper(Protocol):
         """After waits: the worker is there again, or gone. The second one ends."""
 
 
-class InlinePort:
+class InlineWorkerClient:
     """The same in this process, for the simulated kernel and for one-shot looks at a host that does not hang."""
 
     def __init__(self, kernel: Kernel, watched: ScanScope, state_dir: Path) -> None:
         self._kernel = kernel
-        self._observer = Observer(kernel, watched, state_dir)
+        self._observer = PoolScanner(kernel, watched, state_dir)
 
     def look(self, request: ScanRequest) -> PoolScan:
         return self._observer.look(request)
 
     def run(self, step: HostStep) -> StepResult:
-        return perform(self._kernel, step)
+        return run_step(self._kernel, step)
 
     def watch(self, watched: ScanScope) -> None:
         self._observer.watch(watched)
@@ -169,15 +169,15 @@ class InlinePort:
     def close(self, wait: float = 1.0) -> None:
         """Nothing to end."""
 
-    def tell_of_waits(self, helper: Helper) -> None:
+    def tell_of_waits(self, helper: StallHandler) -> None:
         """Nothing waits."""
 
 
-class ProcessPort:
+class ProcessWorkerClient:
     """A worker process, started with the first question, and again if it died; and a second one while that hangs."""
 
     def __init__(self, watched: ScanScope, state_dir: Path, *, lock: bool) -> None:
-        self._hello = Hello(watched, str(state_dir), lock)
+        self._hello = WorkerConfig(watched, str(state_dir), lock)
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket | None = None
         self._connection: Connection | None = None
@@ -188,8 +188,8 @@ class ProcessPort:
         self._asked: tuple[str, str] = ("look at", self._pool)
         """The question at hand: what, of which object."""
         self._asked_at = 0.0
-        self._helper: Helper | None = None
-        self._beside: ProcessPort | None = None
+        self._helper: StallHandler | None = None
+        self._beside: ProcessWorkerClient | None = None
 
     def look(self, request: ScanRequest) -> PoolScan:
         return self._ask(request, PoolScan, IDS_DEADLINE if request.ids else LOOK_DEADLINE)
@@ -198,11 +198,11 @@ class ProcessPort:
         return self._ask(step, StepResult, step.deadline)
 
     def watch(self, watched: ScanScope) -> None:
-        self._hello = Hello(watched, self._hello.state_dir, self._hello.lock)
+        self._hello = WorkerConfig(watched, self._hello.state_dir, self._hello.lock)
         if self._connection is not None:
             self._ask(watched, type(None), LOOK_DEADLINE)
 
-    def tell_of_waits(self, helper: Helper) -> None:
+    def tell_of_waits(self, helper: StallHandler) -> None:
         self._helper = helper
 
     def abandon(self) -> None:
@@ -272,7 +272,7 @@ class ProcessPort:
         while True:
             if connection.poll(max(0.0, min(PATIENCE, end - time.monotonic()))):
                 answer = self._heard(connection)
-                if not isinstance(answer, Said):
+                if not isinstance(answer, LogLine):
                     self._late = False
                     return answer
             elif time.monotonic() >= end:
@@ -290,17 +290,17 @@ class ProcessPort:
         detail = f"no answer for {seconds}; the worker {waits}" + (f"; {cause}" if cause else "")
         return WorkerTimeoutError(*self._asked, errno.ETIMEDOUT, detail)
 
-    def _heard(self, connection: Connection) -> Answer | Said:
+    def _heard(self, connection: Connection) -> Answer | LogLine:
         """What it says next. A line for the log is written there."""
-        told: Answer | Said = connection.recv()
-        if isinstance(told, Said):
+        told: Answer | LogLine = connection.recv()
+        if isinstance(told, LogLine):
             logging.getLogger(told.logger).log(told.level, "%s", told.text, extra={"pool": self._pool})
         return told
 
     def _has_answered(self, connection: Connection) -> bool:
         """Whether the late answer has come, which nobody needs any more."""
         while connection.poll(0):
-            if not isinstance(self._heard(connection), Said):
+            if not isinstance(self._heard(connection), LogLine):
                 return True
         return False
 
@@ -319,7 +319,7 @@ class ProcessPort:
             if not self._has_answered(connection):
                 self._call_for_help()
                 raise self._unanswered()
-            say(connection, Forget())
+            say(connection, ResetCache())
             self._receive(connection, LOOK_DEADLINE)
         except (EOFError, ConnectionError):
             self._end()
@@ -363,7 +363,7 @@ class ProcessPort:
         if self._helper is None:
             return
         if self._beside is None:
-            self._beside = ProcessPort(self._hello.watched, Path(self._hello.state_dir), lock=False)
+            self._beside = ProcessWorkerClient(self._hello.watched, Path(self._hello.state_dir), lock=False)
         self._helper.waiting(self._beside)
 
     def _help_former(self, trouble: PoolLocked | HostError) -> None:

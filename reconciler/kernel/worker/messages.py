@@ -17,7 +17,7 @@ from reconciler.model.steps import HostStep, StepResult
 
 
 @dataclass(frozen=True, slots=True)
-class Hello:
+class WorkerConfig:
     """The first thing that a worker is told."""
 
     watched: ScanScope
@@ -28,12 +28,12 @@ class Hello:
 
 
 @dataclass(frozen=True, slots=True)
-class Forget:
+class ResetCache:
     """Tell everything at the next look."""
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class LogLine:
     """A line for the log, before an answer: the daemon writes it, in its own format and with the pool's name."""
 
     logger: str
@@ -41,11 +41,11 @@ class Said:
     text: str
 
 
-Question = ScanRequest | HostStep | ScanScope | Forget
+Question = ScanRequest | HostStep | ScanScope | ResetCache
 Answer = PoolScan | StepResult | HostError | PoolLocked | None
 
 
-def say(connection: Connection, words: Hello | Question | Answer | Said) -> None:
+def say(connection: Connection, words: WorkerConfig | Question | Answer | LogLine) -> None:
     """For `recv` at the other end.
 
     Not with `send`: that keeps a view of its own buffer, and where nobody listens any more the error holds both. Python

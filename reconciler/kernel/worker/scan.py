@@ -47,7 +47,7 @@ TURNS = 10
 """Looks in which everything that announces nothing is asked again once."""
 
 
-class Roster:
+class DeviceIndex:
     def __init__(self, dm: DeviceMapper) -> None:
         self._dm = dm
         self._listed = False
@@ -110,7 +110,7 @@ class Roster:
         return self._lies_on[key]
 
 
-class Observer:
+class PoolScanner:
     """Remembers what it saw, so that an idle look costs one LIST, one INFO a device, and the pool's status."""
 
     def __init__(self, kernel: Kernel, watched: ScanScope, state_dir: Path) -> None:
@@ -118,7 +118,7 @@ class Observer:
         self._watched = watched
         self._state_dir = state_dir
         self._seen: dict[str, LiveDevice] = {}
-        self._roster = Roster(kernel.dm)
+        self._roster = DeviceIndex(kernel.dm)
         self._below: list[Devno] = []
         self._protected: frozenset[Devno] = frozenset()
         self._is_used = False
