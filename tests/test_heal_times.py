@@ -6,7 +6,7 @@ import logging
 
 from chaos.report import heal_times
 from reconciler.model.names import Key
-from reconciler.telemetry.logs import TextFormatter, about
+from reconciler.telemetry.logs import TextFormatter, log_context
 from tools.heal_times import percentile, table
 
 
@@ -26,7 +26,7 @@ def test_a_kind_has_a_line_and_all_have_one_together() -> None:
 def test_they_are_read_from_the_daemons_log() -> None:
     def line(message: str, action: str = "", seconds: float | None = None) -> str:
         record = logging.LogRecord("reconciler", logging.INFO, "", 0, message, (), None)
-        record.__dict__.update(about(Key("tank", "a"), reason="Suspended", action=action, seconds=seconds))
+        record.__dict__.update(log_context(Key("tank", "a"), reason="Suspended", action=action, seconds=seconds))
         return TextFormatter().format(record)
 
     log = "\n".join(

@@ -19,7 +19,7 @@ from reconciler.cli.params import (
     state_dir_option,
 )
 from reconciler.controller.fact_gatherer import Settings
-from reconciler.daemon.oneshot import Once, Result, UnknownName, apply_once, apply_simulated
+from reconciler.daemon.oneshot import OneShotOptions, Result, UnknownName, apply_once, apply_simulated
 from reconciler.daemon.record_loader import ManifestsInvalid
 from reconciler.kernel.steps.devices import commands_of
 from reconciler.model.conditions import Condition, Reason, Status
@@ -76,7 +76,7 @@ def command(  # one for each option
     prune = PruneRules(delay=rest["prune_delay"], allow_mass=bool(rest["allow_mass_prune"]))
     settings = Settings(grace=rest["suspend_grace"], prune=prune)
     warnings_only()
-    once = Once(manifests, state_dir, node, names, timeout, settings)
+    once = OneShotOptions(manifests, state_dir, node, names, timeout, settings)
     if kernel == "simulated":
         _refuse_state_dir()
     try:

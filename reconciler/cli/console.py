@@ -50,24 +50,24 @@ class Failure(click.ClickException):
         self.exit_code = int(code)  # type: ignore[misc]  # click says that this one is for changing
 
 
-class Told(NamedTuple):
+class ErrorLine(NamedTuple):
     place: str
     """` get`: the command that it is about, after the program's name."""
     line: str
     exit_code: int
 
 
-def tell(error: Exception) -> Told | None:
+def error_line(error: Exception) -> ErrorLine | None:
     """What to say of an error. None: nobody expected this one, its trace is what helps."""
-    told = _told(error)
+    told = _error_line(error)
     return None if told is None else told._replace(line=_harmless(told.line))
 
 
-def _told(error: Exception) -> Told | None:
+def _error_line(error: Exception) -> ErrorLine | None:
     if isinstance(error, click.UsageError):
         return _usage(error)
     if isinstance(error, click.ClickException):
-        return Told("", error.format_message(), error.exit_code)
+        return ErrorLine("", error.format_message(), error.exit_code)
     return _of_the_layers(error)
 
 
@@ -76,15 +76,17 @@ def _harmless(text: str) -> str:
     return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
 
 
-def _usage(error: click.UsageError) -> Told:
+def _usage(error: click.UsageError) -> ErrorLine:
     if error.ctx is None:
-        return Told("", _one_line(error.format_message()), ExitCode.USAGE)
+        return ErrorLine("", _one_line(error.format_message()), ExitCode.USAGE)
     path = error.ctx.command_path
     said = _one_line(error.format_message()).rstrip(".")
-    return Told(path.removeprefix(error.ctx.find_root().command_path), f"{said} (see `{path} --help`)", ExitCode.USAGE)
+    return ErrorLine(
+        path.removeprefix(error.ctx.find_root().command_path), f"{said} (see `{path} --help`)", ExitCode.USAGE
+    )
 
 
-def _of_the_layers(error: Exception) -> Told | None:
+def _of_the_layers(error: Exception) -> ErrorLine | None:
     # Here, not above: a command line that is wrong is told without loading the whole program.
     from reconciler.model.errors import HostError  # noqa: PLC0415
     from reconciler.sandbox import SandboxError  # noqa: PLC0415
@@ -92,14 +94,14 @@ def _of_the_layers(error: Exception) -> Told | None:
     from reconciler.telemetry.http.server import ListenError  # noqa: PLC0415
 
     if isinstance(error, SandboxError):
-        return Told(" sandbox", _one_line(str(error)), error.status)
+        return ErrorLine(" sandbox", _one_line(str(error)), error.status)
     if isinstance(error, StoreError | ListenError):
-        return Told("", _one_line(str(error)), ExitCode.NOT_DONE)
+        return ErrorLine("", _one_line(str(error)), ExitCode.NOT_DONE)
     if isinstance(error, HostError):
-        return Told("", f"{_one_line(str(error))}: {_next_step(error.errno)}", ExitCode.NOT_DONE)
+        return ErrorLine("", f"{_one_line(str(error))}: {_next_step(error.errno)}", ExitCode.NOT_DONE)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        return Told("", f"{where}{error.strerror or error}: put that right and try again", ExitCode.NOT_DONE)
+        return ErrorLine("", f"{where}{error.strerror or error}: put that right and try again", ExitCode.NOT_DONE)
     return None
 
 

@@ -27,7 +27,7 @@ Line = tuple[str, str | Cell]
 
 
 @dataclass(frozen=True, slots=True)
-class Portrait:
+class Description:
     seen: Seen
     intents: Sequence[Intent]
     """Operations under way: on the device, or anywhere in the pool."""
@@ -44,25 +44,25 @@ class Section:
     lines: Sequence[Line]
 
 
-def sections(portrait: Portrait) -> Iterator[Section]:
-    seen = portrait.seen
-    yield Section("Device" if seen.key.device else "Pool", list(_record(portrait)))
+def sections(description: Description) -> Iterator[Section]:
+    seen = description.seen
+    yield Section("Device" if seen.key.device else "Pool", list(_record(description)))
     yield Section("Status", list(_status(seen)))
     match seen.known:
         case StoredDevice() as device:
-            yield Section("Store", [*_known_device(device), *_under_way(portrait)])
+            yield Section("Store", [*_known_device(device), *_under_way(description)])
         case StoredPool() as pool:
-            yield Section("Store", [*_known_pool(pool, portrait.taken), *_under_way(portrait)])
+            yield Section("Store", [*_known_pool(pool, description.taken), *_under_way(description)])
         case _:
             unknown = [("", "knows nothing of it: it was not made yet")]
-            yield Section("Store", list(_under_way(portrait)) or unknown)
+            yield Section("Store", list(_under_way(description)) or unknown)
 
 
-def _record(portrait: Portrait) -> Iterator[Line]:
-    seen = portrait.seen
+def _record(description: Description) -> Iterator[Line]:
+    seen = description.seen
     yield "Name", str(seen.key)
-    if portrait.devices:
-        yield "Devices", ", ".join(other.key.device for other in portrait.devices)
+    if description.devices:
+        yield "Devices", ", ".join(other.key.device for other in description.devices)
     yield "Declared", seen.place
     if seen.spec is not None:
         yield "Spec", to_yaml(seen.spec)
@@ -149,23 +149,23 @@ def _known_pool(known: StoredPool, taken: Sequence[int]) -> Iterator[Line]:
         yield "Others' ids", ", ".join(str(number) for number in taken)
 
 
-def _under_way(portrait: Portrait) -> Iterator[Line]:
-    for intent in portrait.intents:
+def _under_way(description: Description) -> Iterator[Line]:
+    for intent in description.intents:
         yield (
             "Under way",
             f"{intent.kind} of {intent.key}, thin id {intent.thin_id}, transaction {intent.transaction_id}",
         )
 
 
-def as_json(portrait: Portrait) -> dict[str, Any]:
+def as_json(description: Description) -> dict[str, Any]:
     """The item that `get` gives, with what else is known."""
-    seen = portrait.seen
+    seen = description.seen
     return {
         "record": None,
         **seen.item,
         "known": _known_json(seen.known),
-        "intents": [_intent_json(intent) for intent in portrait.intents],
-        "events": [event_item(event) for event in portrait.events],
+        "intents": [_intent_json(intent) for intent in description.intents],
+        "events": [event_item(event) for event in description.events],
     }
 
 
@@ -238,18 +238,18 @@ def command(kind: str, name: str, output: str, state_dir: Path) -> None:
     """
     with reading(state_dir) as store:
         fresh = freshness(state_dir)
-        portrait = _portrait(store, as_of_now(look(store), fresh), kind, name)
+        description = _description(store, as_of_now(look(store), fresh), kind, name)
     tell(fresh)
     if output == "json":
-        items = {"items": [as_json(portrait)]}
+        items = {"items": [as_json(description)]}
         print_json({**items, "stale": fresh.stale} if fresh.stale else items)
         return
-    for section in sections(portrait):
+    for section in sections(description):
         _print_section(section)
-    _print_events(portrait)
+    _print_events(description)
 
 
-def _portrait(store: Store, seen: Mapping[Key, Seen], kind: str, name: str) -> Portrait:
+def _description(store: Store, seen: Mapping[Key, Seen], kind: str, name: str) -> Description:
     one = seen[find(seen, kind, name)]
     key = one.key
     intents = [intent for intent in store.intents(key.pool) if not key.device or intent.key == key]
@@ -257,7 +257,7 @@ def _portrait(store: Store, seen: Mapping[Key, Seen], kind: str, name: str) -> P
     devices = (
         [] if key.device else [other for other in seen.values() if other.key.device and other.key.pool == key.pool]
     )
-    return Portrait(one, intents, events, devices, sorted(store.taken(key.pool)))
+    return Description(one, intents, events, devices, sorted(store.taken(key.pool)))
 
 
 def _print_section(section: Section) -> None:
@@ -272,7 +272,7 @@ def _print_section(section: Section) -> None:
             say("  " + " " * len(head) + other)
 
 
-def _print_events(portrait: Portrait) -> None:
-    say("Events:" if portrait.events else "Events: none")
-    if portrait.events:
-        print_table(table_of_one(portrait.events))
+def _print_events(description: Description) -> None:
+    say("Events:" if description.events else "Events: none")
+    if description.events:
+        print_table(table_of_one(description.events))

@@ -27,13 +27,13 @@ from reconciler.cli.console import (
     yes_option,
 )
 from reconciler.cli.params import Folder, output_option, state_dir_option
-from reconciler.doctor.checks import Check, Mark, Repair, how_to_stop
-from reconciler.doctor.fix import Surgery, surgery
-from reconciler.doctor.report import Asked, Report, examine
+from reconciler.doctor.checks import Check, Repair, Severity, how_to_stop
+from reconciler.doctor.fix import RepairSession, repair_session
+from reconciler.doctor.report import DoctorOptions, Report, examine
 from reconciler.store.lock import LockHeld
 
-_STYLES: Final = {Mark.OK: GOOD, Mark.WRONG: BAD, Mark.UNKNOWN: CARE, Mark.LEFT: ""}
-_WORDS: Final = {Mark.OK: "ok", Mark.WRONG: "wrong", Mark.UNKNOWN: "unknown", Mark.LEFT: "left"}
+_STYLES: Final = {Severity.OK: GOOD, Severity.WRONG: BAD, Severity.UNKNOWN: CARE, Severity.LEFT: ""}
+_WORDS: Final = {Severity.OK: "ok", Severity.WRONG: "wrong", Severity.UNKNOWN: "unknown", Severity.LEFT: "left"}
 _EPILOG: Final = """\b
 Each check is one line:
   [ok] as it should be         [!!] something should be done
@@ -78,11 +78,11 @@ def command(*, manifests: Path | None, node: str, state_dir: Path, output: str, 
     if yes and not fix:
         raise click.UsageError("--yes is for --fix: add that, or leave it out")
     warnings_only()
-    asked = Asked(state_dir, manifests, node)
+    options = DoctorOptions(state_dir, manifests, node)
     if fix:
-        _fix(asked, yes=yes)
+        _fix(options, yes=yes)
     with Progress(terminal_only=True) as progress:
-        report = examine(asked, progress.say)
+        report = examine(options, progress.say)
     if output == "json":
         print_json({"items": [_item(check) for check in report.checks], "todo": report.todo})
     else:
@@ -93,7 +93,7 @@ def command(*, manifests: Path | None, node: str, state_dir: Path, output: str, 
 def _code(report: Report) -> int:
     if not report.looked:
         return ExitCode.NOT_DONE
-    unfit = any(check.mark in {Mark.WRONG, Mark.UNKNOWN} for check in report.checks)
+    unfit = any(check.mark in {Severity.WRONG, Severity.UNKNOWN} for check in report.checks)
     return ExitCode.NOT_AS_DESIRED if unfit else ExitCode.FINE
 
 
@@ -114,7 +114,7 @@ def _print(report: Report) -> None:
         say("to do:")
         for number, line in enumerate(todo, start=1):
             say(f"{number:3}. {clean(line)}")
-    elif all(check.mark in {Mark.OK, Mark.LEFT} for check in report.checks):
+    elif all(check.mark in {Severity.OK, Severity.LEFT} for check in report.checks):
         say("nothing to do: this host is fit")
         say(f"next: {clean(report.next_step)}")
     else:
@@ -134,11 +134,11 @@ def _print_check(check: Check) -> None:
 # The repairs
 
 
-def _fix(asked: Asked, *, yes: bool) -> None:
+def _fix(options: DoctorOptions, *, yes: bool) -> None:
     require_answer(yes=yes)
     try:
-        with surgery(asked, lambda repair: _agreed(repair, yes=yes)) as at_work:
-            done = sum(_mend(at_work, pool, yes=yes) for pool in at_work.pools)
+        with repair_session(options, lambda repair: _agreed(repair, yes=yes)) as session:
+            done = sum(_mend(session, pool, yes=yes) for pool in session.pools)
     except LockHeld as held:
         stop = how_to_stop(held.pid)
         raise Failure(f"{held}; --fix wants to be alone: {stop}, then run this again") from None
@@ -146,14 +146,14 @@ def _fix(asked: Asked, *, yes: bool) -> None:
     say()
 
 
-def _mend(at_work: Surgery, pool: str, *, yes: bool) -> int:
+def _mend(session: RepairSession, pool: str, *, yes: bool) -> int:
     """Each repair is worked out anew after the one before, and once more between the answer and the deed."""
     answered: set[str] = set()
     done = 0
     while True:
         with Progress(terminal_only=True) as progress:
             progress.say(f"looking at pool {pool}")
-            offers = [repair for repair in at_work.offers(pool) if repair.what not in answered]
+            offers = [repair for repair in session.offers(pool) if repair.what not in answered]
         if not offers:
             return done
         repair = offers[0]
@@ -161,11 +161,11 @@ def _mend(at_work: Surgery, pool: str, *, yes: bool) -> int:
             answered.add(repair.what)
             say("  left as it is")
             continue
-        if repair not in at_work.offers(pool):
+        if repair not in session.offers(pool):
             say("  it has changed meanwhile: looking again")
             continue
         answered.add(repair.what)
-        done += _carry_out(at_work, pool, repair)
+        done += _carry_out(session, pool, repair)
 
 
 def _agreed(repair: Repair, *, yes: bool) -> bool:
@@ -180,15 +180,15 @@ def _show(repair: Repair) -> None:
         say(f"  effect: {clean(line)}")
 
 
-def _carry_out(at_work: Surgery, pool: str, repair: Repair) -> bool:
+def _carry_out(session: RepairSession, pool: str, repair: Repair) -> bool:
     with Progress(terminal_only=True) as progress:
         progress.say(f"{repair.what} ...")
-        fault = at_work.carry_out(pool, repair)
+        fault = session.carry_out(pool, repair)
     if fault is not None:
         note(f"  {fault}")
         return False
-    gone = all(repair.what != other.what for other in at_work.offers(pool))
-    left = at_work.wrong(pool)
+    gone = all(repair.what != other.what for other in session.offers(pool))
+    left = session.wrong(pool)
     say(f"  done{'' if gone else ', and yet it is found again'}; looked again: {_now(pool, left)}")
     return True
 

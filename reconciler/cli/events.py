@@ -11,7 +11,7 @@ import click
 from reconciler.cli.console import Row, note, plain_lines, print_json, print_table
 from reconciler.cli.format import COLUMNS, row, table
 from reconciler.cli.params import complete_names, output_option, state_dir_option
-from reconciler.cli.view import Eyes, find, freshness, look, reading, tell
+from reconciler.cli.view import StoreWatcher, find, freshness, look, reading, tell
 from reconciler.model.conditions import Event, event_item
 from reconciler.store.store import Store
 from reconciler.store.tables import KEPT
@@ -50,8 +50,8 @@ def command(name: str | None, follow: bool, limit: int, output: str, state_dir: 
     With --follow, JSON is one object a line, else `{"items": [...]}`. Times are local in tables and UTC in JSON.
     """
     if follow:
-        with Eyes(state_dir) as eyes:
-            _print_each(_follow(eyes, name, limit), output)
+        with StoreWatcher(state_dir) as watcher:
+            _print_each(_follow(watcher, name, limit), output)
         return
     with reading(state_dir) as store:
         last, _, _ = _last(store, name, limit)
@@ -83,13 +83,13 @@ def _chosen(store: Store, name: str | None, events: list[Event]) -> Wanted:
     return lambda event: event.key == wanted
 
 
-def _follow(eyes: Eyes, name: str | None, limit: int) -> Iterator[list[Event]]:
+def _follow(watcher: StoreWatcher, name: str | None, limit: int) -> Iterator[list[Event]]:
     """The last ones, and then what comes."""
     stores, revision = 0, -1
     wanted: Wanted
-    for store in eyes.looks():
-        if eyes.stores != stores:  # the first, or another one, which counts its revisions anew
-            stores = eyes.stores
+    for store in watcher.looks():
+        if watcher.stores != stores:  # the first, or another one, which counts its revisions anew
+            stores = watcher.stores
             last, wanted, revision = _last(store, name, limit)
             yield last
             continue

@@ -20,7 +20,7 @@ import click
 from reconciler.cli.console import Row, Table, console, note, on_terminal, print_json, print_table, say, to_yaml
 from reconciler.cli.format import ago_text, live_text, ready_text, reason_text, share_text, size_text
 from reconciler.cli.params import Kind, complete_names, output_option, state_dir_option
-from reconciler.cli.view import Eyes, Freshness, Seen, as_of_now, find, freshness, look, of_kind, reading, tell
+from reconciler.cli.view import Freshness, Seen, StoreWatcher, as_of_now, find, freshness, look, of_kind, reading, tell
 from reconciler.model.conditions import DeviceStatus, PoolStatusReport
 from reconciler.model.names import Key
 
@@ -125,17 +125,17 @@ _CLEAR, _HOME, _END_OF_LINE, _BELOW = "\x1b[2J", "\x1b[H", "\x1b[K", "\x1b[J"
 _Listing = dict[Key, Seen]
 
 
-def follow(eyes: Eyes, kind: str, name: str | None, output: str) -> None:
+def follow(watcher: StoreWatcher, kind: str, name: str | None, output: str) -> None:
     """Until Ctrl-C. Raises Failure for a name that nothing has at first."""
     if on_terminal() and output in {"table", "wide"} and not console().is_dumb_terminal:
-        _draw_each(eyes, kind, name, output)
+        _draw_each(watcher, kind, name, output)
     else:
-        _print_changes(eyes, kind, name, output)
+        _print_changes(watcher, kind, name, output)
 
 
-def _print_changes(eyes: Eyes, kind: str, name: str | None, output: str) -> None:
+def _print_changes(watcher: StoreWatcher, kind: str, name: str | None, output: str) -> None:
     before: dict[Key, object] = {}
-    for listing in _looks(eyes, kind, name, note):
+    for listing in _looks(watcher, kind, name, note):
         now = {key: visible(one, output) for key, one in listing.items()}
         gone = [Seen(key) for key in before if key not in now]
         changed = gone + [one for key, one in listing.items() if before.get(key) != now[key]]
@@ -144,12 +144,12 @@ def _print_changes(eyes: Eyes, kind: str, name: str | None, output: str) -> None
         before = now
 
 
-def _draw_each(eyes: Eyes, kind: str, name: str | None, output: str) -> None:
+def _draw_each(watcher: StoreWatcher, kind: str, name: str | None, output: str) -> None:
     before: object = None
     drawn = -_AGES
     sys.stdout.write(_CLEAR)
     said: list[str] = []
-    for now in _looks(eyes, kind, name, said.append):
+    for now in _looks(watcher, kind, name, said.append):
         shown = now, console().size, len(said)
         if shown != before or monotonic() - drawn >= _AGES:
             _draw(list(now.values()), output, said[-1] if said else "")
@@ -175,17 +175,17 @@ class _Frame(io.StringIO):
         return True
 
 
-def _looks(eyes: Eyes, kind: str, name: str | None, tell: Callable[[str], None]) -> Iterator[_Listing]:
+def _looks(watcher: StoreWatcher, kind: str, name: str | None, tell: Callable[[str], None]) -> Iterator[_Listing]:
     """What is asked for, as it is, again and again. `tell` hears when it is not of now any more, and when it is again."""
     key: Key | None = None
-    fresh, asked, told = Freshness(), -_ASKED_EVERY, ""
-    for _ in eyes.looks():
-        if monotonic() - asked >= _ASKED_EVERY:
-            fresh, asked = freshness(eyes.state_dir), monotonic()
+    fresh, options, told = Freshness(), -_ASKED_EVERY, ""
+    for _ in watcher.looks():
+        if monotonic() - options >= _ASKED_EVERY:
+            fresh, options = freshness(watcher.state_dir), monotonic()
             if bool(fresh.stale) != bool(told):
                 tell(fresh.stale or "what follows is of now again")
                 told = fresh.stale
-        seen = as_of_now(eyes.seen(), fresh)
+        seen = as_of_now(watcher.seen(), fresh)
         if name is None:
             yield of_kind(seen, kind)
             continue
@@ -219,8 +219,8 @@ def command(kind: str | None, name: str | None, output: str, watch: bool, state_
     A device's NAME is POOL/NAME, or the bare name where it is unique.
     """
     if watch:
-        with Eyes(state_dir) as eyes:
-            follow(eyes, kind or "", name, output)
+        with StoreWatcher(state_dir) as watcher:
+            follow(watcher, kind or "", name, output)
         return
     with reading(state_dir) as store:
         fresh = freshness(state_dir)

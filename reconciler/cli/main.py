@@ -163,9 +163,9 @@ def main(args: Sequence[str] | None = None) -> int:
         click.echo(err=True)
         return _INTERRUPTED
     except Exception as error:
-        from reconciler.cli.console import tell  # noqa: PLC0415  # it knows every layer's errors
+        from reconciler.cli.console import error_line  # noqa: PLC0415  # it knows every layer's errors
 
-        told = tell(error)
+        told = error_line(error)
         if told is None:
             raise
         if isinstance(error, OSError):

@@ -11,7 +11,7 @@ from reconciler.cli.console import ExitCode, Failure, Progress, print_json, say,
 from reconciler.cli.params import complete_names, manifests_option, node_option, output_option, state_dir_option
 from reconciler.cli.validate import note_unstable
 from reconciler.controller.dry_run import Preview, is_pending
-from reconciler.daemon.oneshot import Once, UnknownName, plan_once
+from reconciler.daemon.oneshot import OneShotOptions, UnknownName, plan_once
 from reconciler.daemon.record_loader import ManifestsInvalid
 from reconciler.model.steps import HostStep
 
@@ -40,7 +40,7 @@ def command(*, manifests: Path, node: str, output: str, state_dir: Path, names: 
     warnings_only()
     try:
         with Progress(terminal_only=True) as progress:
-            previews = plan_once(Once(manifests, state_dir, node, names), progress.say)
+            previews = plan_once(OneShotOptions(manifests, state_dir, node, names), progress.say)
     except ManifestsInvalid as invalid:
         raise Failure(str(invalid), ExitCode.INVALID) from None
     except UnknownName as unknown:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from reconciler.cli.console import tell
+from reconciler.cli.console import error_line
 from reconciler.cli.params import Duration, Listen, manifests_option, node_option, pace_options, state_dir_option
 from reconciler.controller.fact_gatherer import Settings
 from reconciler.daemon.run import Options, run
@@ -73,7 +73,7 @@ def _run(options: Options) -> int:
     try:
         return run(options)
     except Exception as error:
-        told = tell(error)
+        told = error_line(error)
         if told is None:
             raise
         _log.critical("%s", told.line)

@@ -153,7 +153,7 @@ _EVERY: Final = 0.5
 """Seconds between two questions whether somebody has written to the store."""
 
 
-class Eyes:
+class StoreWatcher:
     """Cheap to ask often: only what somebody has written since is read.
 
     At boot a hundred services may wait for their devices, each with its own eyes on the store.

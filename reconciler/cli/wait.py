@@ -11,7 +11,7 @@ import click
 
 from reconciler.cli.console import ExitCode, Failure, Progress
 from reconciler.cli.params import Duration, Kind, complete_names, state_dir_option
-from reconciler.cli.view import Eyes, NoStore, Seen, as_of_now, find, freshness, from_before_boot
+from reconciler.cli.view import NoStore, Seen, StoreWatcher, as_of_now, find, freshness, from_before_boot
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 
@@ -65,12 +65,12 @@ def command(kind: str, name: str, timeout: float, until: str, state_dir: Path) -
 def _missing(kind: str, name: str, timeout: float, state_dir: Path) -> Iterator[str]:
     """At each look what it still lacks, empty at the end. Raises NoStore where there is none in time."""
     deadline = monotonic() + timeout
-    with Eyes(state_dir) as eyes:
+    with StoreWatcher(state_dir) as watcher:
         while True:
             late = monotonic() >= deadline
             try:
-                seen = eyes.latest()
-                yield _lacks(seen, kind, name) or _doubt(eyes, kind, name) or _no_node(seen[find(seen, kind, name)])
+                seen = watcher.latest()
+                yield _lacks(seen, kind, name) or _doubt(watcher, kind, name) or _no_node(seen[find(seen, kind, name)])
             except NoStore as error:
                 if late:
                     raise
@@ -91,12 +91,12 @@ def _lacks(seen: Mapping[Key, Seen], kind: str, name: str) -> str:
     return _why_not_ready(one)
 
 
-def _doubt(eyes: Eyes, kind: str, name: str) -> str:
+def _doubt(watcher: StoreWatcher, kind: str, name: str) -> str:
     """The store says that it is ready: why that is not to be believed; empty if it is."""
-    fresh = freshness(eyes.state_dir)
+    fresh = freshness(watcher.state_dir)
     if fresh.statuses is not None:
-        return fresh.stale or _lacks(as_of_now(eyes.seen(), fresh), kind, name)
-    if fresh.is_running or from_before_boot(eyes.state_dir):
+        return fresh.stale or _lacks(as_of_now(watcher.seen(), fresh), kind, name)
+    if fresh.is_running or from_before_boot(watcher.state_dir):
         return fresh.stale
     return ""  # nobody is at work: it is as the last one left it, and its node is there
 

@@ -21,7 +21,7 @@ from reconciler.model.conditions import Status
 from reconciler.model.names import Key
 from reconciler.store.errors import StoreError, StoreUnusable
 from reconciler.store.store import Store
-from reconciler.telemetry.logs import about
+from reconciler.telemetry.logs import log_context
 from reconciler.telemetry.metrics import Metrics
 
 _STOP_WITHIN: Final = 3.0
@@ -200,7 +200,7 @@ class Manager:
             count = pool_controller.bugs.again(Key(name), repr(error))
             if count:
                 bug = f"the pass over pool {name} failed; this is a bug{times(count)}"
-                _log.exception("%s", bug, extra=about(Key(name), reason=type(error).__name__))
+                _log.exception("%s", bug, extra=log_context(Key(name), reason=type(error).__name__))
             pool_controller.reconciler.start_over()
             self._queue.finish(Key(name), RequeueWithBackoff(ERROR_MOST))
         seconds = self._parts.clock.now() - begun

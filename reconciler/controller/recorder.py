@@ -35,7 +35,7 @@ from reconciler.planner.facts import DeviceFacts, PoolFacts
 from reconciler.planner.pool_shape import METADATA_BLOCK, METADATA_MOST
 from reconciler.store.errors import StoreUnusable
 from reconciler.store.store import Store
-from reconciler.telemetry.logs import about
+from reconciler.telemetry.logs import log_context
 from reconciler.telemetry.metrics import Metrics
 
 
@@ -267,7 +267,7 @@ class Recorder:
     # Steps: what the executor tells.
 
     def warn(self, key: Key, reason: Reason, text: str) -> None:
-        _log.warning("%s", text, extra=about(key, reason=reason))
+        _log.warning("%s", text, extra=log_context(key, reason=reason))
         if self._progress is not None:
             self._progress.warned(key, text)
 
@@ -276,7 +276,7 @@ class Recorder:
         with self._lock:
             self._metrics.drift(key.kind, reason)
             self._metrics.healed(key.kind, reason, "success", seconds, key)
-        _log.info("healed by a second worker", extra=about(key, reason=reason, seconds=seconds))
+        _log.info("healed by a second worker", extra=log_context(key, reason=reason, seconds=seconds))
         self.event(key, EventType.HEALED, reason, f"{key} is no longer {reason}: resumed by a second worker", seconds)
 
     def begun(self, key: Key, step: Step) -> None:
@@ -310,14 +310,14 @@ class Recorder:
                 self._metrics.healed(key.kind, open_drift.reason, "error", self._clock.now() - open_drift.since, key)
         if count:
             reason = action if open_drift is None else open_drift.reason
-            _log.error("%s%s", fault, times(count), extra=about(key, reason=reason, action=action))
+            _log.error("%s%s", fault, times(count), extra=log_context(key, reason=reason, action=action))
         self.event(key, EventType.FAILED, action, str(fault))
 
     def _worked(self, key: Key, step: HostStep, seconds: float, reason: str, what: str) -> None:
         with self._lock:
             count = self._repeats.again(key, (step.action, step.subject))  # a later step may fail again and again
         if count:
-            extra = about(key, reason=reason, action=step.action, seconds=seconds)
+            extra = log_context(key, reason=reason, action=step.action, seconds=seconds)
             _log.info("%s%s", what, times(count), extra=extra)
 
     def _failed(self, key: Key, step: HostStep, seconds: float, fault: HostError, reason: str) -> None:
@@ -328,7 +328,7 @@ class Recorder:
             level = (
                 logging.WARNING if fault.errno == errno.EBUSY or isinstance(fault, PreconditionError) else logging.ERROR
             )
-            extra = about(key, reason=reason, action=step.action, seconds=seconds)
+            extra = log_context(key, reason=reason, action=step.action, seconds=seconds)
             _log.log(level, "%s%s", fault, times(count), extra=extra)
         self.event(key, EventType.FAILED, fault.code or step.action, str(fault))
         if self._progress is not None:
@@ -350,7 +350,7 @@ class Recorder:
         if is_new or is_left:
             # What has yet to be made is no surprise; all else is somebody's doing, or a fault.
             level = logging.INFO if drift is Reason.NOT_CREATED else logging.WARNING
-            _log.log(level, "%s", condition.message, extra=about(status.key, reason=drift))
+            _log.log(level, "%s", condition.message, extra=log_context(status.key, reason=drift))
             self.event(status.key, EventType.FOUND if is_new else EventType.BLOCKED, drift, condition.message)
 
     def _found(self, key: Key, drift: Reason, condition: Condition) -> None:
@@ -372,7 +372,7 @@ class Recorder:
         numbers = ", ".join(map(str, new[:20])) + (" ..." if len(new) > 20 else "")
         message = f"pool {status.key} holds thin ids that nothing names: {numbers}; see `dm-reconciler doctor`"
         self._metrics.drift(status.key.kind, Reason.LEAKED_THIN_ID)
-        _log.warning("%s", message, extra=about(status.key, reason=Reason.LEAKED_THIN_ID))
+        _log.warning("%s", message, extra=log_context(status.key, reason=Reason.LEAKED_THIN_ID))
         self.event(status.key, EventType.FOUND, Reason.LEAKED_THIN_ID, message)
 
     def _healed(self, key: Key, open_drift: OpenDrift) -> None:
@@ -380,7 +380,7 @@ class Recorder:
         self._metrics.healed(key.kind, open_drift.reason, "success", seconds, key)
         if self._progress is not None and self._is_shown(key):
             self._progress.healed(key, open_drift.reason, seconds)
-        _log.info("healed: %s", open_drift.how, extra=about(key, reason=open_drift.reason, seconds=seconds))
+        _log.info("healed: %s", open_drift.how, extra=log_context(key, reason=open_drift.reason, seconds=seconds))
         message = f"{key} is no longer {open_drift.reason}: {open_drift.how}"
         self.event(key, EventType.HEALED, open_drift.reason, message, seconds)
 
@@ -394,7 +394,7 @@ class Recorder:
         if count:
             level = logging.ERROR if status.reason in _GRAVE else logging.WARNING
             level = logging.INFO if status.reason in _WAITING else level
-            _log.log(level, "%s%s", status.message, times(count), extra=about(status.key, reason=status.reason))
+            _log.log(level, "%s%s", status.message, times(count), extra=log_context(status.key, reason=status.reason))
         self.event(status.key, EventType.BLOCKED, status.reason, status.message)
 
 

@@ -13,7 +13,7 @@ from reconciler.controller.clock import SystemClock, system_random
 from reconciler.controller.fact_gatherer import Settings
 from reconciler.controller.manager import Manager, Parts
 from reconciler.controller.recorder import Progress, Recorder
-from reconciler.daemon.record_loader import Intake
+from reconciler.daemon.record_loader import RecordLoader
 from reconciler.kernel.protocol import DeviceMapper
 from reconciler.kernel.worker.client import ProcessWorkerClient, WorkerClient
 from reconciler.model.live import ScanScope
@@ -30,7 +30,7 @@ def host_client(state_dir: Path, *, lock: bool) -> Callable[[str], WorkerClient]
     return client_of
 
 
-class House:
+class App:
     """The parts of one process that reconciles, wired and not started."""
 
     def __init__(
@@ -58,8 +58,8 @@ class House:
             )
         )
 
-    def intake(self, manifests: Path, node: str) -> Intake:
-        return Intake(manifests, node, self.store, self.metrics, self.clock)
+    def loader(self, manifests: Path, node: str) -> RecordLoader:
+        return RecordLoader(manifests, node, self.store, self.metrics, self.clock)
 
     def tell_build(self, dm: DeviceMapper) -> None:
         """Raises HostError where the host has no device-mapper: with that, nothing can begin."""

@@ -23,7 +23,7 @@ from reconciler.controller.desired import Desired
 from reconciler.controller.dry_run import Preview, preview_pool
 from reconciler.controller.fact_gatherer import Settings
 from reconciler.controller.recorder import Progress
-from reconciler.daemon.app import House, host_client
+from reconciler.daemon.app import App, host_client
 from reconciler.daemon.record_loader import ManifestsInvalid
 from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.kernel.privileges import require_admin
@@ -162,7 +162,7 @@ _RESYNC: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Once:
+class OneShotOptions:
     """What the operator said. Times in seconds."""
 
     manifests: Path
@@ -198,7 +198,7 @@ class UnknownName(Exception):  # noqa: N818  # says what is
     """Somebody asked for what no record names."""
 
 
-def apply_once(once: Once, shown: Shown) -> Result:
+def apply_once(once: OneShotOptions, shown: Shown) -> Result:
     """Converge; ends when all is as desired, when only a person can go on, or at the timeout.
 
     Raises ManifestsInvalid, UnknownName, StoreError (the lock, the store) and HostError (no kernel).
@@ -206,13 +206,13 @@ def apply_once(once: Once, shown: Shown) -> Result:
     _check_host()
     with _locked(once.state_dir) as store:
         records, digest = _load(once.manifests)
-        house = House(store, once.settings, host_client(once.state_dir, lock=True), shown)
-        house.intake(once.manifests, once.node).keep(records, digest)
-        with _begun(house, once, records) as desired:
-            return _converge(house, desired, once.timeout, shown)
+        app = App(store, once.settings, host_client(once.state_dir, lock=True), shown)
+        app.loader(once.manifests, once.node).keep(records, digest)
+        with _begun(app, once, records) as desired:
+            return _converge(app, desired, once.timeout, shown)
 
 
-def apply_simulated(once: Once, progress: Progress, begin: Callable[[list[str]], None]) -> Result:
+def apply_simulated(once: OneShotOptions, progress: Progress, begin: Callable[[list[str]], None]) -> Result:
     """The same on a host in memory, which is empty but for disks that `begin` is told: nothing real is looked at, and
     nothing is kept. Ends when nothing happens any more.
 
@@ -222,9 +222,9 @@ def apply_simulated(once: Once, progress: Progress, begin: Callable[[list[str]],
     mine = records.for_node(once.node)
     begin(disks_in_words(mine))
     with tempfile.TemporaryDirectory() as empty, Store.open(Path(empty), wall_clock=time.time) as store:
-        house = House(store, once.settings, simulated_client(host_for(mine), Path(empty)), progress)
-        with _begun(house, once, records) as desired:
-            return _settle(house, desired, once.timeout)
+        app = App(store, once.settings, simulated_client(host_for(mine), Path(empty)), progress)
+        with _begun(app, once, records) as desired:
+            return _settle(app, desired, once.timeout)
 
 
 def _check_host() -> None:
@@ -235,16 +235,16 @@ def _check_host() -> None:
 
 
 @contextmanager
-def _begun(house: House, once: Once, records: RecordSet) -> Iterator[Desired]:
-    desired = Desired(records.for_node(once.node), house.clock.now())
-    selected = _selected(once.names, desired, house.store)
-    house.controller.limit_to(selected)
-    house.recorder.shown = selected
+def _begun(app: App, once: OneShotOptions, records: RecordSet) -> Iterator[Desired]:
+    desired = Desired(records.for_node(once.node), app.clock.now())
+    selected = _selected(once.names, desired, app.store)
+    app.controller.limit_to(selected)
+    app.recorder.shown = selected
     try:
         yield desired
     finally:
-        house.controller.stop()
-        house.recorder.flush()
+        app.controller.stop()
+        app.recorder.flush()
 
 
 @contextmanager
@@ -253,58 +253,58 @@ def _locked(state_dir: Path) -> Iterator[Store]:
         yield store
 
 
-def _converge(house: House, desired: Desired, timeout: float, shown: Shown) -> Result:
-    something = _when_something_happens(house)
-    house.controller.set_desired(desired)
-    end = house.clock.now() + timeout
+def _converge(app: App, desired: Desired, timeout: float, shown: Shown) -> Result:
+    something = _when_something_happens(app)
+    app.controller.set_desired(desired)
+    end = app.clock.now() + timeout
     while True:
         something.clear()
-        _check_store(house)
-        statuses = house.controller.statuses()
-        if house.controller.all_passed() and is_over(statuses, desired):
+        _check_store(app)
+        statuses = app.controller.statuses()
+        if app.controller.all_passed() and is_over(statuses, desired):
             return Result(statuses, timed_out=False)
-        left = end - house.clock.now()
+        left = end - app.clock.now()
         if left <= 0:
             return Result(statuses, timed_out=True)
         if not something.wait(min(left, _RESYNC)):
-            statuses = house.controller.statuses()
+            statuses = app.controller.statuses()
             shown.waiting([status for status in statuses.values() if not status.good], left)
-            house.controller.resync()
+            app.controller.resync()
 
 
-def _settle(house: House, desired: Desired, timeout: float) -> Result:
+def _settle(app: App, desired: Desired, timeout: float) -> Result:
     """As `_converge`, where nobody else does anything: what two whole passes find alike stays so."""
-    something = _when_something_happens(house)
-    end, before = house.clock.now() + timeout, dict[Key, Status]()
+    something = _when_something_happens(app)
+    end, before = app.clock.now() + timeout, dict[Key, Status]()
     while True:
-        house.controller.set_desired(replace(desired))  # another object: passes that began earlier do not count
-        while not house.controller.all_passed():
-            if not something.wait(max(0.0, end - house.clock.now())):
-                return Result(house.controller.statuses(), timed_out=True)
+        app.controller.set_desired(replace(desired))  # another object: passes that began earlier do not count
+        while not app.controller.all_passed():
+            if not something.wait(max(0.0, end - app.clock.now())):
+                return Result(app.controller.statuses(), timed_out=True)
             something.clear()
-            _check_store(house)
-        statuses = house.controller.statuses()
+            _check_store(app)
+        statuses = app.controller.statuses()
         if is_over(statuses, desired) or statuses == before:
             return Result(statuses, timed_out=False)
         before = statuses
 
 
-def _when_something_happens(house: House) -> threading.Event:
+def _when_something_happens(app: App) -> threading.Event:
     something = threading.Event()
-    house.recorder.changed = something.set
-    house.controller.failed = something.set
+    app.recorder.changed = something.set
+    app.controller.failed = something.set
     return something
 
 
-def _check_store(house: House) -> None:
+def _check_store(app: App) -> None:
     """Raises StoreError where nothing can go on."""
-    if house.controller.failure is not None:
-        raise house.controller.failure
-    if house.store.trouble is not None:
-        raise house.store.trouble
+    if app.controller.failure is not None:
+        raise app.controller.failure
+    if app.store.trouble is not None:
+        raise app.store.trouble
 
 
-def plan_once(once: Once, tell: Callable[[str], None]) -> list[Preview]:
+def plan_once(once: OneShotOptions, tell: Callable[[str], None]) -> list[Preview]:
     """What `apply` would do. `tell` hears what it is at. Raises as `apply_once` does, but for the lock, which it does not take."""
     _check_host()
     records, _ = _load(once.manifests)

@@ -29,7 +29,7 @@ class ManifestsInvalid(Exception):  # noqa: N818  # says what is
         self.problems = problems
 
 
-class Intake:
+class RecordLoader:
     def __init__(self, directory: Path, node: str, store: Store, metrics: Metrics, clock: Clock) -> None:
         self._directory = directory
         self._node = node

@@ -15,8 +15,8 @@ from typing import Final
 
 from reconciler.controller.desired import Desired
 from reconciler.controller.fact_gatherer import Settings
-from reconciler.daemon.app import House, host_client
-from reconciler.daemon.status_api import Board
+from reconciler.daemon.app import App, host_client
+from reconciler.daemon.status_api import StatusApi
 from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.kernel.locks import PoolLock
 from reconciler.kernel.monitor import HostChange, HostMonitor
@@ -69,18 +69,18 @@ class Daemon:
         self._options = options
         self._announce = announce
         self._store = store
-        self._house = House(store, options.settings, host_client(options.state_dir, lock=True))
+        self._app = App(store, options.settings, host_client(options.state_dir, lock=True))
         self._dm = LibDm()
         self._monitor = HostMonitor(self._dm)
-        self._intake = self._house.intake(options.manifests, options.node)
+        self._loader = self._app.loader(options.manifests, options.node)
         self._watch = ManifestWatch(options.manifests, lambda: self._wake(b"m"))
         self._notifier = Notifier(os.environ)
-        self._board = Board(store, self._house.recorder, self._house.controller, self._house.clock, options.resync)
-        self._board.obstacle = self._obstacle
-        self._board.node = options.node
-        self._board.observe_only = options.settings.observe_only
-        self._board.problems = lambda: self._intake.problems
-        self._http = StatusServer(options.listen, self._board, self._house.registry)
+        self._status_api = StatusApi(store, self._app.recorder, self._app.controller, self._app.clock, options.resync)
+        self._status_api.obstacle = self._obstacle
+        self._status_api.node = options.node
+        self._status_api.observe_only = options.settings.observe_only
+        self._status_api.problems = lambda: self._loader.problems
+        self._http = StatusServer(options.listen, self._status_api, self._app.registry)
         self._selector = selectors.DefaultSelector()
         self._reading, self._writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._stopping = False
@@ -90,9 +90,9 @@ class Daemon:
         self._in_force = False
 
     def run(self) -> int:
-        self._house.tell_build(self._dm)
-        self._house.metrics.resync_interval(self._options.resync)
-        self._house.controller.failed = lambda: self._wake(b"f")
+        self._app.tell_build(self._dm)
+        self._app.metrics.resync_interval(self._options.resync)
+        self._app.controller.failed = lambda: self._wake(b"f")
         self._selector.register(self._reading, selectors.EVENT_READ, self._hear_wakes)
         self._monitor.open(self._selector)
         previous = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
@@ -109,15 +109,15 @@ class Daemon:
             self._end()
             for number, handler in previous.items():
                 signal.signal(number, handler)
-        if self._house.controller.failure is not None:
-            raise self._house.controller.failure
+        if self._app.controller.failure is not None:
+            raise self._app.controller.failure
         return 0
 
     def _begin(self) -> None:
         """The directory's records, or the last good ones; else wait, not ready."""
         if self._reload():
             return
-        last = self._intake.last_good()
+        last = self._loader.last_good()
         if last is not None:
             _log.warning("going on with the last good set of manifests")
             self._put_in_force(last)
@@ -125,7 +125,7 @@ class Daemon:
     def _reload(self) -> bool:
         self._must_reload = False
         try:
-            desired = self._intake.load()
+            desired = self._loader.load()
         except StoreUnusable:
             self._must_reload = True  # the store says why; the set in force stays until the new one can be noted
             return False
@@ -148,13 +148,13 @@ class Daemon:
         if not self._in_force:
             self._refuse_taken(desired)
         self._in_force = True
-        self._house.controller.set_desired(desired)
+        self._app.controller.set_desired(desired)
 
     def _obstacle(self) -> str:
         return "" if self._in_force else "no valid manifests were ever loaded: see the log"
 
     def _loop(self) -> None:
-        clock, resync = self._house.clock, self._options.resync
+        clock, resync = self._app.clock, self._options.resync
         # systemd's patience has nothing to do with the resync: it hears of us three times within it.
         beat = min(resync, (self._notifier.watchdog_interval or math.inf) / 3)
         next_turn, next_beat = clock.now() + resync, clock.now() + beat
@@ -168,7 +168,7 @@ class Daemon:
             if clock.now() >= next_beat:
                 self._tell_alive()
                 next_beat = clock.now() + beat
-            self._board.turned()
+            self._status_api.turned()
 
     def _turn(self) -> None:
         """Once a resync: look at everything."""
@@ -177,21 +177,21 @@ class Daemon:
         if self._must_reload:
             self._reload()
         self._tell_trouble()
-        self._house.controller.resync()
-        self._house.metrics.turned()
-        self._house.metrics.queue.longest_running(self._house.controller.longest_running())
+        self._app.controller.resync()
+        self._app.metrics.turned()
+        self._app.metrics.queue.longest_running(self._app.controller.longest_running())
 
     def _tell_alive(self) -> None:
         self._notifier.watchdog()
-        if not self._told_ready and self._board.ready()[0]:
+        if not self._told_ready and self._status_api.ready()[0]:
             self._told_ready = True
             self._notifier.ready()
             _log.info("ready: the first full pass is done")
 
     def _tell_trouble(self) -> None:
         """Of a store that cannot be written to: nothing is done to devices until it can."""
-        trouble = self._board.store_trouble()
-        self._house.metrics.store_writable(not trouble)
+        trouble = self._status_api.store_trouble()
+        self._app.metrics.store_writable(not trouble)
         if trouble and trouble != self._told_trouble:
             _log.error("%s", trouble)
         if self._told_trouble and not trouble:
@@ -200,8 +200,8 @@ class Daemon:
 
     def _take(self, heard: HostChange) -> None:
         if heard.everything:
-            self._house.controller.resync()
-        self._house.controller.look_at(heard.names)
+            self._app.controller.resync()
+        self._app.controller.look_at(heard.names)
 
     # Signals and other threads write a byte; this thread reads it.
 
@@ -237,10 +237,10 @@ class Daemon:
     def _end(self) -> None:
         self._notifier.stopping()
         _log.info("stopping")
-        stops: list[Callable[[], None]] = [self._watch.stop, self._http.stop, self._house.controller.stop]
+        stops: list[Callable[[], None]] = [self._watch.stop, self._http.stop, self._app.controller.stop]
         for stop in stops:
             stop()
-        self._house.recorder.flush()
+        self._app.recorder.flush()
         self._monitor.close()
         self._selector.close()
         os.close(self._reading)

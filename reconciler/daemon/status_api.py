@@ -21,7 +21,7 @@ _PROBLEMS: Final = 20
 """Of the manifests, that are told: who has more begins with the first."""
 
 
-class Board:
+class StatusApi:
     """Answers for the HTTP server's threads."""
 
     def __init__(self, store: Store, recorder: Recorder, controller: Manager, clock: Clock, resync: float) -> None:

@@ -21,7 +21,7 @@ from reconciler.planner.ownership import Cause, cause_of
 from reconciler.planner.pool import plan_pool
 
 
-class Mark(StrEnum):
+class Severity(StrEnum):
     """Shown in brackets. In words, so that it needs no colour."""
 
     OK = "ok"
@@ -36,7 +36,7 @@ class Check:
     """One line of the report."""
 
     subject: str
-    mark: Mark
+    mark: Severity
     message: str
     todo: str = ""
     """What to do about it, with the exact command; empty where there is nothing to do."""
@@ -117,21 +117,23 @@ def check_pool(view: PoolView, *, fix: str, daemon_runs: bool, can_mend: bool) -
     plan = plan_pool(view.facts)
     subject, message = f"pool {view.name}", plan.condition.message
     if view.facts.stuck:
-        return Check(subject, Mark.UNKNOWN, f"cannot be looked at: {view.facts.stuck}", "")
+        return Check(subject, Severity.UNKNOWN, f"cannot be looked at: {view.facts.stuck}", "")
     if plan.needs_ids:
-        return Check(subject, Mark.UNKNOWN, f"its thin ids cannot be read: {view.ids_trouble or 'it does not tell'}")
+        return Check(
+            subject, Severity.UNKNOWN, f"its thin ids cannot be read: {view.ids_trouble or 'it does not tell'}"
+        )
     changes = any(isinstance(step, HostStep) for step in plan.steps)
     if plan.condition.good and not changes:
-        return Check(subject, Mark.OK, message)
+        return Check(subject, Severity.OK, message)
     if changes and daemon_runs:
-        return Check(subject, Mark.LEFT, f"{plan.reason}: {message}; the daemon is running, and sees to it")
+        return Check(subject, Severity.LEFT, f"{plan.reason}: {message}; the daemon is running, and sees to it")
     text = f"{plan.reason}: {_in_short(view, message)}"
     if can_mend:
-        return Check(subject, Mark.WRONG, f"{plan.reason}: {message}", to_fix(fix))
+        return Check(subject, Severity.WRONG, f"{plan.reason}: {message}", to_fix(fix))
     if changes:
         todo = "start the daemon (`systemctl start dm-reconciler`), or run `dm-reconciler apply --manifests DIR` once"
-        return Check(subject, Mark.WRONG, text, todo)
-    return Check(subject, Mark.WRONG, text, f"pool {view.name}: {message}")
+        return Check(subject, Severity.WRONG, text, todo)
+    return Check(subject, Severity.WRONG, text, f"pool {view.name}: {message}")
 
 
 def _in_short(view: PoolView, message: str) -> str:
@@ -151,7 +153,12 @@ def check_loops_of(view: PoolView) -> list[Check]:
             loops = ", ".join(loop.path for loop in backing.loops)
             todo = f"stop what uses pool {view.name}, then `losetup --detach` all of {loops} but the one in its table"
             checks.append(
-                Check(f"loops of {view.name}", Mark.WRONG, f"its {word} is on {loops} at once, which corrupts it", todo)
+                Check(
+                    f"loops of {view.name}",
+                    Severity.WRONG,
+                    f"its {word} is on {loops} at once, which corrupts it",
+                    todo,
+                )
             )
     return checks
 
@@ -162,7 +169,7 @@ def check_intents(view: PoolView, *, daemon_runs: bool) -> list[Check]:
     for intent in view.facts.intents:
         text = f"the {intent.kind} of {intent.key} (thin id {intent.thin_id}) is not finished"
         who = "the daemon is at it" if daemon_runs else "the daemon's next start finishes or undoes it"
-        found.append(Check(f"operation in {view.name}", Mark.LEFT, f"{text}: {who}"))
+        found.append(Check(f"operation in {view.name}", Severity.LEFT, f"{text}: {who}"))
     return found
 
 
@@ -200,7 +207,7 @@ def check_leaks(view: PoolView, *, fix: str, stop: str) -> Check | None:
         return _check_told(view, fix=fix, stop=stop) if view.told_leaked else None
     subject, found = f"thin ids of {view.name}", leaked(view)
     if not found:
-        return Check(subject, Mark.OK, f"all {len(view.ids)} are accounted for" if view.ids else "there are none")
+        return Check(subject, Severity.OK, f"all {len(view.ids)} are accounted for" if view.ids else "there are none")
     ours = [number for number, entry in found.items() if is_ours(view, number, entry)]
     size = format_size(sum(entry.mapped_blocks for entry in found.values()) * view.block)
     text = f"{len(found)} leaked, {size}: {listed(found, view.block)}; "
@@ -210,8 +217,8 @@ def check_leaks(view: PoolView, *, fix: str, stop: str) -> Check | None:
     if len(ours) < len(found):
         text += f"; the other {len(found) - len(ours)} are left to whoever made them"
     if view.is_left_alone:
-        return Check(subject, Mark.LEFT, text)
-    return Check(subject, Mark.WRONG, text, to_fix(fix))
+        return Check(subject, Severity.LEFT, text)
+    return Check(subject, Severity.WRONG, text, to_fix(fix))
 
 
 def _check_told(view: PoolView, *, fix: str, stop: str) -> Check:
@@ -223,9 +230,9 @@ def _check_told(view: PoolView, *, fix: str, stop: str) -> Check:
         return _strangers(view, text, told)
     text += f"made by this store, as it seems: {_few(perhaps)}"
     if view.is_left_alone:
-        return Check(subject, Mark.LEFT, text)
+        return Check(subject, Severity.LEFT, text)
     todo = f"stop the daemon ({stop}); then {to_fix(fix)}; then start it again (`systemctl start dm-reconciler`)"
-    return Check(subject, Mark.WRONG, text, todo)
+    return Check(subject, Severity.WRONG, text, todo)
 
 
 def _strangers(view: PoolView, text: str, ids: Iterable[int]) -> Check:
@@ -233,10 +240,10 @@ def _strangers(view: PoolView, text: str, ids: Iterable[int]) -> Check:
     subject = f"thin ids of {view.name}"
     text += "none of them was made by this store"
     if view.is_left_alone or view.facts.known is None:
-        return Check(subject, Mark.LEFT, f"{text}: left to whoever made them")
+        return Check(subject, Severity.LEFT, f"{text}: left to whoever made them")
     numbers = list(ids)
     todo = (
         f"pool {view.name}: take in what is yours of thin ids {_few(numbers)}, each by a record with "
         f"`adopt: {{deviceId: {numbers[0]}, dmName: NAME}}`; the others are for whoever made them to delete"
     )
-    return Check(subject, Mark.WRONG, f"{text}: `--fix` deletes none of them", todo)
+    return Check(subject, Severity.WRONG, f"{text}: `--fix` deletes none of them", todo)

@@ -10,9 +10,9 @@ from pathlib import Path
 from reconciler.controller.desired import Desired
 from reconciler.controller.execute import Executor
 from reconciler.daemon.app import host_client
-from reconciler.doctor.checks import Check, Mark, PoolView, Repair
+from reconciler.doctor.checks import Check, PoolView, Repair, Severity
 from reconciler.doctor.repairs import repairs_of
-from reconciler.doctor.report import Asked, PoolEyes, checks_of, desired_of, pools_of
+from reconciler.doctor.report import DoctorOptions, PoolInspector, checks_of, desired_of, pools_of
 from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.kernel.worker.client import WorkerClient
 from reconciler.model.conditions import Event, EventType
@@ -27,15 +27,15 @@ from reconciler.store.quarantine import name_for_aside, recall, set_aside
 from reconciler.store.store import Store
 
 
-class Surgery:
+class RepairSession:
     """Holds the state directory's lock, and each pool's from the first look at it, until it is closed."""
 
-    def __init__(self, asked: Asked, store: Store, desired: Desired) -> None:
-        self._asked = asked
+    def __init__(self, options: DoctorOptions, store: Store, desired: Desired) -> None:
+        self._options = options
         self._store = store
         self._desired = desired
         self._remembered = recall(store.instead_of)
-        self._open: dict[str, tuple[WorkerClient, PoolEyes]] = {}
+        self._open: dict[str, tuple[WorkerClient, PoolInspector]] = {}
 
     @property
     def pools(self) -> list[str]:
@@ -47,8 +47,8 @@ class Surgery:
 
     def wrong(self, pool: str) -> list[Check]:
         """What is still to be done about the pool, or cannot be told."""
-        checks = checks_of(self._look(pool), self._asked.fix)
-        return [check for check in checks if check.mark in {Mark.WRONG, Mark.UNKNOWN}]
+        checks = checks_of(self._look(pool), self._options.fix)
+        return [check for check in checks if check.mark in {Severity.WRONG, Severity.UNKNOWN}]
 
     def carry_out(self, pool: str, repair: Repair) -> HostError | None:
         """Do it, and write it down as an event."""
@@ -68,49 +68,49 @@ class Surgery:
     def _look(self, pool: str) -> PoolView:
         return self._opened(pool)[1].look(self._desired)
 
-    def _opened(self, pool: str) -> tuple[WorkerClient, PoolEyes]:
+    def _opened(self, pool: str) -> tuple[WorkerClient, PoolInspector]:
         if pool not in self._open:
-            client = host_client(self._asked.state_dir, lock=True)(pool)
-            eyes = PoolEyes(pool, client, self._store, alone=True, remembered=self._remembered.get(pool))
-            self._open[pool] = client, eyes
+            client = host_client(self._options.state_dir, lock=True)(pool)
+            inspector = PoolInspector(pool, client, self._store, alone=True, remembered=self._remembered.get(pool))
+            self._open[pool] = client, inspector
         return self._open[pool]
 
 
 @contextmanager
-def surgery(asked: Asked, agreed: Callable[[Repair], bool]) -> Iterator[Surgery]:
+def repair_session(options: DoctorOptions, agreed: Callable[[Repair], bool]) -> Iterator[RepairSession]:
     """Raises LockHeld while the daemon runs, StoreError, and HostError where there is no device-mapper.
 
     A damaged store is set aside first, if that is agreed to, and a new one takes its place; else it is raised.
     """
     LibDm().versions()
-    with StateLock(asked.state_dir):
-        aside = _set_damaged_aside(asked, agreed)
-        with Store.open(asked.state_dir, wall_clock=time.time, instead_of=aside) as store:
-            desired, _ = desired_of(asked, store)
-            at_work = Surgery(asked, store, desired)
+    with StateLock(options.state_dir):
+        aside = _set_damaged_aside(options, agreed)
+        with Store.open(options.state_dir, wall_clock=time.time, instead_of=aside) as store:
+            desired, _ = desired_of(options, store)
+            at_work = RepairSession(options, store, desired)
             try:
                 yield at_work
             finally:
                 at_work.close()
 
 
-def _set_damaged_aside(asked: Asked, agreed: Callable[[Repair], bool]) -> Path | None:
+def _set_damaged_aside(options: DoctorOptions, agreed: Callable[[Repair], bool]) -> Path | None:
     """Where it is then; None: it is not damaged."""
     try:
-        Store.examine(asked.state_dir)
+        Store.examine(options.state_dir)
     except StoreDamaged as damage:
-        target = name_for_aside(asked.state_dir, time.time())
-        if asked.manifests is None:
+        target = name_for_aside(options.state_dir, time.time())
+        if options.manifests is None:
             raise StoreError(f"{damage.what}, and is rebuilt by the manifests: add --manifests DIR") from damage
-        problems = load(asked.manifests).problems
+        problems = load(options.manifests).problems
         if problems:
             raise StoreError(
                 f"{damage.what}, and is rebuilt by the manifests, which are invalid ({problems[0]}): put them right, "
-                f"`dm-reconciler validate {asked.manifests}` tells, then run this again"
+                f"`dm-reconciler validate {options.manifests}` tells, then run this again"
             ) from damage
-        if not agreed(_aside(asked.state_dir, target, damage)):
+        if not agreed(_aside(options.state_dir, target, damage)):
             raise
-        set_aside(asked.state_dir, target)
+        set_aside(options.state_dir, target)
         return target
     return None
 

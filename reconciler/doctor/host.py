@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from reconciler.doctor.checks import Check, Mark
+from reconciler.doctor.checks import Check, Severity
 from reconciler.kernel.block import loops
 from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.kernel.nodes import udevd_answers, udevd_listens, why_udevd_is_silent
@@ -33,11 +33,11 @@ def check_loops(ours: frozenset[str]) -> list[Check]:
         found = [(loop, _file(loop)) for loop in loops.loops()]
         twice = _several(found)
     except (HostError, OSError) as error:
-        return [Check("loops", Mark.UNKNOWN, f"cannot be looked at: {getattr(error, 'strerror', None) or error}")]
+        return [Check("loops", Severity.UNKNOWN, f"cannot be looked at: {getattr(error, 'strerror', None) or error}")]
     deleted = [_deleted(loop, file, ours) for loop, file in found if loop.deleted]
     # Those of pools are told with their pool.
     several = [_twice(nodes, file) for nodes, file in twice if file not in ours]
-    return [*deleted, *several] or [Check("loops", Mark.OK, f"{len(found)} in use, none of them stale")]
+    return [*deleted, *several] or [Check("loops", Severity.OK, f"{len(found)} in use, none of them stale")]
 
 
 def _file(loop: Loop) -> str:
@@ -63,10 +63,10 @@ def _deleted(loop: Loop, file: str, ours: frozenset[str]) -> Check:
     path = file.removesuffix(_DELETED)
     if path not in ours:
         text = f"on a deleted file ({path}); it may be somebody's: `losetup --detach {loop.path}` if it is nobody's"
-        return Check(loop.path, Mark.LEFT, text)
+        return Check(loop.path, Severity.LEFT, text)
     text = f"on {path}, a pool's file, which was deleted: what is written there is gone with the loop"
     return Check(
-        loop.path, Mark.WRONG, text, f"copy what you need from {loop.path}, then `losetup --detach {loop.path}`"
+        loop.path, Severity.WRONG, text, f"copy what you need from {loop.path}, then `losetup --detach {loop.path}`"
     )
 
 
@@ -74,7 +74,7 @@ def _twice(nodes: list[str], file: str) -> Check:
     text = (
         f"all on {file}: two views of one disk, which corrupt it if both are written to; left, as they may be meant so"
     )
-    return Check(", ".join(nodes), Mark.LEFT, text)
+    return Check(", ".join(nodes), Severity.LEFT, text)
 
 
 _NAMESPACES: Final = {
@@ -127,52 +127,54 @@ def check_kernel() -> tuple[list[Check], bool]:
     try:
         dm = LibDm()
     except HostError as fault:
-        return [Check("libdevmapper", Mark.WRONG, fault.detail, "`apt-get install libdevmapper1.02.1`")], False
+        return [Check("libdevmapper", Severity.WRONG, fault.detail, "`apt-get install libdevmapper1.02.1`")], False
     try:
         library, driver = dm.versions()
         targets = dm.targets()
     except HostError as fault:
         return [_no_driver(fault)], False
-    checks = [Check("device-mapper", Mark.OK, f"kernel {os.uname().release}, driver {driver}, libdevmapper {library}")]
+    checks = [
+        Check("device-mapper", Severity.OK, f"kernel {os.uname().release}, driver {driver}, libdevmapper {library}")
+    ]
     missing = [name for name in ("thin-pool", "thin") if name not in targets]
     if missing:
         text = f"the kernel has not loaded {' and '.join(missing)}"
         todo = "`modprobe dm_thin_pool`, and put that name into /etc/modules-load.d/dm-reconciler.conf for every boot"
-        return [*checks, Check("targets", Mark.WRONG, text, todo)], True
+        return [*checks, Check("targets", Severity.WRONG, text, todo)], True
     told = ", ".join(f"{name} {targets[name]}" for name in ("thin", "thin-pool"))
-    return [*checks, Check("targets", Mark.OK, told)], True
+    return [*checks, Check("targets", Severity.OK, told)], True
 
 
 def _no_driver(fault: HostError) -> Check:
     if fault.errno in {errno.EACCES, errno.EPERM}:
-        return Check("device-mapper", Mark.UNKNOWN, f"not permitted ({fault.code})", _AS_ROOT)
+        return Check("device-mapper", Severity.UNKNOWN, f"not permitted ({fault.code})", _AS_ROOT)
     todo = (
         "`modprobe dm_mod dm_thin_pool`; in a container, give it the host's /dev/mapper/control, or use a host's kernel"
     )
-    return Check("device-mapper", Mark.WRONG, f"the kernel has none that can be reached ({fault.code})", todo)
+    return Check("device-mapper", Severity.WRONG, f"the kernel has none that can be reached ({fault.code})", todo)
 
 
 def check_permissions() -> list[Check]:
     lost = missing()
     if not lost:
-        return [Check("permissions", Mark.OK, f"user {os.geteuid()}, with all capabilities that are needed")]
+        return [Check("permissions", Severity.OK, f"user {os.geteuid()}, with all capabilities that are needed")]
     if SYS_ADMIN in lost:
         text = f"user {os.geteuid()}, without {SYS_ADMIN.name}: devices cannot be looked at"
-        return [Check("permissions", Mark.WRONG, text, _AS_ROOT)]
+        return [Check("permissions", Severity.WRONG, text, _AS_ROOT)]
     words = "; ".join(f"without {capability.name} {capability.without}" for capability in lost)
     names = ", ".join(capability.name for capability in lost)
-    return [Check("permissions", Mark.WRONG, words, f"give the daemon {names}: `systemctl edit dm-reconciler`")]
+    return [Check("permissions", Severity.WRONG, words, f"give the daemon {names}: `systemctl edit dm-reconciler`")]
 
 
 def check_memory() -> Check:
     """Workers lock themselves in memory, so that they can resume what they suspended even if it carries their pages."""
     limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     if IPC_LOCK not in missing() or limit == resource.RLIM_INFINITY:
-        return Check("memory lock", Mark.OK, "workers can lock themselves in memory")
+        return Check("memory lock", Severity.OK, "workers can lock themselves in memory")
     text = f"workers cannot lock themselves in memory (limit {limit // 1024} KiB)"
     return Check(
         "memory lock",
-        Mark.WRONG,
+        Severity.WRONG,
         text,
         "give the daemon CAP_IPC_LOCK, or `LimitMEMLOCK=infinity`: `systemctl edit dm-reconciler`",
     )
@@ -187,27 +189,27 @@ def check_namespaces() -> list[Check]:
             continue  # a kernel without such namespaces has only the host's
         if found != f"{name}:[{host}]":
             todo = f"start it in the host's {name} namespace: {why}"
-            checks.append(Check("namespaces", Mark.WRONG, f"not in the host's {name} namespace", todo))
-    return checks or [Check("namespaces", Mark.OK, "the host's own, as far as can be told")]
+            checks.append(Check("namespaces", Severity.WRONG, f"not in the host's {name} namespace", todo))
+    return checks or [Check("namespaces", Severity.OK, "the host's own, as far as can be told")]
 
 
 def check_udev() -> list[Check]:
     try:
         running, answers = udevd_listens(), udevd_answers()
     except HostError as fault:
-        return [Check("udev", Mark.UNKNOWN, f"cannot be asked: {fault}"), _check_semaphores()]
+        return [Check("udev", Severity.UNKNOWN, f"cannot be asked: {fault}"), _check_semaphores()]
     if not running and not shutil.which("udevadm"):
         without = "this host has none: nodes in /dev/mapper are made without it, links are not"
-        return [Check("udev", Mark.LEFT, without), _check_semaphores()]
+        return [Check("udev", Severity.LEFT, without), _check_semaphores()]
     if not answers:
         why, _, todo = why_udevd_is_silent().partition(": ")
         text = f"{why}: nodes in /dev/mapper are made without it, links in /dev/disk are not"
-        return [Check("udev", Mark.WRONG, text, todo), _check_semaphores()]
+        return [Check("udev", Severity.WRONG, text, todo), _check_semaphores()]
     rules = [name for name in _RULES if any(Path(folder, name).exists() for folder in _RULES_IN)]
     if not rules:
         todo = "`apt-get install dmsetup` (or your system's package with 10-dm.rules)"
-        return [Check("udev", Mark.WRONG, "it runs, without device-mapper's rules", todo)]
-    return [Check("udev", Mark.OK, f"it runs, with {rules[0]}"), _check_semaphores()]
+        return [Check("udev", Severity.WRONG, "it runs, without device-mapper's rules", todo)]
+    return [Check("udev", Severity.OK, f"it runs, with {rules[0]}"), _check_semaphores()]
 
 
 def _check_semaphores() -> Check:
@@ -216,7 +218,7 @@ def _check_semaphores() -> Check:
         table = Path("/proc/sysvipc/sem").read_text(encoding="ascii", errors="replace")
         most = int(Path("/proc/sys/kernel/sem").read_text(encoding="ascii").split()[3])
     except OSError as error:
-        return Check("udev cookies", Mark.UNKNOWN, f"cannot be counted: {error.strerror}")
+        return Check("udev cookies", Severity.UNKNOWN, f"cannot be counted: {error.strerror}")
     used = len(table.splitlines()) - 1
     if used < most:
         return _check_cookies(table)
@@ -228,16 +230,16 @@ def _check_semaphores() -> Check:
         "`ipcs -s` shows whose they are, `ipcrm -s ID` removes one, `dmsetup udevcomplete_all 10` those that "
         "device-mapper's programs left behind; `sysctl kernel.sem` shows how many there may be"
     )
-    return Check("udev cookies", Mark.WRONG, text, todo)
+    return Check("udev cookies", Severity.WRONG, text, todo)
 
 
 def _check_cookies(table: str) -> Check:
     count = count_cookies(table)
     text = "none are left" if not count else "1 is in use" if count == 1 else f"{count} are in use"
     if count <= _MANY_COOKIES:
-        return Check("udev cookies", Mark.OK, text)
+        return Check("udev cookies", Severity.OK, text)
     todo = "`dmsetup udevcomplete_all 10` ends the udev cookies that are older than ten minutes"
-    return Check("udev cookies", Mark.WRONG, f"{text}: somebody leaves them behind, until none can be made", todo)
+    return Check("udev cookies", Severity.WRONG, f"{text}: somebody leaves them behind, until none can be made", todo)
 
 
 def count_cookies(table: str) -> int:
@@ -254,18 +256,20 @@ def check_programs(needs: Needs) -> Iterator[Check]:
             found.append(name)
         elif program.filesystem and program.filesystem not in needs.filesystems:
             text = f"not installed; {program.why}, which no record asks for (`apt-get install {program.package}`)"
-            yield Check(name, Mark.LEFT, text)
+            yield Check(name, Severity.LEFT, text)
         else:
-            yield Check(name, Mark.WRONG, f"not installed: {program.why}", f"`apt-get install {program.package}`")
+            yield Check(name, Severity.WRONG, f"not installed: {program.why}", f"`apt-get install {program.package}`")
     if found:
-        yield Check("programs", Mark.OK, ", ".join(found))
+        yield Check("programs", Severity.OK, ", ".join(found))
 
 
 def check_loop_module(needs: Needs) -> Check:
     if Path("/dev/loop-control").exists():
-        return Check("loop devices", Mark.OK, "there are")
+        return Check("loop devices", Severity.OK, "there are")
     if not needs.files:
-        return Check("loop devices", Mark.LEFT, "the module is not loaded (`modprobe loop`); no record asks for files")
+        return Check(
+            "loop devices", Severity.LEFT, "the module is not loaded (`modprobe loop`); no record asks for files"
+        )
     return Check(
-        "loop devices", Mark.WRONG, "the kernel has none: pools on files cannot be activated", "`modprobe loop`"
+        "loop devices", Severity.WRONG, "the kernel has none: pools on files cannot be activated", "`modprobe loop`"
     )

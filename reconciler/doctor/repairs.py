@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from reconciler.doctor.checks import PoolView, Repair, is_ours, leaked, listed
-from reconciler.doctor.take_over import Withheld, found_again, held_back, take_over, unreadable
+from reconciler.doctor.take_over import Withheld, found_again, take_over, unreadable, withheld
 from reconciler.model.conditions import FINAL, Reason
 from reconciler.model.dm_tables import PoolStatus
 from reconciler.model.live import ThinIds
@@ -93,7 +93,7 @@ def mend_transaction(view: PoolView) -> Repair | Withheld | None:
     if view.ids is None:
         return unreadable(view, could)
     again = found_again(view, view.ids)
-    return held_back(view, again, could) or Repair(
+    return withheld(view, again, could) or Repair(
         key=Key(facts.name),
         what=f"record transaction {found} for pool {facts.name}",
         why=f"{apart}: somebody else changed the pool, or one of the two is an old copy",

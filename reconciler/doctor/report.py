@@ -21,11 +21,11 @@ from reconciler.controller.fact_gatherer import FactGatherer, Settings
 from reconciler.controller.observer import PoolObserver
 from reconciler.controller.recorder import block_bytes
 from reconciler.daemon.app import host_client
-from reconciler.daemon.record_loader import Intake
+from reconciler.daemon.record_loader import RecordLoader
 from reconciler.doctor.checks import (
     Check,
-    Mark,
     PoolView,
+    Severity,
     check_intents,
     check_leaks,
     check_loops_of,
@@ -65,7 +65,7 @@ from reconciler.store.store import Store
 from reconciler.telemetry.metrics import Metrics
 
 
-class PoolEyes:
+class PoolInspector:
     """Of one pool: they remember, as its worker tells only what has changed since its last answer."""
 
     def __init__(
@@ -163,7 +163,7 @@ _USUAL: Final = Path("/var/lib/dm-reconciler")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class DoctorOptions:
     """What the operator said."""
 
     state_dir: Path
@@ -205,39 +205,39 @@ class Report:
         return list(dict.fromkeys(check.todo for check in self.checks if check.todo))
 
 
-def examine(asked: Asked, tell: Callable[[str], None]) -> Report:
+def examine(options: DoctorOptions, tell: Callable[[str], None]) -> Report:
     """`tell` hears what it is at. Never raises for what it finds: what cannot be looked at is a check that says so."""
     tell("looking at this host")
     kernel, looked = check_kernel()
-    state = check_state(asked.state_dir)
-    with store_to_read(asked.state_dir) as store:
-        desired, manifests = desired_of(asked, store)
+    state = check_state(options.state_dir)
+    with store_to_read(options.state_dir) as store:
+        desired, manifests = desired_of(options, store)
         needs = _needs(desired)
         checks = [*kernel, *check_permissions(), *check_udev(), check_memory(), *check_namespaces()]
         checks += [*check_programs(needs), check_loop_module(needs), *check_loops(_files(desired, store))]
-        checks += [*state.checks, *check_run_folder(asked.state_dir), *manifests]
+        checks += [*state.checks, *check_run_folder(options.state_dir), *manifests]
         daemon_runs = state.holder is not None
         names = pools_of(desired, store)
         remembered = recall(store.instead_of)
         for name in names:
             if not looked:
-                checks.append(Check(f"pool {name}", Mark.UNKNOWN, "cannot be looked at: see device-mapper above"))
+                checks.append(Check(f"pool {name}", Severity.UNKNOWN, "cannot be looked at: see device-mapper above"))
                 continue
             tell(f"looking at pool {name}")
-            eyes = PoolEyes(
+            inspector = PoolInspector(
                 name,
-                host_client(asked.state_dir, lock=not daemon_runs)(name),
+                host_client(options.state_dir, lock=not daemon_runs)(name),
                 store,
                 alone=not daemon_runs,
                 remembered=remembered.get(name),
             )
-            with closing(eyes):
-                view = eyes.look(desired)
-            checks += checks_of(view, asked.fix, state.holder)
+            with closing(inspector):
+                view = inspector.look(desired)
+            checks += checks_of(view, options.fix, state.holder)
         if not names:
-            checks.append(Check("pools", Mark.LEFT, "neither store nor manifests name one (see --manifests)"))
-        checks.append(check_statuses(desired, store, daemon_runs=daemon_runs, state=asked.state))
-    return Report(tuple(checks), looked, asked.next_step(daemon_runs=daemon_runs, pools=bool(names)))
+            checks.append(Check("pools", Severity.LEFT, "neither store nor manifests name one (see --manifests)"))
+        checks.append(check_statuses(desired, store, daemon_runs=daemon_runs, state=options.state))
+    return Report(tuple(checks), looked, options.next_step(daemon_runs=daemon_runs, pools=bool(names)))
 
 
 def checks_of(view: PoolView, fix: str, holder: LockHeld | None = None) -> list[Check]:
@@ -247,18 +247,18 @@ def checks_of(view: PoolView, fix: str, holder: LockHeld | None = None) -> list[
     first = None if view.is_left_alone else first_of(view)
     stale = [] if daemon_runs else [repair for repair in detach_loops(view) if repair in repairs]
     if isinstance(first, Withheld):
-        checks = [Check(f"pool {view.name}", Mark.WRONG, first.message, first.todo)]
+        checks = [Check(f"pool {view.name}", Severity.WRONG, first.message, first.todo)]
     else:
         can_mend = bool(stale) or first in repairs
         checks = [check_pool(view, fix=fix, daemon_runs=daemon_runs, can_mend=can_mend)]
-    if checks[0].mark is Mark.OK:
-        checks += [Check(f"loops of {view.name}", Mark.WRONG, repair.why, to_fix(fix)) for repair in stale]
+    if checks[0].mark is Severity.OK:
+        checks += [Check(f"loops of {view.name}", Severity.WRONG, repair.why, to_fix(fix)) for repair in stale]
     leaks = check_leaks(view, fix=fix, stop="" if holder is None else how_to_stop(holder.pid))
     checks += [leaks] if leaks is not None else []
-    checks += [Check(f"device {repair.key}", Mark.WRONG, repair.why, to_fix(fix)) for repair in forget_lost(view)]
+    checks += [Check(f"device {repair.key}", Severity.WRONG, repair.why, to_fix(fix)) for repair in forget_lost(view)]
     for device, words in changed_thins(view):
         todo = f"take {device.key} out of the manifests, then `dm-reconciler forget device {device.key}`"
-        checks.append(Check(f"device {device.key}", Mark.WRONG, words, todo))
+        checks.append(Check(f"device {device.key}", Severity.WRONG, words, todo))
     return [*checks, *check_loops_of(view), *check_intents(view, daemon_runs=daemon_runs)]
 
 
@@ -275,17 +275,17 @@ def store_to_read(state_dir: Path) -> Iterator[Store]:
         yield store
 
 
-def desired_of(asked: Asked, store: Store) -> tuple[Desired, list[Check]]:
+def desired_of(options: DoctorOptions, store: Store) -> tuple[Desired, list[Check]]:
     """The records of the manifests; where they are not given, or are broken, the last good ones."""
-    directory = asked.manifests or Path()
-    last_good = Intake(directory, asked.node, store, Metrics(CollectorRegistry()), SystemClock()).last_good
-    if asked.manifests is None:
+    directory = options.manifests or Path()
+    last_good = RecordLoader(directory, options.node, store, Metrics(CollectorRegistry()), SystemClock()).last_good
+    if options.manifests is None:
         return last_good() or Desired(), []
-    loaded = load(asked.manifests)
-    checks = check_manifests(asked.manifests, loaded)
+    loaded = load(options.manifests)
+    checks = check_manifests(options.manifests, loaded)
     if loaded.records is None:
         return last_good() or Desired(), checks
-    return Desired(loaded.records.for_node(asked.node)), checks
+    return Desired(loaded.records.for_node(options.node)), checks
 
 
 def pools_of(desired: Desired, store: Store) -> list[str]:

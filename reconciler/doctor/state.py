@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.controller.desired import Desired
-from reconciler.doctor.checks import Check, Mark
+from reconciler.doctor.checks import Check, Severity
 from reconciler.kernel.locks import FOLDER
 from reconciler.model.conditions import DRIFT, Reason, Status
 from reconciler.model.names import Key
@@ -38,7 +38,7 @@ _WAITING = frozenset({Reason.WAITING_FOR_POOL, Reason.WAITING_FOR_ORIGIN})
 def no_records(*, daemon_runs: bool) -> Check:
     """There is nothing that could be said of any."""
     text = "there are none yet" if daemon_runs else "no daemon is at work, which would tell how they are"
-    return Check(_SUBJECT, Mark.LEFT, text)
+    return Check(_SUBJECT, Severity.LEFT, text)
 
 
 def check_records(statuses: Mapping[Key, Status], unseen: Collection[Key], *, now: float, state: str) -> Check:
@@ -46,12 +46,12 @@ def check_records(statuses: Mapping[Key, Status], unseen: Collection[Key], *, no
     bad = [status for status in statuses.values() if not status.good]
     later = f"; {_are(len(unseen))} not looked at yet" if unseen else ""
     if not bad:
-        return Check(_SUBJECT, Mark.LEFT if later else Mark.OK, f"{_as_desired(statuses)}{later}")
+        return Check(_SUBJECT, Severity.LEFT if later else Severity.OK, f"{_as_desired(statuses)}{later}")
     bad.sort(key=lambda status: (_may_pass(status, now), status.reason in _WAITING, status.key))
     text = f"{_are(len(bad))} not as desired: {_listed(bad)}"
     if _may_pass(bad[0], now):
-        return Check(_SUBJECT, Mark.LEFT, f"{text}, for less than a minute: the daemon sees to it{later}")
-    return Check(_SUBJECT, Mark.WRONG, text + later, _todo(bad, state))
+        return Check(_SUBJECT, Severity.LEFT, f"{text}, for less than a minute: the daemon sees to it{later}")
+    return Check(_SUBJECT, Severity.WRONG, text + later, _todo(bad, state))
 
 
 def _as_desired(statuses: Mapping[Key, Status]) -> str:
@@ -117,14 +117,14 @@ class State:
 def check_state(state_dir: Path) -> State:
     subject = "state directory"
     if not state_dir.exists():
-        return State((Check(subject, Mark.LEFT, f"{state_dir} is not there yet: the daemon makes it"),))
+        return State((Check(subject, Severity.LEFT, f"{state_dir} is not there yet: the daemon makes it"),))
     try:
         check_directory(state_dir)
     except StoreError as error:
-        return State((Check(subject, Mark.WRONG, *_split(error)),))
+        return State((Check(subject, Severity.WRONG, *_split(error)),))
     facts = state_dir.stat()
     mode = stat.S_IMODE(facts.st_mode)
-    directory = Check(subject, Mark.OK, f"{state_dir}, of user {facts.st_uid}, mode {mode:04o}")
+    directory = Check(subject, Severity.OK, f"{state_dir}, of user {facts.st_uid}, mode {mode:04o}")
     holder = StateLock(state_dir).holder()
     return State((directory, _check_store(state_dir), _told_holder(holder)), holder)
 
@@ -133,14 +133,16 @@ def _check_store(state_dir: Path) -> Check:
     try:
         Store.examine(state_dir)
         if not (state_dir / NAME).exists():
-            return Check("store", Mark.LEFT, f"{state_dir / NAME} is not there yet: the daemon makes it")
+            return Check("store", Severity.LEFT, f"{state_dir / NAME} is not there yet: the daemon makes it")
         with Store.open_read_only(state_dir) as store:
             pools = store.known_pools()
             devices = sum(len(store.known_devices(pool)) for pool in pools)
     except StoreError as error:
-        return Check("store", Mark.WRONG, *_split(error))
+        return Check("store", Severity.WRONG, *_split(error))
     return Check(
-        "store", Mark.OK, f"version {len(MIGRATIONS)}, knows {_many(len(pools), 'pool')} and {_many(devices, 'device')}"
+        "store",
+        Severity.OK,
+        f"version {len(MIGRATIONS)}, knows {_many(len(pools), 'pool')} and {_many(devices, 'device')}",
     )
 
 
@@ -152,9 +154,9 @@ def _split(error: StoreError) -> tuple[str, str]:
 
 def _told_holder(holder: LockHeld | None) -> Check:
     if holder is None:
-        return Check("daemon", Mark.LEFT, "none runs on this state directory")
+        return Check("daemon", Severity.LEFT, "none runs on this state directory")
     who = f"process {holder.pid} ({holder.command})" if holder.pid else "another process"
-    return Check("daemon", Mark.OK, f"{who} has the state directory")
+    return Check("daemon", Severity.OK, f"{who} has the state directory")
 
 
 def check_run_folder(state_dir: Path) -> list[Check]:
@@ -162,14 +164,14 @@ def check_run_folder(state_dir: Path) -> list[Check]:
     try:
         facts = FOLDER.stat()
     except OSError:
-        return [Check(str(FOLDER), Mark.LEFT, "not there yet: the daemon makes it")]
+        return [Check(str(FOLDER), Severity.LEFT, "not there yet: the daemon makes it")]
     if facts.st_uid not in {0, os.geteuid()} or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         text = f"user {facts.st_uid} or others may write to it, and could keep the daemon from its pools"
-        return [Check(str(FOLDER), Mark.WRONG, text, f"`chown root {FOLDER} && chmod 0700 {FOLDER}`")]
+        return [Check(str(FOLDER), Severity.WRONG, text, f"`chown root {FOLDER} && chmod 0700 {FOLDER}`")]
     others = [text for lock in sorted(FOLDER.glob("*.lock")) if (text := _other_holder(lock, state_dir))]
     if others:
-        return [Check("pool locks", Mark.LEFT, text) for text in others]
-    return [Check(str(FOLDER), Mark.OK, "there, and root's alone")]
+        return [Check("pool locks", Severity.LEFT, text) for text in others]
+    return [Check(str(FOLDER), Severity.OK, "there, and root's alone")]
 
 
 def _other_holder(lock: Path, state_dir: Path) -> str:
@@ -192,13 +194,13 @@ def check_manifests(manifests: Path, loaded: Loaded) -> list[Check]:
     if loaded.records is not None:
         pools, devices = len(loaded.records.pools), len(loaded.records.devices)
         text = f"{_many(pools, 'pool')} and {_many(devices, 'device')} in {_many(len(loaded.files), 'file')}"
-        return [Check("manifests", Mark.OK, text)]
+        return [Check("manifests", Severity.OK, text)]
     shown = [str(problem) for problem in loaded.problems[:_PROBLEMS_SHOWN]]
     more = len(loaded.problems) - len(shown)
     if more > 0:
         shown.append(f"and {more} more")
     todo = f"`dm-reconciler validate {manifests}` shows all that is wrong with the manifests: put it right"
-    return [Check("manifests", Mark.WRONG, text, todo if number == 0 else "") for number, text in enumerate(shown)]
+    return [Check("manifests", Severity.WRONG, text, todo if number == 0 else "") for number, text in enumerate(shown)]
 
 
 def _many(count: int, word: str) -> str:

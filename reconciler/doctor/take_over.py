@@ -40,7 +40,7 @@ class Withheld:
     todo: str
 
 
-def held_back(view: PoolView, found: Mapping[Key, StoredDevice], could: str) -> Withheld | None:
+def withheld(view: PoolView, found: Mapping[Key, StoredDevice], could: str) -> Withheld | None:
     """`found` are the devices that the repair makes known; `could` says what it would do."""
     missing = [record for record in view.records if record.key not in found and _would_be_made(view, record)]
     nobodys = unexplained(view, found)
@@ -163,7 +163,7 @@ def take_over(view: PoolView) -> Repair | Withheld | None:
     if plan_pool(replace(view.facts, known=known)).reason in FINAL:
         return None
     found = {**_remembered(view, view.ids), **found_again(view, view.ids)}
-    withheld = held_back(view, found, _COULD)
+    withheld = withheld(view, found, _COULD)
     return withheld or _take_over(view, known, found, listed(unexplained(view, found), view.block))
 
 

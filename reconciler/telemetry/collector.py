@@ -37,7 +37,7 @@ _UNITS: Final = ("bytes", "seconds")
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class RenderedSamples:
     """What one record tells in one family: samples, and their lines, which are the same in both formats."""
 
     samples: tuple[Sample, ...]
@@ -52,19 +52,19 @@ class Family:
     help: str
     type: str = "gauge"
 
-    def tell(self, *points: tuple[Mapping[str, str], float]) -> Told:
+    def tell(self, *points: tuple[Mapping[str, str], float]) -> RenderedSamples:
         """Labels and value of each series."""
         samples = tuple(Sample(self.name, dict(labels), float(value)) for labels, value in points)
-        return Told(samples, "".join(map(_line, samples)))
+        return RenderedSamples(samples, "".join(map(_line, samples)))
 
-    def metric(self, told: tuple[Told, ...] = ()) -> RecordMetric:
+    def metric(self, told: tuple[RenderedSamples, ...] = ()) -> RecordMetric:
         return RecordMetric(self, told)
 
 
 class RecordMetric(Metric):
     """A family as a scrape collects it: with lines for the exposition, and with samples for whoever wants those."""
 
-    def __init__(self, family: Family, told: tuple[Told, ...]) -> None:
+    def __init__(self, family: Family, told: tuple[RenderedSamples, ...]) -> None:
         self.told: Final = told
         """The very same tuple as at the scrape before, where nothing of it has changed."""
         # prometheus_client keeps a counter's family under the name without `_total`.
@@ -89,19 +89,19 @@ class RecordSeries:
 
     def __init__(self, families: Iterable[Family]) -> None:
         self._lock = Lock()
-        self._told: dict[Family, dict[Key, Told]] = {family: {} for family in families}
-        self._scraped: dict[Family, tuple[Told, ...]] = {}
+        self._told: dict[Family, dict[Key, RenderedSamples]] = {family: {} for family in families}
+        self._scraped: dict[Family, tuple[RenderedSamples, ...]] = {}
         """What a scrape got, as long as nothing of the family changes."""
         self._keys: set[Key] = set()
 
-    def put(self, key: Key, told: Mapping[Family, Told]) -> None:
+    def put(self, key: Key, told: Mapping[Family, RenderedSamples]) -> None:
         """Replace all that is told of the record, so that what is no longer true is no longer told."""
         with self._lock:
             self._keys.add(key)
             for family in self._told:
                 self._set(key, family, told.get(family))
 
-    def update(self, key: Key, family: Family, told: Told) -> None:
+    def update(self, key: Key, family: Family, told: RenderedSamples) -> None:
         """Replace a part of what is told of the record; nothing, where nothing is told of it yet."""
         with self._lock:
             if key in self._keys:
@@ -113,7 +113,7 @@ class RecordSeries:
             for family in self._told:
                 self._set(key, family, None)
 
-    def _set(self, key: Key, family: Family, told: Told | None) -> None:
+    def _set(self, key: Key, family: Family, told: RenderedSamples | None) -> None:
         of_records = self._told[family]
         if of_records.get(key) == told:
             return
@@ -165,7 +165,7 @@ _END: Final = b"# EOF\n"
 class _Encoded:
     """A metric's lines, and what they were made of."""
 
-    source: list[Sample] | tuple[Told, ...]
+    source: list[Sample] | tuple[RenderedSamples, ...]
     lines: bytes
 
 
@@ -277,7 +277,7 @@ RECORD_FAMILIES: Final = tuple(declared for declared in [*globals().values()] if
 """All of the above: a family that is not served would be declared for nothing."""
 
 
-def of_device(status: DeviceStatus, desired: str, heals: int) -> dict[Family, Told]:
+def of_device(status: DeviceStatus, desired: str, heals: int) -> dict[Family, RenderedSamples]:
     labels = {"pool": status.key.pool, "device": status.key.device}
     return {
         DEVICE_READY: DEVICE_READY.tell((labels, status.ready)),
@@ -290,7 +290,7 @@ def of_device(status: DeviceStatus, desired: str, heals: int) -> dict[Family, To
     }
 
 
-def of_pool(status: PoolStatusReport, desired: str, heals: int) -> dict[Family, Told]:
+def of_pool(status: PoolStatusReport, desired: str, heals: int) -> dict[Family, RenderedSamples]:
     labels = {"pool": status.key.pool}
     figures = {
         POOL_DATA_USED: status.data_used,
@@ -313,17 +313,17 @@ def of_pool(status: PoolStatusReport, desired: str, heals: int) -> dict[Family, 
     }
 
 
-def of_heals(key: Key, count: int) -> Told:
+def of_heals(key: Key, count: int) -> RenderedSamples:
     if key.device:
         return DEVICE_HEALS.tell(({"pool": key.pool, "device": key.device}, count))
     return POOL_HEALS.tell(({"pool": key.pool}, count))
 
 
-def _one_of(family: Family, labels: dict[str, str], label: str, values: Iterable[str], present: str) -> Told:
+def _one_of(family: Family, labels: dict[str, str], label: str, values: Iterable[str], present: str) -> RenderedSamples:
     return family.tell(*(({**labels, label: str(value)}, value == present) for value in values))
 
 
-def _known(family: Family, labels: dict[str, str], value: int | None) -> Told:
+def _known(family: Family, labels: dict[str, str], value: int | None) -> RenderedSamples:
     return family.tell() if value is None else family.tell((labels, value))
 
 

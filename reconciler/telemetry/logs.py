@@ -41,7 +41,7 @@ def setup(
     return handler
 
 
-def about(key: Key, *, reason: str = "", action: str = "", seconds: float | None = None) -> dict[str, Any]:
+def log_context(key: Key, *, reason: str = "", action: str = "", seconds: float | None = None) -> dict[str, Any]:
     """The `extra` of a line that is about a record."""
     return {"pool": key.pool, "device": key.device, "reason": str(reason), "action": action, "seconds": seconds}
 

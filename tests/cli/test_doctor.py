@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from reconciler.cli import doctor
-from reconciler.doctor.checks import Check, Mark, Repair
+from reconciler.doctor.checks import Check, Repair, Severity
 from reconciler.doctor.host import Needs, check_programs, count_cookies
-from reconciler.doctor.report import Asked, Report
+from reconciler.doctor.report import DoctorOptions, Report
 from reconciler.doctor.report import examine as really_examine
 from reconciler.doctor.state import check_state
 from reconciler.model.errors import HostError
@@ -21,10 +21,10 @@ from reconciler.model.names import Key
 from reconciler.store.lock import LockHeld, StateLock
 from reconciler.store.store import Store
 
-FINE = Check("udev", Mark.OK, "it runs")
-BAD = Check("thin_ls", Mark.WRONG, "not installed", "`apt-get install thin-provisioning-tools`")
-DARK = Check("pool tank", Mark.UNKNOWN, "cannot be looked at")
-LEFT = Check("mkfs.xfs", Mark.LEFT, "not installed, and no record asks for it")
+FINE = Check("udev", Severity.OK, "it runs")
+BAD = Check("thin_ls", Severity.WRONG, "not installed", "`apt-get install thin-provisioning-tools`")
+DARK = Check("pool tank", Severity.UNKNOWN, "cannot be looked at")
+LEFT = Check("mkfs.xfs", Severity.LEFT, "not installed, and no record asks for it")
 SEMAPHORES = """       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime
  223176704          0   600          1     0     0     0     0 1700000000 1700000000
 1836018945          1   600          1     0     0     0     0          0 1700000000
@@ -88,7 +88,7 @@ class Caller:
         answers: str = "",
     ) -> Result:
         @contextmanager
-        def surgery(asked: Asked, agreed: object) -> Iterator[Patient]:  # noqa: ARG001
+        def surgery(asked: DoctorOptions, agreed: object) -> Iterator[Patient]:  # noqa: ARG001
             assert asked.state_dir == self._folder
             assert patient is not None
             yield patient
@@ -117,7 +117,7 @@ def test_it_ends_with_what_to_do(call: Caller, checks: tuple[Check, ...], looked
 
 
 def test_each_check_is_one_line_with_a_mark_that_needs_no_colour(call: Caller) -> None:
-    said = call(checks=(FINE, BAD, DARK, LEFT, Check("pool x", Mark.WRONG, "two\nlines \x1b[31m"))).stdout
+    said = call(checks=(FINE, BAD, DARK, LEFT, Check("pool x", Severity.WRONG, "two\nlines \x1b[31m"))).stdout
     assert said.splitlines()[:5] == [
         "[ok] udev: it runs",
         "[!!] thin_ls: not installed",
@@ -183,7 +183,7 @@ def test_a_repair_that_fails_is_told_and_not_tried_for_ever(call: Caller) -> Non
 
 def test_while_the_daemon_runs_it_says_how_to_stop_it(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
-    def held(asked: Asked, agreed: object) -> Iterator[Patient]:  # noqa: ARG001
+    def held(asked: DoctorOptions, agreed: object) -> Iterator[Patient]:  # noqa: ARG001
         raise LockHeld(asked.state_dir, 4711, "dm-reconciler run", 0.0)
         yield
 
@@ -208,13 +208,13 @@ def test_everything_that_can_be_told_without_device_mapper_is_told(
     Store.open(state, wall_clock=lambda: 0.0).close()
     said: list[str] = []
     with StateLock(state):
-        report = really_examine(Asked(state, tmp_path, "here"), said.append)
+        report = really_examine(DoctorOptions(state, tmp_path, "here"), said.append)
     assert said == ["looking at this host"]
     marks = {check.subject: check.mark for check in report.checks}
     assert not report.looked
-    assert marks["device-mapper"] is Mark.UNKNOWN
-    assert marks["store"] is marks["state directory"] is marks["daemon"] is Mark.OK
-    assert marks["manifests"] is Mark.WRONG
+    assert marks["device-mapper"] is Severity.UNKNOWN
+    assert marks["store"] is marks["state directory"] is marks["daemon"] is Severity.OK
+    assert marks["manifests"] is Severity.WRONG
     assert any(f"dm-reconciler validate {tmp_path}" in todo for todo in report.todo)
     assert "run it as root: `sudo dm-reconciler doctor`" in report.todo
     assert report.next_step == f"`dm-reconciler get --state-dir {state}` shows what the daemon makes of it"
@@ -225,7 +225,7 @@ def test_on_a_fit_host_it_says_so_and_what_comes_next(call: Caller) -> None:
 
 
 def test_what_comes_next_is_what_was_not_done_yet(tmp_path: Path) -> None:
-    asked = Asked(Path("/var/lib/dm-reconciler"), tmp_path, "here")
+    asked = DoctorOptions(Path("/var/lib/dm-reconciler"), tmp_path, "here")
     assert "systemctl start" in asked.next_step(daemon_runs=False, pools=True)
     assert f"`dm-reconciler plan --manifests {tmp_path}`" in asked.next_step(daemon_runs=False, pools=True)
     assert asked.next_step(daemon_runs=False, pools=False).startswith("write manifests; `dm-reconciler plan")
@@ -235,7 +235,7 @@ def test_what_comes_next_is_what_was_not_done_yet(tmp_path: Path) -> None:
 def test_a_state_directory_that_others_may_write_is_wrong(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     (check,) = check_state(tmp_path).checks
-    assert check.mark is Mark.WRONG
+    assert check.mark is Severity.WRONG
     assert "chmod go-w" in check.todo
 
 
@@ -244,14 +244,14 @@ def test_a_store_that_cannot_be_read_is_wrong(tmp_path: Path) -> None:
     state.mkdir(mode=0o700)
     (state / "state.db").write_bytes(b"nothing")
     check = next(check for check in check_state(state).checks if check.subject == "store")
-    assert check.mark is Mark.WRONG
+    assert check.mark is Severity.WRONG
     assert "restore a copy" in check.todo
 
 
 def test_what_no_record_needs_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name, **_: None if "xfs" in name or "thin" in name else name)
     without = {check.subject: check for check in check_programs(Needs())}
-    assert without["mkfs.xfs"].mark is Mark.LEFT
+    assert without["mkfs.xfs"].mark is Severity.LEFT
     assert without["thin_ls"].todo == "`apt-get install thin-provisioning-tools`"
     needed = {check.subject: check for check in check_programs(Needs(frozenset({"xfs"})))}
     assert needed["mkfs.xfs"].todo == "`apt-get install xfsprogs`"

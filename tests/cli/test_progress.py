@@ -12,7 +12,7 @@ from reconciler.cli.apply import Shown
 from reconciler.cli.console import Progress
 from reconciler.controller.fact_gatherer import Settings
 from reconciler.daemon import oneshot
-from reconciler.daemon.app import House
+from reconciler.daemon.app import App
 from reconciler.daemon.oneshot import simulated_client
 from reconciler.kernel.simulated.host import SimulatedHost
 from reconciler.model.conditions import DeviceStatus, Reason, Status
@@ -86,8 +86,8 @@ def test_apply_says_what_it_waits_for_once_nothing_happens(
     monkeypatch.setattr(oneshot, "_RESYNC", 0.1)
     records = RecordSet.of([pool_record(data={"device": "/dev/sdb"})])
     with Store.open(tmp_path / "state", wall_clock=lambda: 0.0) as store, Progress() as progress:
-        house = House(store, Settings(), simulated_client(SimulatedHost(), tmp_path), Shown(progress))
-        asked = oneshot.Once(tmp_path, tmp_path / "state", "here")
+        house = App(store, Settings(), simulated_client(SimulatedHost(), tmp_path), Shown(progress))
+        asked = oneshot.OneShotOptions(tmp_path, tmp_path / "state", "here")
         with oneshot._begun(house, asked, records) as desired:
             result = oneshot._converge(house, desired, 0.5, Shown(progress))
     assert result.timed_out

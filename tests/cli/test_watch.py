@@ -18,7 +18,7 @@ from typing import IO
 import pytest
 
 from reconciler.cli.get import visible
-from reconciler.cli.view import Eyes, NoStore, Seen
+from reconciler.cli.view import NoStore, Seen, StoreWatcher
 from reconciler.model.conditions import Event, EventType, PoolStatusReport, Reason
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
@@ -201,7 +201,7 @@ def test_a_follower_sees_repeats_with_their_counts(store: Store, state_dir: Path
 
 
 def test_nothing_is_read_while_nobody_writes(store: Store, state_dir: Path) -> None:
-    with Eyes(state_dir) as eyes:
+    with StoreWatcher(state_dir) as eyes:
         first = eyes.latest()
         assert eyes.latest() is first
         heal(store)
@@ -210,7 +210,7 @@ def test_nothing_is_read_while_nobody_writes(store: Store, state_dir: Path) -> N
 
 
 def test_another_store_in_its_place_is_another_store(store: Store, state_dir: Path, tmp_path: Path) -> None:
-    with Eyes(state_dir) as eyes:
+    with StoreWatcher(state_dir) as eyes:
         assert Key("vault") in eyes.latest()
         store.close()
         state_dir.rename(tmp_path / "old")

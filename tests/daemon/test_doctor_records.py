@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.controller.desired import Desired
-from reconciler.doctor.checks import Check, Mark
+from reconciler.doctor.checks import Check, Severity
 from reconciler.doctor.state import check_statuses
 from reconciler.model.conditions import Reason, Status
 from reconciler.model.live import LiveState
@@ -47,20 +47,20 @@ def test_records_in_force_and_what_was_made_for_former_ones_count(store: Store) 
     for key in (TANK, a.KEY, GONE):
         tell(store, key, Reason.KERNEL_ERROR)
     found = check(store)
-    assert found.mark is Mark.WRONG
+    assert found.mark is Severity.WRONG
     assert found.message == f"2 are not as desired: {TANK} (KernelError), {a.KEY} (KernelError)"
 
 
 def test_a_record_without_a_status_was_not_looked_at_yet(store: Store) -> None:
     found = check(store, Desired(RecordSet.of([a.pool_record(), a.record()])))
-    assert (found.mark, found.message) == (Mark.LEFT, "0 are as desired; 2 are not looked at yet")
+    assert (found.mark, found.message) == (Severity.LEFT, "0 are as desired; 2 are not looked at yet")
 
 
 def test_without_a_daemon_what_was_told_counts_for_nothing(store: Store) -> None:
     know(store)
     tell(store, a.KEY, Reason.KERNEL_ERROR)
     found = check(store, daemon_runs=False)
-    assert (found.mark, found.todo) == (Mark.LEFT, "")
+    assert (found.mark, found.todo) == (Severity.LEFT, "")
     assert "no daemon" in found.message
 
 

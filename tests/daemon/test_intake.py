@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from reconciler.controller.clock import SystemClock
-from reconciler.daemon.record_loader import Intake
+from reconciler.daemon.record_loader import RecordLoader
 from reconciler.model.names import Key
 from reconciler.store.store import Store
 from reconciler.telemetry.metrics import Metrics
@@ -46,9 +46,9 @@ def directory(tmp_path: Path) -> Path:
     return folder
 
 
-def an_intake(directory: Path, store: Store, node: str = "web-1") -> tuple[Intake, CollectorRegistry]:
+def an_intake(directory: Path, store: Store, node: str = "web-1") -> tuple[RecordLoader, CollectorRegistry]:
     registry = CollectorRegistry()
-    return Intake(directory, node, store, Metrics(registry), SystemClock()), registry
+    return RecordLoader(directory, node, store, Metrics(registry), SystemClock()), registry
 
 
 def write(directory: Path, text: str) -> None:
@@ -59,32 +59,32 @@ def write(directory: Path, text: str) -> None:
 
 def test_a_good_set_is_put_in_force_once(directory: Path, store: Store) -> None:
     write(directory, GOOD)
-    intake, registry = an_intake(directory, store)
-    desired = intake.load()
+    loader, registry = an_intake(directory, store)
+    desired = loader.load()
     assert desired is not None
     assert Key("tank", "app") in desired.records
-    assert intake.load() is None, "nothing was edited"
+    assert loader.load() is None, "nothing was edited"
     assert registry.get_sample_value("dm_reconciler_records", {"kind": "ThinDevice"}) == 1
 
 
 def test_a_broken_set_puts_nothing_in_force_and_is_counted(directory: Path, store: Store) -> None:
     write(directory, "kind: [")
-    intake, registry = an_intake(directory, store)
-    assert intake.load() is None
-    assert registry.get_sample_value("dm_reconciler_manifest_errors") == len(intake.problems) > 0
+    loader, registry = an_intake(directory, store)
+    assert loader.load() is None
+    assert registry.get_sample_value("dm_reconciler_manifest_errors") == len(loader.problems) > 0
 
 
 def test_while_a_set_is_broken_the_records_of_the_last_good_one_are_counted(directory: Path, store: Store) -> None:
     write(directory, GOOD)
-    intake, registry = an_intake(directory, store)
-    intake.load()
+    loader, registry = an_intake(directory, store)
+    loader.load()
     loaded = registry.get_sample_value("dm_reconciler_manifest_last_load_timestamp_seconds")
     write(directory, "kind: [")
-    assert intake.load() is None
+    assert loader.load() is None
     assert registry.get_sample_value("dm_reconciler_records", {"kind": "ThinDevice"}) == 1
     assert registry.get_sample_value("dm_reconciler_manifest_last_load_timestamp_seconds") == loaded
     write(directory, GOOD)
-    intake.load()
+    loader.load()
     assert registry.get_sample_value("dm_reconciler_manifest_errors") == 0
 
 
@@ -125,13 +125,13 @@ def test_whoever_asks_the_store_need_not_stand_where_the_manifests_were_named(
 
 def test_a_set_that_was_noted_without_its_places_has_none(directory: Path, store: Store) -> None:
     write(directory, GOOD)
-    intake, _ = an_intake(directory, store)
-    loaded = intake.load()
+    loader, _ = an_intake(directory, store)
+    loaded = loader.load()
     assert loaded is not None
     saved = store.load_records()
     assert saved is not None
     store.save_records([replace(record, file="", line=0) for record in saved.records], saved.digest)
-    last = intake.last_good()
+    last = loader.last_good()
     assert last is not None
     assert last.records == loaded.records
     assert last.records.places == {}
@@ -139,12 +139,12 @@ def test_a_set_that_was_noted_without_its_places_has_none(directory: Path, store
 
 def test_a_mended_set_is_put_in_force_though_it_is_the_same_as_before(directory: Path, store: Store) -> None:
     write(directory, GOOD)
-    intake, _ = an_intake(directory, store)
-    intake.load()
+    loader, _ = an_intake(directory, store)
+    loader.load()
     write(directory, "kind: [")
-    intake.load()
+    loader.load()
     write(directory, GOOD)
-    assert intake.load() is not None
+    assert loader.load() is not None
 
 
 def test_records_of_other_nodes_are_not_in_force_here(directory: Path, store: Store) -> None:

@@ -17,7 +17,7 @@ from reconciler.controller.desired import Desired
 from reconciler.controller.fact_gatherer import Settings
 from reconciler.controller.manager import Manager, Parts
 from reconciler.controller.recorder import Recorder
-from reconciler.daemon.status_api import Board
+from reconciler.daemon.status_api import StatusApi
 from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.simulated import Calls, SimulatedHost, simulated_kernel
 from reconciler.kernel.worker.client import InlineWorkerClient
@@ -62,8 +62,8 @@ class Stage:
         self.port = HangingPort(kernel, state_dir)
         parts = Parts(store, recorder, metrics, clock, random.Random(1), Settings(), lambda _: self.port)
         self.controller = Manager(parts)
-        board = Board(store, recorder, self.controller, clock, resync=1.0)
-        self.http = StatusServer(("127.0.0.1", 0), board, registry)
+        status_api = StatusApi(store, recorder, self.controller, clock, resync=1.0)
+        self.http = StatusServer(("127.0.0.1", 0), status_api, registry)
         self.http.start()
         self.controller.set_desired(Desired(RecordSet.of([pool_record(), device_record("app")]), clock.now()))
         until(lambda: recorder.is_converged(Key("tank")) and recorder.is_converged(Key("tank", "app")))

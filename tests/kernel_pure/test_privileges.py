@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.doctor.checks import Mark
+from reconciler.doctor.checks import Severity
 from reconciler.doctor.host import check_memory, check_permissions
 from reconciler.kernel import privileges
 from reconciler.kernel.privileges import EVERY, IPC_LOCK, MKNOD, SYS_ADMIN, Capability, Held
@@ -44,11 +44,11 @@ def test_without_the_first_nothing_can_begin(lacking: pytest.MonkeyPatch) -> Non
 
 def test_the_doctor_names_what_is_missing_and_what_does_not_work_without_it(lacking: pytest.MonkeyPatch) -> None:
     lack(lacking)
-    assert [check.mark for check in check_permissions()] == [Mark.OK]
+    assert [check.mark for check in check_permissions()] == [Severity.OK]
     for capability in EVERY:
         lack(lacking, capability)
         (check,) = check_permissions()
-        assert check.mark is Mark.WRONG
+        assert check.mark is Severity.WRONG
         assert capability.name in check.message
         if capability is not SYS_ADMIN:
             assert capability.without in check.message
@@ -58,8 +58,8 @@ def test_the_doctor_names_what_is_missing_and_what_does_not_work_without_it(lack
 def test_the_doctor_tells_a_lock_on_memory_by_either_way_to_it(lacking: pytest.MonkeyPatch) -> None:
     lacking.setattr("resource.getrlimit", lambda _: (65536, 65536))
     lack(lacking)
-    assert check_memory().mark is Mark.OK
+    assert check_memory().mark is Severity.OK
     lack(lacking, IPC_LOCK)
-    assert check_memory().mark is Mark.WRONG
+    assert check_memory().mark is Severity.WRONG
     lacking.setattr("resource.getrlimit", lambda _: (-1, -1))
-    assert check_memory().mark is Mark.OK
+    assert check_memory().mark is Severity.OK

@@ -10,9 +10,9 @@ from typing import Any
 
 from reconciler.controller.desired import Desired
 from reconciler.controller.fact_gatherer import Settings
-from reconciler.daemon.app import House
+from reconciler.daemon.app import App
 from reconciler.daemon.oneshot import host_for, simulated_client
-from reconciler.daemon.status_api import Board
+from reconciler.daemon.status_api import StatusApi
 from reconciler.kernel.protocol import DeviceMapper
 from reconciler.kernel.simulated import simulated_kernel
 from reconciler.model.conditions import GOOD, Condition, DeviceStatus, PoolStatusReport, Reason, Status
@@ -37,12 +37,12 @@ class Stand:
         self.store = Store.open(state_dir, wall_clock=time.time)
         self.house = self._wired(state_dir)
         self.recorder = self.house.recorder
-        self.board = Board(self.store, self.recorder, self.house.controller, self.house.clock, resync=1.0)
+        self.board = StatusApi(self.store, self.recorder, self.house.controller, self.house.clock, resync=1.0)
         self.board.node = "web-1"
         self.server = self._serve(0)
 
-    def _wired(self, state_dir: Path) -> House:
-        house = House(self.store, Settings(), simulated_client(host_for(RecordSet.of([])), state_dir))
+    def _wired(self, state_dir: Path) -> App:
+        house = App(self.store, Settings(), simulated_client(host_for(RecordSet.of([])), state_dir))
         house.controller.limit_to(frozenset())  # no pool is worked on
         return house
 
@@ -130,11 +130,11 @@ class LiveStand(Stand):
         self._turning = threading.Thread(target=self._turn)
         self._turning.start()
 
-    def _wired(self, state_dir: Path) -> House:
+    def _wired(self, state_dir: Path) -> App:
         port_of = simulated_client(self._host, state_dir)
         # The host in memory is not made for several threads: who breaks it takes its turn among the lanes.
         self.in_turn = port_of("")._lock  # type: ignore[attr-defined]
-        return House(self.store, Settings(grace=1.0), port_of)
+        return App(self.store, Settings(grace=1.0), port_of)
 
     @property
     def dm(self) -> DeviceMapper:

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import pytest
 
 from reconciler.doctor.checks import (
-    Mark,
     PoolView,
     Repair,
+    Severity,
     check_intents,
     check_leaks,
     check_loops_of,
@@ -86,7 +86,7 @@ def new_store(device: LiveDevice | None = None, **record: Any) -> PoolFacts:
 def test_of_a_healthy_pool_there_is_nothing_to_repair() -> None:
     assert repairs_of(view()) == []
     check = check_pool(view(), fix=FIX, daemon_runs=False, can_mend=False)
-    assert (check.mark, check.todo) == (Mark.OK, "")
+    assert (check.mark, check.todo) == (Severity.OK, "")
 
 
 @pytest.mark.parametrize("spec", [{"paused": True}, {"external": True}])
@@ -149,7 +149,7 @@ class TestTransaction:
         assert "for each of tank/a: add `adopt: {deviceId: ..., dmName: ...}`" in found.todo
         assert repairs_of(seen) == []
         pool, *_ = checks_of(seen, FIX)
-        assert (pool.mark, pool.message, pool.todo) == (Mark.WRONG, found.message, found.todo)
+        assert (pool.mark, pool.message, pool.todo) == (Severity.WRONG, found.message, found.todo)
 
     @pytest.mark.parametrize(
         "rest",
@@ -331,14 +331,14 @@ class TestLeaked:
     def test_they_are_told(self) -> None:
         check = check_leaks(self.seen(), fix=FIX, stop="")
         assert check is not None
-        assert check.mark is Mark.WRONG
+        assert check.mark is Severity.WRONG
         assert "3 leaked, 2MiB: 3 (1MiB), 4 (1MiB), 5 (0B); made by this store: 3; the other 2" in check.message
         assert f"`{FIX}`" in check.todo
 
     def test_beside_the_daemon_its_word_is_passed_on_with_how_to_stop_it(self) -> None:
         check = check_leaks(beside(3, 5, former=self.FORMER), fix=FIX, stop=how_to_stop(812))
         assert check is not None
-        assert check.mark is Mark.WRONG
+        assert check.mark is Severity.WRONG
         assert "reports 2 leaked: 3, 5; made by this store, as it seems: 3" in check.message
         assert check.todo.startswith("stop the daemon (`systemctl stop dm-reconciler`, or `kill 812`); then `" + FIX)
         assert "then start it again" in check.todo
@@ -347,7 +347,7 @@ class TestLeaked:
         for seen in (beside(5, 9, former=self.FORMER), self.seen(former={})):
             check = check_leaks(seen, fix=FIX, stop=how_to_stop(812))
             assert check is not None
-            assert check.mark is Mark.WRONG
+            assert check.mark is Severity.WRONG
             assert "`--fix` deletes none of them" in check.message
             assert "`adopt: {deviceId: " in check.todo
             assert "stop" not in check.todo
@@ -361,7 +361,7 @@ class TestLeaked:
         ):
             check = check_leaks(seen, fix=FIX, stop="")
             assert check is not None
-            assert (check.mark, check.todo) == (Mark.LEFT, "")
+            assert (check.mark, check.todo) == (Severity.LEFT, "")
 
     def test_where_nothing_is_told_of_them_nothing_is_said(self) -> None:
         assert check_leaks(beside(), fix=FIX, stop="") is None
@@ -391,7 +391,7 @@ class TestLoops:
         seen = view(a.pool_facts(recorded=None, live=a.down(data=both, metadata=a.missing())))
         assert detach_loops(seen) == []
         (check,) = check_loops_of(seen)
-        assert check.mark is Mark.WRONG
+        assert check.mark is Severity.WRONG
         assert "/dev/loop0, /dev/loop5" in check.message
 
 
@@ -399,10 +399,10 @@ class TestChecks:
     def test_what_the_daemon_would_heal_asks_for_the_daemon(self) -> None:
         seen = view(a.pool_facts(live=a.down()))
         alone = check_pool(seen, fix=FIX, daemon_runs=False, can_mend=False)
-        assert alone.mark is Mark.WRONG
+        assert alone.mark is Severity.WRONG
         assert "systemctl start dm-reconciler" in alone.todo
         beside = check_pool(seen, fix=FIX, daemon_runs=True, can_mend=False)
-        assert (beside.mark, beside.todo) == (Mark.LEFT, "")
+        assert (beside.mark, beside.todo) == (Severity.LEFT, "")
 
     def test_what_can_be_repaired_names_the_command(self) -> None:
         check = check_pool(view(moved_on()), fix=FIX, daemon_runs=False, can_mend=True)
@@ -417,10 +417,10 @@ class TestChecks:
 
     def test_a_pool_that_cannot_be_looked_at(self) -> None:
         check = check_pool(view(a.pool_facts(stuck="it hangs")), fix=FIX, daemon_runs=False, can_mend=False)
-        assert check.mark is Mark.UNKNOWN
+        assert check.mark is Severity.UNKNOWN
         assert repairs_of(view(a.pool_facts(stuck="it hangs"))) == []
 
     def test_an_operation_under_way_is_left_to_the_daemon(self) -> None:
         (check,) = check_intents(view(a.pool_facts(intents=(a.intent(),))), daemon_runs=False)
-        assert check.mark is Mark.LEFT
+        assert check.mark is Severity.LEFT
         assert "tank/a" in check.message

@@ -11,7 +11,7 @@ from unittest import mock
 from reconciler.controller.desired import Desired
 from reconciler.controller.execute import Executor
 from reconciler.doctor.repairs import first_of, repairs_of
-from reconciler.doctor.report import PoolEyes
+from reconciler.doctor.report import PoolInspector
 from reconciler.doctor.take_over import Withheld
 from reconciler.kernel.simulated.pool import CommitFault, Mode
 from reconciler.model.conditions import Reason
@@ -202,7 +202,7 @@ def _ask_doctor(observed: World, pool: str, told: list[str]) -> bool:
     port = village.client_of(pool)
     village.guards.pass_began(pool)
     with mock.patch("reconciler.doctor.report.HostTools", return_value=village.outside.tools):
-        eyes = PoolEyes(pool, port, village.store, alone=True)
+        eyes = PoolInspector(pool, port, village.store, alone=True)
         view = eyes.look(village.desired)
         if isinstance(first_of(view), Withheld):
             # The thins are others', as only the operator knows: records of what is not made yet go for as long.

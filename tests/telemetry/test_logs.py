@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.names import Key
-from reconciler.telemetry.logs import about, catch_strays, setup
+from reconciler.telemetry.logs import catch_strays, log_context, setup
 
 LOG = logging.getLogger("reconciler.test")
 BASE = Key("tank", "base")
@@ -44,7 +44,7 @@ def log_a_failure() -> None:
 def test_a_line_for_people_names_what_it_is_about() -> None:
     stream = io.StringIO()
     setup("text", stream, environ={})
-    LOG.info("resumed", extra=about(BASE, reason="Suspended", action="resume", seconds=0.0123))
+    LOG.info("resumed", extra=log_context(BASE, reason="Suspended", action="resume", seconds=0.0123))
     time, level, rest = stream.getvalue().split(maxsplit=2)
     assert re.fullmatch(TIME, time)
     assert (level, rest) == (
@@ -56,7 +56,7 @@ def test_a_line_for_people_names_what_it_is_about() -> None:
 def test_a_line_names_nothing_that_was_not_given() -> None:
     stream = io.StringIO()
     setup("text", stream, environ={})
-    LOG.warning("low", extra=about(Key("tank")))
+    LOG.warning("low", extra=log_context(Key("tank")))
     LOG.info("started")
     first, second = stream.getvalue().splitlines()
     assert first.endswith("WARNING low pool=tank")
@@ -80,7 +80,7 @@ def test_what_programs_said_moves_no_cursor() -> None:
 def test_each_machine_readable_line_is_one_object() -> None:
     stream = io.StringIO()
     setup("json", stream, environ={})
-    LOG.info("resumed\nfully", extra=about(BASE, reason="Suspended", seconds=0.5))
+    LOG.info("resumed\nfully", extra=log_context(BASE, reason="Suspended", seconds=0.5))
     log_a_failure()
     first, second = (json.loads(line) for line in stream.getvalue().splitlines())
     assert first.pop("time").endswith("+00:00")
@@ -102,7 +102,7 @@ def test_each_machine_readable_line_is_one_object() -> None:
 def test_a_machine_readable_line_is_one_line_whatever_is_said(said: str) -> None:
     stream = io.StringIO()
     setup("json", stream, environ={})
-    LOG.warning("%s", said, extra=about(BASE, reason=said))
+    LOG.warning("%s", said, extra=log_context(BASE, reason=said))
     (line,) = stream.getvalue().splitlines()
     assert line.isascii()
     assert (json.loads(line)["message"], json.loads(line)["reason"]) == (said, said)
@@ -111,7 +111,7 @@ def test_a_machine_readable_line_is_one_line_whatever_is_said(said: str) -> None
 def test_of_several_lines_for_people_the_first_says_what_they_are_about() -> None:
     stream = io.StringIO()
     setup("text", stream, environ={})
-    LOG.error("mkfs failed\nno room", extra=about(BASE, reason="NotCreated"))
+    LOG.error("mkfs failed\nno room", extra=log_context(BASE, reason="NotCreated"))
     first, second = stream.getvalue().splitlines()
     assert first.endswith("ERROR   mkfs failed pool=tank device=base reason=NotCreated")
     assert second == "no room"
@@ -150,7 +150,7 @@ def in_the_journal(tmp_path: Path, format_: str = "text", identity: str = "") ->
         setup("json" if format_ == "json" else "text", stream, environ=environ, level=logging.DEBUG)
         LOG.debug("d")
         LOG.info("i")
-        LOG.warning("w", extra=about(BASE))
+        LOG.warning("w", extra=log_context(BASE))
         LOG.critical("c")
         log_a_failure()
     return path.read_text().splitlines()
