@@ -163,8 +163,7 @@ def take_over(view: PoolView) -> Repair | Withheld | None:
     if plan_pool(replace(view.facts, known=known)).reason in FINAL:
         return None
     found = {**_remembered(view, view.ids), **found_again(view, view.ids)}
-    withheld = withheld(view, found, _COULD)
-    return withheld or _take_over(view, known, found, listed(unexplained(view, found), view.block))
+    return withheld(view, found, _COULD) or _take_over(view, known, found, listed(unexplained(view, found), view.block))
 
 
 def _is_strange(view: PoolView, record: ThinPool) -> bool:

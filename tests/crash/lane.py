@@ -37,7 +37,7 @@ class Lane:
         self._queue = WorkQueue(clock, random.Random(1), metrics.queue)
         self._reconciler = PoolReconciler(
             pool,
-            port=InlineWorkerClient(kernel, ScanScope(pool, None, None, frozenset()), state_dir),
+            client=InlineWorkerClient(kernel, ScanScope(pool, None, None, frozenset()), state_dir),
             store=self.store,
             recorder=self._recorder,
             queue=self._queue,

@@ -32,7 +32,7 @@ def stand(tmp_path: Path) -> Iterator[Stand]:
 
 
 def test_a_revision_is_another_one_once_something_else_is_told(stand: Stand) -> None:
-    status_api, record = stand.status_api, device_record("a")
+    status_api, record = stand.board, device_record("a")
     seen = [status_api.items_revision()]
 
     def has_changed() -> bool:
@@ -56,30 +56,30 @@ def test_a_revision_is_another_one_once_something_else_is_told(stand: Stand) -> 
 
 
 def test_so_is_that_of_the_events(stand: Stand) -> None:
-    first = stand.status_api.events_revision()
-    assert stand.status_api.events_revision() == first
+    first = stand.board.events_revision()
+    assert stand.board.events_revision() == first
     found = {first}
     for _ in range(2):  # the second is a repeat, which counts up
         stand.recorder.event(Key("tank"), EventType.INFO, "Noted", "x")
-        found.add(stand.status_api.events_revision())
+        found.add(stand.board.events_revision())
     assert len(found) == 3
 
 
 def test_another_daemon_calls_nothing_by_the_same_revision(stand: Stand, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir(mode=0o700)
     other = Stand(tmp_path / "other")
-    assert stand.status_api.items_revision() != other.status_api.items_revision()
-    assert stand.status_api.events_revision() != other.status_api.events_revision()
+    assert stand.board.items_revision() != other.board.items_revision()
+    assert stand.board.events_revision() != other.board.events_revision()
     other.close()
 
 
 def test_the_daemon_says_what_keeps_it_from_its_work(stand: Stand) -> None:
-    (item,) = stand.status_api.daemon()
+    (item,) = stand.board.daemon()
     assert (item["kind"], item["metadata"]["name"]) == ("Daemon", "web-1")
     assert (item["status"]["healthy"], item["status"]["ready"], item["status"]["message"]) == (True, True, "")
-    stand.status_api.obstacle = lambda: "no valid manifests were ever loaded: see the log"
-    (item,) = stand.status_api.daemon()
-    assert (item["status"]["ready"], item["status"]["message"]) == (False, stand.status_api.obstacle())
+    stand.board.obstacle = lambda: "no valid manifests were ever loaded: see the log"
+    (item,) = stand.board.daemon()
+    assert (item["status"]["ready"], item["status"]["message"]) == (False, stand.board.obstacle())
 
 
 @pytest.mark.parametrize("only", [False, True])
@@ -108,13 +108,13 @@ def test_its_build_names_the_kernel_by_its_release_not_by_the_drivers_version(tm
 
 
 def test_of_very_many_problems_the_first_are_told(stand: Stand) -> None:
-    stand.status_api.problems = lambda: [Problem("a.yaml", number, 1, "", "wrong") for number in range(1, 31)]
-    told = stand.status_api.daemon()[0]["status"]["manifestProblems"]
+    stand.board.problems = lambda: [Problem("a.yaml", number, 1, "", "wrong") for number in range(1, 31)]
+    told = stand.board.daemon()[0]["status"]["manifestProblems"]
     assert (len(told), told[0]) == (21, "a.yaml:1:1: wrong")
     assert told[-1] == "and 10 more: see `dm-reconciler validate`"
 
 
 def test_good_is_told_of_what_is_left_alone_on_purpose(stand: Stand) -> None:
     stand.found(None, device_status(Key("tank", "a"), Reason.ORPHANED, "kept", good=True), retained=True)
-    (item,) = stand.status_api.items("ThinDevice")
+    (item,) = stand.board.items("ThinDevice")
     assert (item["spec"], item["status"]["ready"], item["status"]["good"]) == (None, False, True)

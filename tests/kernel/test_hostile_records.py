@@ -38,7 +38,7 @@ def planned(data: Path, metadata: Path, state: Path) -> Preview:
     port = InlineWorkerClient(host_kernel(), ScanScope("tank", None, None, frozenset()), state)
     with Store.open(state, wall_clock=time.time) as store:
         previews = preview_pool(
-            "tank", port=port, store=store, desired=desired, clock=SystemClock(), rng=random.Random(1)
+            "tank", client=port, store=store, desired=desired, clock=SystemClock(), rng=random.Random(1)
         )
         return next(iter(previews))
 

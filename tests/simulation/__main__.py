@@ -102,7 +102,7 @@ def live(seeds: range) -> Told:
                 told.failed.append(seed)
             story.end()
             told.add_life(story.village)
-            told.counts["edits of manifests"] += story.observed.operator.edits
+            told.counts["edits of manifests"] += story.world.operator.edits
     return told
 
 

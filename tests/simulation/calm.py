@@ -30,33 +30,33 @@ _SOON: Final = 40.0
 _REPAIRS: Final = 12
 
 
-def bring_calm(observed: World, guarded: Guarded, told: list[str]) -> None:
-    village = observed.village
+def bring_calm(world: World, guarded: Guarded, told: list[str]) -> None:
+    village = world.village
     told.append("calm")
-    guarded(lambda: _stop_meddling(observed))
+    guarded(lambda: _stop_meddling(world))
     for _ in range(_REPAIRS):
         guarded(lambda: village.rest(_SOON))
-        guarded(lambda: _release_held(observed))
-        _drop_what_cannot_be(observed)
-        if not _repair(observed, told) and village.is_settled():
+        guarded(lambda: _release_held(world))
+        _drop_what_cannot_be(world)
+        if not _repair(world, told) and village.is_settled():
             break
     village.settle()
     village.run(ALL_TURNS)
     village.settle()
-    check_all(observed)
-    check_quiet(observed)
-    check_grace(observed)
-    check_all(observed)
+    check_all(world)
+    check_quiet(world)
+    check_grace(world)
+    check_all(world)
 
 
-def _stop_meddling(observed: World) -> None:
-    village, host = observed.village, observed.village.host
+def _stop_meddling(world: World) -> None:
+    village, host = world.village, world.village.host
     village.ring(everything=True)
-    observed.disks.put_into_record(observed.operator)
+    world.disks.put_into_record(world.operator)
     host.nodes.lost, host.nodes.running = 0, True
     for pool in host.devices.pools.values():
         pool.commit_fault = CommitFault.NONE
-    _release_held(observed)
+    _release_held(world)
     if host.io.writers:
         village.run(30)  # whatever holds the writer's device suspended is ended first
     for name in list(host.io.writers):
@@ -65,22 +65,22 @@ def _stop_meddling(observed: World) -> None:
         except HostError:  # its device is dead: the program gives up
             host.io.give_up(name)
     village.ring(everything=True)
-    observed.squatters.leave_all()
-    rename_back(observed)  # also what had to wait for a name
+    world.squatters.leave_all()
+    rename_back(world)  # also what had to wait for a name
 
 
-def _release_held(observed: World) -> None:
+def _release_held(world: World) -> None:
     """What others hold of a pool's metadata. One that is down yet, as after a power cut, lets go once it is up."""
-    village = observed.village
+    village = world.village
     for name in sorted(village.book.held):
         if name not in village.store.reserved:  # else somebody has released it, and it is ours by now
             with suppress(HostError):
                 village.dm.message(name, "release_metadata_snap")
 
 
-def _drop_what_cannot_be(observed: World) -> None:
+def _drop_what_cannot_be(world: World) -> None:
     """A snapshot of what was never made, or is gone by now, waits for it for ever: that is as it should be."""
-    operator, store = observed.operator, observed.village.store
+    operator, store = world.operator, world.village.store
     gone = {key for key, spec in operator.devices.items() if spec["state"] == "Absent"}
     for key in sorted(operator.devices):  # origins come before their snapshots
         origin = operator.devices[key].get("snapshotOf")
@@ -96,57 +96,57 @@ def _drop_what_cannot_be(observed: World) -> None:
 # What the messages say
 
 
-def _repair(observed: World, told: list[str]) -> bool:
+def _repair(world: World, told: list[str]) -> bool:
     """The next thing that only a person can do; false where there is none."""
-    for key, status in sorted(observed.village.recorder.statuses().items()):
+    for key, status in sorted(world.village.recorder.statuses().items()):
         if status.reason is Reason.POOL_UNHEALTHY and not key.device:
             told.append(f"repair {key}: {status.message}")
-            _repair_pool(observed, key.pool)
+            _repair_pool(world, key.pool)
             return True
-    for key, status in sorted(observed.village.recorder.statuses().items()):
+    for key, status in sorted(world.village.recorder.statuses().items()):
         if status.reason is Reason.POOL_LOW and not key.device:
             told.append(f"grow {key}: {status.message}")
-            return _grow(observed, key.pool)
-    statuses = sorted(observed.village.recorder.statuses().items())
+            return _grow(world, key.pool)
+    statuses = sorted(world.village.recorder.statuses().items())
     wrong = [key for key, status in statuses if status.reason is Reason.INVALID_CHANGE and key.device]
-    corrected = [key for key in wrong if observed.operator.correct(key)]
+    corrected = [key for key in wrong if world.operator.correct(key)]
     told.extend(f"correct {key}" for key in corrected)
     named = [
-        key.pool for key, status in statuses if "foreignThins" in status.message and _name_strangers(observed, key.pool)
+        key.pool for key, status in statuses if "foreignThins" in status.message and _name_strangers(world, key.pool)
     ]
     if named:
         told.append(f"name others' thins in {named}")
         return True
     pools = {key.pool for key, status in statuses if status.reason is Reason.METADATA_MISMATCH}
-    return any([bool(corrected), *(_ask_doctor(observed, pool, told) for pool in sorted(pools))])
+    return any([bool(corrected), *(_ask_doctor(world, pool, told) for pool in sorted(pools))])
 
 
-def _name_strangers(observed: World, pool: str) -> bool:
+def _name_strangers(world: World, pool: str) -> bool:
     """As only the operator knows: these are others', and no data of a record is in them. Whether that is news."""
-    spec = observed.operator.pools[pool]
-    theirs = sorted(number for of, number in observed.village.book.strangers if of == pool)
+    spec = world.operator.pools[pool]
+    theirs = sorted(number for of, number in world.village.book.strangers if of == pool)
     if not theirs or spec.get("foreignThins") == theirs:
         return False
     spec["foreignThins"] = theirs
-    observed.operator.apply()
+    world.operator.apply()
     return True
 
 
-def _grow(observed: World, pool: str) -> bool:
+def _grow(world: World, pool: str) -> bool:
     """Data or metadata, whichever there is hardly any left of; where it cannot grow, what is in it goes."""
-    village, operator = observed.village, observed.operator
+    village, operator = world.village, world.operator
     up = pool in village.host.devices.by_name
     if up and village.host.image(pool).metadata_used() * 4 > village.host.image(pool).metadata_blocks * 3:
         operator.grow_metadata(pool)
     elif not operator.grow_pool(pool):
-        return _empty(observed, pool)
+        return _empty(world, pool)
     operator.apply()
     return True
 
 
-def _empty(observed: World, pool: str) -> bool:
+def _empty(world: World, pool: str) -> bool:
     """It cannot grow: what is in it goes."""
-    operator = observed.operator
+    operator = world.operator
     there = [key for key in operator.of(pool) if operator.devices[key]["state"] != "Absent"]
     for key in there:
         operator.devices[key]["state"] = "Absent"
@@ -155,17 +155,17 @@ def _empty(observed: World, pool: str) -> bool:
     return bool(there)
 
 
-def _repair_pool(observed: World, pool: str) -> None:
+def _repair_pool(world: World, pool: str) -> None:
     """Stop what uses it, `state: Inactive`, wait until it is gone, thin_check --clear-needs-check-flag, Active."""
-    village, operator, host = observed.village, observed.operator, observed.village.host
+    village, operator, host = world.village, world.operator, world.village.host
     if village.host.devices.by_name.get(pool) is None:
-        _clear_needs_check(observed, pool)
+        _clear_needs_check(world, pool)
         return
     if not host.image(pool).needs_check and host.pool(pool).mode in {
         Mode.OUT_OF_DATA_SPACE,
         Mode.OUT_OF_METADATA_SPACE,
     }:
-        _grow(observed, pool)
+        _grow(world, pool)
         return
     for thin in host.pool(pool).thins:
         host.io.fail(thin.device)
@@ -178,25 +178,25 @@ def _repair_pool(observed: World, pool: str) -> None:
     end = village.clock.now() + 900
     while pool in host.devices.by_name and village.clock.now() < end:
         village.run(5)
-    _clear_needs_check(observed, pool)
+    _clear_needs_check(world, pool)
     operator.pools[pool].pop("state")
     for key, state in before.items():
         operator.devices[key]["state"] = state
     operator.apply()
 
 
-def _clear_needs_check(observed: World, pool: str) -> None:
-    path = observed.operator.pools[pool]["metadata"]
-    host = observed.village.host
+def _clear_needs_check(world: World, pool: str) -> None:
+    path = world.operator.pools[pool]["metadata"]
+    host = world.village.host
     devno = host.resolve(path.get("device", ""))
     disk = host.files[path["file"]] if "file" in path else host.disk_of(devno) if devno is not None else None
     if disk is not None and disk.image is not None and disk not in host.devices.pools:
         disk.image.needs_check = False
 
 
-def _ask_doctor(observed: World, pool: str, told: list[str]) -> bool:
+def _ask_doctor(world: World, pool: str, told: list[str]) -> bool:
     """`doctor --fix`, and whatever it offers is agreed to. It runs while the daemon does not."""
-    village = observed.village
+    village = world.village
     village.kill()
     village.start()
     port = village.client_of(pool)
@@ -214,10 +214,10 @@ def _ask_doctor(observed: World, pool: str, told: list[str]) -> bool:
         Executor(port, village.store, _Silent()).run(repair.key, repair.steps)
         for step in repair.steps:
             if isinstance(step, ForgetRecord):
-                observed.village.store.drop_statuses([step.key])
+                world.village.store.drop_statuses([step.key])
     village.kill()
     village.start()
-    return bool(offers) or _take_over(observed, pool)
+    return bool(offers) or _take_over(world, pool)
 
 
 def _without_the_unmade(village: Village, pool: str) -> Desired:
@@ -226,13 +226,13 @@ def _without_the_unmade(village: Village, pool: str) -> Desired:
     return replace(village.desired, records=RecordSet(records.pools, made))
 
 
-def _take_over(observed: World, pool: str) -> bool:
+def _take_over(world: World, pool: str) -> bool:
     """A stranger made a thin in a pool that had just come to be: only the operator can say that it is theirs."""
-    known, spec = observed.village.store.known_pool(pool), observed.operator.pools[pool]
+    known, spec = world.village.store.known_pool(pool), world.operator.pools[pool]
     if (known is not None and known.created) or spec.get("adopt"):
         return False
     spec["adopt"] = True
-    observed.operator.apply()
+    world.operator.apply()
     return True
 
 

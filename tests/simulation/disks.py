@@ -59,9 +59,9 @@ class Disks:
 
 
 @happens(1)
-def renumber_disks(observed: World, rng: random.Random) -> str:
+def renumber_disks(world: World, rng: random.Random) -> str:
     """The paths of a record lead to somebody else's disk from now on; somewhat later it is told the new ones."""
-    operator, disks = observed.operator, observed.disks
+    operator, disks = world.operator, world.disks
     if VAULT not in operator.pools:
         return ""
     disks.swap(rng.choice(sorted(_NODES)))
@@ -70,21 +70,21 @@ def renumber_disks(observed: World, rng: random.Random) -> str:
         if disks.put_into_record(operator):
             operator.apply()
 
-    observed.village.after(rng.choice([2, 30]), correct)
-    observed.village.count("reboots")
-    observed.village.power_lost = True
+    world.village.after(rng.choice([2, 30]), correct)
+    world.village.count("reboots")
+    world.village.power_lost = True
     raise Crashed
 
 
 @happens(1)
-def protect_disk(observed: World, rng: random.Random) -> str:
+def protect_disk(world: World, rng: random.Random) -> str:
     """It takes no writes, for a while."""
     name = rng.choice(["sda", "sdb"])
-    block = next(block for block in observed.village.host.blocks.values() if block.node == f"/dev/{name}")
+    block = next(block for block in world.village.host.blocks.values() if block.node == f"/dev/{name}")
     block.read_only = True
 
     def end() -> None:
         block.read_only = False
 
-    observed.village.after(rng.choice([1, 20]), end)
+    world.village.after(rng.choice([1, 20]), end)
     return name

@@ -10,41 +10,39 @@ from tests.simulation.operator import MIB, NAMES, RUNTIME, TANK
 
 
 @happens(14, midway=True)
-def declare(observed: World, rng: random.Random) -> str:
-    key = Key(rng.choice(observed.operator.own_pools()), rng.choice(NAMES))
-    told = observed.operator.change(key, rng)
-    observed.operator.apply()
+def declare(world: World, rng: random.Random) -> str:
+    key = Key(rng.choice(world.operator.own_pools()), rng.choice(NAMES))
+    told = world.operator.change(key, rng)
+    world.operator.apply()
     return told
 
 
 @happens(3)
-def declare_many(observed: World, rng: random.Random) -> str:
-    told = [
-        observed.operator.change(Key(pool, name), rng) for pool in observed.operator.own_pools() for name in NAMES[:4]
-    ]
-    observed.operator.apply()
+def declare_many(world: World, rng: random.Random) -> str:
+    told = [world.operator.change(Key(pool, name), rng) for pool in world.operator.own_pools() for name in NAMES[:4]]
+    world.operator.apply()
     return ", ".join(told)
 
 
 @happens(2, midway=True)
-def grow(observed: World, rng: random.Random) -> str:
-    key = observed.operator.pick(rng)
-    told = observed.operator.grow(key) if key is not None else ""
-    observed.operator.apply()
+def grow(world: World, rng: random.Random) -> str:
+    key = world.operator.pick(rng)
+    told = world.operator.grow(key) if key is not None else ""
+    world.operator.apply()
     return told
 
 
 @happens(2)
-def grow_pool(observed: World, rng: random.Random) -> str:
-    told = observed.operator.grow_pool(rng.choice(observed.operator.own_pools()))
-    observed.operator.apply()
+def grow_pool(world: World, rng: random.Random) -> str:
+    told = world.operator.grow_pool(rng.choice(world.operator.own_pools()))
+    world.operator.apply()
     return told
 
 
 @happens(1)
-def rest_pool(observed: World, rng: random.Random) -> str:
+def rest_pool(world: World, rng: random.Random) -> str:
     """The pool's record says Inactive for a while."""
-    pool, operator = rng.choice(observed.operator.own_pools()), observed.operator
+    pool, operator = rng.choice(world.operator.own_pools()), world.operator
 
     def wake() -> None:
         operator.pools[pool].pop("state", None)
@@ -54,14 +52,14 @@ def rest_pool(observed: World, rng: random.Random) -> str:
         return ""
     operator.pools[pool]["state"] = "Inactive"
     operator.apply()
-    observed.village.after(rng.choice([0.5, 5, 40]), wake)
+    world.village.after(rng.choice([0.5, 5, 40]), wake)
     return pool
 
 
 @happens(1)
-def delete_pool(observed: World, rng: random.Random) -> str:
+def delete_pool(world: World, rng: random.Random) -> str:
     """All of it is to go; later it is wanted again."""
-    pool, operator = rng.choice(observed.operator.own_pools()), observed.operator
+    pool, operator = rng.choice(world.operator.own_pools()), world.operator
     if operator.pools[pool].get("state"):
         return ""
     operator.pools[pool]["state"] = "Absent"
@@ -74,14 +72,14 @@ def delete_pool(observed: World, rng: random.Random) -> str:
         operator.pools[pool].pop("state", None)
         operator.apply()
 
-    observed.village.after(rng.choice([0.5, 20, 90]), again)
+    world.village.after(rng.choice([0.5, 20, 90]), again)
     return pool
 
 
 @happens(2)
-def withdraw(observed: World, rng: random.Random) -> str:
+def withdraw(world: World, rng: random.Random) -> str:
     """A record vanishes, and comes back or does not."""
-    key, operator = observed.operator.pick(rng), observed.operator
+    key, operator = world.operator.pick(rng), world.operator
     if key is None:
         return ""
     spec = operator.withdraw(key)
@@ -92,14 +90,14 @@ def withdraw(observed: World, rng: random.Random) -> str:
             operator.bring_back(key, spec)
             operator.apply()
 
-        observed.village.after(rng.choice([0.5, 10, 59]), bring_back)
+        world.village.after(rng.choice([0.5, 10, 59]), bring_back)
     return str(key)
 
 
 @happens(1)
-def lose_all_manifests(observed: World, rng: random.Random) -> str:
+def lose_all_manifests(world: World, rng: random.Random) -> str:
     """An empty directory is no request to delete anything."""
-    operator = observed.operator
+    operator = world.operator
     lost = {key: operator.withdraw(key) for key in list(operator.devices) if key.pool in operator.own_pools()}
     operator.apply()
 
@@ -108,13 +106,13 @@ def lose_all_manifests(observed: World, rng: random.Random) -> str:
             operator.bring_back(key, spec)
         operator.apply()
 
-    observed.village.after(rng.choice([1, 30, 200]), restore)
+    world.village.after(rng.choice([1, 30, 200]), restore)
     return f"{len(lost)} records"
 
 
 @happens(1)
-def pause(observed: World, rng: random.Random) -> str:
-    key, operator = observed.operator.pick(rng), observed.operator
+def pause(world: World, rng: random.Random) -> str:
+    key, operator = world.operator.pick(rng), world.operator
     spec = operator.devices.get(key) if key is not None else None
     if spec is None:
         return ""
@@ -125,25 +123,25 @@ def pause(observed: World, rng: random.Random) -> str:
         spec.pop("paused", None)
         operator.apply()
 
-    observed.village.after(rng.choice([1, 10]), go_on)
+    world.village.after(rng.choice([1, 10]), go_on)
     return str(key)
 
 
 @happens(1)
-def read_only(observed: World, rng: random.Random) -> str:
-    key = observed.operator.pick(rng)
+def read_only(world: World, rng: random.Random) -> str:
+    key = world.operator.pick(rng)
     if key is None:
         return ""
-    spec = observed.operator.devices[key]
+    spec = world.operator.devices[key]
     spec["readOnly"] = not spec.get("readOnly", False)
-    observed.operator.apply()
+    world.operator.apply()
     return f"{key} readOnly {spec['readOnly']}"
 
 
 @happens(1)
-def contradict(observed: World, rng: random.Random) -> str:
+def contradict(world: World, rng: random.Random) -> str:
     """What cannot be: a smaller size, another origin, a committed device that is to change. Later it is put right."""
-    key, operator = observed.operator.pick(rng), observed.operator
+    key, operator = world.operator.pick(rng), world.operator
     spec = operator.devices.get(key) if key is not None else None
     if key is None or spec is None or "adopt" in spec:
         return ""
@@ -161,23 +159,23 @@ def contradict(observed: World, rng: random.Random) -> str:
             spec.update({name: before[name] for name in ("state", "size") if name in before})
         operator.apply()
 
-    observed.village.after(rng.choice([1, 15]), put_right)
+    world.village.after(rng.choice([1, 15]), put_right)
     return f"{key} {spec}"
 
 
 @happens(1)
-def change_features(observed: World, rng: random.Random) -> str:
-    pool = rng.choice(observed.operator.own_pools())
+def change_features(world: World, rng: random.Random) -> str:
+    pool = rng.choice(world.operator.own_pools())
     change = rng.choice([{"lowWaterMark": "20%"}, {"whenFull": "error"}, {"discards": "nopassdown"}])
-    observed.operator.pools[pool].update(change)
-    observed.operator.apply()
+    world.operator.pools[pool].update(change)
+    world.operator.apply()
     return f"{pool} {change}"
 
 
 @happens(3)
-def adopt(observed: World, rng: random.Random) -> str:
+def adopt(world: World, rng: random.Random) -> str:
     """A record takes over a thin of the runtime's."""
-    runtime, operator = observed.runtime, observed.operator
+    runtime, operator = world.runtime, world.operator
     free = sorted(runtime.thins.keys() - runtime.adopted) if runtime is not None else []
     if runtime is None or not free or RUNTIME not in operator.pools:
         return ""
@@ -192,9 +190,9 @@ def adopt(observed: World, rng: random.Random) -> str:
 
 
 @happens(1)
-def extend(observed: World, rng: random.Random) -> str:
+def extend(world: World, rng: random.Random) -> str:
     """The pool is to grow by itself from now on."""
     del rng
-    observed.operator.pools[TANK]["extend"] = {"threshold": "70%", "step": "50%", "max": "64MiB"}
-    observed.operator.apply()
+    world.operator.pools[TANK]["extend"] = {"threshold": "70%", "step": "50%", "max": "64MiB"}
+    world.operator.apply()
     return TANK

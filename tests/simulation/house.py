@@ -163,7 +163,7 @@ class House:
     def _lane(self, name: str) -> PoolReconciler:
         return PoolReconciler(
             name,
-            port=self.client_of(name),
+            client=self.client_of(name),
             store=self.store,
             recorder=self.recorder,
             queue=self.queue,

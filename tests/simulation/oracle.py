@@ -11,20 +11,20 @@ from tests.simulation.events import World
 from tests.simulation.operator import MIB, RUNTIME
 
 
-def check_all(observed: World) -> None:
-    _check_pools(observed)
-    for key, spec in observed.operator.devices.items():
-        if key.pool in observed.operator.pools:
-            _check_device(observed, key, spec)
-    _check_ids(observed)
-    _check_content(observed)
-    _check_others(observed)
-    _check_rest(observed)
+def check_all(world: World) -> None:
+    _check_pools(world)
+    for key, spec in world.operator.devices.items():
+        if key.pool in world.operator.pools:
+            _check_device(world, key, spec)
+    _check_ids(world)
+    _check_content(world)
+    _check_others(world)
+    _check_rest(world)
 
 
-def _check_pools(observed: World) -> None:
-    village = observed.village
-    for pool in observed.operator.own_pools():
+def _check_pools(world: World) -> None:
+    village = world.village
+    for pool in world.operator.own_pools():
         device, known = village.host.devices.by_name.get(pool), village.store.known_pool(pool)
         assert device is not None, f"pool {pool} is not there"
         assert device.live is not None, f"pool {pool} has no table"
@@ -35,12 +35,12 @@ def _check_pools(observed: World) -> None:
         assert village.host.pool(pool).mode is Mode.WRITE, f"pool {pool} cannot be written to"
         assert image.transaction_id == known.transaction_id, f"pool {pool}: another transaction than the store's"
         assert image.held is None or pool in village.book.held, f"pool {pool}: a metadata snapshot is still held"
-        size = observed.operator.pools[pool]["data"].get("size", 0)
+        size = world.operator.pools[pool]["data"].get("size", 0)
         assert image.data_blocks * 128 * 512 >= size, f"pool {pool} is too small"
 
 
-def _check_device(observed: World, key: Key, spec: dict[str, Any]) -> None:
-    village = observed.village
+def _check_device(world: World, key: Key, spec: dict[str, Any]) -> None:
+    village = world.village
     known = village.store.known_devices(key.pool).get(key.device)
     if spec["state"] == "Absent":
         assert known is None, f"{key} is to be absent, and is known"
@@ -49,13 +49,13 @@ def _check_device(observed: World, key: Key, spec: dict[str, Any]) -> None:
     assert known is not None, f"{key} was not made"
     assert known.thin_id in village.host.image(key.pool).thins, f"{key}: its thin is not in the pool"
     if spec["state"] == "Active":
-        _check_active(observed, key, spec)
+        _check_active(world, key, spec)
     else:
         assert known.dm_name not in village.host.devices.by_name, f"{key} is to be {spec['state']}, and is live"
 
 
-def _check_active(observed: World, key: Key, spec: dict[str, Any]) -> None:
-    village = observed.village
+def _check_active(world: World, key: Key, spec: dict[str, Any]) -> None:
+    village = world.village
     known = village.store.known_devices(key.pool)[key.device]
     device = village.host.devices.by_name.get(known.dm_name)
     assert device is not None, f"{key} is not live"
@@ -75,9 +75,9 @@ def _check_active(observed: World, key: Key, spec: dict[str, Any]) -> None:
         assert said == f"{filesystem['type']} {device.live.length}", f"{key}: its filesystem is {said!r}"
 
 
-def _check_ids(observed: World) -> None:
-    village = observed.village
-    for pool in observed.operator.own_pools():
+def _check_ids(world: World) -> None:
+    village = world.village
+    for pool in world.operator.own_pools():
         known = {device.thin_id for device in village.store.known_devices(pool).values()}
         strangers = {number for of, number in village.book.strangers if of == pool}
         ids = set(village.host.image(pool).thins)
@@ -89,8 +89,8 @@ def _check_ids(observed: World) -> None:
         assert not village.store.intents(pool), f"{pool}: something is still under way"
 
 
-def _check_content(observed: World) -> None:
-    village, book = observed.village, observed.village.book
+def _check_content(world: World) -> None:
+    village, book = world.village, world.village.book
     for (pool, number), wanted in book.written.items():
         if pool not in village.host.devices.by_name:
             continue
@@ -100,26 +100,26 @@ def _check_content(observed: World) -> None:
         content = thins[number].content
         lost = {block for block, token in wanted.items() if content.get(block) != token}
         assert not lost, f"{pool}: what was written to thin {number} is lost (blocks {sorted(lost)})"
-    for pool in observed.operator.own_pools():
+    for pool in world.operator.own_pools():
         for device in village.store.known_devices(pool).values():
             if device.origin and (pool, device.thin_id) in book.sound:
                 content = village.host.thin(pool, device.thin_id).content
                 assert not is_torn(content), f"{device.key} is a snapshot of no moment"
 
 
-def _check_others(observed: World) -> None:
-    observed.disks.check()
-    for name in list(observed.village.book.foreign):
-        observed.squatters.check(name)
-    if observed.runtime is not None and RUNTIME in observed.village.host.devices.by_name:
-        image = observed.village.host.image(RUNTIME)
+def _check_others(world: World) -> None:
+    world.disks.check()
+    for name in list(world.village.book.foreign):
+        world.squatters.check(name)
+    if world.runtime is not None and RUNTIME in world.village.host.devices.by_name:
+        image = world.village.host.image(RUNTIME)
         assert image.transaction_id == 0, "the transaction id of somebody else's pool was changed"
-        assert set(observed.runtime.thins) <= set(image.thins), "a thin of somebody else's is gone"
+        assert set(world.runtime.thins) <= set(image.thins), "a thin of somebody else's is gone"
 
 
-def _check_rest(observed: World) -> None:
-    foreign, orphans = observed.village.book.foreign, _orphans(observed)
-    for device in observed.village.host.devices.by_name.values():
+def _check_rest(world: World) -> None:
+    foreign, orphans = world.village.book.foreign, _orphans(world)
+    for device in world.village.host.devices.by_name.values():
         if device.name in foreign:
             continue
         assert not device.suspended, f"{device.name} is left suspended"
@@ -130,6 +130,6 @@ def _check_rest(observed: World) -> None:
         assert not device.name.endswith(".private"), f"{device.name} is left behind"
 
 
-def _orphans(observed: World) -> set[str]:
-    known = (observed.village.store.known_devices(pool).values() for pool in observed.operator.own_pools())
-    return {device.dm_name for devices in known for device in devices if device.key not in observed.operator.devices}
+def _orphans(world: World) -> set[str]:
+    known = (world.village.store.known_devices(pool).values() for pool in world.operator.own_pools())
+    return {device.dm_name for devices in known for device in devices if device.key not in world.operator.devices}

@@ -20,16 +20,16 @@ STRANGER: int = 4000
 """Thin ids from here on are those of people who use the pool with dmsetup."""
 
 
-def _ours(observed: World) -> list[str]:
+def _ours(world: World) -> list[str]:
     """Live devices of the operator's, pools not among them."""
-    squatters = observed.squatters.names
-    names = observed.village.host.devices.by_name
-    own = tuple(f"{pool}-" for pool in observed.operator.own_pools())
+    squatters = world.squatters.names
+    names = world.village.host.devices.by_name
+    own = tuple(f"{pool}-" for pool in world.operator.own_pools())
     return sorted(name for name in names if name.startswith(own) and name not in squatters)
 
 
-def _some(observed: World, rng: random.Random) -> str | None:
-    names = _ours(observed)
+def _some(world: World, rng: random.Random) -> str | None:
+    names = _ours(world)
     return rng.choice(names) if names else None
 
 
@@ -37,89 +37,89 @@ def _some(observed: World, rng: random.Random) -> str | None:
 
 
 @happens(3, midway=True)
-def suspend(observed: World, rng: random.Random) -> str:
-    name = _some(observed, rng)
-    return _suspend(observed, name) if name is not None else ""
+def suspend(world: World, rng: random.Random) -> str:
+    name = _some(world, rng)
+    return _suspend(world, name) if name is not None else ""
 
 
-def _suspend(observed: World, name: str) -> str:
-    info = observed.village.dm.info(name)
+def _suspend(world: World, name: str) -> str:
+    info = world.village.dm.info(name)
     if info is None or info.suspended:
         return ""  # nobody could tell whose suspension it is
     with suppress(HostError):
-        observed.village.dm.suspend(name)
-        if name not in observed.village.cut_off():
-            observed.village.book.suspended(name)
+        world.village.dm.suspend(name)
+        if name not in world.village.cut_off():
+            world.village.book.suspended(name)
         return name
     return ""
 
 
 @happens(2, midway=True)
-def freeze_for_a_moment(observed: World, rng: random.Random) -> str:
+def freeze_for_a_moment(world: World, rng: random.Random) -> str:
     """Somebody's right: it must not be ended for them."""
-    name = _some(observed, rng)
-    if name is None or not _suspend(observed, name):
+    name = _some(world, rng)
+    if name is None or not _suspend(world, name):
         return ""
 
     def resume() -> None:
         with suppress(HostError):
-            observed.village.dm.resume(name)
+            world.village.dm.resume(name)
 
-    observed.village.after(rng.choice([0.3, 2, 4.5]), resume)
+    world.village.after(rng.choice([0.3, 2, 4.5]), resume)
     return name
 
 
 @happens(2, midway=True)
-def suspend_pool(observed: World, rng: random.Random) -> str:
-    return _suspend(observed, rng.choice(observed.operator.own_pools()))
+def suspend_pool(world: World, rng: random.Random) -> str:
+    return _suspend(world, rng.choice(world.operator.own_pools()))
 
 
 @happens(3, midway=True)
-def remove(observed: World, rng: random.Random) -> str:
-    name = _some(observed, rng)
+def remove(world: World, rng: random.Random) -> str:
+    name = _some(world, rng)
     if name is None:
         return ""
     with suppress(HostError):
-        observed.village.dm.remove(name)
+        world.village.dm.remove(name)
         return name
     return ""
 
 
 @happens(1, midway=True)
-def protect(observed: World, rng: random.Random) -> str:
+def protect(world: World, rng: random.Random) -> str:
     """`blockdev --setro`."""
-    name = rng.choice([*observed.operator.own_pools(), _some(observed, rng) or ""])
+    name = rng.choice([*world.operator.own_pools(), _some(world, rng) or ""])
     with suppress(HostError):
-        observed.village.host.protect(name)
+        world.village.host.protect(name)
         return name
     return ""
 
 
 @happens(1)
-def remove_deferred(observed: World, rng: random.Random) -> str:
+def remove_deferred(world: World, rng: random.Random) -> str:
     """`dmsetup remove --deferred` of what somebody has open."""
-    name = _some(observed, rng)
-    if name is None or name not in observed.village.host.devices.by_name:
+    name = _some(world, rng)
+    if name is None or name not in world.village.host.devices.by_name:
         return ""
-    open_(observed, rng)
+    open_(world, rng)
     with suppress(HostError):
-        observed.village.host.remove_deferred(name)
+        world.village.host.remove_deferred(name)
     return name
 
 
 @happens(2, midway=True)
-def swap_in_dead_table(observed: World, rng: random.Random) -> str:
+def swap_in_dead_table(world: World, rng: random.Random) -> str:
     """What `remove --force` leaves."""
-    return _load(observed, rng, "error", swap=True)
+    return _load(world, rng, "error", swap=True)
 
 
 @happens(2, midway=True)
-def leave_table_waiting(observed: World, rng: random.Random) -> str:
-    return _load(observed, rng, rng.choice(["error", "zero"]), swap=False)
+def leave_table_waiting(world: World, rng: random.Random) -> str:
+    return _load(world, rng, rng.choice(["error", "zero"]), swap=False)
 
 
-def _load(observed: World, rng: random.Random, target: str, *, swap: bool) -> str:
-    name, dm = _some(observed, rng), observed.village.dm
+def _load(world: World, rng: random.Random, target: str, *, swap: bool) -> str:
+    name, dm = _some(world, rng), world.village.dm
     if name is None:
         return ""
     with suppress(HostError):
@@ -132,10 +132,10 @@ def _load(observed: World, rng: random.Random, target: str, *, swap: bool) -> st
 
 
 @happens(1)
-def swap_in_another_thin(observed: World, rng: random.Random) -> str:
+def swap_in_another_thin(world: World, rng: random.Random) -> str:
     """Of the same pool, where nobody has either open."""
-    name, dm = _some(observed, rng), observed.village.dm
-    devices = observed.village.host.devices
+    name, dm = _some(world, rng), world.village.dm
+    devices = world.village.host.devices
     device = devices.by_name.get(name or "")
     thin = device.live.thin if device is not None and device.live is not None else None
     if name is None or device is None or thin is None or devices.open_count(device):
@@ -151,9 +151,9 @@ def swap_in_another_thin(observed: World, rng: random.Random) -> str:
 
 
 @happens(3, midway=True)
-def make_thin(observed: World, rng: random.Random) -> str:
+def make_thin(world: World, rng: random.Random) -> str:
     """A stranger's thin in a pool of the operator's, with something in it."""
-    pool, village = rng.choice(observed.operator.own_pools()), observed.village
+    pool, village = rng.choice(world.operator.own_pools()), world.village
     likely = village.store.free_thin_id(pool, ())
     number = STRANGER + rng.randrange(5) if rng.random() < 0.4 else likely + rng.randrange(2)
     with suppress(HostError):
@@ -167,15 +167,15 @@ def make_thin(observed: World, rng: random.Random) -> str:
         durable = village.host.pool(pool).metadata.image
         if durable is not None and number in durable.thins:
             village.book.strangers[(pool, number)] = {}
-            written = _write_into(observed, pool, number)
+            written = _write_into(world, pool, number)
             village.host.pool(pool).commit()
             return f"{number} in {pool}{'' if written else ', with nothing in it'}"
     return ""
 
 
-def _write_into(observed: World, pool: str, number: int) -> bool:
+def _write_into(world: World, pool: str, number: int) -> bool:
     """False: the pool is full, and the write fails, or waits until somebody ends it."""
-    host = observed.village.host
+    host = world.village.host
     try:
         return host.io.store(f"dd to {number}", host.pool(pool), number, 0, "a stranger's")
     except HostError as fault:
@@ -185,8 +185,8 @@ def _write_into(observed: World, pool: str, number: int) -> bool:
 
 
 @happens(1)
-def bump_transaction(observed: World, rng: random.Random) -> str:
-    pool, village = rng.choice(observed.operator.own_pools()), observed.village
+def bump_transaction(world: World, rng: random.Random) -> str:
+    pool, village = rng.choice(world.operator.own_pools()), world.village
     known = village.store.known_pool(pool)
     if known is None or not known.created:
         return ""  # what it has by now is not told from another pool: its operator decides
@@ -200,54 +200,54 @@ def bump_transaction(observed: World, rng: random.Random) -> str:
 
 
 @happens(1)
-def hold_metadata_snapshot(observed: World, rng: random.Random) -> str:
-    pool = rng.choice(observed.operator.own_pools())
+def hold_metadata_snapshot(world: World, rng: random.Random) -> str:
+    pool = rng.choice(world.operator.own_pools())
     with suppress(HostError):
-        observed.village.dm.message(pool, "reserve_metadata_snap")
-        observed.village.book.reserved(pool, in_doubt=pool in observed.village.store.reserved)
+        world.village.dm.message(pool, "reserve_metadata_snap")
+        world.village.book.reserved(pool, in_doubt=pool in world.village.store.reserved)
         return pool
     return ""
 
 
 @happens(1)
-def release_metadata_snapshot(observed: World, rng: random.Random) -> str:
+def release_metadata_snapshot(world: World, rng: random.Random) -> str:
     """Whoever holds one, as a backup does, is done with it."""
-    held = sorted(observed.village.book.held)
+    held = sorted(world.village.book.held)
     if not held:
         return ""
     pool = rng.choice(held)
     with suppress(HostError):
-        observed.village.dm.message(pool, "release_metadata_snap")
-        observed.village.book.released(pool)
+        world.village.dm.message(pool, "release_metadata_snap")
+        world.village.book.released(pool)
         return pool
     return ""
 
 
 @happens(1, midway=True)
-def rename(observed: World, rng: random.Random) -> str:
+def rename(world: World, rng: random.Random) -> str:
     """And back, somewhat later."""
-    name, village = _some(observed, rng), observed.village
+    name, village = _some(world, rng), world.village
     if name is None or name in village.book.frozen or name.endswith(".private"):
         return ""
     with suppress(HostError):
         village.dm.rename(name, f"{name}{_RENAMED}")
-        village.after(rng.choice([1, 20]), lambda: rename_back(observed))
+        village.after(rng.choice([1, 20]), lambda: rename_back(world))
         return f"{name} to {name}{_RENAMED}"
     return ""
 
 
-def rename_back(observed: World) -> None:
+def rename_back(world: World) -> None:
     """All of them, unless somebody else has the name by now."""
-    dm = observed.village.dm
-    for name in [name for name in observed.village.host.devices.by_name if name.endswith(_RENAMED)]:
+    dm = world.village.dm
+    for name in [name for name in world.village.host.devices.by_name if name.endswith(_RENAMED)]:
         with suppress(HostError):
             dm.rename(name, name.removesuffix(_RENAMED))
 
 
 @happens(1)
-def use_up_metadata(observed: World, rng: random.Random) -> str:
+def use_up_metadata(world: World, rng: random.Random) -> str:
     """What many snapshots and small writes take: none of it is left, or hardly any."""
-    pool, host = rng.choice(observed.operator.own_pools()), observed.village.host
+    pool, host = rng.choice(world.operator.own_pools()), world.village.host
     with suppress(HostError):
         image, keeps = host.image(pool), rng.choice([0, 0, 20])
         left = image.metadata_blocks - image.metadata_used() - keeps
@@ -263,8 +263,8 @@ def use_up_metadata(observed: World, rng: random.Random) -> str:
 
 
 @happens(8)
-def write(observed: World, rng: random.Random) -> str:
-    name, village = _some(observed, rng), observed.village
+def write(world: World, rng: random.Random) -> str:
+    name, village = _some(world, rng), world.village
     device = village.host.devices.by_name.get(name or "")
     thin = device.live.thin if device is not None and device.live is not None else None
     if name is None or device is None or thin is None or device.suspended or device.internal or device.read_only:
@@ -284,12 +284,12 @@ def write(observed: World, rng: random.Random) -> str:
 
 
 @happens(2)
-def begin_work(observed: World, rng: random.Random) -> str:
+def begin_work(world: World, rng: random.Random) -> str:
     """A program writes to a device that is no snapshot, until somebody ends it."""
-    village, io = observed.village, observed.village.host.io
+    village, io = world.village, world.village.host.io
     names = [
         device.dm_name
-        for pool in observed.operator.own_pools()
+        for pool in world.operator.own_pools()
         for device in village.store.known_devices(pool).values()
         if not device.origin and device.dm_name in village.host.devices.by_name and not device.read_only
     ]
@@ -303,9 +303,9 @@ def begin_work(observed: World, rng: random.Random) -> str:
 
 
 @happens(1)
-def fill(observed: World, rng: random.Random) -> str:
+def fill(world: World, rng: random.Random) -> str:
     """Writes until the pool is full, and beyond."""
-    name, village = _some(observed, rng), observed.village
+    name, village = _some(world, rng), world.village
     if name is None or not name.startswith(TANK) or name.endswith(".private"):
         return ""
     number = 1000
@@ -316,26 +316,26 @@ def fill(observed: World, rng: random.Random) -> str:
 
 
 @happens(2, midway=True)
-def open_(observed: World, rng: random.Random) -> str:
+def open_(world: World, rng: random.Random) -> str:
     """udev, blkid or a person looks into it for a while."""
-    name = _some(observed, rng)
-    return name if name is not None and _open(observed, rng, name) else ""
+    name = _some(world, rng)
+    return name if name is not None and _open(world, rng, name) else ""
 
 
 @happens(2)
-def open_at_removal(observed: World, rng: random.Random) -> str:
+def open_at_removal(world: World, rng: random.Random) -> str:
     """As `open_`, in the very moment in which the daemon removes it."""
 
     def act(call: Call) -> None:
-        if call.name != "remove" or not _open(observed, rng, str(call.args[0])):
-            observed.village.at_call(1, BEFORE, act)
+        if call.name != "remove" or not _open(world, rng, str(call.args[0])):
+            world.village.at_call(1, BEFORE, act)
 
-    observed.village.at_call(1, BEFORE, act)
+    world.village.at_call(1, BEFORE, act)
     return "the next remove"
 
 
-def _open(observed: World, rng: random.Random, name: str) -> bool:
-    village = observed.village
+def _open(world: World, rng: random.Random, name: str) -> bool:
+    village = world.village
     device = village.host.devices.by_name.get(name)
     if device is None or device.live is None:
         return False
@@ -352,8 +352,8 @@ def _open(observed: World, rng: random.Random, name: str) -> bool:
 
 
 @happens(2)
-def mount(observed: World, rng: random.Random) -> str:
-    name, host = _some(observed, rng), observed.village.host
+def mount(world: World, rng: random.Random) -> str:
+    name, host = _some(world, rng), world.village.host
     if name is None or name.endswith(".private"):
         return ""
     device = host.devices.by_name[name]
@@ -363,7 +363,7 @@ def mount(observed: World, rng: random.Random) -> str:
         if host.devices.by_name.get(device.name) is device and "/mnt" in host.mounts.get(device.devno, []):
             host.unmount(device.name, "/mnt", leaving=rng.choice([0, 0, 1, 3]))
 
-    observed.village.after(rng.choice([1, 20]), unmount)
+    world.village.after(rng.choice([1, 20]), unmount)
     return name
 
 
@@ -371,51 +371,51 @@ def mount(observed: World, rng: random.Random) -> str:
 
 
 @happens(2)
-def runtime_makes(observed: World, rng: random.Random) -> str:
+def runtime_makes(world: World, rng: random.Random) -> str:
     del rng
-    return observed.runtime.make() if observed.runtime is not None and _runtime_is_up(observed) else ""
+    return world.runtime.make() if world.runtime is not None and _runtime_is_up(world) else ""
 
 
 @happens(2, midway=True)
-def runtime_snapshots(observed: World, rng: random.Random) -> str:
-    return observed.runtime.snapshot(rng) if observed.runtime is not None and _runtime_is_up(observed) else ""
+def runtime_snapshots(world: World, rng: random.Random) -> str:
+    return world.runtime.snapshot(rng) if world.runtime is not None and _runtime_is_up(world) else ""
 
 
-def _runtime_is_up(observed: World) -> bool:
-    return RUNTIME in observed.village.host.devices.by_name
+def _runtime_is_up(world: World) -> bool:
+    return RUNTIME in world.village.host.devices.by_name
 
 
 @happens(1)
-def squat(observed: World, rng: random.Random) -> str:
+def squat(world: World, rng: random.Random) -> str:
     """A device of somebody else's under a name that a record wants."""
-    name = f"{rng.choice(observed.operator.own_pools())}-{rng.choice(NAMES)}"
-    if not observed.squatters.take(name, rng.choice(["LVM-squatter", "CRYPT-squatter", "mpath-squatter"])):
+    name = f"{rng.choice(world.operator.own_pools())}-{rng.choice(NAMES)}"
+    if not world.squatters.take(name, rng.choice(["LVM-squatter", "CRYPT-squatter", "mpath-squatter"])):
         return ""
-    observed.village.after(rng.choice([1, 30]), lambda: observed.squatters.leave(name))
+    world.village.after(rng.choice([1, 30]), lambda: world.squatters.leave(name))
     return name
 
 
 @happens(2, midway=True)
-def lose_nodes(observed: World, rng: random.Random) -> str:
-    paths = observed.village.host.nodes.paths
+def lose_nodes(world: World, rng: random.Random) -> str:
+    paths = world.village.host.nodes.paths
     for path in rng.sample(sorted(paths), k=rng.randint(0, len(paths))):
         del paths[path]
     return "some of /dev"
 
 
 @happens(1, midway=True)
-def lose_events(observed: World, rng: random.Random) -> str:
-    observed.village.host.nodes.lost = rng.randrange(4)
-    return f"{observed.village.host.nodes.lost}"
+def lose_events(world: World, rng: random.Random) -> str:
+    world.village.host.nodes.lost = rng.randrange(4)
+    return f"{world.village.host.nodes.lost}"
 
 
 @happens(1)
-def stop_udev(observed: World, rng: random.Random) -> str:
-    nodes = observed.village.host.nodes
+def stop_udev(world: World, rng: random.Random) -> str:
+    nodes = world.village.host.nodes
     nodes.running = False
 
     def start() -> None:
         nodes.running = True
 
-    observed.village.after(rng.choice([2, 15]), start)
+    world.village.after(rng.choice([2, 15]), start)
     return "udevd"

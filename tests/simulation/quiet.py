@@ -17,27 +17,27 @@ _LATE: Final = GRACE + 2.5
 """Seconds: the grace, and two looks."""
 
 
-def check_quiet(observed: World) -> None:
-    village = observed.village
+def check_quiet(world: World) -> None:
+    village = world.village
     begun = village.effects
     village.run(ALL_TURNS)
     assert village.effects == begun, f"it is as desired, and something was done: {village.last_effect}"
-    for pool in observed.operator.pools:
+    for pool in world.operator.pools:
         port = InlineWorkerClient(village.outside, ScanScope(pool, None, None, frozenset()), village.state_dir)
         previews = preview_pool(
-            pool, port=port, store=village.store, desired=village.desired, clock=village.clock, rng=random.Random(1)
+            pool, client=port, store=village.store, desired=village.desired, clock=village.clock, rng=random.Random(1)
         )
         for preview in previews:
             assert not preview.plan.steps, f"it is as desired, and something is planned: {preview}"
 
 
-def check_grace(observed: World) -> None:
+def check_grace(world: World) -> None:
     """A suspension is left alone within its grace (the guards see to that), and ended soon after."""
-    village = observed.village
-    own = [device for pool in observed.operator.own_pools() for device in village.store.known_devices(pool).values()]
+    village = world.village
+    own = [device for pool in world.operator.own_pools() for device in village.store.known_devices(pool).values()]
     names = [device.dm_name for device in own if device.dm_name in village.host.devices.by_name]
-    if observed.village.dice.random() < 0.3:
-        names = observed.operator.own_pools()
+    if world.village.dice.random() < 0.3:
+        names = world.operator.own_pools()
     for name in names:
         village.host.devices.by_name[name].leaving = 0  # an unmount ends within the calm
         village.dm.suspend(name)

@@ -73,21 +73,21 @@ class Story:
         runtime = Runtime(self.village) if RUNTIME in pools else None
         squatters = Squatters(self.village)
         below.add_others()
-        self.observed = World(self.village, Operator(self.village, pools), runtime, squatters, below)
+        self.world = World(self.village, Operator(self.village, pools), runtime, squatters, below)
         self.village.on_boot = self._boot
 
     def _boot(self) -> None:
         """What others have on the host comes back with it."""
-        self.observed.squatters.names.clear()
-        if self.observed.runtime is not None:
-            self.observed.runtime.start()
+        self.world.squatters.names.clear()
+        if self.world.runtime is not None:
+            self.world.runtime.start()
 
     def live(self) -> None:
         """Raises AssertionError where a promise is broken, and whatever the product should never raise."""
         for event in self.events:
             self._guarded(lambda event=event: self._happen(event))  # type: ignore[misc]
         self.village.triggers.clear()
-        bring_calm(self.observed, self._guarded, self.told)
+        bring_calm(self.world, self._guarded, self.told)
 
     def ending(self) -> Exception | None:
         """What was wrong with it; None: nothing."""
@@ -117,7 +117,7 @@ class Story:
         number = len(self.told)
         self._tell(f"#{event.number} {event.kind}")
         self.village.count(event.kind)
-        said = KINDS[event.kind].happen(self.observed, self._rng(event))
+        said = KINDS[event.kind].happen(self.world, self._rng(event))
         self.told[number] += f": {said}" + (f" (before {call})" if call is not None else "")
 
     def _rng(self, event: Event) -> random.Random:

@@ -60,9 +60,9 @@ def _fault(call: Call, number: int) -> HostError:
 
 
 @happens(10)
-def fail(observed: World, rng: random.Random) -> str:
+def fail(world: World, rng: random.Random) -> str:
     """One call, before it did anything or after all."""
-    village, number, when = observed.village, rng.choice(ERRNOS), rng.choice([BEFORE, AFTER])
+    village, number, when = world.village, rng.choice(ERRNOS), rng.choice([BEFORE, AFTER])
     only = rng.choice(CALLS) if rng.random() < 0.5 else ""
 
     def act(call: Call) -> None:
@@ -80,9 +80,9 @@ def fail(observed: World, rng: random.Random) -> str:
 
 
 @happens(2)
-def fail_for_long(observed: World, rng: random.Random) -> str:
+def fail_for_long(world: World, rng: random.Random) -> str:
     """All calls of one kind, for a while."""
-    village, number = observed.village, rng.choice(ERRNOS)
+    village, number = world.village, rng.choice(ERRNOS)
     name = rng.choice(["create", "load", "resume", "remove", "message", "attach", "mkfs", "look_again", "list_all"])
     end = village.clock.now() + rng.choice([0.5, 5, 30])
 
@@ -98,8 +98,8 @@ def fail_for_long(observed: World, rng: random.Random) -> str:
 
 
 @happens(4)
-def lie(observed: World, rng: random.Random) -> str:
-    village, calls = observed.village, rng.randrange(1, SOON)
+def lie(world: World, rng: random.Random) -> str:
+    village, calls = world.village, rng.randrange(1, SOON)
     names = LIES if rng.random() < 0.4 else frozenset([rng.choice(sorted(LIES))])
 
     def act(call: Call) -> Lie | None:
@@ -115,9 +115,9 @@ def lie(observed: World, rng: random.Random) -> str:
 
 
 @happens(5)
-def hang(observed: World, rng: random.Random) -> str:
+def hang(world: World, rng: random.Random) -> str:
     """A call takes long; others go on meanwhile."""
-    village, calls, seconds = observed.village, rng.randrange(1, SOON), rng.choice([0.02, 0.5, 3.0, 8.0, 60.0])
+    village, calls, seconds = world.village, rng.randrange(1, SOON), rng.choice([0.02, 0.5, 3.0, 8.0, 60.0])
 
     def act(call: Call) -> Waits | None:
         if call.part == "store":
@@ -130,10 +130,10 @@ def hang(observed: World, rng: random.Random) -> str:
 
 
 @happens(3)
-def commit_fails(observed: World, rng: random.Random) -> str:
+def commit_fails(world: World, rng: random.Random) -> str:
     """A message is answered with OK, and its commit is lost: the pool goes read-only, or fails."""
-    village, how = observed.village, rng.choice([CommitFault.READ_ONLY, CommitFault.FAIL])
-    pool, calls = rng.choice(observed.operator.own_pools()), rng.randrange(1, 5)
+    village, how = world.village, rng.choice([CommitFault.READ_ONLY, CommitFault.FAIL])
+    pool, calls = rng.choice(world.operator.own_pools()), rng.randrange(1, 5)
     if rng.random() < 0.6:
         return ""  # an unhealthy pool ends most of a story
 
@@ -149,9 +149,9 @@ def commit_fails(observed: World, rng: random.Random) -> str:
 
 
 @happens(8)
-def kill(observed: World, rng: random.Random) -> str:
+def kill(world: World, rng: random.Random) -> str:
     """The daemon and its workers, at a call."""
-    village = observed.village
+    village = world.village
     calls, when = rng.randrange(1, SOON), rng.choice([BEFORE, BEFORE, AFTER, AFTER, MIDWAY])
 
     def act(call: Call) -> None:
@@ -165,9 +165,9 @@ def kill(observed: World, rng: random.Random) -> str:
 
 
 @happens(2)
-def kill_daemon_alone(observed: World, rng: random.Random) -> str:
+def kill_daemon_alone(world: World, rng: random.Random) -> str:
     """Its workers end the step at hand."""
-    village, calls = observed.village, rng.randrange(1, SOON)
+    village, calls = world.village, rng.randrange(1, SOON)
 
     def act(call: Call) -> None:
         village.count("kills of the daemon alone")
@@ -180,9 +180,9 @@ def kill_daemon_alone(observed: World, rng: random.Random) -> str:
 
 
 @happens(2)
-def kill_worker(observed: World, rng: random.Random) -> str:
+def kill_worker(world: World, rng: random.Random) -> str:
     """As when memory runs out."""
-    village = observed.village
+    village = world.village
     calls, when = rng.randrange(1, SOON), rng.choice([BEFORE, AFTER])
 
     def act(call: Call) -> None:
@@ -195,8 +195,8 @@ def kill_worker(observed: World, rng: random.Random) -> str:
 
 
 @happens(4)
-def cut_power(observed: World, rng: random.Random) -> str:
-    village = observed.village
+def cut_power(world: World, rng: random.Random) -> str:
+    village = world.village
     calls, when = rng.randrange(1, SOON), rng.choice([BEFORE, BEFORE, AFTER, AFTER, MIDWAY])
 
     def act(call: Call) -> None:
@@ -209,38 +209,38 @@ def cut_power(observed: World, rng: random.Random) -> str:
 
 
 @happens(1)
-def reboot(observed: World, rng: random.Random) -> str:
+def reboot(world: World, rng: random.Random) -> str:
     del rng
-    observed.village.count("reboots")
-    observed.village.power_lost = True
+    world.village.count("reboots")
+    world.village.power_lost = True
     raise Crashed
 
 
 @happens(1)
-def restart(observed: World, rng: random.Random) -> str:
+def restart(world: World, rng: random.Random) -> str:
     """In order: what is at work is done first."""
-    del observed, rng
+    del world, rng
     raise Crashed
 
 
 @happens(1)
-def fill_disk(observed: World, rng: random.Random) -> str:
+def fill_disk(world: World, rng: random.Random) -> str:
     """No room for files, for a while."""
-    host = observed.village.host
+    host = world.village.host
     free, host.free_space = host.free_space, 0
 
     def free_again() -> None:
         host.free_space += free
 
-    observed.village.after(rng.choice([1, 20]), free_again)
+    world.village.after(rng.choice([1, 20]), free_again)
     return "/srv"
 
 
 @happens(1)
-def hide_files(observed: World, rng: random.Random) -> str:
+def hide_files(world: World, rng: random.Random) -> str:
     """What the files lie on is not mounted, for a while; and the host has just booted."""
-    host, known = observed.village.host, observed.village.store.known_pools()
-    if not all(pool in known and known[pool].created for pool in observed.operator.own_pools()):
+    host, known = world.village.host, world.village.store.known_pools()
+    if not all(pool in known and known[pool].created for pool in world.operator.own_pools()):
         return ""  # what is being made has no files yet that anybody could miss
     hidden = dict(host.files)
     host.files.clear()
@@ -250,18 +250,18 @@ def hide_files(observed: World, rng: random.Random) -> str:
             assert host.files[path].image is None, f"a pool was made anew in {path}, while the old one was away"
         host.files.update(hidden)
 
-    observed.village.after(rng.choice([2, 30]), mount)
-    observed.village.power_lost = True
+    world.village.after(rng.choice([2, 30]), mount)
+    world.village.power_lost = True
     raise Crashed
 
 
 @happens(1)
-def replace_file(observed: World, rng: random.Random) -> str:
+def replace_file(world: World, rng: random.Random) -> str:
     """Another file is where the data file was, for a while, allocated and all zeros; and the host has just booted."""
-    host, pool = observed.village.host, rng.choice(observed.operator.own_pools())
-    if pool in observed.village.book.replaced:
+    host, pool = world.village.host, rng.choice(world.operator.own_pools())
+    if pool in world.village.book.replaced:
         return ""
-    known = observed.village.store.known_pool(pool)
+    known = world.village.store.known_pool(pool)
     metadata = host.files.get(known.metadata) if known is not None else None
     if known is None or known.noted is None or known.noted.start is None or metadata is None or metadata.image is None:
         return ""
@@ -272,22 +272,22 @@ def replace_file(observed: World, rng: random.Random) -> str:
         return ""
     other = host.files[known.data] = Disk(was.size, was.size)
 
-    observed.village.book.replaced.add(pool)
+    world.village.book.replaced.add(pool)
 
     def put_back() -> None:
-        observed.village.book.replaced.discard(pool)
+        world.village.book.replaced.discard(pool)
         assert not other.head, f"a pool was brought up on {known.data}, while another file was there"
         assert all(loop.disk is not other for loop in host.loops.values())
         host.files[known.data] = was
 
-    observed.village.after(rng.choice([2, 30]), put_back)
-    observed.village.power_lost = True
+    world.village.after(rng.choice([2, 30]), put_back)
+    world.village.power_lost = True
     raise Crashed
 
 
 @happens(1)
-def set_clock(observed: World, rng: random.Random) -> str:
+def set_clock(world: World, rng: random.Random) -> str:
     """The host's time of day jumps."""
     jump = rng.choice([-86400.0, -30.0, 30.0, 86400.0])
-    observed.village.clock.offset += jump
+    world.village.clock.offset += jump
     return f"{jump:+.0f} s"
