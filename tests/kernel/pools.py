@@ -117,7 +117,15 @@ def _removed(name: str) -> bool:
 def detach_loops(house: House, pool: str) -> None:
     for kind in ("data", "meta"):
         for loop in loops_on(house.root / f"{pool}.{kind}"):
-            run("losetup", "--detach", loop)
+            detach(loop)
+
+
+def detach(*loops: str) -> None:
+    """The kernel lets go of a loop at its last close, which may be udev's."""
+    run("losetup", "--detach", *loops)
+    for loop in loops:
+        backing = Path("/sys/block", Path(loop).name, "loop/backing_file")
+        eventually(lambda backing=backing: not backing.exists(), f"{loop} is free")  # type: ignore[misc]
 
 
 def passes(house: House, count: int = 2) -> None:

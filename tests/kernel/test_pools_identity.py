@@ -13,6 +13,7 @@ from tests.kernel.harness import House, Record, a_house, eventually
 from tests.kernel.pools import (
     checksum,
     declared,
+    detach,
     detach_loops,
     exists,
     has_node,
@@ -69,8 +70,7 @@ def test_a_disk_that_another_number_was_given_is_not_written_to(house: House) ->
     foreign = checksum(house.root / "other.disk")
     with stopped(house):
         put_down(house, "tank", "a")
-        run("losetup", "--detach", data, other)
-        eventually(lambda: not Path("/sys/block", Path(data).name, "loop").exists(), "the loops are free")
+        detach(data, other)
         _attach(data, house.root / "other.disk")
         _attach(other, house.root / "data.disk")
     _refused(house, str(house.root / "data.disk"), f"{other} now")
@@ -86,8 +86,7 @@ def test_a_disk_that_was_replaced_by_a_copy_is_taken_once_somebody_says_so(house
     before = _sum(house)
     with stopped(house):
         put_down(house, "tank", "a")
-        run("losetup", "--detach", data)
-        eventually(lambda: not Path("/sys/block", Path(data).name, "loop").exists(), "the loop is free")
+        detach(data)
         shutil.copy(house.root / "data.disk", house.root / "copy.disk")
         _attach(data, house.root / "copy.disk")
     _refused(house, "doctor --fix")
@@ -103,13 +102,13 @@ def test_data_and_metadata_that_were_swapped_stay_as_they_are(house: House) -> N
     before = _sum(house)
     with stopped(house):
         put_down(house, "tank", "a")
-        run("losetup", "--detach", data, metadata)
+        detach(data, metadata)
         eventually(lambda: not Path("/sys/block", Path(metadata).name, "loop").exists(), "the loops are free")
         _attach(data, house.root / "metadata.disk")
         _attach(metadata, house.root / "data.disk")
     _refused(house, "the data of pool", f"{metadata} now")
     with stopped(house):
-        run("losetup", "--detach", data, metadata)
+        detach(data, metadata)
         eventually(lambda: not Path("/sys/block", Path(metadata).name, "loop").exists(), "the loops are free")
         _attach(data, house.root / "data.disk")
         _attach(metadata, house.root / "metadata.disk")

@@ -15,6 +15,7 @@ from tests.kernel.pools import (
     attach,
     checksum,
     declared,
+    detach,
     detach_loops,
     dmsetup,
     exists,
@@ -95,7 +96,7 @@ def test_a_file_on_two_loops_is_a_conflict_until_one_is_gone(house: House) -> No
     with _down(house):
         second = attach(house.root / "tank.data")
     _left_alone(house, "Conflict", second)
-    run("losetup", "--detach", second)
+    detach(second)
 
 
 @pytest.mark.usefixtures("data")
@@ -169,7 +170,7 @@ def test_a_loop_that_does_not_give_all_of_the_data_is_a_conflict(
         loop = run("losetup", "--find", "--show", *how, str(file)).out
     _left_alone(house, "Conflict", words)
     assert f"losetup -d {loop}" in house.pool_status()["message"]
-    run("losetup", "--detach", loop)
+    detach(loop)
 
 
 @pytest.mark.usefixtures("data")
