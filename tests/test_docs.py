@@ -133,6 +133,17 @@ def test_the_architecture_names_what_is_there() -> None:
     assert [name for name in names if not (TREE / name).exists()] == []
 
 
+def test_what_a_contributor_is_sent_to_is_there() -> None:
+    text = (TREE / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    names = [
+        name
+        for name in re.findall(r"`((?:reconciler|tests|docs|tools|grafana)/[\w./*-]+)`", text)
+        if "NAME" not in name
+    ]
+    assert len(names) > 30
+    assert [name for name in names if not any(TREE.glob(name.rstrip("/")))] == []
+
+
 def test_the_architecture_names_every_layer() -> None:
     text = (TREE / "docs/architecture.md").read_text(encoding="utf-8")
     table = re.findall(r"^\| `reconciler/(\w+)/` \|", text, re.MULTILINE)
