@@ -28,7 +28,7 @@ PROGRAMS = frozenset({"tools.mkfs", "tools.grow_filesystem"})
 class Instant:
     when: str
     call: str
-    """`dm.message create_thin 2`, `store.Begin`, `tools.mkfs` ..."""
+    """`dm.message create_thin 2`, `store.BeginIntent`, `tools.mkfs` ..."""
     number: int = 0
     """How many calls of the same text came before."""
 

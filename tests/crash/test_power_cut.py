@@ -27,7 +27,7 @@ DISK_BYTES = 192 << 20
 GONE = "kernel ended before the command did: sysrq: Resetting"
 
 SAMPLE = (
-    ("create", Instant(AFTER, "store.Begin")),
+    ("create", Instant(AFTER, "store.BeginIntent")),
     ("create", Instant(AFTER, "dm.message create_thin 2")),
     ("create", Instant(MIDWAY, "tools.mkfs")),
     ("snapshot", Instant(AFTER, "dm.suspend")),

@@ -23,7 +23,7 @@ from reconciler.model.steps import Resume
 WORKER = """#!{python} -P
 import sys
 sys.path.insert(0, {tree!r})
-import reconciler.kernel.worker.__main__.__main__ as worker
+import reconciler.kernel.worker.__main__ as worker
 from reconciler.kernel.simulated import SimulatedHost, simulated_kernel
 worker.host_kernel = lambda: simulated_kernel(SimulatedHost())
 worker.drop_all_others = worker.lock_memory = lambda: None

@@ -19,10 +19,11 @@ from reconciler.model.live import ScanRequest, ScanScope
 WORKER = """#!{python} -P
 import logging, runpy, sys, time
 sys.path.insert(0, {tree!r})
-from reconciler.kernel import host, memory, observe, privileges
+from reconciler.kernel import host, privileges
 from reconciler.kernel.simulated import SimulatedHost, simulated_kernel
+from reconciler.kernel.worker import scan
 
-class Odd(observe.Observer):
+class Odd(scan.PoolScanner):
     def forget(self):
         logging.getLogger("reconciler.odd").warning("all is told anew")
         super().forget()
@@ -38,8 +39,8 @@ class Odd(observe.Observer):
         return super().look(request)
 
 host.host_kernel = lambda: simulated_kernel(SimulatedHost())
-privileges.drop_all_others = memory.lock_memory = lambda: None
-observe.Observer = Odd
+privileges.drop_all_others = privileges.lock_memory = lambda: None
+scan.PoolScanner = Odd
 sys.argv[1:] = sys.argv[-1:]
 runpy.run_module("reconciler.kernel.worker", run_name="__main__")
 """

@@ -11,12 +11,12 @@ from reconciler.kernel.worker.messages import ResetCache, say
 TO_NOBODY = """
 import gc
 from multiprocessing import Pipe
-from reconciler.kernel.worker.__main__.messages import Forget, say
+from reconciler.kernel.worker.messages import ResetCache, say
 
 ours, theirs = Pipe()
 theirs.close()
 try:
-    say(ours, Forget())
+    say(ours, ResetCache())
 except BrokenPipeError as error:
     error.itself = error  # as an error that is kept in what it has passed through
 else:

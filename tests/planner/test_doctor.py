@@ -124,7 +124,7 @@ class TestTransaction:
         assert repair.steps == (SavePool(TANK, a.known_pool(transaction_id=9)),)
 
     @pytest.mark.parametrize(
-        "case",
+        "facts",
         [
             moved_on(knowing=a.known_pool(uuid="DMR-x", block=64)),
             a.pool_facts(live=a.live_pool(of=a.status(PoolMode.NEEDS_CHECK, 9))),
@@ -138,7 +138,7 @@ class TestTransaction:
     UNKNOWN: ClassVar[dict[str, Any]] = {"known": {}, "devices": {}, "ids": a.ids(_7=ThinEntry(16, 3))}
     """A store from before tank/a was made, which is not live."""
 
-    @pytest.mark.parametrize("case", [moved_on(), a.pool_facts(live=a.down(metadata=a.at_rest(9)))])
+    @pytest.mark.parametrize("facts", [moved_on(), a.pool_facts(live=a.down(metadata=a.at_rest(9)))])
     def test_an_older_store_never_has_an_empty_device_made_beside_its_data(self, facts: PoolFacts) -> None:
         seen = view(facts, **self.UNKNOWN)
         found = mend_transaction(seen)
@@ -237,7 +237,7 @@ class TestTakeOver:
         assert len(repair.steps) == 1
 
     @pytest.mark.parametrize(
-        "case",
+        "facts",
         [
             a.pool_facts(),
             new_store(a.pool_device(uuid="LVM-x")),
@@ -317,9 +317,9 @@ class TestLeaked:
     @pytest.mark.parametrize(
         "changes",
         [
-            {"case": moved_on()},
-            {"case": a.pool_facts(live=a.live_pool(of=a.status(PoolMode.RO)))},
-            {"case": a.pool_facts(intents=(a.intent(),))},
+            {"facts": moved_on()},
+            {"facts": a.pool_facts(live=a.live_pool(of=a.status(PoolMode.RO)))},
+            {"facts": a.pool_facts(intents=(a.intent(),))},
             {"devices": {"somebody": a.thin(3, name="somebody", uuid="")}},
             {"records": (a.record(adopt={"deviceId": 3, "dmName": "x"}),)},
             {"former": {}},
@@ -374,7 +374,7 @@ class TestLoops:
         assert [repair.steps for repair in found] == [(DetachLoop("/srv/tank.data"),), (DetachLoop("/srv/tank.meta"),)]
 
     @pytest.mark.parametrize(
-        "case",
+        "facts",
         [
             a.pool_facts(live=a.down()),
             a.pool_facts(recorded=None),

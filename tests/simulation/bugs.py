@@ -234,7 +234,7 @@ BUGS: Final[dict[str, Planting]] = {
         devices._STEPS, {CreateThin: _adopts_what_is_there, CreateSnapshot: _adopts_what_is_there}
     ),
     "no suspension has a grace": _planner("facts.Grace.left", lambda *_: 0.0),
-    "a suspension is never ended": _everywhere("let_go", lambda _: lambda *_: ()),
+    "a suspension is never ended": _everywhere("resume_stalled", lambda _: lambda *_: ()),
     "half of a creation is taken for all of it": _planner("making._is_complete", _finishes_anything),
     "an undo forgets the thin": _reordered("making._undo", _without_step(DeleteThin)),
     "an undo deletes whatever has the id": _planner(
@@ -262,7 +262,7 @@ BUGS: Final[dict[str, Planting]] = {
     "a loop does not follow its file": _step(GrowFile, _grows_no_loop),
     "a private device of a crash is not looked for": _everywhere("plan_private", lambda _: lambda _: None),
     "a table that waits is swapped in by a resume": _everywhere(
-        "let_go", lambda inner: lambda *given: _without_step(Clear)(inner(*given))
+        "resume_stalled", lambda inner: lambda *given: _without_step(Clear)(inner(*given))
     ),
     "a pool comes up on whatever its paths lead to": _goes_by_the_path,
     "the ids of somebody else's pool are read": _reads_anybodys_ids,
