@@ -88,14 +88,14 @@ class Caller:
         answers: str = "",
     ) -> Result:
         @contextmanager
-        def surgery(asked: DoctorOptions, agreed: object) -> Iterator[Patient]:  # noqa: ARG001
+        def repair_session(asked: DoctorOptions, agreed: object) -> Iterator[Patient]:  # noqa: ARG001
             assert asked.state_dir == self._folder
             assert patient is not None
             yield patient
 
         self._monkeypatch.setattr(doctor, "examine", lambda *_: Report(checks, looked, "`look`"))
         if patient is not None:
-            self._monkeypatch.setattr(doctor, "surgery", surgery)
+            self._monkeypatch.setattr(doctor, "repair_session", repair_session)
         if answers:
             self._monkeypatch.setattr("reconciler.cli.console._somebody_is_there", lambda: True)
         return CliRunner().invoke(doctor.command, ["--state-dir", str(self._folder), *words], input=answers)
@@ -187,7 +187,7 @@ def test_while_the_daemon_runs_it_says_how_to_stop_it(call: Caller, monkeypatch:
         raise LockHeld(asked.state_dir, 4711, "dm-reconciler run", 0.0)
         yield
 
-    monkeypatch.setattr(doctor, "surgery", held)
+    monkeypatch.setattr(doctor, "repair_session", held)
     result = call("--fix", "--yes")
     assert result.exit_code == 1
     assert "`systemctl stop dm-reconciler`, or `kill 4711`" in result.stderr
