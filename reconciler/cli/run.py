@@ -37,7 +37,6 @@ Examples:
     show_default=True,
     help="For people, or for machines: one object a line.",
 )
-@click.option("--source", type=click.Choice(["manifests"]), default="manifests", show_default=True, help="Of records.")
 @node_option
 @click.option("--observe", is_flag=True, help="Find and report, with what would be done; touch nothing.")
 @state_dir_option
@@ -49,7 +48,6 @@ def command(  # noqa: PLR0913  # one for each option
     suspend_grace: float,
     prune_delay: float,
     log_format: str,
-    source: str,
     node: str,
     observe: bool,
     state_dir: Path,
@@ -58,7 +56,6 @@ def command(  # noqa: PLR0913  # one for each option
 
     Stops on SIGTERM or Ctrl-C, reads the manifests again on SIGHUP and whenever they change.
     """
-    del source  # there is one so far
     setup("json" if log_format == "json" else "text", sys.stderr)
     catch_strays()
     settings = Settings(grace=suspend_grace, prune=PruneRules(delay=prune_delay), observe_only=observe)

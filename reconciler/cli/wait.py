@@ -42,17 +42,13 @@ NODES: Final = Path("/dev/mapper")
     show_default=True,
     help="Give up after so long: 30s, 2m, 1h. 0 looks once.",
 )
-@click.option(
-    "--for", "until", type=click.Choice(["ready"]), default="ready", show_default=True, help="What to wait for."
-)
 @state_dir_option
-def command(kind: str, name: str, timeout: float, until: str, state_dir: Path) -> None:
+def command(kind: str, name: str, timeout: float, state_dir: Path) -> None:
     """Wait until a device or pool is ready.
 
     A record that does not exist yet is waited for too. A device's NAME is POOL/NAME, or the bare name where it is
     unique.
     """
-    del until  # there is one thing to wait for so far
     missing = "there is no state yet"
     with Progress() as progress:
         for missing in _missing(kind, name, timeout, state_dir):

@@ -62,7 +62,7 @@ def ask(program: Path, *words: str, **environment: str) -> list[str]:
         (("get", "de"), ["devices"]),
         (("get", "nonsense", "x"), []),
         (("no-such-command", "x"), []),
-        (("wait", "device", "x", "--timeout", "nonsense", "--f"), ["--for"]),
+        (("wait", "device", "x", "--timeout", "nonsense", "--s"), ["--state-dir"]),
     ],
 )
 def test_commands_options_kinds_and_choices(program: Path, words: tuple[str, ...], completed: list[str]) -> None:

@@ -195,8 +195,7 @@ def test_each_setting_is_an_option_and_is_shown_with_its_default() -> None:
 
 def test_every_option_of_the_daemon_is_among_the_settings_but_where_its_state_is() -> None:
     """The unit says where: StateDirectory=."""
-    left_out = {"DM_RECONCILER_RUN_STATE_DIR", "DM_RECONCILER_RUN_SOURCE"}
-    assert defaults("run").keys() - variables().keys() == left_out
+    assert defaults("run").keys() - variables().keys() == {"DM_RECONCILER_RUN_STATE_DIR"}
 
 
 def test_settings_are_off_until_somebody_turns_them_on() -> None:
