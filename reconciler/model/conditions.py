@@ -56,7 +56,29 @@ class Reason(StrEnum):
     CONVERGED = "Converged"
 
 
-DRIFT: Final = frozenset(list(Reason)[: list(Reason).index(Reason.LOOP_DETACHED) + 1])
+DRIFT: Final = frozenset(
+    {
+        Reason.NOT_CREATED,
+        Reason.INACTIVE_BUT_DESIRED_ACTIVE,
+        Reason.ACTIVE_BUT_DESIRED_INACTIVE,
+        Reason.COMMITTED_BUT_ACTIVE,
+        Reason.SUSPENDED,
+        Reason.WRONG_TABLE,
+        Reason.WRONG_SIZE,
+        Reason.INACTIVE_TABLE_LEFT,
+        Reason.TABLELESS_SHELL,
+        Reason.DEFERRED_REMOVE_PENDING,
+        Reason.NODE_MISSING,
+        Reason.PRESENT_BUT_DESIRED_ABSENT,
+        Reason.ORPHANED,
+        Reason.LEAKED_THIN_ID,
+        Reason.POOL_MISSING,
+        Reason.POOL_SUSPENDED,
+        Reason.POOL_TABLE_WRONG,
+        Reason.POOL_LOW,
+        Reason.LOOP_DETACHED,
+    }
+)
 """Reasons that count as drift, each with an episode and a heal time."""
 
 FINAL: Final = frozenset({Reason.CONFLICT, Reason.INVALID_CHANGE, Reason.METADATA_MISMATCH})

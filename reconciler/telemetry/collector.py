@@ -273,8 +273,30 @@ POOL_LEAKED_IDS = Family(
 )
 POOL_LEAKED_BYTES = Family("dm_reconciler_pool_leaked_bytes", "Bytes that the leaked thin ids map.")
 
-RECORD_FAMILIES: Final = tuple(declared for declared in [*globals().values()] if isinstance(declared, Family))
-"""All of the above: a family that is not served would be declared for nothing."""
+RECORD_FAMILIES: Final = (
+    DEVICE_READY,
+    DEVICE_REASON,
+    DEVICE_DESIRED,
+    DEVICE_LIVE,
+    DEVICE_SIZE,
+    DEVICE_MAPPED,
+    DEVICE_HEALS,
+    POOL_READY,
+    POOL_REASON,
+    POOL_DESIRED,
+    POOL_LIVE,
+    POOL_MODE,
+    POOL_DATA_USED,
+    POOL_DATA_SIZE,
+    POOL_METADATA_USED,
+    POOL_METADATA_SIZE,
+    POOL_DATA_LIMIT,
+    POOL_METADATA_LIMIT,
+    POOL_HEALS,
+    POOL_LEAKED_IDS,
+    POOL_LEAKED_BYTES,
+)
+"""In the order in which they are served."""
 
 
 def of_device(status: DeviceStatus, desired: str, heals: int) -> dict[Family, RenderedSamples]:

@@ -12,7 +12,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from reconciler.model.conditions import DRIFT, DeviceStatus, PoolStatusReport, Reason, Status
 from reconciler.model.names import Key
-from reconciler.model.steps import HostStep
 from reconciler.telemetry.collector import (
     DEVICE_HEALS,
     POOL_HEALS,
@@ -31,7 +30,35 @@ Result = Literal["success", "error"]
 KINDS: Final = ("ThinPool", "ThinDevice")
 DRIFTS: Final = tuple(reason for reason in Reason if reason in DRIFT)
 RESULTS: Final[tuple[Result, ...]] = ("success", "error")
-ACTIONS: Final = tuple(sorted({step.action for step in HostStep.__subclasses__()}))
+ACTIONS: Final = (
+    "activate",
+    "activate_pool",
+    "attach_loop",
+    "cancel_deferred_remove",
+    "clear",
+    "confirm_empty",
+    "create_snap",
+    "create_thin",
+    "delete_file",
+    "delete_thin",
+    "detach_loop",
+    "discard",
+    "grow_file",
+    "grow_filesystem",
+    "load",
+    "load_pool",
+    "make_file",
+    "make_writable",
+    "mkfs",
+    "refresh_nodes",
+    "remove",
+    "remove_pool",
+    "resume",
+    "set_transaction_id",
+    "thin_check",
+    "zero_superblock",
+)
+"""Those of all steps on the host, each with a series from the start."""
 QUEUE: Final = "records"
 
 HEAL_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)

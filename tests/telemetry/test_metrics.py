@@ -12,8 +12,9 @@ from reconciler.model.conditions import DRIFT, DeviceStatus, PoolStatusReport, R
 from reconciler.model.dm_tables import PoolMode
 from reconciler.model.live import LiveState
 from reconciler.model.names import Key
-from reconciler.model.steps import Resume
+from reconciler.model.steps import HostStep
 from reconciler.model.units import Bytes
+from reconciler.telemetry import collector
 from reconciler.telemetry.collector import RECORD_FAMILIES, Exposition
 from reconciler.telemetry.metrics import ACTIONS, KINDS, RESULTS, Metrics
 
@@ -93,9 +94,14 @@ def test_every_series_of_a_closed_set_is_there_before_anything_has_happened(regi
 
 
 def test_every_step_on_the_host_has_its_action() -> None:
-    assert Resume.action in ACTIONS
+    assert sorted(ACTIONS) == sorted({step.action for step in HostStep.__subclasses__()})
     assert "" not in ACTIONS
     assert len(ACTIONS) > 20
+
+
+def test_every_family_that_is_declared_is_served() -> None:
+    declared = [each for each in vars(collector).values() if isinstance(each, collector.Family)]
+    assert list(RECORD_FAMILIES) == declared
 
 
 def test_a_device_is_told_with_one_series_a_state_and_only_its_present_reason(
