@@ -156,7 +156,7 @@ _EVERY: Final = 0.5
 class StoreWatcher:
     """Cheap to ask often: only what somebody has written since is read.
 
-    At boot a hundred services may wait for their devices, each with its own eyes on the store.
+    At boot a hundred services may wait for their devices, each with a watcher of its own.
     """
 
     def __init__(self, state_dir: Path) -> None:

@@ -1,4 +1,4 @@
-"""All pools side by side: a lane each, which is a thread, a worker and a share of the queue."""
+"""All pools side by side: a controller each, which is a thread, a worker and a share of the queue."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from reconciler.telemetry.logs import log_context
 from reconciler.telemetry.metrics import Metrics
 
 _STOP_WITHIN: Final = 3.0
-"""Seconds that lanes are given to end the step at hand."""
+"""Seconds that pool controllers are given to end the step at hand."""
 _LET_GO_WITHIN: Final = 0.7
 """Seconds that threads, and then workers, are given once nobody listens to them any more."""
 
@@ -69,7 +69,7 @@ class Manager:
         self.failure: StoreError | None = None
         """Why nothing can go on, for good: the store cannot be believed any more."""
         self.failed: Callable[[], None] = lambda: None
-        """Called, from a lane's thread, when `failure` was set."""
+        """Called, from a pool controller's thread, when `failure` was set."""
 
     @property
     def desired(self) -> Desired:
@@ -114,7 +114,7 @@ class Manager:
                     self._queue.add(key)
 
     def longest_running(self) -> float:
-        """Seconds that the lane which is longest at its work has been."""
+        """Seconds for which the pool controller that has been at work longest has been so; 0 if none is."""
         now = self._parts.clock.now()
         return max(
             (

@@ -1,6 +1,5 @@
-"""The queue: keys, each at most once, each with a time at which it is due. A lane is all keys of one pool.
-
-What became of a key: the closed set that one `match` turns into what the queue does.
+"""The queue: keys, each at most once, each with a time at which it is due; and what became of a key, which is a closed set
+that one `match` turns into what the queue does.
 """
 
 from __future__ import annotations
@@ -137,7 +136,7 @@ class WorkQueue:
         self._not_before.pop(key, None)
 
     def take(self, pool: str, timeout: float | None = None) -> set[Key]:
-        """All keys of the lane that are due; waits until there is one. Empty after the timeout, or when stopped."""
+        """All keys of the pool that are due; waits until there is one. Empty after the timeout, or when stopped."""
         end = None if timeout is None else self._clock.now() + timeout
         with self._changed:
             while not self._stopped:
@@ -151,7 +150,7 @@ class WorkQueue:
         return set()
 
     def next_due(self, pool: str) -> float | None:
-        """When the lane's next key is due; None if it has none."""
+        """When the pool's next key is due, in seconds of the monotonic clock; None if it has none."""
         with self._changed:
             return min(self._due.get(pool, {}).values(), default=None)
 

@@ -1,5 +1,5 @@
-"""Relief for a pool whose worker does not answer: somebody else may have suspended the pool, or a device of it, in the
-midst of a step, and the worker hangs until that is resumed. A second worker looks, and lets go what may be let go.
+"""Rescue for a pool whose worker does not answer: somebody else may have suspended the pool, or a device of it, in the
+midst of a step, and the worker hangs until that is resumed. A second worker scans, and resumes what may be resumed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PAUSE: Final = 30.0
 
 
 class Rescuer:
-    """A `kernel.worker.client.StallHandler`, called in the lane's own thread. It records no status: that is for who sees the whole."""
+    """A `kernel.worker.client.StallHandler`, called in the pool controller's own thread. It records no status: that is for whoever sees the whole."""
 
     def __init__(  # noqa: PLR0913  # the wiring of one pool, all by name
         self,

@@ -61,7 +61,7 @@ def disks_in_words(records: RecordSet) -> list[str]:
 
 
 def simulated_client(host: SimulatedHost, state_dir: Path) -> Callable[[str], WorkerClient]:
-    """Ports to the one host, for lanes that are threads: it is not made for several at a time."""
+    """Clients of the one simulated host. Pool controllers are threads, and it is not made for several at a time."""
     lock = threading.Lock()
 
     def client_of(pool: str) -> WorkerClient:

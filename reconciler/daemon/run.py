@@ -1,4 +1,4 @@
-"""The daemon: one thread that hears and dispatches, the lanes of the controller, and HTTP's own."""
+"""The daemon: one thread that hears and dispatches, a thread for each pool controller, and HTTP's own."""
 
 from __future__ import annotations
 

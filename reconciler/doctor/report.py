@@ -1,6 +1,6 @@
 """The work behind `doctor`: all checks of the host, and of the pools that the store or the records name.
 
-Looking at one pool for `doctor`, with the eyes that the daemon has.
+Each pool is observed as the daemon observes it.
 """
 
 from __future__ import annotations
