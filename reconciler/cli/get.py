@@ -178,10 +178,10 @@ class _Frame(io.StringIO):
 def _looks(watcher: StoreWatcher, kind: str, name: str | None, tell: Callable[[str], None]) -> Iterator[_Listing]:
     """What is asked for, as it is, again and again. `tell` hears when it is not of now any more, and when it is again."""
     key: Key | None = None
-    fresh, options, told = Freshness(), -_ASKED_EVERY, ""
+    fresh, asked, told = Freshness(), -_ASKED_EVERY, ""
     for _ in watcher.looks():
-        if monotonic() - options >= _ASKED_EVERY:
-            fresh, options = freshness(watcher.state_dir), monotonic()
+        if monotonic() - asked >= _ASKED_EVERY:
+            fresh, asked = freshness(watcher.state_dir), monotonic()
             if bool(fresh.stale) != bool(told):
                 tell(fresh.stale or "what follows is of now again")
                 told = fresh.stale
