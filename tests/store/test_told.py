@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from reconciler.model.units import Bytes
 from reconciler.store.errors import StoreError, StoreUnusable
 from reconciler.store.store import Store
 from reconciler.store.tables import LastGoodRecord, LastGoodRecords
+from tests.thread_time import best_of
 
 A = Key("tank", "a")
 DEVICE = DeviceStatus(
@@ -69,13 +70,13 @@ def test_dropped_statuses_are_gone(store: Store) -> None:
 
 
 def test_statuses_of_many_devices_are_cheap(store: Store) -> None:
-    fastest = 1.0
-    for since in range(3):
-        statuses = [replace(DEVICE, key=Key("tank", f"d{number}"), since=float(since)) for number in range(1000)]
-        start = time.perf_counter()
-        store.put_statuses(statuses)
-        fastest = min(fastest, time.perf_counter() - start)
-    assert fastest < 0.25, "about 15 ms on an idle host"
+    turns = itertools.count()
+
+    def put() -> None:
+        since = float(next(turns))
+        store.put_statuses([replace(DEVICE, key=Key("tank", f"d{number}"), since=since) for number in range(1000)])
+
+    assert best_of(3, put) < 0.25, "about 20 ms on an idle host"
 
 
 def test_no_set_was_ever_good(store: Store) -> None:
