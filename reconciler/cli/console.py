@@ -1,15 +1,8 @@
-"""Printing: tables for people and for pipes, JSON and YAML.
+"""What all commands say to people: tables, JSON and YAML; errors; how long work goes on; and questions.
 
 On a terminal a table is made to fit, and nothing of it is cut. Elsewhere it is plain aligned text: one record a line,
-however long, and no cell empty, so that `awk` and `cut` find their columns.
-
-What goes wrong, in one line with the next step to take and the exit code that is promised for it.
-
-Saying how long work goes on: a line that changes on a terminal, elsewhere one line for each change.
-
-Asking before something that cannot be taken back.
-
-What the layers below would log, in a command that shows its work itself: only what the kernel's part warns of.
+however long, and no cell empty, so that `awk` and `cut` find their columns. An error is one line with the next step to
+take, and the exit code that is promised for it. A line of progress changes on a terminal; elsewhere each change is a line.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Show everything known of one pool or device.
 
-Everything known of one pool or device, in sections for people, and as JSON.
+It is shown in sections for people, or as JSON.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Words and colours for what is told of records.
-
-Events as tables and JSON: what `events` and `describe` print.
-"""
+"""Words and colours for records, and events as tables and JSON: what `get`, `describe` and `events` share."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """List pools and devices: desired, live, ready, and why not.
 
-Pools and devices as tables, JSON and YAML: what `get` prints.
-
-`get --watch`: the listing drawn anew on a terminal, and elsewhere what has changed.
+The listing is a table, JSON or YAML. With `--watch` it is drawn anew on a terminal; elsewhere what has changed is listed.
 """
 
 from __future__ import annotations

@@ -1,11 +1,8 @@
-"""What the store knows of pools and devices, gathered by name, as the commands show it.
+"""What the store knows of pools and devices, as the commands show it, and whether that is of now.
 
-Looking at the store again and again: it may not be there yet, and another one may take its place.
-
-Is what the store says of now? The daemon is asked, as it alone knows; what it cannot answer is said, with since when.
-
-The store is not written while its disk is full or read-only, while the daemon hangs, is stopped or dead, and before its
-first pass after a start. What is read from it then is of the past.
+The store may not be there yet, and another one may take its place, so it is watched. It is not written while its disk is
+full or read-only, while the daemon hangs, is stopped or dead, and before its first pass after a start. What is read from it
+then is of the past: the daemon is asked, as it alone knows, and what it cannot answer is said, with since when.
 """
 
 from __future__ import annotations

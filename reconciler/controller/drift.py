@@ -1,6 +1,6 @@
-"""Stretches of drift, each from the look that found it to the look that finds it gone.
+"""Open drift of every record, from the scan that found it to the one that finds it gone; and a throttle for its log lines.
 
-A fault that lasts is told once, and then with its count, each time after twice as many tries.
+A fault that lasts is logged once, and then with its count, each time after twice as many attempts.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Carrying out a plan: one step after the other, each flushed or looked at before the next.
+"""Carries out a plan: one step after the other, each flushed or verified before the next begins.
 
-A step that did not work, as a condition: errno decides, never a message's text.
+A step that failed becomes a condition by its errno, never by the text of a message.
 """
 
 from __future__ import annotations

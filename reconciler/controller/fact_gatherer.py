@@ -1,6 +1,6 @@
-"""Gathering a case: everything that bears on one record, from the records, the store and the last look.
+"""Gathers the facts that bear on one record: what the records say, what is stored, and what the last scan saw of its pool.
 
-What was last seen of one pool, and since when signs of drift have been seen without a break.
+The scan is kept in `ObservedPool`, with since when each sign of drift has been seen without a break.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What was found and done: conditions become statuses, episodes of drift, events, metrics and log lines.
-
-A case and its condition as the status that is told.
-"""
+"""Records what was found and done: conditions become statuses, drift, events, metrics and log lines."""
 
 from __future__ import annotations
 

@@ -1,10 +1,8 @@
 """The daemon's work done once, by a command: `apply`, and `plan`, which only looks.
 
-Manifests tried on a host in memory: empty, but for the disks and folders that they name.
-
-When `apply` has nothing left to wait for: all is as desired, or only a person can go on.
-
-What waits for something that only a person can put right waits for that person too, however long it is given.
+`--kernel simulated` does it on an empty host in memory that has the disks and folders of the manifests. `apply` is over when
+all is as desired or only a person can go on; what waits for something that only a person can put right waits for that
+person too.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What `doctor` tells and offers, and what it makes of one pool. The repairs are in `doctor_repairs`.
-
-What `doctor` says of thin ids that nobody here names: whose they are decides what is to be done.
-"""
+"""What `doctor` finds wrong with one pool, thin ids that nobody names among it. What can be done about it is in `repairs`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Is this host fit: what can be told without touching any device. Nothing here waits, or needs root to be called.
+"""Whether this host is fit: what can be told without touching any device, and loops that look wrong.
 
-Loops of the whole host that look wrong: on deleted files, or two on one file. They may be anybody's: only told.
+Nothing here waits, or needs root to be called. Loops on deleted files, or two on one file, may be anybody's: they are only
+told.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""What `doctor` tells of the program's own places: state directory, store, locks, manifests.
-
-What `doctor` says of the records: how the daemon last found them.
-
-How the records are, for `doctor`: as the store has it from the daemon, which looks at them all the time.
-"""
+"""What `doctor` finds in the program's own places: state directory, store, locks, manifests, and the daemon's last statuses."""
 
 from __future__ import annotations
 

@@ -1,12 +1,9 @@
-"""What lets the daemon work on a pool again waits for a person while an empty device might take the place of a full one.
+"""Repairs that let the daemon work on a pool which the store does not know, or knows too little of.
 
-A record that the store has no device for is made anew then. Its data may be in a thin id that nobody names: the store is
-new, or a copy from before the device was made.
-
-The store has never seen a pool that is not empty: it was lost or damaged, or the state directory is new.
-
-Which thin is a device's is taken from what shows it: a live device under its name, or the store that was set aside as
-damaged where the pool's own metadata agrees with it in every point that both have. All else a person must say.
+The store may be new, or a copy from before a device was made; its data may then be in a thin id that nobody names, and a
+record without a stored device would be made anew, empty. Which thin is a device's is taken from what shows it: a live
+device under its name, or a store that was set aside as damaged, where the pool's own metadata agrees with it in every
+point that both have. All else a person must say.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
-"""The command that a person would type for each thing that is done here. Pure: starts nothing, looks at nothing.
+"""The command line that a person would type for each thing that is done here. Pure: starts nothing, looks at nothing.
 
-`tools.py` runs the commands for which it needs a program, so that what `plan` shows cannot drift from what is done.
-
-Each call of the DeviceMapper protocol as the dmsetup command line that does the same, to read and to paste in a shell.
-
-Pure. Never run by the reconciler. What dmsetup cannot say: that a resume asks udev to leave the device alone.
+`programs.py` runs the commands for which it needs a program, so that what `plan` shows cannot differ from what is done.
+Calls of the DeviceMapper protocol are shown as the dmsetup command that does the same, which is never run. What dmsetup
+cannot say is that a resume asks udev to leave the device alone.
 """
 
 from __future__ import annotations

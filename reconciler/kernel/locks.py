@@ -1,9 +1,8 @@
-"""The host-wide lock of a pool: /run/dm-reconciler/POOL.lock.
-
-The host-wide lock of a block device that a pool is to lie on: /run/dm-reconciler/MAJOR:MINOR.device.
+"""Host-wide locks below /run/dm-reconciler: of a pool (POOL.lock), and of a block device that a pool is to lie on
+(MAJOR:MINOR.device).
 
 The kernel lets two pools share a device, and both are lost. Each pool has a worker of its own, perhaps a daemon of its
-own: the look that finds the device free, and the table that takes it, are one only under this lock.
+own: the scan that finds the device free, and the table that takes it, are one only under this lock.
 """
 
 from __future__ import annotations

@@ -1,12 +1,7 @@
-"""What the host announces: device-mapper's own events, and udev's.
+"""What the host announces: udev's events, and device-mapper's own on its control device.
 
-Both only say "look"; what is so, a look tells. Much is never announced at all (a suspension, for one), so that the
-periodic look stays. Two sources, as neither tells all: pool health reaches only the control device, and an add or a
-resize of a device below only udev.
-
-What the host announces: udev's events, and device-mapper's own on its control device.
-
-Both only say where to look. Suspensions, leftover tables and drifted ones announce nothing: those the resync finds.
+Both only say where to look. Neither tells all: pool health reaches only the control device, and an add or a resize of a
+device below only udev. Suspensions, leftover tables and drifted ones announce nothing: those the resync finds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Nodes in /dev/mapper: what is at a path, what is in its way, and the folder with device-mapper's own node.
+"""Nodes in /dev/mapper, and whether udevd is there to make them.
 
-Whether udevd is there, and whether it answers. Its socket's file tells neither: it outlives a udevd that was killed,
-and one that was stopped by a signal still listens.
+A udevd's socket tells neither that it runs nor that it answers: the file outlives a udevd that was killed, and one that was
+stopped by a signal still listens.
 """
 
 from __future__ import annotations

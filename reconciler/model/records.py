@@ -2,10 +2,6 @@
 
 What can only be seen by looking at several records together (duplicates, cycles, pools without a record) is
 checked in `recordset`; what contradicts the store or the host is for the planner.
-
-What a record says of a pool.
-
-What a record says of a thin device.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Devices whose records are Inactive or Committed: the thin id exists, no device does.
-
-Devices whose records are Absent: no device, no thin id, no data.
-"""
+"""Devices whose records say that no device is to be there: Inactive and Committed keep the thin, Absent deletes it."""
 
 from __future__ import annotations
 

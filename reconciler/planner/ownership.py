@@ -1,10 +1,7 @@
-"""Whose a device is. Everything that is not provably ours is foreign, and left alone.
+"""Whose a device is, and what may be done to the devices of a pool, judged by the pool alone.
 
-What became of the disks and files under a live pool: cut off, emptied, or without writes. The pool itself does not tell.
-
-Why a live pool cannot be written to, as far as it tells: each cause with words of its own, and its own way out.
-
-What may be done to the devices of a pool, judged by the pool alone.
+Everything that is not provably ours is foreign, and left alone. What became of the disks under a live pool, and why it
+cannot be written to, is told apart here: the pool itself does not tell the one, and tells several causes by one word.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What a planner answers.
-
-What is said of a plan that is not carried out: its own words speak as if it were.
-"""
+"""What a planner answers: a condition, steps, and when to look again."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Pools: the ladder of docs/reference/healing.md, "Pools", first row that fits.
 
-Pools of somebody else's (LVM's, containerd's): looked at, never created, extended, resumed or removed.
+Pools of somebody else's (LVM's, containerd's) are looked at, never created, extended, resumed or removed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""A pool's size: it only grows. A shorter table loads, but its resume fails and leaves the pool suspended.
-
-What the rows of a pool's table share: finds, shapes, and the words for people.
-"""
+"""A pool's size and table. It only grows: a shorter table loads, but its resume fails and leaves the pool suspended."""
 
 from __future__ import annotations
 

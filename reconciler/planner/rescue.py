@@ -1,7 +1,7 @@
-"""What may be done beside a worker that hangs: let go what somebody else suspended, and nothing more.
+"""What may be done beside a worker that hangs: resume what somebody else suspended, and nothing more.
 
 It may hang because of just that suspension, and nobody else would end it. The plans are those of the ordinary rows, so
-that nothing is let go here that would not be let go there; of their steps, only the first are taken, up to a resume.
+that nothing is resumed here that would not be resumed there; of their steps, only the first are taken, up to a resume.
 The worker may still be in the midst of its own step: what that step has suspended itself is left to it.
 """
 

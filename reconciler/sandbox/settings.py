@@ -1,7 +1,4 @@
-"""What was asked for, checked before anything is started.
-
-What the caller's process tells the first process inside. It travels as JSON.
-"""
+"""What was asked for, checked before anything is started, and what of it the first process inside is told, as JSON."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The SQLite file: made whole or not at all, checked before it is written to, one connection for all threads.
-
-The store's file: opened as SQLite, made whole or not at all, kept aside; and its errors in words.
-"""
+"""The SQLite file: made whole or not at all, checked before it is written to, one connection for all threads."""
 
 from __future__ import annotations
 

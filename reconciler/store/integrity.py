@@ -1,7 +1,4 @@
-"""Is this file a store, is it whole, and is it ours alone: looked at before anything is believed or written.
-
-What is known, held against itself: rows that can be read and still cannot be true.
-"""
+"""Whether a file is a store, whole, and ours alone; and whether what is in it can be true together."""
 
 from __future__ import annotations
 

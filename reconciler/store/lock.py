@@ -1,7 +1,4 @@
-"""The lock on the state directory: one process writes to it at a time.
-
-The state directory: made for its owner alone, refused where others could write to it.
-"""
+"""The state directory, which is its owner's alone, and its lock: one process writes to it at a time."""
 
 from __future__ import annotations
 

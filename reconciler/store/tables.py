@@ -1,15 +1,9 @@
-"""What is known of the pools, in its tables: all is loaded at once, and of each change only the difference is written.
+"""The tables of the store: thin ids and intents, events, the last good records, statuses, and reserved metadata snapshots.
 
-What was found and done, newest last. Repeats are counted, and the oldest make room.
-
-The last good set of records, which is used while the manifests cannot be read.
-
-The last status of each record. Written often and found anew after a restart, so nothing waits for the disk.
-
-Whose metadata snapshot a pool holds: a pool has one at a time, and nothing in it tells who reserved it.
-
-So that it will be reserved is flushed before, and taken back once it is seen to be released: after a crash between the
-two the next look releases it. One that is held without such a note is another program's, and stays.
+What is stored of pools is loaded at once, and of each change only the difference is written. Statuses are found anew after
+a restart, so that nothing waits for the disk. A pool has one metadata snapshot at a time, and nothing in it tells who
+reserved it: that one will be reserved is flushed before, and taken back once it is seen to be released, so that after a
+crash between the two the next scan releases it. One that is held without such a note is another program's, and stays.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What is known of a pool, and what each step makes of it: pure. `ledger` writes down the difference.
+"""What is stored of a pool, and what each step makes of it: pure. `tables` writes down the difference.
 
-Doing a step again right after itself changes nothing. A step that contradicts what is known raises StoreError.
+Doing a step again right after itself changes nothing. A step that contradicts what is stored raises StoreError.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Metrics of the reconciler's own work; those of each record are in record_metrics.py.
+"""Metrics of the reconciler's own work; those of each record are in `collector`.
 
 docs/reference/metrics.md is for those who read them.
 """

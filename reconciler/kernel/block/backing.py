@@ -1,6 +1,6 @@
-"""Looking at what a pool lies on, or is to lie on.
+"""Looks at what a pool lies on, or is to lie on, and at what stands at the start of its data.
 
-What stands at the start of a pool's data: a digest of it, which filesystem it is, and how large that says it is.
+Of the start it takes a digest, which filesystem it is, and how large that says it is.
 """
 
 from __future__ import annotations

@@ -1,10 +1,7 @@
-"""Files and the first bytes of devices.
+"""Files and the first bytes of devices: a thin pool's superblock, and what libblkid recognizes.
 
-libblkid through ctypes: which filesystem, volume or partition table lies on a file or device.
-
-Declarations: libblkid's blkid.h. A symbol that is missing fails when the library is loaded, not in the midst of work.
-
-The first block of a thin pool's metadata (kernel: drivers/md/dm-thin-metadata.c, struct thin_disk_superblock).
+Sources: drivers/md/dm-thin-metadata.c, struct thin_disk_superblock; blkid.h, of which a missing symbol fails when the
+library is loaded.
 """
 
 from __future__ import annotations

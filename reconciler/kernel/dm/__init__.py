@@ -1,6 +1,5 @@
-"""Device-mapper through libdevmapper, the library that dmsetup itself is.
+"""Device-mapper through libdevmapper, the library that dmsetup itself uses.
 
-Three layers, as pyudev has them for libudev: `signatures` (what the C functions are), `loader` (finds the library and
-binds them), and above these `task` (one ioctl), `cookies` (waiting for udev) and `device_mapper` (the calls of the
-protocol). Forbidden inside: decisions, retries, reading message texts.
+`library` declares the C functions and binds them, `task` makes one ioctl and waits for udev, and `device_mapper` has the
+calls of the protocol. No decision, no retry and no reading of message texts belongs here.
 """

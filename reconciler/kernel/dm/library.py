@@ -1,8 +1,6 @@
-"""The functions of libdevmapper that are called, their C types, and the structs that they hand out.
+"""Finds libdevmapper, binds the functions of it that are called, and turns its log away from stderr.
 
-Source: libdevmapper.h of 1.02.185 (2022); all of them are there since 1.02.124 (2016).
-
-Finds libdevmapper, binds its functions, and turns its log away from stderr.
+Source of the declarations: libdevmapper.h of 1.02.185 (2022); all of them are there since 1.02.124 (2016).
 """
 
 from __future__ import annotations

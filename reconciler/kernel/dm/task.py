@@ -1,10 +1,7 @@
-"""One dm_task: made, set, run and destroyed, with the errno of what failed.
+"""One dm_task: made, set, run and destroyed, with the errno of what failed; its cookie; and the lists that it answers with.
 
-Waiting for udev: a semaphore (the "cookie") goes with an event, and udev's rules release it when they are done.
-
-Walks the chains of structs that LIST, LIST_VERSIONS and DEPS leave in the library's buffer.
-
-They are read where they lie, as their length is known only at their end, and are gone with their task.
+A cookie is a semaphore that goes with an event, and that udev's rules release when they are done. LIST, LIST_VERSIONS and
+DEPS leave chains of structs in the library's buffer, which are read where they lie, as they are gone with their task.
 """
 
 from __future__ import annotations
