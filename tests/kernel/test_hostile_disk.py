@@ -66,7 +66,7 @@ def test_a_full_disk_stops_all_work_and_room_lets_it_go_on(house: House) -> None
         assert "free some space" in house.tail()
     house.wait("late")
     house.wait("app")
-    assert readiness(house).startswith("ok")
+    eventually(lambda: readiness(house).startswith("ok"), "the pass in which all that was done is over")
     eventually(lambda: house.metric("dm_reconciler_store_writable") == 1, "it can be written to again")
     assert transaction(house.prefix + "tank") == before + 1
     assert "going on" in house.tail()
