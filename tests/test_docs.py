@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -131,6 +132,25 @@ def test_the_architecture_names_what_is_there() -> None:
     names = [name for name in re.findall(r"`([\w./-]+)`", text) if "/" in name or name.startswith(".")]
     assert len(names) > len(COMMANDS)
     assert [name for name in names if not (TREE / name).exists()] == []
+
+
+def test_the_way_of_a_record_is_walked_by_names_that_are_there() -> None:
+    text = (TREE / "docs/architecture.md").read_text(encoding="utf-8")
+    walk = re.findall(r"^\| \d+ \| .+ \| `([\w/.]+)` \| `([\w.]+)` \|$", text, re.MULTILINE)
+    assert len(walk) > 30
+    assert [f"{file}: {name}" for file, name in walk if not _defines(TREE / file, name)] == []
+    assert len({file for file, _ in walk}) <= 40
+
+
+def _defines(file: Path, name: str) -> bool:
+    """Whether the file has this function or class, or this method of a class."""
+    body: list[ast.stmt] = ast.parse(file.read_text(encoding="utf-8")).body
+    for part in name.split("."):
+        found = [node for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == part]
+        if not found:
+            return False
+        body = found[0].body
+    return True
 
 
 def test_what_a_contributor_is_sent_to_is_there() -> None:

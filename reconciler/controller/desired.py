@@ -1,50 +1,48 @@
-"""The records in force on this host, in the order in which they are carried out."""
+"""The records in force on this host, a pool each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from math import inf
 
 from reconciler.model.names import Key
-from reconciler.model.records import DeviceState, ThinDevice, ThinPool
-from reconciler.model.recordset import RecordSet
+from reconciler.model.records import Record
+from reconciler.model.recordset import PoolRecords, RecordSet
 
 
 @dataclass(frozen=True)
 class Desired:
-    """Immutable: a new set of records is a new Desired."""
+    """Immutable: when anything changes there is a new Desired, in which unchanged pools have the same records, the same object."""
 
-    records: RecordSet = field(default_factory=RecordSet)
+    pools: Mapping[str, PoolRecords] = field(default_factory=dict)
     loaded_at: float = -inf
-    """When the directory's content last changed, by the monotonic clock, so that a host whose time of day is put right
-    does not pass for one that has waited: pruning waits for it to settle. Long ago, where nothing is said.
+    """When the directory's content last changed, in seconds of the monotonic clock, so that a host whose time of day is
+    put right does not pass for one that has waited: pruning waits for it to settle. Long ago, where nothing is said.
     """
+    _absent: dict[str, PoolRecords] = field(default_factory=dict, init=False, compare=False, repr=False)
 
-    def pool(self, name: str) -> ThinPool | None:
-        record = self.records.get(Key(name))
-        return record if isinstance(record, ThinPool) else None
+    @classmethod
+    def of(cls, records: RecordSet, loaded_at: float = -inf) -> Desired:
+        return cls(records.by_pool(), loaded_at)
 
-    def device(self, key: Key) -> ThinDevice | None:
-        record = self.records.get(key)
-        return record if isinstance(record, ThinDevice) else None
+    def __iter__(self) -> Iterator[Record]:
+        return chain.from_iterable(self.pools.values())
 
-    def devices_of(self, pool: str) -> tuple[ThinDevice, ...]:
-        return self.records.devices_of(pool)
+    def of_pool(self, name: str) -> PoolRecords:
+        """The same object each time, also for a pool that no record names."""
+        found = self.pools.get(name)
+        return self._absent.setdefault(name, PoolRecords(name)) if found is None else found
 
-    def in_order(self, keys: Iterable[Key]) -> list[Key]:
-        """Origins before their snapshots; then what is to go, the other way round."""
-        return sorted(keys, key=self._rank)
+    def get(self, key: Key) -> Record | None:
+        return self.of_pool(key.pool).get(key)
 
-    def _rank(self, key: Key) -> tuple[bool, int, Key]:
-        record = self.device(key)
-        goes = record is None or record.spec.state is DeviceState.ABSENT
-        depth = self._depth(key)
-        return goes, -depth if goes else depth, key
+    def after(self, before: Desired) -> Desired:
+        """The same, with the objects of `before` for pools of which nothing else is said now."""
+        unchanged = {name: old for name, old in before.pools.items() if old == self.pools.get(name)}
+        return replace(self, pools={**self.pools, **unchanged})
 
-    def _depth(self, key: Key) -> int:
-        depth, record = 0, self.device(key)
-        while record is not None and record.spec.snapshot_of is not None:
-            depth += 1
-            record = self.device(Key(key.pool, record.spec.snapshot_of))
-        return depth
+    def renewed(self) -> Desired:
+        """The same in other objects: passes over the former ones do not count any more."""
+        return replace(self, pools={name: replace(records) for name, records in self.pools.items()})

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import inf
 
 from reconciler.controller.clock import Clock
-from reconciler.controller.desired import Desired
 from reconciler.controller.fact_gatherer import FactGatherer, Settings
 from reconciler.controller.observer import PoolObserver
 from reconciler.kernel.steps.devices import commands_of
@@ -16,6 +16,7 @@ from reconciler.model.dm_tables import Devno, PoolMode, PoolStatus, Table
 from reconciler.model.live import DeviceInfo, LiveDevice, LivePool, ThinEntry
 from reconciler.model.names import Key
 from reconciler.model.records import ThinPool
+from reconciler.model.recordset import PoolRecords
 from reconciler.model.steps import Activate, ActivatePool, BeginIntent, CompleteIntent, HostStep, Step
 from reconciler.model.stored import StoredDevice
 from reconciler.planner.device import plan_device
@@ -54,16 +55,24 @@ def _named(line: str, key: Key) -> str:
     return line.replace(f"thin {_NOT_YET} ", f"thin /dev/mapper/{key.pool} ")
 
 
-def preview_pool(  # the wiring of one look, all by name
-    name: str, *, client: WorkerClient, store: Store, desired: Desired, clock: Clock, rng: random.Random
+def preview_pool(
+    records: PoolRecords,
+    loaded_at: float = -inf,
+    *,
+    client: WorkerClient,
+    store: Store,
+    clock: Clock,
+    rng: random.Random,
 ) -> Iterator[Preview]:
-    """The plans for a pool and its devices, in the order in which they would be carried out."""
+    """The plans for a pool and its devices, in the order in which they would be carried out. `loaded_at` as in `Desired`."""
+    name = records.name
     settings = Settings(grace=0.0, observe_only=True)  # shown is what would be done if what is seen now lasted
     gatherer = FactGatherer(name, store, clock, rng, settings)
-    observer = PoolObserver(client, gatherer, clock, settings)
-    trouble = observer.look(desired, [], whole=True)
-    observer.read_ids(desired)
-    facts = gatherer.pool_facts(desired, observer.observed, trouble)
+    gatherer.use(records, loaded_at)
+    observer = PoolObserver(client, gatherer)
+    trouble = observer.look([], whole=True)
+    observer.read_ids()
+    facts = gatherer.pool_facts(observer.observed, trouble)
     plan = plan_pool(facts)
     yield Preview(Key(name), plan, record=facts.record)
     activation = _activation(plan.steps)
@@ -71,14 +80,14 @@ def preview_pool(  # the wiring of one look, all by name
         observer.observed.pool = _as_if_active(observer.observed.pool, name)
         facts = replace(facts, live=observer.observed.pool, stuck="")
     ahead = Ahead()
-    for key in desired.in_order(gatherer.scope(desired).keys):
-        device = gatherer.device_facts(key, desired, observer.observed, facts)
+    for key in records.in_order(gatherer.scope().keys):
+        device = gatherer.device_facts(key, observer.observed, facts)
         if activation is not None:
             device = replace(device, access=PoolAccess(Access.FULL))
         device = ahead.seen_from(device)
         found = plan_device(device)
         if observer.wants_holders(device, found) and observer.look_at_holders(device):
-            found = plan_device(ahead.seen_from(gatherer.device_facts(key, desired, observer.observed, facts)))
+            found = plan_device(ahead.seen_from(gatherer.device_facts(key, observer.observed, facts)))
         ahead.take(found)
         yield Preview(key, found, after_pool=activation is not None)
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 
 from reconciler.controller.clock import Clock
-from reconciler.controller.desired import Desired
 from reconciler.model.conditions import PoolStatusReport
 from reconciler.model.dm_tables import Devno, ThinTable, read_table
 from reconciler.model.identity import Marks, Noted
 from reconciler.model.live import BackingPath, LiveDevice, LivePool, PoolScan, ScanScope, ThinEntry, ThinIds
 from reconciler.model.names import Key, device_dm_name, is_private, make_uuid, of_store, private_dm_name
 from reconciler.model.records import Backing, DeviceState, PoolState, ThinDevice
+from reconciler.model.recordset import PoolRecords
 from reconciler.model.stored import Intent, IntentKind, StoredDevice
 from reconciler.model.units import Bytes, Sectors, in_bytes
 from reconciler.planner.facts import DeviceFacts, Grace, Origin, PoolFacts, PruneVerdict
@@ -135,33 +136,43 @@ class Scope:
 
 
 class FactGatherer:
-    """Of one pool."""
+    """Of one pool, by the records that `use` was last told."""
 
     def __init__(self, name: str, store: Store, clock: Clock, rng: random.Random, settings: Settings) -> None:
         self.name = self._name = name
         self.store = self._store = store
-        self._clock = clock
+        self.clock = self._clock = clock
+        self.settings = self._settings = settings
+        self.records = PoolRecords(name)
+        self._loaded_at = -inf
         self._rng = rng
-        self._settings = settings
         self._scope: Scope | None = None
         self._scope_of: tuple[object, object] = (None, None)
         self._recorded: dict[Key, str] = {}
         self._mark: object = None
 
-    def scope(self, desired: Desired) -> Scope:
+    def use(self, records: PoolRecords, loaded_at: float) -> None:
+        """From now on. `loaded_at` as in `Desired`."""
+        self.records, self._loaded_at = records, loaded_at
+
+    def another(self) -> FactGatherer:
+        """One more of the same pool, which may use other records."""
+        return FactGatherer(self._name, self._store, self._clock, self._rng, self._settings)
+
+    def scope(self) -> Scope:
         """Made anew only when it has changed: knowledge changes with each step, and mostly adds what is recorded."""
-        knowledge = self._store.knowledge(self._name)
-        if self._scope is not None and self._scope_of[0] is desired and self._scope_of[1] is knowledge:
+        records, knowledge = self.records, self._store.knowledge(self._name)
+        if self._scope is not None and self._scope_of[0] is records and self._scope_of[1] is knowledge:
             return self._scope
-        if self._scope_of[0] is not desired:
-            self._recorded = {record.key: record.dm_name for record in desired.devices_of(self._name)}
+        if self._scope_of[0] is not records:
+            self._recorded = {key: record.dm_name for key, record in records.devices.items()}
             self._scope = None
         strays, pool = self._strays(), self._store.known_pool(self._name)
         noted = pool.noted if pool is not None else None
         mark = (strays, pool and (pool.created, pool.data, pool.metadata, noted and (noted.data, noted.metadata)))
         if self._scope is None or mark != self._mark:
-            self._scope = self._make_scope(desired, {**self._recorded, **strays})
-        self._scope_of, self._mark = (desired, knowledge), mark
+            self._scope = self._make_scope({**self._recorded, **strays})
+        self._scope_of, self._mark = (records, knowledge), mark
         return self._scope
 
     def _strays(self) -> dict[Key, str]:
@@ -172,10 +183,10 @@ class FactGatherer:
         strays = {device.key: device.dm_name for device in known if recorded.get(device.key) != device.dm_name}
         return strays | {i.key: i.dm_name for i in intents if i.key not in recorded and i.key not in strays}
 
-    def _make_scope(self, desired: Desired, dm_names: Mapping[Key, str]) -> Scope:
+    def _make_scope(self, dm_names: Mapping[Key, str]) -> Scope:
         names = {key: (dm_name, private_dm_name(key.pool, key.device)) for key, dm_name in dm_names.items()}
         return Scope(
-            watched=self._watched(desired, frozenset(name for pair in names.values() for name in pair)),
+            watched=self._watched(frozenset(name for pair in names.values() for name in pair)),
             keys=frozenset(names),
             names=names,
             by_name={name: key for key, pair in names.items() for name in pair},
@@ -191,8 +202,8 @@ class FactGatherer:
         """The known devices with these thin ids."""
         return {device.key for device in self._store.known_devices(self._name).values() if device.thin_id in thin_ids}
 
-    def _watched(self, desired: Desired, names: frozenset[str]) -> ScanScope:
-        record, known = desired.pool(self._name), self._store.known_pool(self._name)
+    def _watched(self, names: frozenset[str]) -> ScanScope:
+        record, known = self.records.pool, self._store.known_pool(self._name)
         if record is not None and not record.spec.external:
             fresh = known is None or not known.created
             noted = known.noted if known is not None and known.noted is not None else Noted()
@@ -204,8 +215,8 @@ class FactGatherer:
             return ScanScope(self._name, _known_place(known.data), _known_place(known.metadata), names)
         return ScanScope(self._name, None, None, names)
 
-    def pool_facts(self, desired: Desired, observed: ObservedPool, stuck: str = "") -> PoolFacts:
-        intents, record = self._store.intents(self._name), desired.pool(self._name)
+    def pool_facts(self, observed: ObservedPool, stuck: str = "") -> PoolFacts:
+        intents, record = self._store.intents(self._name), self.records.pool
         goes_down = record is None or record.spec.state is not PoolState.ACTIVE
         return PoolFacts(
             name=self._name,
@@ -219,7 +230,7 @@ class FactGatherer:
             # What is on the pool matters only to one that is to go, and this is asked after each step.
             devices_live=observed.live_on_pool() if goes_down else (),
             known_devices=tuple(sorted(self._store.known_devices(self._name))) if goes_down else (),
-            needed=goes_down and self._needed(desired, intents),
+            needed=goes_down and self._needed(intents),
             largest=Bytes(0) if observed.pool.device is not None else self._largest(intents),
             stuck=stuck,
         )
@@ -229,14 +240,14 @@ class FactGatherer:
         sizes = [device.size for device in self._store.known_devices(self._name).values()]
         return in_bytes(max((*sizes, *(intent.size for intent in intents)), default=Sectors(0)))
 
-    def _needed(self, desired: Desired, intents: tuple[Intent, ...]) -> bool:
+    def _needed(self, intents: tuple[Intent, ...]) -> bool:
         known = self._store.known_devices(self._name)
         deleting = any(intent.kind is IntentKind.DELETE for intent in intents)
-        absent = (record for record in desired.devices_of(self._name) if record.spec.state is DeviceState.ABSENT)
+        absent = (record for record in self.records.devices.values() if record.spec.state is DeviceState.ABSENT)
         return deleting or any(record.key.device in known for record in absent)
 
-    def device_facts(self, key: Key, desired: Desired, observed: ObservedPool, pool: PoolFacts) -> DeviceFacts:
-        record = desired.device(key)
+    def device_facts(self, key: Key, observed: ObservedPool, pool: PoolFacts) -> DeviceFacts:
+        record = self.records.devices.get(key)
         known = self._store.known_devices(self._name).get(key.device)
         intents = self._store.intents(self._name)
         name = _dm_name(key, record, known)
@@ -267,13 +278,13 @@ class FactGatherer:
             id_taken=intent is not None and intent.thin_id in self._store.taken(self._name),
             other_intent=next((str(intent.key) for intent in intents if intent.key != key), ""),
             adopted_by=self._adopted_by(key, _thin_id(record, None)),
-            origin=self._origin(key, record, intents, observed, desired),
+            origin=self._origin(key, record, intents, observed),
             ids=observed.ids,
-            suspects=self._suspects(key, desired, observed, pool) if record is not None and known is None else {},
-            prune=PruneVerdict.RETAIN if record is not None else self._prune(known, desired),
+            suspects=self._suspects(key, observed, pool) if record is not None and known is None else {},
+            prune=PruneVerdict.RETAIN if record is not None else self._prune(known),
         )
 
-    def _suspects(self, key: Key, desired: Desired, observed: ObservedPool, pool: PoolFacts) -> ThinIds | None:
+    def _suspects(self, key: Key, observed: ObservedPool, pool: PoolFacts) -> ThinIds | None:
         """Thin ids that may be the data of this device, which the store does not know. None: nobody can tell."""
         left = self._store.left_by(self._name, key.device)
         if pool.known is None or (pool.known.taken_over_at is None and not left):
@@ -281,7 +292,7 @@ class FactGatherer:
         ids = observed.ids if observed.ids_are_told else self._told()  # who only looks has the daemon's word
         if ids is None:
             return None
-        records = desired.devices_of(self._name)
+        records = self.records.devices.values()
         adopted = {record.spec.adopt.device_id for record in records if record.spec.adopt is not None}
         foreign = pool.record.spec.foreign_thins if pool.record is not None else ()
         return suspects_of(pool.known, ids, named=self.named_ids() | adopted, left=left, foreign=foreign)
@@ -303,14 +314,14 @@ class FactGatherer:
         return device if of_store(device.info.uuid, self._store.store_id) else None
 
     def _origin(
-        self, key: Key, record: ThinDevice | None, intents: tuple[Intent, ...], observed: ObservedPool, desired: Desired
+        self, key: Key, record: ThinDevice | None, intents: tuple[Intent, ...], observed: ObservedPool
     ) -> Origin | None:
         intended = next((intent.origin for intent in intents if intent.key == key), "")
         name = intended or (record.spec.snapshot_of if record is not None else None) or ""
         if not name:
             return None
         origin_key = Key(key.pool, name)
-        known, own_record = self._store.known_devices(self._name).get(name), desired.device(origin_key)
+        known, own_record = self._store.known_devices(self._name).get(name), self.records.devices.get(origin_key)
         dm_name = _dm_name(origin_key, own_record, known)
         live = observed.devices.get(dm_name)
         return Origin(
@@ -329,14 +340,16 @@ class FactGatherer:
         devices = self._store.known_devices(self._name).values()
         return next((str(device.key) for device in devices if device.thin_id == thin_id and device.key != key), "")
 
-    def _prune(self, known: StoredDevice | None, desired: Desired) -> PruneVerdict:
+    def _prune(self, known: StoredDevice | None) -> PruneVerdict:
+        if self.records.unknown:
+            return PruneVerdict.WAIT
         gone = [device.gone_since for device in self._store.known_devices(self._name).values()]
         return prune_verdict(
             known.gone_since if known is not None else None,
-            pool=desired.pool(self._name),
+            pool=self.records.pool,
             all_gone=[since for since in gone if since is not None],
-            recorded=len(desired.devices_of(self._name)),
-            settled_for=self._clock.now() - desired.loaded_at,
+            recorded=len(self.records.devices),
+            settled_for=self._clock.now() - self._loaded_at,
             now=self._clock.wall(),
             rules=self._settings.prune,
         )

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
-from reconciler.controller.clock import Clock
 from reconciler.controller.desired import Desired
 from reconciler.controller.drift import LogThrottle, times
-from reconciler.controller.fact_gatherer import Settings
+from reconciler.controller.fact_gatherer import FactGatherer
 from reconciler.controller.queue import BUSY_MOST, ERROR_MOST, RequeueWithBackoff, WorkQueue
 from reconciler.controller.reconciler import PoolReconciler
 from reconciler.controller.recorder import Recorder
 from reconciler.kernel.worker.client import WorkerClient
 from reconciler.model.conditions import Status
 from reconciler.model.names import Key
+from reconciler.model.recordset import PoolRecords
 from reconciler.store.errors import StoreError, StoreUnusable
 from reconciler.store.store import Store
 from reconciler.telemetry.logs import log_context
@@ -40,28 +40,29 @@ class PoolController:
     reconciler: PoolReconciler
     thread: threading.Thread | None = None
     busy_since: float | None = None
-    passed: Desired | None = None
+    passed: PoolRecords | None = None
     """The records that its last whole pass was for."""
     bugs: LogThrottle = field(default_factory=LogThrottle)
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What a controller is wired from."""
-
-    store: Store
-    recorder: Recorder
-    metrics: Metrics
-    clock: Clock
-    rng: random.Random
-    settings: Settings
-    client_of: Callable[[str], WorkerClient]
-
-
 class Manager:
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._queue = WorkQueue(parts.clock, parts.rng, parts.metrics.queue)
+    def __init__(
+        self,
+        store: Store,
+        recorder: Recorder,
+        metrics: Metrics,
+        queue: WorkQueue,
+        gatherer_of: Callable[[str], FactGatherer],
+        client_of: Callable[[str], WorkerClient],
+    ) -> None:
+        """`gatherer_of` and `client_of` a pool make what its controller is to have for itself."""
+        self._store = store
+        self._recorder = recorder
+        self._metrics = metrics
+        self._clock = queue.clock
+        self._queue = queue
+        self._gatherer_of = gatherer_of
+        self._client_of = client_of
         self._pool_controllers: dict[str, PoolController] = {}
         self._desired = Desired()
         self._only: frozenset[Key] | None = None
@@ -78,14 +79,13 @@ class Manager:
     def set_desired(self, desired: Desired) -> None:
         """These records are in force from now on."""
         self._desired = desired
-        recorded = {key.pool for key in desired.records.pools}
-        pools = recorded | set(self._parts.store.known_pools())
+        pools = desired.pools.keys() | set(self._store.known_pools())
         for name in sorted(pools):
             if name not in self._pool_controllers and (
                 self._only is None or any(key.pool == name for key in self._only)
             ):
                 self._open(name)
-        self._parts.recorder.forget({key for key in self._parts.recorder.known_keys() if key.pool not in pools})
+        self._recorder.forget({key for key in self._recorder.known_keys() if key.pool not in pools})
         self.resync()
 
     def limit_to(self, keys: frozenset[Key] | None) -> None:
@@ -95,9 +95,7 @@ class Manager:
     def statuses(self) -> dict[Key, Status]:
         """Of all that is worked on and was looked at since the start."""
         return {
-            key: status
-            for key, status in self._parts.recorder.statuses().items()
-            if self._only is None or key in self._only
+            key: status for key, status in self._recorder.statuses().items() if self._only is None or key in self._only
         }
 
     def resync(self) -> None:
@@ -115,7 +113,7 @@ class Manager:
 
     def longest_running(self) -> float:
         """Seconds for which the pool controller that has been at work longest has been so; 0 if none is."""
-        now = self._parts.clock.now()
+        now = self._clock.now()
         return max(
             (
                 now - pool_controller.busy_since
@@ -127,7 +125,7 @@ class Manager:
 
     def all_passed(self) -> bool:
         """Whether every pool has had a whole pass over the records in force."""
-        return all(pool_controller.passed is self._desired for pool_controller in self._pool_controllers.values())
+        return all(each.passed is self._desired.of_pool(name) for name, each in self._pool_controllers.items())
 
     def stop(self) -> None:
         """End within a few seconds, however many pools hang: steps that do, or take long, are left to their workers."""
@@ -137,58 +135,52 @@ class Manager:
         for pool_controller in self._pool_controllers.values():
             pool_controller.client.abandon()  # all workers begin to end at once
         self._join(_LET_GO_WITHIN)
-        end = self._parts.clock.now() + _LET_GO_WITHIN
+        end = self._clock.now() + _LET_GO_WITHIN
         for pool_controller in self._pool_controllers.values():
             if pool_controller.thread is None or not pool_controller.thread.is_alive():
-                pool_controller.client.close(max(0.0, end - self._parts.clock.now()))
+                pool_controller.client.close(max(0.0, end - self._clock.now()))
 
     def _join(self, seconds: float) -> None:
         """All threads together get so long."""
-        end = self._parts.clock.now() + seconds
+        end = self._clock.now() + seconds
         for pool_controller in self._pool_controllers.values():
             if pool_controller.thread is not None:
-                pool_controller.thread.join(max(0.0, end - self._parts.clock.now()))
+                pool_controller.thread.join(max(0.0, end - self._clock.now()))
 
     def _open(self, name: str) -> None:
-        parts = self._parts
-        client = parts.client_of(name)
-        reconciler = PoolReconciler(
-            name,
-            client=client,
-            store=parts.store,
-            recorder=parts.recorder,
-            queue=self._queue,
-            clock=parts.clock,
-            rng=parts.rng,
-            settings=parts.settings,
-            only=self._only,
-            latest=lambda: self._desired,
-        )
+        client, gatherer = self._client_of(name), self._gatherer_of(name)
+        latest = partial(self._records_of, name)
+        reconciler = PoolReconciler(gatherer, client, self._recorder, self._queue, self._only, latest)
         pool_controller = self._pool_controllers[name] = PoolController(client, reconciler)
         pool_controller.thread = threading.Thread(
             target=self._work, args=(name, pool_controller), name=f"pool {name}", daemon=True
         )
         pool_controller.thread.start()
 
+    def _records_of(self, name: str) -> PoolRecords:
+        """Those in force now."""
+        return self._desired.of_pool(name)
+
     def _work(self, name: str, pool_controller: PoolController) -> None:
         while not self._stopping:
             keys = self._queue.take(name)
             if not keys:
                 continue
-            begun = pool_controller.busy_since = self._parts.clock.now()
+            begun = pool_controller.busy_since = self._clock.now()
             self._pass(name, pool_controller, keys)
             pool_controller.busy_since = None
-            self._parts.metrics.queue.done(self._parts.clock.now() - begun)
+            self._metrics.queue.done(self._clock.now() - begun)
 
     def _pass(self, name: str, pool_controller: PoolController, keys: set[Key]) -> None:
-        desired, begun = self._desired, self._parts.clock.now()
+        desired, begun = self._desired, self._clock.now()
+        records = desired.of_pool(name)
         try:
-            pool_controller.reconciler.reconcile(keys, desired)
+            pool_controller.reconciler.reconcile(keys, records, desired.loaded_at)
         except StoreUnusable:
             # What was to be written first was not, so nothing was done: the store says why, to whoever asks it.
             pool_controller.reconciler.start_over()
             self._queue.finish(Key(name), RequeueWithBackoff(BUSY_MOST))
-            self._parts.recorder.changed()
+            self._recorder.changed()
             return
         except StoreError as error:
             self.failure = error
@@ -203,10 +195,10 @@ class Manager:
                 _log.exception("%s", bug, extra=log_context(Key(name), reason=type(error).__name__))
             pool_controller.reconciler.start_over()
             self._queue.finish(Key(name), RequeueWithBackoff(ERROR_MOST))
-        seconds = self._parts.clock.now() - begun
+        seconds = self._clock.now() - begun
         if Key(name) in keys:
-            pool_controller.passed = desired
-            self._parts.metrics.resync(seconds)
+            pool_controller.passed = records
+            self._metrics.resync(seconds)
         for kind in {key.kind for key in keys}:
-            self._parts.metrics.reconcile(kind, seconds)
-        self._parts.recorder.changed()
+            self._metrics.reconcile(kind, seconds)
+        self._recorder.changed()

@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Container, Iterable
 
-from reconciler.controller.clock import Clock
-from reconciler.controller.desired import Desired
-from reconciler.controller.fact_gatherer import FactGatherer, ObservedPool, Scope, Settings
+from reconciler.controller.fact_gatherer import FactGatherer, ObservedPool, Scope
 from reconciler.kernel.locks import PoolLocked
 from reconciler.kernel.steps.dm_operations import held_by_another, may_be_reserved
 from reconciler.kernel.worker.client import WorkerClient
@@ -32,16 +30,17 @@ _log = logging.getLogger(__name__)
 
 
 class PoolObserver:
-    def __init__(self, client: WorkerClient, gatherer: FactGatherer, clock: Clock, settings: Settings) -> None:
+    def __init__(self, client: WorkerClient, gatherer: FactGatherer, *, observe_only: bool = False) -> None:
+        """`observe_only` writes nothing, nor has the kernel write anything, not even to read the thin ids."""
         self.observed = ObservedPool()
         self.trouble = ""
         """Why the pool cannot be looked at; empty while it can."""
         self.ids_trouble = ""
         """Why the thin ids could not be read when they were last asked for."""
         self._client = client
-        self._gatherer = gatherer
-        self._clock = clock
-        self._settings = settings
+        self.gatherer = gatherer
+        self._clock = gatherer.clock
+        self._observe_only = observe_only or gatherer.settings.observe_only
         self._scope: Scope | None = None
         self._watched: ScanScope | None = None
         """What the port was told, and took."""
@@ -59,18 +58,18 @@ class PoolObserver:
     def key_of(self, dm_name: str) -> Key | None:
         return self._scope.by_name.get(dm_name) if self._scope is not None else None
 
-    def look(self, desired: Desired, due: Iterable[Key], *, whole: bool) -> str:
+    def look(self, due: Iterable[Key], *, whole: bool) -> str:
         """Look at the pool, or at the devices of these keys only. Why that did not work, or nothing."""
         if self._clock.now() < self._held_until:
             return self.trouble
         whole |= self._thorough
         names = None if whole else frozenset(self._names_of(due))
-        if not self._ask(desired, ScanRequest(names=names, thorough=self._thorough)):
+        if not self._ask(ScanRequest(names=names, thorough=self._thorough)):
             return self.trouble
         self._thorough = False
         self._note_released()
         if whole and self._ids_are_due():
-            self.read_ids(desired)
+            self.read_ids()
         return self.trouble
 
     def start_over(self) -> None:
@@ -78,18 +77,18 @@ class PoolObserver:
         self.observed.ids = None
         self._thorough = True
 
-    def look_after(self, desired: Desired, key: Key) -> None:
+    def look_after(self, key: Key) -> None:
         """After steps: at what they were about; everything about a pool."""
-        self._ask(desired, ScanRequest(names=frozenset(self._names_of([key])) if key.device else None, thorough=True))
+        self._ask(ScanRequest(names=frozenset(self._names_of([key])) if key.device else None, thorough=True))
 
-    def look_at_pool(self, desired: Desired) -> None:
+    def look_at_pool(self) -> None:
         """At the pool alone, closely, and at none of its devices."""
-        self._ask(desired, ScanRequest(names=frozenset(), thorough=True))
+        self._ask(ScanRequest(names=frozenset(), thorough=True))
 
-    def rewatch(self, desired: Desired) -> None:
+    def rewatch(self) -> None:
         """After steps on the store, which may have changed what is to be looked at."""
-        if self._scope is None or self._gatherer.scope(desired).watched != self._scope.watched:
-            self._ask(desired, ScanRequest())
+        if self._scope is None or self.gatherer.scope().watched != self._scope.watched:
+            self._ask(ScanRequest())
 
     def take_changed(self) -> set[Key]:
         """The devices that changed since this was last asked."""
@@ -108,23 +107,23 @@ class PoolObserver:
         self._ids_taken_at = self.observed.ids_at
         return self.observed.ids
 
-    def read_ids(self, desired: Desired) -> bool:
+    def read_ids(self) -> bool:
         """Read the pool's thin ids anew. False if that cannot be."""
-        if self._settings.observe_only or self._is_somebody_elses():
+        if self._observe_only or self._is_somebody_elses():
             return self._assume_ids()
         begun = self._clock.now()
         self.observed.ids = None  # what was read before may be why it is asked again
-        if not self._ask_ids(desired):
+        if not self._ask_ids():
             return False
         self._ids_cost = self._clock.now() - begun
         self._ids_mark = self._mark()
         return self.observed.ids is not None
 
-    def _ask_ids(self, desired: Desired) -> bool:
+    def _ask_ids(self) -> bool:
         """That a metadata snapshot is reserved is flushed first, so that it is known for ours after a crash."""
-        store, pool = self._gatherer.store, self._gatherer.name
+        store, pool = self.gatherer.store, self.gatherer.name
         if store.read_only:  # who only reads the store can note nothing: what is held then, is told
-            return self._ask(desired, ScanRequest(ids=True))
+            return self._ask(ScanRequest(ids=True))
         if store.trouble is not None:
             self.ids_trouble = "that they are read cannot be noted, as the store cannot be written to"
             return False
@@ -133,19 +132,17 @@ class PoolObserver:
             self.ids_trouble = str(held_by_another(pool))
             return False
         store.reserved.note(pool, reserved=True)
-        answered = self._ask(desired, ScanRequest(ids=True, ours=ours))
+        answered = self._ask(ScanRequest(ids=True, ours=ours))
         unread = not answered or self.observed.ids is None  # then one of ours may be held as before
         store.reserved.note(pool, reserved=unread and (ours or self._is_reserved))
         return answered
 
     def _note_released(self) -> None:
         """Whoever reserves one from now on is somebody else."""
-        store, pool, status = self._gatherer.store, self._gatherer.name, self.observed.pool.status
+        store, pool, status = self.gatherer.store, self.gatherer.name, self.observed.pool.status
         if pool not in store.reserved or store.read_only or store.trouble is not None:
             return
-        if (
-            self._settings.observe_only
-        ):  # the second worker: the first may be about to reserve one, in a call that hangs
+        if self._observe_only:  # the second worker: the first may be about to reserve one, in a call that hangs
             return
         if isinstance(status, PoolStatus) and not status.held_root:
             store.reserved.note(pool, reserved=False)
@@ -179,12 +176,12 @@ class PoolObserver:
         assert facts.live is not None  # noqa: S101  # somebody has it open
         name = facts.live.info.name
         self._holders_at[name] = self._clock.now(), facts.live.info
-        return self._ask(None, ScanRequest(names=frozenset({name}), holders=True))
+        return self._ask(ScanRequest(names=frozenset({name}), holders=True), same_scope=True)
 
-    def _ask(self, desired: Desired | None, request: ScanRequest) -> bool:
+    def _ask(self, request: ScanRequest, *, same_scope: bool = False) -> bool:
         try:
-            if desired is not None:
-                self._watch(desired)
+            if not same_scope:
+                self._watch()
             look = self._client.look(request)
         except PoolLocked as held:
             self._is_reserved = False
@@ -205,13 +202,13 @@ class PoolObserver:
         # A stranger that shows the thin of a device bears on it, though that device itself is as it was.
         shown = [ids for name, ids in self.observed.take_shown().items() if name not in by_name]
         if shown:
-            self._changed |= self._gatherer.keys_of(frozenset().union(*shown))
+            self._changed |= self.gatherer.keys_of(frozenset().union(*shown))
         self._pool_changed |= self.observed.pool != before
         self.ids_trouble, self._is_reserved = look.ids_trouble, look.reserved
         self.trouble = ""
 
-    def _watch(self, desired: Desired) -> None:
-        scope = self._gatherer.scope(desired)
+    def _watch(self) -> None:
+        scope = self.gatherer.scope()
         if scope is self._scope:
             return
         if self._watched != scope.watched:
@@ -227,7 +224,7 @@ class PoolObserver:
     def _ids_are_due(self) -> bool:
         """At first, and then when the pool's metadata has changed, but not all the time."""
         mark = self._mark()
-        if mark is None or self._settings.observe_only:
+        if mark is None or self._observe_only:
             return False
         if self.observed.ids is None:
             return True
@@ -248,6 +245,6 @@ class PoolObserver:
         """Reading the ids writes to the pool's metadata: who only looks, or is a guest, takes the store's word."""
         if self.observed.ids is not None:
             return False
-        self.observed.ids = {number: ThinEntry(0, 0) for number in self._gatherer.named_ids()}
+        self.observed.ids = {number: ThinEntry(0, 0) for number in self.gatherer.named_ids()}
         self.observed.ids_are_told = False
         return True

@@ -83,7 +83,7 @@ class WorkQueue:
     """Safe for any number of threads. A key that is added while it is worked on is due again afterwards."""
 
     def __init__(self, clock: Clock, rng: random.Random, watcher: QueueWatcher) -> None:
-        self._clock = clock
+        self.clock = self._clock = clock
         self._rng = rng
         self._watcher = watcher
         self._changed = threading.Condition()

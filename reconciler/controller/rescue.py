@@ -4,24 +4,20 @@ midst of a step, and the worker hangs until that is resumed. A second worker sca
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Final
 
-from reconciler.controller.clock import Clock
-from reconciler.controller.desired import Desired
 from reconciler.controller.execute import Executor
-from reconciler.controller.fact_gatherer import FactGatherer, Settings
+from reconciler.controller.fact_gatherer import FactGatherer
 from reconciler.controller.observer import PoolObserver
 from reconciler.controller.recorder import Recorder
 from reconciler.kernel.worker.client import WorkerClient
 from reconciler.model.conditions import EventType, Reason
 from reconciler.model.names import Key
+from reconciler.model.recordset import PoolRecords
 from reconciler.model.steps import HostStep
 from reconciler.planner.plan import Sign
 from reconciler.planner.rescue import rescue_of_device, rescue_of_pool, suspended_in
-from reconciler.store.store import Store
 
 _PAUSE: Final = 30.0
 """Seconds until anything is tried again after a step that did not work."""
@@ -30,27 +26,22 @@ _PAUSE: Final = 30.0
 class Rescuer:
     """A `kernel.worker.client.StallHandler`, called in the pool controller's own thread. It records no status: that is for whoever sees the whole."""
 
-    def __init__(  # noqa: PLR0913  # the wiring of one pool, all by name
+    def __init__(
         self,
-        name: str,
-        *,
-        store: Store,
+        gatherer: FactGatherer,
         recorder: Recorder,
-        clock: Clock,
-        rng: random.Random,
-        settings: Settings,
+        latest: Callable[[], PoolRecords],
         only: frozenset[Key] | None,
-        latest: Callable[[], Desired],
     ) -> None:
         """`latest` are the records in force: a step may have begun long before them, and a pool be paused by now."""
-        self._key = Key(name)
-        self._store = store
+        self._key = Key(gatherer.name)
+        self._store = gatherer.store
         self._recorder = recorder
-        self._clock = clock
-        self._settings = settings
+        self._clock = gatherer.clock
+        self._settings = gatherer.settings
         self._only = only
         self._latest = latest
-        self._gatherer = FactGatherer(name, store, clock, rng, settings)
+        self._gatherer = gatherer
         self._observer: PoolObserver | None = None
         """Of this wait alone: what is suspended must have been so without a break."""
         self._since = 0.0
@@ -62,16 +53,17 @@ class Rescuer:
     def waiting(self, beside: WorkerClient) -> None:
         if self._settings.observe_only or self._store.trouble is not None or self._clock.now() < self._not_before:
             return
-        desired = self._latest()
+        self._gatherer.use(self._latest(), self._clock.now())
         if self._observer is None:
             self._since = self._clock.now()
-        observer = self._observer = self._observer or self._new_observer(beside)
-        trouble = observer.look(desired, (), whole=True)
-        self._cause = "" if trouble else suspended_in(self._gatherer.pool_facts(desired, observer.observed))
+        # As one that only looks: to read the thin ids is to write to the pool's metadata, where a call may be going on.
+        observer = self._observer = self._observer or PoolObserver(beside, self._gatherer, observe_only=True)
+        trouble = observer.look((), whole=True)
+        self._cause = "" if trouble else suspended_in(self._gatherer.pool_facts(observer.observed))
         if trouble:
             return  # it hangs too
         executor = Executor(beside, self._store, self._recorder)
-        for key, steps in self._steps(desired, observer):
+        for key, steps in self._steps(observer):
             self._say(key, steps)
             if executor.run(key, steps).failed is not None:
                 self._not_before = self._clock.now() + _PAUSE
@@ -84,24 +76,20 @@ class Rescuer:
     def answered(self) -> None:
         self._observer, self._cause = None, ""
 
-    def _new_observer(self, beside: WorkerClient) -> PoolObserver:
-        # As one that only looks: to read the thin ids is to write to the pool's metadata, where a call may be going on.
-        return PoolObserver(beside, self._gatherer, self._clock, replace(self._settings, observe_only=True))
-
-    def _steps(self, desired: Desired, observer: PoolObserver) -> Iterator[tuple[Key, tuple[HostStep, ...]]]:
+    def _steps(self, observer: PoolObserver) -> Iterator[tuple[Key, tuple[HostStep, ...]]]:
         """The pool's; its devices' only at a later look, when it is not suspended any more."""
         observed, now = observer.observed, self._clock.now()
-        pool = self._gatherer.pool_facts(desired, observed)
+        pool = self._gatherer.pool_facts(observed)
         steps = rescue_of_pool(pool)
         if steps and self._is_asked_for(self._key):
             yield self._key, steps
             return
         origins = {intent.origin for intent in self._store.intents(self._key.pool)}
-        for key, (dm_name, private) in self._gatherer.scope(desired).names.items():
+        for key, (dm_name, private) in self._gatherer.scope().names.items():
             suspended = Sign.SUSPENDED in observed.signs_of(dm_name) or Sign.SUSPENDED in observed.signs_of(private)
             if not suspended or not self._is_asked_for(key):
                 continue
-            facts = self._gatherer.device_facts(key, desired, observed, pool)
+            facts = self._gatherer.device_facts(key, observed, pool)
             steps = rescue_of_device(facts, observed.grace(private, now, self._settings.grace), origins)
             if steps:
                 yield key, steps

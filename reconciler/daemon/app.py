@@ -1,22 +1,24 @@
-"""Putting the parts together, for the daemon and for commands that do its work once."""
+"""Wires one process that reconciles: the daemon, or a command that does its work once."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
 from reconciler import __version__
 from reconciler.controller.clock import SystemClock, system_random
-from reconciler.controller.fact_gatherer import Settings
-from reconciler.controller.manager import Manager, Parts
+from reconciler.controller.fact_gatherer import FactGatherer, Settings
+from reconciler.controller.manager import Manager
+from reconciler.controller.queue import WorkQueue
 from reconciler.controller.recorder import Progress, Recorder
 from reconciler.daemon.record_loader import RecordLoader
 from reconciler.kernel.protocol import DeviceMapper
 from reconciler.kernel.worker.client import ProcessWorkerClient, WorkerClient
 from reconciler.model.live import ScanScope
+from reconciler.sources.base import RecordSource
 from reconciler.store.store import Store
 from reconciler.telemetry.metrics import Metrics
 
@@ -46,20 +48,17 @@ class App:
         self.metrics.observe_only(settings.observe_only)
         self.store = store
         self.recorder = Recorder(store, self.metrics, self.clock, progress)
-        self.controller = Manager(
-            Parts(
-                store=store,
-                recorder=self.recorder,
-                metrics=self.metrics,
-                clock=self.clock,
-                rng=system_random(),
-                settings=settings,
-                client_of=client_of,
-            )
-        )
+        rng = system_random()
+        queue = WorkQueue(self.clock, rng, self.metrics.queue)
 
-    def loader(self, manifests: Path, node: str) -> RecordLoader:
-        return RecordLoader(manifests, node, self.store, self.metrics, self.clock)
+        def gatherer_of(pool: str) -> FactGatherer:
+            return FactGatherer(pool, store, self.clock, rng, settings)
+
+        self.controller = Manager(store, self.recorder, self.metrics, queue, gatherer_of, client_of)
+
+    def loader(self, sources: Sequence[RecordSource], node: str) -> RecordLoader:
+        """`sources` as `RecordLoader` wants them: the manifests first."""
+        return RecordLoader(sources, node, self.store, self.metrics, self.clock)
 
     def tell_build(self, dm: DeviceMapper) -> None:
         """Raises HostError where the host has no device-mapper: with that, nothing can begin."""

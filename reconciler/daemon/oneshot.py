@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final, Protocol
 
@@ -22,7 +22,7 @@ from reconciler.controller.dry_run import Preview, preview_pool
 from reconciler.controller.fact_gatherer import Settings
 from reconciler.controller.recorder import Progress
 from reconciler.daemon.app import App, host_client
-from reconciler.daemon.record_loader import ManifestsInvalid
+from reconciler.daemon.record_loader import ManifestsInvalid, keep
 from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.kernel.privileges import require_admin
 from reconciler.kernel.protocol import Kernel
@@ -134,7 +134,7 @@ def _is_damaged(status: PoolStatusReport) -> bool:
 
 
 def _is_final_of_pool(key: Key, statuses: Mapping[Key, Status], desired: Desired) -> bool:
-    pool, record = statuses.get(key), desired.pool(key.pool)
+    pool, record = statuses.get(key), desired.of_pool(key.pool).pool
     if pool is None:
         return False
     if not pool.good:
@@ -145,13 +145,14 @@ def _is_final_of_pool(key: Key, statuses: Mapping[Key, Status], desired: Desired
 
 def _is_final_of_origin(key: Key, statuses: Mapping[Key, Status], desired: Desired) -> bool:
     """Origins are no circle: the records were checked together. One that is not recorded has to be by a person."""
-    record = desired.device(key)
+    records = desired.of_pool(key.pool).devices
+    record = records.get(key)
     if record is None or record.spec.snapshot_of is None:
         return False
     origin = Key(key.pool, record.spec.snapshot_of)
     status = statuses.get(origin)
     if status is None:
-        return desired.device(origin) is None
+        return origin not in records
     return not status.good and _is_final(status, statuses, desired)
 
 
@@ -205,7 +206,7 @@ def apply_once(once: OneShotOptions, shown: Shown) -> Result:
     with _locked(once.state_dir) as store:
         records, digest = _load(once.manifests)
         app = App(store, once.settings, host_client(once.state_dir, lock=True), shown)
-        app.loader(once.manifests, once.node).keep(records, digest)
+        keep(store, records.by_pool().values(), digest)
         with _begun(app, once, records) as desired:
             return _converge(app, desired, once.timeout, shown)
 
@@ -234,7 +235,7 @@ def _check_host() -> None:
 
 @contextmanager
 def _begun(app: App, once: OneShotOptions, records: RecordSet) -> Iterator[Desired]:
-    desired = Desired(records.for_node(once.node), app.clock.now())
+    desired = Desired.of(records.for_node(once.node), app.clock.now())
     selected = _selected(once.names, desired, app.store)
     app.controller.limit_to(selected)
     app.recorder.shown = selected
@@ -275,7 +276,7 @@ def _settle(app: App, desired: Desired, timeout: float) -> Result:
     something = _when_something_happens(app)
     end, before = app.clock.now() + timeout, dict[Key, Status]()
     while True:
-        app.controller.set_desired(replace(desired))  # another object: passes that began earlier do not count
+        app.controller.set_desired(desired.renewed())  # passes that began earlier do not count
         while not app.controller.all_passed():
             if not something.wait(max(0.0, end - app.clock.now())):
                 return Result(app.controller.statuses(), timed_out=True)
@@ -306,10 +307,10 @@ def plan_once(once: OneShotOptions, tell: Callable[[str], None]) -> list[Preview
     """What `apply` would do. `tell` hears what it is at. Raises as `apply_once` does, but for the lock, which it does not take."""
     _check_host()
     records, _ = _load(once.manifests)
-    desired, clock = Desired(records.for_node(once.node)), SystemClock()
+    desired, clock = Desired.of(records.for_node(once.node)), SystemClock()
     with _looked_up(once.state_dir) as store:
         selected = _selected(once.names, desired, store)
-        pools = sorted({key.pool for key in desired.records.pools} | set(store.known_pools()))
+        pools = sorted(desired.pools.keys() | set(store.known_pools()))
         previews: list[Preview] = []
         for pool in pools:
             if selected is not None and all(key.pool != pool for key in selected):
@@ -317,9 +318,8 @@ def plan_once(once: OneShotOptions, tell: Callable[[str], None]) -> list[Preview
             tell(f"looking at pool {pool}")
             client = host_client(once.state_dir, lock=False)(pool)
             try:
-                found = preview_pool(
-                    pool, client=client, store=store, desired=desired, clock=clock, rng=system_random()
-                )
+                mine = desired.of_pool(pool)
+                found = preview_pool(mine, client=client, store=store, clock=clock, rng=system_random())
                 previews += [each for each in found if selected is None or each.key in selected]
             finally:
                 client.close()
@@ -350,7 +350,7 @@ def _selected(names: Iterable[str], desired: Desired, store: Store) -> frozenset
         return None
     known = {Key(pool) for pool in store.known_pools()}
     known |= {device.key for pool in store.known_pools() for device in store.known_devices(pool).values()}
-    known |= {record.key for record in desired.records}
+    known |= {record.key for record in desired}
     found: set[Key] = set()
     for name in names:
         pool, _, device = name.partition("/")

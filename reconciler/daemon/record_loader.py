@@ -1,17 +1,20 @@
-"""Manifests in: the set in force, from the directory or, while that is broken, the last good one."""
+"""Records in: what the sources tell is put in force, a pool each; while the manifests are broken, their last good set."""
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from reconciler.controller.clock import Clock
 from reconciler.controller.desired import Desired
 from reconciler.model.records import Record, ThinDevice, ThinPool
-from reconciler.model.recordset import Problem, RecordSet, Written
-from reconciler.sources.manifests.read import load
+from reconciler.model.recordset import PoolRecords, Problem, RecordSet, Written
+from reconciler.sources.base import RecordSource
 from reconciler.store.errors import StoreError
 from reconciler.store.store import Store
 from reconciler.store.tables import LastGoodRecord
@@ -30,42 +33,42 @@ class ManifestsInvalid(Exception):  # noqa: N818  # says what is
 
 
 class RecordLoader:
-    def __init__(self, directory: Path, node: str, store: Store, metrics: Metrics, clock: Clock) -> None:
-        self._directory = directory
+    def __init__(
+        self, sources: Sequence[RecordSource], node: str, store: Store, metrics: Metrics, clock: Clock
+    ) -> None:
+        """The first of the `sources` are the manifests: they say which pools there are, and are kept as the last good set."""
+        self._manifests, *self._others = sources
         self._node = node
         self._store = store
         self._metrics = metrics
         self._clock = clock
-        self._digest = ""
+        self._revision = ""
+        self._declared: Mapping[str, PoolRecords] | None = None
+        """This host's pools, as the manifests that are in force declare them."""
+        self._loaded_at, self._loaded_wall = -inf, 0.0
+        self._in_force = Desired()
         self._told: tuple[Problem, ...] = ()
         self.problems: tuple[Problem, ...] = ()
-        """What is wrong with the directory as it is now. The set in force is then an older one."""
+        """What is wrong with the sources as they are now. What is in force is then older."""
 
     def load(self) -> Desired | None:
-        """The directory's records, if they are good and are others than those of the last load.
+        """What is to be in force, if that is something else than what the last load gave.
 
-        Raises StoreUnusable where they cannot be noted: then they are not in force yet, and this is called again.
+        Raises StoreUnusable where the manifests cannot be noted: then they are not in force yet, and this is called again.
         """
-        loaded = load(self._directory)
-        self.problems = loaded.problems
-        self._metrics.manifest_errors(len(loaded.problems))
-        if loaded.records is None:
-            self._tell(loaded.problems)
-            self._digest = ""
-            return None
-        self._told = ()
-        if loaded.digest == self._digest:
-            return None
-        self.keep(loaded.records, loaded.digest)
-        self._digest = loaded.digest
-        return self._desired(loaded.records)
-
-    def keep(self, records: RecordSet, digest: str) -> None:
-        """Note the set as the last good one."""
-        self._store.save_records([_stored(record, records.places.get(record.key)) for record in records], digest)
+        reading = self._manifests.read({})
+        self._metrics.manifest_errors(len(reading.problems))
+        if reading.pools is None:
+            self._revision = ""
+        elif reading.revision != self._revision:
+            keep(self._store, reading.pools.values(), reading.revision)
+            self._revision = reading.revision
+            self._declare(reading.pools)
+        self._tell(reading.problems)
+        return self._compose(reading.problems)
 
     def last_good(self) -> Desired | None:
-        """The set that was last in force, from the store."""
+        """The manifests that were last in force, from the store, and what the other sources tell now."""
         stored = self._store.load_records()
         if stored is None:
             return None
@@ -78,13 +81,39 @@ class RecordLoader:
                 f"the manifests that were last in force cannot be read from the store ({first}): give manifests that are "
                 "valid, `dm-reconciler validate DIR` tells"
             ) from error
-        return self._desired(records)
+        self._declare(records.by_pool())
+        return self._compose(self.problems)
 
-    def _desired(self, records: RecordSet) -> Desired:
-        mine = records.for_node(self._node)
-        counts = {"ThinPool": len(mine.pools), "ThinDevice": len(mine.devices)}
-        self._metrics.in_force(counts, self._clock.wall())
-        return Desired(mine, loaded_at=self._clock.now())
+    def _declare(self, pools: Mapping[str, PoolRecords]) -> None:
+        self._declared = {
+            name: records
+            for name, records in pools.items()
+            if records.pool is not None and records.pool.fits(self._node)
+        }
+        self._loaded_at, self._loaded_wall = self._clock.now(), self._clock.wall()
+
+    def _compose(self, problems: tuple[Problem, ...]) -> Desired | None:
+        """What all sources together tell, with the same objects where they tell what they told before."""
+        self.problems = problems
+        if self._declared is None:
+            return None
+        pools = dict(self._declared)
+        for source in self._others:
+            reading = source.read(pools)
+            self.problems += reading.problems
+            pools.update({name: self._as_far_as_known(told) for name, told in (reading.pools or {}).items()})
+        desired = Desired(pools, self._loaded_at).after(self._in_force)
+        if desired == self._in_force:
+            return None
+        self._in_force = desired
+        devices = sum(len(records.devices) for records in pools.values())
+        self._metrics.in_force({"ThinPool": len(pools), "ThinDevice": devices}, self._loaded_wall)
+        return desired
+
+    def _as_far_as_known(self, records: PoolRecords) -> PoolRecords:
+        """Devices that cannot be told at the moment stay as they were told last."""
+        former = self._in_force.pools.get(records.name)
+        return records if not records.unknown or former is None else replace(former, unknown=records.unknown)
 
     def _tell(self, problems: tuple[Problem, ...]) -> None:
         if problems == self._told:
@@ -92,7 +121,14 @@ class RecordLoader:
         self._told = problems
         for problem in problems:
             _log.error("%s", problem)
-        _log.error("the manifests in %s are invalid: the last good set stays in force", self._directory)
+        if problems:
+            _log.error("the manifests are invalid: the last good set stays in force")
+
+
+def keep(store: Store, pools: Iterable[PoolRecords], digest: str) -> None:
+    """Note these as the last good set of manifests."""
+    stored = [_stored(record, records.places.get(record.key)) for records in pools for record in records]
+    store.save_records(stored, digest)
 
 
 def spec_of(record: Record) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -21,7 +21,8 @@ from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.kernel.locks import PoolLock
 from reconciler.kernel.monitor import HostChange, HostMonitor
 from reconciler.kernel.privileges import drop_all_others, missing, require_admin
-from reconciler.sources.manifests.watch import ManifestWatch
+from reconciler.sources.base import RecordSource
+from reconciler.sources.manifests.watch import ManifestSource
 from reconciler.store.errors import StoreError, StoreUnusable
 from reconciler.store.lock import StateLock
 from reconciler.store.store import Store
@@ -72,8 +73,8 @@ class Daemon:
         self._app = App(store, options.settings, host_client(options.state_dir, lock=True))
         self._dm = LibDm()
         self._monitor = HostMonitor(self._dm)
-        self._loader = self._app.loader(options.manifests, options.node)
-        self._watch = ManifestWatch(options.manifests, lambda: self._wake(b"m"))
+        self._sources: Sequence[RecordSource] = [ManifestSource(options.manifests, lambda: self._wake(b"m"))]
+        self._loader = self._app.loader(self._sources, options.node)
         self._notifier = Notifier(os.environ)
         self._status_api = StatusApi(store, self._app.recorder, self._app.controller, self._app.clock, options.resync)
         self._status_api.obstacle = self._obstacle
@@ -102,7 +103,8 @@ class Daemon:
             _log.info("manifests in %s, state in %s", self._options.manifests, self._options.state_dir)
             if self._options.settings.observe_only:
                 _log.warning("--observe: what is found is told, and what would be done about it; no device is touched")
-            self._watch.start()
+            for source in self._sources:
+                source.start()
             self._begin()
             self._loop()
         finally:
@@ -131,16 +133,16 @@ class Daemon:
             return False
         if desired is None:
             return False
-        counts = f"{len(desired.records.pools)} pools, {len(desired.records.devices)} devices"
-        _log.info("manifests loaded: %s", counts)
+        devices = sum(len(records.devices) for records in desired.pools.values())
+        _log.info("manifests loaded: %d pools, %d devices", len(desired.pools), devices)
         self._put_in_force(desired)
         return True
 
     def _refuse_taken(self, desired: Desired) -> None:
         """Another daemon's pools, at the start only: later that is one pool's trouble, and the others go on."""
         mine = str(self._options.state_dir)
-        for key in desired.records.pools:
-            held = PoolLock(key.pool).holder()
+        for name in desired.pools:
+            held = PoolLock(name).holder()
             if held is not None and held.state_dir != mine:
                 raise StoreError(f"{held}: stop that one first, or leave the pool out of these manifests")
 
@@ -172,7 +174,8 @@ class Daemon:
 
     def _turn(self) -> None:
         """Once a resync: look at everything."""
-        self._watch.poll()
+        for source in self._sources:
+            source.poll()
         self._store.try_again()
         if self._must_reload:
             self._reload()
@@ -237,7 +240,11 @@ class Daemon:
     def _end(self) -> None:
         self._notifier.stopping()
         _log.info("stopping")
-        stops: list[Callable[[], None]] = [self._watch.stop, self._http.stop, self._app.controller.stop]
+        stops: list[Callable[[], None]] = [
+            *(source.stop for source in self._sources),
+            self._http.stop,
+            self._app.controller.stop,
+        ]
         for stop in stops:
             stop()
         self._app.recorder.flush()

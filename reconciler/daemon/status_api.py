@@ -98,7 +98,7 @@ class StatusApi:
 
     def items(self, kind: str) -> list[dict[str, Any]]:
         desired, statuses = self._controller.desired, self._recorder.statuses()
-        keys = {key for key in statuses if key.kind == kind} | {r.key for r in desired.records if r.kind == kind}
+        keys = {key for key in statuses if key.kind == kind} | {record.key for record in desired if record.kind == kind}
         return [self._item(key, statuses) for key in sorted(keys)]
 
     def events_revision(self) -> str:
@@ -109,7 +109,7 @@ class StatusApi:
         return [event_item(event) for _, event in self._store.events()]
 
     def _item(self, key: Key, statuses: dict[Key, Any]) -> dict[str, Any]:
-        records = self._controller.desired.records
+        records = self._controller.desired.of_pool(key.pool)
         record = records.get(key)
         spec = None if record is None else spec_of(record)
         return item(key.kind, str(key), spec, statuses.get(key), records.places.get(key))

@@ -66,7 +66,7 @@ class RepairSession:
             client.close()
 
     def _look(self, pool: str) -> PoolView:
-        return self._opened(pool)[1].look(self._desired)
+        return self._opened(pool)[1].look(self._desired.of_pool(pool))
 
     def _opened(self, pool: str) -> tuple[WorkerClient, PoolInspector]:
         if pool not in self._open:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -53,11 +54,14 @@ from reconciler.model.conditions import PoolStatusReport
 from reconciler.model.errors import HostError
 from reconciler.model.live import PathKind, Superblock, ThinIds
 from reconciler.model.names import Key
+from reconciler.model.records import Backing
+from reconciler.model.recordset import PoolRecords
 from reconciler.model.stored import SalvagedPool
 from reconciler.model.units import SECTOR
 from reconciler.planner.facts import PoolFacts
 from reconciler.planner.ownership import expected_transactions
 from reconciler.sources.manifests.read import load
+from reconciler.sources.manifests.watch import ManifestSource
 from reconciler.store.errors import StoreError
 from reconciler.store.lock import LockHeld
 from reconciler.store.quarantine import recall
@@ -79,20 +83,21 @@ class PoolInspector:
         self._store = store
         self._alone = alone
         self._remembered = remembered
-        clock, settings = SystemClock(), Settings(grace=0.0, observe_only=not alone)
-        self._gatherer = FactGatherer(name, store, clock, system_random(), settings)
-        self._observer = PoolObserver(client, self._gatherer, clock, settings)
+        settings = Settings(grace=0.0, observe_only=not alone)
+        self._gatherer = FactGatherer(name, store, SystemClock(), system_random(), settings)
+        self._observer = PoolObserver(client, self._gatherer)
 
-    def look(self, desired: Desired) -> PoolView:
+    def look(self, records: PoolRecords) -> PoolView:
         """Everything as it is now, the thin ids read anew."""
         name, store, observer, alone = self._name, self._store, self._observer, self._alone
         before = observer.observed.ids
-        trouble = observer.look(desired, [], whole=True)
-        if not trouble and not _is_external(desired, store, name):
-            observer.look_after(desired, Key(name))  # every table, not only what seems to have changed
+        self._gatherer.use(records, -inf)
+        trouble = observer.look([], whole=True)
+        if not trouble and not _is_external(records, store):
+            observer.look_after(Key(name))  # every table, not only what seems to have changed
             if observer.observed.ids is before:
-                observer.read_ids(desired)
-        facts = self._gatherer.pool_facts(desired, observer.observed, observer.trouble)
+                observer.read_ids()
+        facts = self._gatherer.pool_facts(observer.observed, observer.trouble)
         ids, ids_trouble = (facts.ids, observer.ids_trouble) if alone else (None, "")
         if alone and ids is None and _is_compared_at_rest(facts):
             ids, ids_trouble = _read_at_rest(facts)
@@ -103,7 +108,7 @@ class PoolInspector:
             ids_trouble=ids_trouble,
             devices=dict(observer.observed.devices),
             known=store.known_devices(name),
-            records=desired.devices_of(name),
+            records=tuple(records.devices.values()),
             former=store.former(name),
             block=block_bytes(facts.live) or (facts.known.block * SECTOR if facts.known is not None else 0),
             remembered=self._remembered,
@@ -114,9 +119,9 @@ class PoolInspector:
         self._client.close()
 
 
-def _is_external(desired: Desired, store: Store, name: str) -> bool:
+def _is_external(records: PoolRecords, store: Store) -> bool:
     """Reading the ids writes to the pool: not to one of somebody else's."""
-    record, known = desired.pool(name), store.known_pool(name)
+    record, known = records.pool, store.known_pool(records.name)
     if record is not None:
         return record.spec.external
     return known is not None and known.external
@@ -232,7 +237,7 @@ def examine(options: DoctorOptions, tell: Callable[[str], None]) -> Report:
                 remembered=remembered.get(name),
             )
             with closing(inspector):
-                view = inspector.look(desired)
+                view = inspector.look(desired.of_pool(name))
             checks += checks_of(view, options.fix, state.holder)
         if not names:
             checks.append(Check("pools", Severity.LEFT, "neither store nor manifests name one (see --manifests)"))
@@ -277,30 +282,33 @@ def store_to_read(state_dir: Path) -> Iterator[Store]:
 
 def desired_of(options: DoctorOptions, store: Store) -> tuple[Desired, list[Check]]:
     """The records of the manifests; where they are not given, or are broken, the last good ones."""
-    directory = options.manifests or Path()
-    last_good = RecordLoader(directory, options.node, store, Metrics(CollectorRegistry()), SystemClock()).last_good
+    sources = [ManifestSource(options.manifests or Path())]
+    last_good = RecordLoader(sources, options.node, store, Metrics(CollectorRegistry()), SystemClock()).last_good
     if options.manifests is None:
         return last_good() or Desired(), []
     loaded = load(options.manifests)
     checks = check_manifests(options.manifests, loaded)
     if loaded.records is None:
         return last_good() or Desired(), checks
-    return Desired(loaded.records.for_node(options.node)), checks
+    return Desired.of(loaded.records.for_node(options.node)), checks
 
 
 def pools_of(desired: Desired, store: Store) -> list[str]:
-    return sorted({key.pool for key in desired.records.pools} | set(store.known_pools()))
+    return sorted(desired.pools.keys() | set(store.known_pools()))
 
 
 def _needs(desired: Desired) -> Needs:
-    filesystems = {
-        device.spec.filesystem.type for device in desired.records.devices.values() if device.spec.filesystem is not None
-    }
-    backings = [backing for pool in desired.records.pools.values() for backing in pool.spec.backings]
-    return Needs(frozenset(filesystems), any(backing.file is not None for backing in backings))
+    wanted = (device.spec.filesystem for records in desired.pools.values() for device in records.devices.values())
+    filesystems = frozenset(filesystem.type for filesystem in wanted if filesystem is not None)
+    return Needs(filesystems, any(backing.file is not None for backing in _backings(desired)))
 
 
 def _files(desired: Desired, store: Store) -> frozenset[str]:
     """Of all pools that are known or recorded."""
     known = {path for pool in store.known_pools().values() for path in (pool.data, pool.metadata)}
-    return frozenset(known | {b.path for pool in desired.records.pools.values() for b in pool.spec.backings})
+    return frozenset(known | {backing.path for backing in _backings(desired)})
+
+
+def _backings(desired: Desired) -> list[Backing]:
+    pools = (records.pool for records in desired.pools.values())
+    return [backing for pool in pools if pool is not None for backing in pool.spec.backings]

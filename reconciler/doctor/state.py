@@ -82,7 +82,7 @@ def check_statuses(desired: Desired, store: Store, *, daemon_runs: bool, state: 
         return no_records(daemon_runs=False)
     current = _current(store)
     statuses = {key: status for key, status in store.statuses().items() if key in current}
-    unseen = {*desired.records.pools, *desired.records.devices} - statuses.keys()
+    unseen = {record.key for record in desired} - statuses.keys()
     if not statuses and not unseen:
         return no_records(daemon_runs=True)
     return check_records(statuses, unseen, now=time.time(), state=state)

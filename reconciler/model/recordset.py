@@ -7,10 +7,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, combinations
+from math import inf
 from typing import Final, NamedTuple
 
 from reconciler.model.names import CONTROL, Key, private_dm_name
-from reconciler.model.records import Record, ThinDevice, ThinPool, is_pattern
+from reconciler.model.records import DeviceState, Record, ThinDevice, ThinPool, is_pattern
 
 FieldPath = tuple[str | int, ...]
 """Where a field is in a document: ("spec", "nodes", 0)."""
@@ -120,15 +121,77 @@ class RecordSet:
     def get(self, key: Key) -> Record | None:
         return self.devices.get(key) or self.pools.get(key)
 
-    def devices_of(self, pool: str) -> tuple[ThinDevice, ...]:
-        return tuple(device for key, device in self.devices.items() if key.pool == pool)
-
     def for_node(self, node: str) -> RecordSet:
         """The pools that are for the host of that name, and their devices."""
         pools = {key: pool for key, pool in self.pools.items() if pool.fits(node)}
         names = {key.pool for key in pools}
         devices = {key: device for key, device in self.devices.items() if key.pool in names}
         return RecordSet(pools, devices, {key: place for key, place in self.places.items() if key.pool in names})
+
+    def by_pool(self) -> dict[str, PoolRecords]:
+        """The same records, a pool each."""
+        devices: dict[str, dict[Key, ThinDevice]] = {key.pool: {} for key in self.pools}
+        for key, device in self.devices.items():
+            devices.setdefault(key.pool, {})[key] = device
+        places: dict[str, dict[Key, Written]] = {name: {} for name in devices}
+        for key, place in self.places.items():
+            places.setdefault(key.pool, {})[key] = place
+        return {
+            name: PoolRecords(name, self.pools.get(Key(name)), found, places[name]) for name, found in devices.items()
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """What may be done to a device, as the source of its record says. Manifests permit everything."""
+
+    may_activate: bool = True
+    may_remove: bool = True
+    not_before: float = -inf
+    """Nothing at all before this time of the monotonic clock, in seconds."""
+    why: str = ""
+    """Why not, or not yet."""
+
+
+PERMITTED: Final = Permissions()
+
+
+@dataclass(frozen=True, slots=True)
+class PoolRecords:
+    """What is said of one pool, wherever it comes from. Never changed once made, and the same object while it says the same."""
+
+    name: str
+    pool: ThinPool | None = None
+    devices: Mapping[Key, ThinDevice] = field(default_factory=dict)
+    places: Mapping[Key, Written] = field(default_factory=dict)
+    """Where each is written, as far as that is known."""
+    permissions: Mapping[Key, Permissions] = field(default_factory=dict)
+    """Of those devices that not everything may be done to."""
+    unknown: str = ""
+    """Why it is not known now which devices there are: nobody's record is missing then. Empty while it is."""
+
+    def __iter__(self) -> Iterator[Record]:
+        return chain(() if self.pool is None else (self.pool,), self.devices.values())
+
+    def get(self, key: Key) -> Record | None:
+        return self.devices.get(key) if key.device else self.pool
+
+    def in_order(self, keys: Iterable[Key]) -> list[Key]:
+        """Origins before their snapshots; then what is to go, the other way round."""
+        return sorted(keys, key=self._rank)
+
+    def _rank(self, key: Key) -> tuple[bool, int, Key]:
+        record = self.devices.get(key)
+        goes = record is None or record.spec.state is DeviceState.ABSENT
+        depth = self._depth(key)
+        return goes, -depth if goes else depth, key
+
+    def _depth(self, key: Key) -> int:
+        depth, record = 0, self.devices.get(key)
+        while record is not None and record.spec.snapshot_of is not None:
+            depth += 1
+            record = self.devices.get(Key(key.pool, record.spec.snapshot_of))
+        return depth
 
 
 def check(placed: Sequence[Placed]) -> list[Problem]:

@@ -8,7 +8,19 @@ from typing import Final
 
 from reconciler.model.conditions import DRIFT, Condition, Reason
 from reconciler.model.live import LiveDevice, LiveState
-from reconciler.model.steps import HostStep, Step
+from reconciler.model.recordset import PERMITTED, Permissions
+from reconciler.model.steps import (
+    Activate,
+    Clear,
+    DeleteThin,
+    DiscardThin,
+    HostStep,
+    Load,
+    MakeWritable,
+    Remove,
+    Resume,
+    Step,
+)
 
 
 class Sign(StrEnum):
@@ -71,6 +83,21 @@ def live_state(device: LiveDevice | None, *, exists: bool) -> LiveState:
     if not device.info.live_table:
         return LiveState.INACTIVE
     return LiveState.ACTIVE
+
+
+_ACTIVATING: Final = (Activate, Load, MakeWritable, Resume, Clear)
+_REMOVING: Final = (Remove, DeleteThin, DiscardThin)
+
+
+def forbidden(plan: Plan, permissions: Permissions, now: float) -> str:
+    """Why the source of its record does not permit these steps, or not yet; empty if it does."""
+    if not plan.steps or permissions is PERMITTED:
+        return ""
+    activates = any(isinstance(step, _ACTIVATING) for step in plan.steps)
+    removes = any(isinstance(step, _REMOVING) for step in plan.steps)
+    if now >= permissions.not_before and (permissions.may_activate or not activates):
+        return "" if permissions.may_remove or not removes else permissions.why
+    return permissions.why
 
 
 _SHOWN: Final = 6

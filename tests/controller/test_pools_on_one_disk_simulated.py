@@ -41,7 +41,7 @@ def _work_on_two_while_one_is_about_to_activate(house: House) -> None:
         if call.name == "alone_on":
             house.calls.before = lambda _: None
             while keys := house.queue.take("two", timeout=0.0):
-                house.pool_controllers["two"].reconcile(keys, house._desired)
+                house.pool_controllers["two"].reconcile(keys, house._desired.of_pool("two"), house._desired.loaded_at)
 
     house.calls.before = between
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.controller.fact_gatherer import Settings
+from reconciler.controller.fact_gatherer import FactGatherer, Settings
 from reconciler.controller.rescue import Rescuer
 from reconciler.kernel.simulated import Call, Crashed
 from reconciler.kernel.worker.client import InlineWorkerClient
@@ -66,7 +66,7 @@ def suspends(village: Village, name: str) -> Callable[[], None]:
 
 
 def also(village: Village, *records: Record) -> None:
-    kept = {record.key: record for record in village.desired.records}
+    kept = {record.key: record for record in village.desired}
     village.declare(*(kept | {record.key: record for record in records}).values())
 
 
@@ -204,16 +204,8 @@ class Watchful(InlineWorkerClient):
 
 
 def relief_of(village: Village, only: frozenset[Key] | None = None, **settings: Any) -> Rescuer:
-    return Rescuer(
-        POOL,
-        store=village.store,
-        recorder=village.recorder,
-        clock=village.clock,
-        rng=random.Random(1),
-        settings=Settings(**settings),
-        only=only,
-        latest=lambda: village.desired,
-    )
+    gatherer = FactGatherer(POOL, village.store, village.clock, random.Random(1), Settings(**settings))
+    return Rescuer(gatherer, village.recorder, lambda: village.desired.of_pool(POOL), only)
 
 
 def wait_long(village: Village, rescuer: Rescuer, beside: Watchful) -> None:

@@ -48,7 +48,7 @@ class Full(House):
         for name, pool_controller in self.pool_controllers.items():
             while keys := self.queue.take(name, timeout=0.0):
                 try:
-                    pool_controller.reconcile(keys, self._desired)
+                    pool_controller.reconcile(keys, self._desired.of_pool(name), self._desired.loaded_at)
                 except StoreUnusable:
                     pool_controller.start_over()
                     self.queue.finish(Key(name), RequeueWithBackoff(BUSY_MOST))

@@ -65,7 +65,7 @@ def preview(house: House) -> Calls:
         simulated_kernel(house.host, calls), ScanScope(POOL, None, None, frozenset()), house.state_dir
     )
     rng = random.Random(1)
-    list(preview_pool(POOL, client=port, store=house.store, desired=house._desired, clock=house.clock, rng=rng))
+    list(preview_pool(house._desired.of_pool(POOL), client=port, store=house.store, clock=house.clock, rng=rng))
     return calls
 
 

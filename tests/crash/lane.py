@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from reconciler.controller.clock import SystemClock
 from reconciler.controller.desired import Desired
-from reconciler.controller.fact_gatherer import Settings
+from reconciler.controller.fact_gatherer import FactGatherer, Settings
 from reconciler.controller.queue import WorkQueue
 from reconciler.controller.reconciler import PoolReconciler
 from reconciler.controller.recorder import Recorder
@@ -35,25 +35,19 @@ class Lane:
         clock, metrics = SystemClock(), Metrics(CollectorRegistry())
         self._recorder = Recorder(self.store, metrics, clock)
         self._queue = WorkQueue(clock, random.Random(1), metrics.queue)
-        self._reconciler = PoolReconciler(
-            pool,
-            client=InlineWorkerClient(kernel, ScanScope(pool, None, None, frozenset()), state_dir),
-            store=self.store,
-            recorder=self._recorder,
-            queue=self._queue,
-            clock=clock,
-            rng=random.Random(self.store.store_id + str(time.monotonic())),
-            settings=Settings(grace=grace),
-        )
+        rng = random.Random(self.store.store_id + str(time.monotonic()))
+        gatherer = FactGatherer(pool, self.store, clock, rng, Settings(grace=grace))
+        client = InlineWorkerClient(kernel, ScanScope(pool, None, None, frozenset()), state_dir)
+        self._reconciler = PoolReconciler(gatherer, client, self._recorder, self._queue)
 
     def turn(self, desired: Desired) -> None:
         """What the daemon does once in each resync, and what is due by then."""
         due = self._queue.take(self._pool, timeout=0.05)
-        self._reconciler.reconcile(due | {Key(self._pool)}, desired)
+        self._reconciler.reconcile(due | {Key(self._pool)}, desired.of_pool(self._pool), desired.loaded_at)
 
     def settle(self, records: Iterable[Record], within: float) -> None:
         """Until everything is as the records say."""
-        desired = Desired(RecordSet.of(records), time.monotonic())
+        desired = Desired.of(RecordSet.of(records), time.monotonic())
         end = time.monotonic() + within
         self.turn(desired)
         while not self._is_settled(desired):
@@ -62,7 +56,7 @@ class Lane:
 
     def _is_settled(self, desired: Desired) -> bool:
         statuses = self.statuses()
-        asked = {record.key for record in desired.records}
+        asked = {record.key for record in desired}
         good = all(status.good for status in statuses.values())
         return asked <= statuses.keys() and good and not self.store.intents(self._pool)
 

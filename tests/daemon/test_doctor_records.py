@@ -52,7 +52,7 @@ def test_records_in_force_and_what_was_made_for_former_ones_count(store: Store) 
 
 
 def test_a_record_without_a_status_was_not_looked_at_yet(store: Store) -> None:
-    found = check(store, Desired(RecordSet.of([a.pool_record(), a.record()])))
+    found = check(store, Desired.of(RecordSet.of([a.pool_record(), a.record()])))
     assert (found.mark, found.message) == (Severity.LEFT, "0 are as desired; 2 are not looked at yet")
 
 

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from reconciler.controller.clock import SystemClock
 from reconciler.daemon.record_loader import RecordLoader
 from reconciler.model.names import Key
+from reconciler.sources.manifests.watch import ManifestSource
 from reconciler.store.store import Store
 from reconciler.telemetry.metrics import Metrics
 
@@ -48,7 +49,7 @@ def directory(tmp_path: Path) -> Path:
 
 def an_intake(directory: Path, store: Store, node: str = "web-1") -> tuple[RecordLoader, CollectorRegistry]:
     registry = CollectorRegistry()
-    return RecordLoader(directory, node, store, Metrics(registry), SystemClock()), registry
+    return RecordLoader([ManifestSource(directory)], node, store, Metrics(registry), SystemClock()), registry
 
 
 def write(directory: Path, text: str) -> None:
@@ -62,7 +63,7 @@ def test_a_good_set_is_put_in_force_once(directory: Path, store: Store) -> None:
     loader, registry = an_intake(directory, store)
     desired = loader.load()
     assert desired is not None
-    assert Key("tank", "app") in desired.records
+    assert desired.get(Key("tank", "app")) is not None
     assert loader.load() is None, "nothing was edited"
     assert registry.get_sample_value("dm_reconciler_records", {"kind": "ThinDevice"}) == 1
 
@@ -97,7 +98,7 @@ def test_the_last_good_set_comes_back_from_the_store_as_it_was(directory: Path, 
     last = again.last_good()
     assert first is not None
     assert last is not None
-    assert last.records == first.records
+    assert list(last) == list(first)
 
 
 def test_where_each_record_is_written_outlives_the_manifests(directory: Path, store: Store) -> None:
@@ -108,8 +109,8 @@ def test_where_each_record_is_written_outlives_the_manifests(directory: Path, st
     assert first is not None
     assert last is not None
     file = str(directory / "all.yaml")
-    assert last.records.places == first.records.places
-    assert last.records.places == {Key("tank"): (file, 2), Key("tank", "app"): (file, 11)}
+    assert last.of_pool("tank").places == first.of_pool("tank").places
+    assert last.of_pool("tank").places == {Key("tank"): (file, 2), Key("tank", "app"): (file, 11)}
 
 
 def test_whoever_asks_the_store_need_not_stand_where_the_manifests_were_named(
@@ -133,8 +134,8 @@ def test_a_set_that_was_noted_without_its_places_has_none(directory: Path, store
     store.save_records([replace(record, file="", line=0) for record in saved.records], saved.digest)
     last = loader.last_good()
     assert last is not None
-    assert last.records == loaded.records
-    assert last.records.places == {}
+    assert list(last) == list(loaded)
+    assert last.of_pool("tank").places == {}
 
 
 def test_a_mended_set_is_put_in_force_though_it_is_the_same_as_before(directory: Path, store: Store) -> None:
@@ -151,7 +152,7 @@ def test_records_of_other_nodes_are_not_in_force_here(directory: Path, store: St
     write(directory, GOOD)
     desired = an_intake(directory, store, node="db-1")[0].load()
     assert desired is not None
-    assert len(desired.records) == 0
+    assert not list(desired)
 
 
 def test_without_any_good_set_there_is_no_last_one(directory: Path, store: Store) -> None:

@@ -31,7 +31,7 @@ def over(
         s: DeviceStatus(s, LiveState.ACTIVE, snapshot, "", 0.0, snapshot in GOOD),
     }
     records = RecordSet.of([pool_record(state=state), device_record("a"), device_record("s", snapshotOf="a")])
-    return is_over(statuses, Desired(records))
+    return is_over(statuses, Desired.of(records))
 
 
 C = Reason.CONVERGED
@@ -50,8 +50,8 @@ def test_an_origin_that_no_record_names_is_not_waited_for() -> None:
         snapshot: DeviceStatus(snapshot, LiveState.ABSENT, Reason.WAITING_FOR_ORIGIN, "", 0.0, good=False)
     }
     alone: list[Record] = [pool_record(), device_record("s", snapshotOf="a")]
-    assert is_over(statuses, Desired(RecordSet.of(alone)))
-    assert not is_over(statuses, Desired(RecordSet.of([*alone, device_record("a")])))
+    assert is_over(statuses, Desired.of(RecordSet.of(alone)))
+    assert not is_over(statuses, Desired.of(RecordSet.of([*alone, device_record("a")])))
 
 
 def test_a_damaged_pool_is_damaged_however_long_it_is_waited_for() -> None:

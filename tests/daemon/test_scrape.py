@@ -14,8 +14,9 @@ from prometheus_client import CollectorRegistry
 
 from reconciler.controller.clock import SystemClock
 from reconciler.controller.desired import Desired
-from reconciler.controller.fact_gatherer import Settings
-from reconciler.controller.manager import Manager, Parts
+from reconciler.controller.fact_gatherer import FactGatherer, Settings
+from reconciler.controller.manager import Manager
+from reconciler.controller.queue import WorkQueue
 from reconciler.controller.recorder import Recorder
 from reconciler.daemon.status_api import StatusApi
 from reconciler.kernel.protocol import Kernel
@@ -60,12 +61,17 @@ class Stage:
         metrics = Metrics(registry)
         recorder = Recorder(store, metrics, clock)
         self.port = HangingPort(kernel, state_dir)
-        parts = Parts(store, recorder, metrics, clock, random.Random(1), Settings(), lambda _: self.port)
-        self.controller = Manager(parts)
+        rng = random.Random(1)
+        queue = WorkQueue(clock, rng, metrics.queue)
+
+        def gatherer_of(pool: str) -> FactGatherer:
+            return FactGatherer(pool, store, clock, rng, Settings())
+
+        self.controller = Manager(store, recorder, metrics, queue, gatherer_of, lambda _: self.port)
         status_api = StatusApi(store, recorder, self.controller, clock, resync=1.0)
         self.http = StatusServer(("127.0.0.1", 0), status_api, registry)
         self.http.start()
-        self.controller.set_desired(Desired(RecordSet.of([pool_record(), device_record("app")]), clock.now()))
+        self.controller.set_desired(Desired.of(RecordSet.of([pool_record(), device_record("app")]), clock.now()))
         until(lambda: recorder.is_converged(Key("tank")) and recorder.is_converged(Key("tank", "app")))
         until(lambda: self.controller.all_passed() and not self.controller.longest_running())
 

@@ -98,7 +98,7 @@ class Bench:
         self._set()
 
     def _set(self) -> None:
-        self._desired = Desired(RecordSet.of(_typed(record) for record in self.records.values()), time.monotonic())
+        self._desired = Desired.of(RecordSet.of(_typed(record) for record in self.records.values()), time.monotonic())
 
     def turn(self) -> None:
         """What the daemon does once in each resync, and what is due by then."""

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from reconciler.controller.clock import SystemClock
-from reconciler.controller.desired import Desired
 from reconciler.controller.dry_run import Preview, preview_pool
 from reconciler.kernel.host import host_kernel
 from reconciler.kernel.programs import HostTools
@@ -20,7 +19,7 @@ from reconciler.kernel.worker.client import InlineWorkerClient
 from reconciler.model.conditions import Reason
 from reconciler.model.live import ScanScope
 from reconciler.model.records import API_VERSION, ThinPool
-from reconciler.model.recordset import RecordSet
+from reconciler.model.recordset import PoolRecords
 from reconciler.model.units import Bytes
 from reconciler.store.store import Store
 from tests.kernel.conftest import MIB, run
@@ -34,12 +33,10 @@ def planned(data: Path, metadata: Path, state: Path) -> Preview:
     """What a look at the real host leads to. Nothing else touches the host than what is planned."""
     places = {"data": {"file": str(data), "size": "64MiB"}, "metadata": {"file": str(metadata), "size": "4MiB"}}
     document = {"apiVersion": API_VERSION, "kind": "ThinPool", "metadata": {"name": "tank"}, "spec": places}
-    desired = Desired(RecordSet.of([ThinPool.model_validate(document)]))
+    records = PoolRecords("tank", ThinPool.model_validate(document))
     port = InlineWorkerClient(host_kernel(), ScanScope("tank", None, None, frozenset()), state)
     with Store.open(state, wall_clock=time.time) as store:
-        previews = preview_pool(
-            "tank", client=port, store=store, desired=desired, clock=SystemClock(), rng=random.Random(1)
-        )
+        previews = preview_pool(records, client=port, store=store, clock=SystemClock(), rng=random.Random(1))
         return next(iter(previews))
 
 

@@ -189,9 +189,13 @@ def test_a_set_finds_records_by_key() -> None:
     assert Key("tank", "b") not in records
 
 
-def test_a_set_gives_the_devices_of_a_pool() -> None:
+def test_a_set_gives_the_records_of_each_pool() -> None:
     records = RecordSet.of([pool(), pool("vault"), device("a"), device("b"), device("a", "vault")])
-    assert [each.key for each in records.devices_of("tank")] == [Key("tank", "a"), Key("tank", "b")]
+    pools = records.by_pool()
+    assert pools.keys() == {"tank", "vault"}
+    assert [each.key for each in pools["tank"]] == [Key("tank"), Key("tank", "a"), Key("tank", "b")]
+    assert pools["vault"].get(Key("vault", "a")) == device("a", "vault")
+    assert pools["vault"].get(Key("vault", "b")) is None
 
 
 def test_a_set_for_a_node_has_its_pools_and_their_devices() -> None:

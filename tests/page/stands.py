@@ -72,7 +72,7 @@ class Stand:
     # What a test says
 
     def declare(self, *records: Record) -> None:
-        self.house.controller.set_desired(Desired(RecordSet.of(records), time.monotonic()))
+        self.house.controller.set_desired(Desired.of(RecordSet.of(records), time.monotonic()))
 
     def found(self, record: Record | None, status: Status, *, retained: bool = False) -> None:
         """This, of a record or of what was one, at a look."""

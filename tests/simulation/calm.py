@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 from unittest import mock
 
-from reconciler.controller.desired import Desired
 from reconciler.controller.execute import Executor
 from reconciler.doctor.repairs import first_of, repairs_of
 from reconciler.doctor.report import PoolInspector
@@ -17,7 +16,7 @@ from reconciler.kernel.simulated.pool import CommitFault, Mode
 from reconciler.model.conditions import Reason
 from reconciler.model.errors import HostError
 from reconciler.model.names import Key
-from reconciler.model.recordset import RecordSet
+from reconciler.model.recordset import PoolRecords
 from reconciler.model.steps import ForgetRecord, Step
 from tests.simulation.events import World
 from tests.simulation.oracle import check_all
@@ -117,8 +116,21 @@ def _repair(world: World, told: list[str]) -> bool:
     if named:
         told.append(f"name others' thins in {named}")
         return True
+    held = [key for key, status in statuses if "--allow-mass-prune" in status.message]
+    if held and _bring_back(world, held):
+        told.append(f"bring back {', '.join(map(str, held))}")
+        return True
     pools = {key.pool for key, status in statuses if status.reason is Reason.METADATA_MISMATCH}
     return any([bool(corrected), *(_ask_doctor(world, pool, told) for pool in sorted(pools))])
+
+
+def _bring_back(world: World, keys: Iterable[Key]) -> bool:
+    """Records that vanished with all others of their pool, as their messages say. Whether there were such."""
+    withdrawn = {key: world.operator.withdrawn[key] for key in keys if key in world.operator.withdrawn}
+    for key, spec in withdrawn.items():
+        world.operator.bring_back(key, spec)
+    world.operator.apply()
+    return bool(withdrawn)
 
 
 def _name_strangers(world: World, pool: str) -> bool:
@@ -203,7 +215,7 @@ def _ask_doctor(world: World, pool: str, told: list[str]) -> bool:
     village.guards.pass_began(pool)
     with mock.patch("reconciler.doctor.report.HostTools", return_value=village.outside.tools):
         eyes = PoolInspector(pool, port, village.store, alone=True)
-        view = eyes.look(village.desired)
+        view = eyes.look(village.desired.of_pool(pool))
         if isinstance(first_of(view), Withheld):
             # The thins are others', as only the operator knows: records of what is not made yet go for as long.
             told.append(f"doctor: {pool} is held back, records are taken away meanwhile")
@@ -220,10 +232,9 @@ def _ask_doctor(world: World, pool: str, told: list[str]) -> bool:
     return bool(offers) or _take_over(world, pool)
 
 
-def _without_the_unmade(village: Village, pool: str) -> Desired:
-    records, known = village.desired.records, village.store.known_devices(pool)
-    made = {key: device for key, device in records.devices.items() if key.pool != pool or key.device in known}
-    return replace(village.desired, records=RecordSet(records.pools, made))
+def _without_the_unmade(village: Village, pool: str) -> PoolRecords:
+    records, known = village.desired.of_pool(pool), village.store.known_devices(pool)
+    return replace(records, devices={key: each for key, each in records.devices.items() if key.device in known})
 
 
 def _take_over(world: World, pool: str) -> bool:

@@ -66,7 +66,8 @@ class Guards:
         village, asked = self._village, (pool, second)
         live = {name: device.live for name, device in village.host.devices.by_name.items() if device.live is not None}
         if look or asked not in self._frozen:
-            self._frozen[asked] = dict(village.book.frozen)
+            suspended = {name for name, device in village.host.devices.by_name.items() if device.suspended}
+            self._frozen[asked] = {name: since for name, since in village.book.frozen.items() if name in suspended}
         self._began[asked] = Began(
             village.clock.now(),
             village.desired if second else self._desired[pool],
@@ -161,7 +162,7 @@ class Guards:
     def _create(self, worker: Worker, call: Call, began: Began) -> None:
         """What is only to be there is never published."""
         name = str(call.args[0])
-        for record in began.desired.devices_of(worker.pool):
+        for record in began.desired.of_pool(worker.pool).devices.values():
             if record.dm_name == name and record.spec.state is not DeviceState.ACTIVE:
                 raise Violation(f"{call}: it is desired {record.spec.state}")
 
@@ -182,7 +183,7 @@ class Guards:
         known = self._known(worker.pool, name)
         if known is None or name not in began.live:
             return
-        record = began.desired.device(known.key)
+        record = began.desired.of_pool(worker.pool).devices.get(known.key)
         device = self._village.host.devices.by_name.get(name)
         if record is None or device is None or device.live is None or device.live.thin is None:
             return
@@ -243,19 +244,19 @@ class Guards:
         desired = self._desired[step.key.pool]
         if not self._may_go(step.key, desired):
             raise Violation(f"{step.key} is deleted, and nobody asked for it")
-        if desired.device(step.key) is None:
+        if desired.get(step.key) is None:
             self._pruned(step.key, desired)
 
     def _pruned(self, key: Key, desired: Desired) -> None:
         since = self._village.gone_since.get(key)
         if since is None or self._village.clock.now() - since < PRUNE_DELAY - 1:
             raise Violation(f"{key} is deleted, and its record was there a moment ago")
-        if not desired.devices_of(key.pool):
+        if not desired.of_pool(key.pool).devices:
             raise Violation(f"{key} is deleted, and all records of its pool have vanished")
 
     def _may_go(self, key: Key, desired: Desired) -> bool:
         """Its record says so, or it has none and its pool prunes."""
-        record, pool = desired.device(key), desired.pool(key.pool)
+        record, pool = desired.of_pool(key.pool).devices.get(key), desired.of_pool(key.pool).pool
         if record is not None:
             return record.spec.state is DeviceState.ABSENT
         return pool is not None and pool.spec.prune is Prune.DELETE
@@ -293,7 +294,7 @@ class Guards:
 
     def _pool_goes(self, pool: str, call: Call, began: Began) -> None:
         """Its record says so, or its deletion has begun."""
-        record, known = began.desired.pool(pool), self._village.store.known_pool(pool)
+        record, known = began.desired.of_pool(pool).pool, self._village.store.known_pool(pool)
         being_deleted = known is not None and not known.created
         if not being_deleted and (record is None or record.spec.state is not PoolState.ABSENT):
             raise Violation(f"{call}: pool {pool} is not to be deleted")

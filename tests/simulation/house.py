@@ -10,14 +10,14 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 
 from reconciler.controller.desired import Desired
-from reconciler.controller.fact_gatherer import Settings
+from reconciler.controller.fact_gatherer import FactGatherer, Settings
 from reconciler.controller.queue import WorkQueue
 from reconciler.controller.reconciler import PoolReconciler
 from reconciler.controller.recorder import Recorder
@@ -28,7 +28,7 @@ from reconciler.model.conditions import Status
 from reconciler.model.live import DeviceInfo, ScanScope
 from reconciler.model.names import Key
 from reconciler.model.records import API_VERSION, Record, ThinDevice, ThinPool
-from reconciler.model.recordset import RecordSet
+from reconciler.model.recordset import PoolRecords, RecordSet
 from reconciler.model.steps import StoreStep
 from reconciler.model.stored import StoredDevice
 from reconciler.store.store import Store
@@ -106,7 +106,7 @@ class House:
         self.rng = random.Random(f"{self.state_dir.name} {self._starts}")  # no start gives a UUID twice
         self.queue = WorkQueue(self.clock, self.rng, self.metrics.queue)
         self.pool_controllers: dict[str, PoolReconciler] = {}
-        self.declare(*self._desired.records)
+        self.declare(*self._desired)
 
     def _new_metrics(self) -> Metrics:
         return _metrics()
@@ -143,7 +143,7 @@ class House:
 
     def declare(self, *records: Record) -> None:
         """These, and no others, from now on."""
-        self._desired = Desired(RecordSet.of(records), self.clock.now())
+        self._desired = Desired.of(RecordSet.of(records), self.clock.now()).after(self._desired)
         pools = {record.key.pool for record in records} | set(self.store.known_pools())
         for name in sorted(pools - self.pool_controllers.keys()):
             self.pool_controllers[name] = self._lane(name)
@@ -151,27 +151,22 @@ class House:
 
     def also(self, *records: Record) -> None:
         """These too, or in the place of those of the same key."""
-        kept = {record.key: record for record in self._desired.records}
+        kept = {record.key: record for record in self._desired}
         self.declare(*(kept | {record.key: record for record in records}).values())
 
     def without(self, name: str) -> None:
-        self.declare(*(record for record in self._desired.records if record.key != Key(POOL, name)))
+        self.declare(*(record for record in self._desired if record.key != Key(POOL, name)))
 
     def client_of(self, name: str) -> WorkerClient:
         return InlineWorkerClient(self.kernel, ScanScope(name, None, None, frozenset()), self.state_dir)
 
     def _lane(self, name: str) -> PoolReconciler:
-        return PoolReconciler(
-            name,
-            client=self.client_of(name),
-            store=self.store,
-            recorder=self.recorder,
-            queue=self.queue,
-            clock=self.clock,
-            rng=self.rng,
-            settings=self._settings,
-            latest=lambda: self._desired,
-        )
+        gatherer = FactGatherer(name, self.store, self.clock, self.rng, self._settings)
+        latest = partial(self._records_of, name)
+        return PoolReconciler(gatherer, self.client_of(name), self.recorder, self.queue, latest=latest)
+
+    def _records_of(self, name: str) -> PoolRecords:
+        return self._desired.of_pool(name)
 
     # Time
 
@@ -191,7 +186,7 @@ class House:
         """All that is due now."""
         for name, pool_controller in self.pool_controllers.items():
             while keys := self.queue.take(name, timeout=0.0):
-                pool_controller.reconcile(keys, self._desired)
+                pool_controller.reconcile(keys, self._desired.of_pool(name), self._desired.loaded_at)
 
     def run(self, seconds: float) -> None:
         """Work, and move the clock to what is due next, for so long."""
@@ -217,7 +212,7 @@ class House:
 
     def is_settled(self) -> bool:
         statuses = self.recorder.statuses()
-        asked = {record.key for record in self._desired.records}
+        asked = {record.key for record in self._desired}
         intents = any(self.store.intents(pool) for pool in self.pool_controllers)
         return asked <= statuses.keys() and all(status.good for status in statuses.values()) and not intents
 

@@ -25,7 +25,12 @@ def check_quiet(world: World) -> None:
     for pool in world.operator.pools:
         port = InlineWorkerClient(village.outside, ScanScope(pool, None, None, frozenset()), village.state_dir)
         previews = preview_pool(
-            pool, client=port, store=village.store, desired=village.desired, clock=village.clock, rng=random.Random(1)
+            village.desired.of_pool(pool),
+            village.desired.loaded_at,
+            client=port,
+            store=village.store,
+            clock=village.clock,
+            rng=random.Random(1),
         )
         for preview in previews:
             assert not preview.plan.steps, f"it is as desired, and something is planned: {preview}"

@@ -162,7 +162,7 @@ class Village(House):
     def declare(self, *records: Record) -> None:
         named = {record.key for record in records}
         known = {device.key for pool in self.store.known_pools() for device in self.store.known_devices(pool).values()}
-        before = {record.key for record in self._desired.records}
+        before = {record.key for record in self._desired}
         for key in (known | before) - named:
             self.gone_since.setdefault(key, self.clock.now())
         for key in named:
@@ -235,7 +235,7 @@ class Village(House):
             while name not in self._busy and (keys := self.queue.take(name, timeout=0.0)):
                 assert next(passes) < PASSES, f"{name} is worked on without end: {keys}"
                 self.guards.pass_began(name)
-                pool_controller.reconcile(keys, self._desired)
+                pool_controller.reconcile(keys, self._desired.of_pool(name), self._desired.loaded_at)
 
     def rest(self, seconds: float) -> None:
         """For so long, or until all is as desired."""

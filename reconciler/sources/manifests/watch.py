@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -18,7 +18,9 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 from watchdog.observers.polling import PollingObserver
 
-from reconciler.sources.manifests.read import is_manifest_name
+from reconciler.model.recordset import PoolRecords
+from reconciler.sources.base import SourceReading
+from reconciler.sources.manifests.read import is_manifest_name, load
 
 _SETTLE: Final = 0.1
 _LONGEST: Final = 1.0
@@ -189,3 +191,27 @@ def _entry(entry: os.DirEntry[str]) -> tuple[str, int, int, int, int]:
     except OSError:
         return entry.name, 0, 0, 0, 0
     return entry.name, info.st_mtime_ns, info.st_ctime_ns, info.st_size, info.st_ino
+
+
+class ManifestSource:
+    """The manifests of a directory as a source of records."""
+
+    def __init__(self, directory: Path, changed: Callable[[], None] = lambda: None) -> None:
+        self._directory = directory
+        self._watch = ManifestWatch(directory, changed)
+
+    def start(self) -> None:
+        self._watch.start()
+
+    def stop(self) -> None:
+        self._watch.stop()
+
+    def poll(self) -> None:
+        self._watch.poll()
+
+    def read(self, pools: Mapping[str, PoolRecords]) -> SourceReading:
+        """All pools of all hosts; one bad record, and it tells none."""
+        del pools
+        loaded = load(self._directory)
+        records = None if loaded.records is None else loaded.records.by_pool()
+        return SourceReading(records, loaded.problems, loaded.digest)
