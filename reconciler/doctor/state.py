@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import stat
 import time
 from collections.abc import Collection, Mapping
@@ -12,7 +10,7 @@ from pathlib import Path
 
 from reconciler.controller.desired import Desired
 from reconciler.doctor.checks import Check, Severity
-from reconciler.kernel.locks import FOLDER
+from reconciler.kernel.locks import FOLDER, PoolLock
 from reconciler.model.conditions import DRIFT, Reason, Status
 from reconciler.model.names import Key
 from reconciler.sources.manifests.read import Loaded
@@ -21,6 +19,7 @@ from reconciler.store.errors import StoreError
 from reconciler.store.lock import LockHeld, StateLock, check_directory
 from reconciler.store.migrations import MIGRATIONS
 from reconciler.store.store import Store
+from reconciler.trusted_files import untrusted
 
 _SUBJECT = "records"
 _SHOWN = 6
@@ -157,11 +156,11 @@ def _told_holder(holder: LockHeld | None) -> Check:
 def check_run_folder(state_dir: Path) -> list[Check]:
     """/run/dm-reconciler, and the pools that somebody works on for another state directory."""
     try:
-        facts = FOLDER.stat()
+        doubt = untrusted(FOLDER, ours=True)
     except OSError:
         return [Check(str(FOLDER), Severity.LEFT, "not there yet: the daemon makes it")]
-    if facts.st_uid not in {0, os.geteuid()} or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        text = f"user {facts.st_uid} or others may write to it, and could keep the daemon from its pools"
+    if doubt is not None:
+        text = f"{doubt.partition(': ')[0]}: whoever may write to it could keep the daemon from its pools"
         return [Check(str(FOLDER), Severity.WRONG, text, f"`chown root {FOLDER} && chmod 0700 {FOLDER}`")]
     others = [text for lock in sorted(FOLDER.glob("*.lock")) if (text := _other_holder(lock, state_dir))]
     if others:
@@ -172,17 +171,10 @@ def check_run_folder(state_dir: Path) -> list[Check]:
 def _other_holder(lock: Path, state_dir: Path) -> str:
     """Who else works on the pool; empty where nobody does, or it is the daemon of this state directory."""
     try:
-        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        held = PoolLock(lock.stem, FOLDER).holder()
     except OSError:
         return ""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pid, _, place = os.pread(descriptor, 4096, 0).decode(errors="replace").strip().partition(" ")
-        return "" if place == str(state_dir) else f"pool {lock.stem} is worked on by process {pid} (state in {place})"
-    finally:
-        os.close(descriptor)
-    return ""
+    return "" if held is None or held.state_dir == str(state_dir) else str(held)
 
 
 def check_manifests(manifests: Path, loaded: Loaded) -> list[Check]:

@@ -7,9 +7,7 @@ own: the scan that finds the device free, and the table that takes it, are one o
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -20,6 +18,7 @@ from typing import Final
 from reconciler.kernel.block.loops import told_as
 from reconciler.model.dm_tables import Devno
 from reconciler.model.errors import HostError
+from reconciler.trusted_files import FileLock, LockTaken
 
 _LONGEST: Final = 300
 FOLDER: Final = Path("/run/dm-reconciler")
@@ -43,53 +42,28 @@ class PoolLocked(Exception):  # noqa: N818  # says what is, as BlockingIOError d
         return f"pool {self.pool} is worked on by process {pid or 'unknown'} (state in {state_dir or 'unknown'})"
 
 
-def open_lock(path: Path) -> int:
-    """A file that nobody but root can lock, made if need be."""
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    os.fchmod(descriptor, 0o600)  # whoever can read a file can lock it
-    return descriptor
-
-
 class PoolLock:
-    """An flock, so that it goes with the process, also when that is killed; and stays while a call of it hangs."""
+    """Held by the worker of the pool, for as long as it lives."""
 
     def __init__(self, pool: str, folder: Path = FOLDER) -> None:
         self._pool = pool
-        self._path = folder / f"{pool}.lock"
-        self._descriptor: int | None = None
+        self._lock = FileLock(folder / f"{pool}.lock")
 
     def take(self, state_dir: str) -> None:
         """Raises PoolLocked, with who holds it."""
-        descriptor = open_lock(self._path)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 4096, 0).decode(errors="replace").strip()
-            os.close(descriptor)
-            raise PoolLocked(self._pool, holder) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()} {state_dir}\n".encode(), 0)
-        self._descriptor = descriptor
+            self._lock.take()
+        except LockTaken as taken:
+            raise PoolLocked(self._pool, taken.signed) from None
+        self._lock.sign(f"{os.getpid()} {state_dir}\n")
 
     def holder(self) -> PoolLocked | None:
         """Who holds it at this moment; None if nobody does."""
-        try:
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            return None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return PoolLocked(self._pool, os.pread(descriptor, 4096, 0).decode(errors="replace").strip())
-        finally:
-            os.close(descriptor)
-        return None
+        taken = self._lock.holder()
+        return None if taken is None else PoolLocked(self._pool, taken.signed)
 
     def close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        self._lock.release()
 
 
 _PATIENCE: Final = 2.0
@@ -105,18 +79,16 @@ def alone_on(devnos: Sequence[Devno], folder: Path = FOLDER, patience: float = _
     end = time.monotonic() + patience
     with ExitStack() as held:
         for devno in sorted(set(devnos), key=lambda devno: (devno.major, devno.minor)):
-            with told_as("lock", str(devno)):
-                descriptor = open_lock(folder / f"{devno}.device")
-            held.callback(os.close, descriptor)
-            _take(descriptor, devno, end)
+            lock = FileLock(folder / f"{devno}.device")
+            held.callback(lock.release)
+            _take(lock, devno, end - time.monotonic())
         yield
 
 
-def _take(descriptor: int, devno: Devno, end: float) -> None:
-    while True:
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        if time.monotonic() > end:
-            raise HostError("lock", str(devno), errno.EBUSY, "another process puts a pool on it at this moment")
-        time.sleep(0.01)
+def _take(lock: FileLock, devno: Devno, patience: float) -> None:
+    with told_as("lock", str(devno)):
+        try:
+            lock.take(patience)
+        except LockTaken:
+            why = "another process puts a pool on it at this moment"
+            raise HostError("lock", str(devno), errno.EBUSY, why) from None

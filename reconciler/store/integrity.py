@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sqlite3
 import stat
@@ -17,6 +16,7 @@ from reconciler.model.stored import Intent, StoredDevice, StoredPool
 from reconciler.store.errors import StoreError, damaged
 from reconciler.store.migrations import APPLICATION_ID, MIGRATIONS, migrate, version_of
 from reconciler.store.transitions import THIN_IDS, IdOwner, IdUse, StoredPoolState
+from reconciler.trusted_files import kind_of, untrusted
 
 _NAME: Final = re.compile(NAME_PATTERN[1:-1])
 _DM_NAME: Final = re.compile(DM_NAME_PATTERN[1:-1])
@@ -95,14 +95,6 @@ def _intent_problem(name: str, known: StoredPoolState, intent: Intent) -> str:
 BESIDE: Final = ("", "-wal", "-shm")
 """What SQLite adds to the file's name: the log of what is not in the file yet, and its index."""
 _SMALLEST: Final = 512
-_KINDS: Final = {
-    stat.S_IFDIR: "a directory",
-    stat.S_IFLNK: "a symbolic link",
-    stat.S_IFIFO: "a fifo",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
 
 
 def beside(path: Path, suffix: str) -> Path:
@@ -116,15 +108,10 @@ def size_of(path: Path) -> int | None:
     except FileNotFoundError:
         return None
     if not stat.S_ISREG(found.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
-        raise StoreError(f"{path} is {kind}, not a plain file: move it away, and put the store there")
-    if found.st_uid not in {0, os.geteuid()}:
-        raise StoreError(
-            f"{path} belongs to user {found.st_uid}, who is neither root nor the one that runs this: run as that user, "
-            f"or `chown {os.geteuid()} {path}`"
-        )
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise StoreError(f"{path} can be written to by others: `chmod go-w {path}`")
+        raise StoreError(f"{path} is {kind_of(found)}, not a plain file: move it away, and put the store there")
+    doubt = untrusted(path, info=found, ours=True)
+    if doubt is not None:
+        raise StoreError(f"{path}: {doubt}")
     return found.st_size
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,8 @@ from reconciler.doctor.checks import Check, Repair, Severity
 from reconciler.doctor.host import Needs, check_programs, count_cookies
 from reconciler.doctor.report import DoctorOptions, Report
 from reconciler.doctor.report import examine as really_examine
-from reconciler.doctor.state import check_state
+from reconciler.doctor.state import check_run_folder, check_state
+from reconciler.kernel.locks import PoolLock
 from reconciler.model.errors import HostError
 from reconciler.model.names import Key
 from reconciler.store.lock import LockHeld, StateLock
@@ -237,6 +239,47 @@ def test_a_state_directory_that_others_may_write_is_wrong(tmp_path: Path) -> Non
     (check,) = check_state(tmp_path).checks
     assert check.mark is Severity.WRONG
     assert "chmod go-w" in check.todo
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir(mode=0o700)
+    monkeypatch.setattr("reconciler.doctor.state.FOLDER", folder)
+    return folder
+
+
+def test_a_folder_of_locks_that_others_may_write_is_wrong(run_folder: Path, tmp_path: Path) -> None:
+    run_folder.chmod(0o777)
+    (check,) = check_run_folder(tmp_path)
+    assert check.mark is Severity.WRONG
+    assert check.message == (
+        "others may write it (mode 0777): whoever may write to it could keep the daemon from its pools"
+    )
+    assert check.todo == f"`chown root {run_folder} && chmod 0700 {run_folder}`"
+
+
+def test_a_folder_of_locks_is_made_by_the_daemon(run_folder: Path, tmp_path: Path) -> None:
+    run_folder.rmdir()
+    (check,) = check_run_folder(tmp_path)
+    assert check.mark is Severity.LEFT
+    assert "not there yet" in check.message
+
+
+def test_pools_that_another_state_directory_works_on_are_told(run_folder: Path, tmp_path: Path) -> None:
+    locks = {pool: PoolLock(pool, run_folder) for pool in ("own", "other", "free")}
+    locks["own"].take(str(tmp_path))
+    locks["other"].take("/elsewhere")
+    locks["free"].take("/elsewhere")
+    locks["free"].close()
+    (run_folder / "odd.lock").symlink_to("nowhere")
+    (check,) = check_run_folder(tmp_path)
+    assert check.mark is Severity.LEFT
+    assert check.message == f"pool other is worked on by process {os.getpid()} (state in /elsewhere)"
+    locks["other"].close()
+    (check,) = check_run_folder(tmp_path)
+    assert check.mark is Severity.OK
+    locks["own"].close()
 
 
 def test_a_store_that_cannot_be_read_is_wrong(tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ def test_others_may_not_write_to_it(state: Path, mode: int) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_it_is_not_somebody_elses(state: Path) -> None:
     os.chown(state / "state.db", 65534, -1)
-    assert "belongs to user 65534" in refusal(state)
+    assert "owned by uid 65534" in refusal(state)
 
 
 NONSENSE = {

@@ -28,7 +28,7 @@ _FOLDERS: Final = {
 """Of tests, by the layer that a file is in."""
 _NO_KERNEL: Final = (
     *("model", "planner", "store", "sources", "controller", "daemon", "telemetry", "cli", "kernel_pure", "fuzz"),
-    *("simulation/test_simulated_host.py", "simulation/test_conformance.py"),
+    *("test_trusted_files.py", "simulation/test_simulated_host.py", "simulation/test_conformance.py"),
 )
 """All that needs neither a kernel nor a browser."""
 _SECONDS: Final = 900.0

@@ -24,7 +24,7 @@ from reconciler.model.recordset import Placed, Position, Problem, RecordSet, che
 from reconciler.model.units import format_size
 from reconciler.sources.manifests.explain import read_record
 from reconciler.sources.manifests.yaml import Node, YamlFault, find, read_documents
-from reconciler.trusted_files import folders_to, untrusted, untrusted_way
+from reconciler.trusted_files import folders_to, kind_of, untrusted, untrusted_way
 
 MAX_FILE: Final = 1024 * 1024
 MAX_TOTAL: Final = 16 * 1024 * 1024
@@ -34,14 +34,6 @@ _SUFFIXES: Final = (".yaml", ".yml")
 _CONFIGMAP: Final = "..data"
 """The symbolic link that the kubelet swaps when a ConfigMap changes; all its files are links through it."""
 _FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
-_KINDS: Final = {
-    stat.S_IFDIR: "a directory",
-    stat.S_IFIFO: "a fifo",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFLNK: "a symbolic link",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +215,7 @@ def _read(folder: int, directory: Path, name: str, shown: Path, *, trust: bool) 
 
 def _check_plain(info: os.stat_result) -> None:
     if not stat.S_ISREG(info.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(info.st_mode), "not a file")
-        raise _Refused(f"{kind}, not a plain file: move it elsewhere, or rename it")
+        raise _Refused(f"{kind_of(info)}, not a plain file: move it elsewhere, or rename it")
     if info.st_size > MAX_FILE:
         raise _Refused(f"{format_size(info.st_size)}, more than {format_size(MAX_FILE)}: split it into several files")
 
