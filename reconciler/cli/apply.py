@@ -21,7 +21,7 @@ from reconciler.cli.params import (
 from reconciler.controller.fact_gatherer import Settings
 from reconciler.daemon.oneshot import OneShotOptions, Result, UnknownName, apply_once, apply_simulated
 from reconciler.daemon.record_loader import ManifestsInvalid
-from reconciler.kernel.steps.devices import commands_of
+from reconciler.kernel.steps.table import commands_of
 from reconciler.model.conditions import Condition, Reason, Status
 from reconciler.model.errors import HostError
 from reconciler.model.names import Key

@@ -10,7 +10,7 @@ from math import inf
 from reconciler.controller.clock import Clock
 from reconciler.controller.fact_gatherer import FactGatherer, Settings
 from reconciler.controller.observer import PoolObserver
-from reconciler.kernel.steps.devices import commands_of
+from reconciler.kernel.steps.table import commands_of
 from reconciler.kernel.worker.client import WorkerClient
 from reconciler.model.dm_tables import Devno, PoolMode, PoolStatus, Table
 from reconciler.model.live import DeviceInfo, LiveDevice, LivePool, ThinEntry

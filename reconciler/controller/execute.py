@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from reconciler.kernel.steps.devices import commands_of
 from reconciler.kernel.steps.dm_operations import may_be_reserved
+from reconciler.kernel.steps.table import commands_of
 from reconciler.kernel.worker.client import WorkerClient
 from reconciler.model.conditions import DRIFT, Condition, Reason
 from reconciler.model.errors import HostError, NothingDoneError, PreconditionError, WorkerTimeoutError

@@ -1,7 +1,7 @@
 """The steps that a plan is made of. Each is data; it can be shown, sent to a worker, and done twice.
 
-Steps on the host are carried out by `kernel.steps.devices`, steps on the store by `controller.execute`. After each the
-world is looked at again.
+Steps on the host are carried out by `kernel.steps.table`, which has an entry for each kind of them, steps on the store
+by `controller.execute`. After each the world is looked at again.
 """
 
 from __future__ import annotations

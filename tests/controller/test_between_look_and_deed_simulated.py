@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.kernel.simulated import Call
-from reconciler.kernel.steps.devices import run_step
+from reconciler.kernel.steps.table import run_step
 from reconciler.model.conditions import Reason
 from reconciler.model.dm_tables import Target
 from reconciler.model.errors import HostError

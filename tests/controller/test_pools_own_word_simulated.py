@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.kernel.simulated import Call
-from reconciler.kernel.steps.devices import run_step
+from reconciler.kernel.steps.table import run_step
 from reconciler.model.errors import HostError
 from reconciler.model.steps import DeleteThin
 from tests.simulation.house import POOL, House, a_house, device_record, pool_record

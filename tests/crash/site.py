@@ -12,8 +12,8 @@ from typing import Any
 
 from reconciler.kernel.host import host_kernel
 from reconciler.kernel.programs import run
-from reconciler.kernel.steps.devices import run_step
 from reconciler.kernel.steps.dm_operations import activate
+from reconciler.kernel.steps.table import run_step
 from reconciler.model.dm_tables import PoolStatus, Target, ThinTable, read_pool_status
 from reconciler.model.errors import HostError
 from reconciler.model.live import DeviceInfo

@@ -14,7 +14,7 @@ import pytest
 from reconciler.kernel.dm.device_mapper import SUSPEND_DEADLINE, LibDm
 from reconciler.kernel.host import host_kernel
 from reconciler.kernel.protocol import Kernel
-from reconciler.kernel.steps.devices import run_step
+from reconciler.kernel.steps.table import run_step
 from reconciler.model.errors import HostError, PreconditionError
 from reconciler.model.steps import CreateSnapshot
 from tests.kernel.conftest import TestPool, info_of, run

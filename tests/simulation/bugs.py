@@ -20,9 +20,9 @@ from typing import Any, Final
 from unittest import mock
 
 from reconciler.kernel.protocol import Kernel
-from reconciler.kernel.steps import devices, pools
+from reconciler.kernel.steps import disks, pools
 from reconciler.kernel.steps.dm_operations import read_ids
-from reconciler.kernel.steps.pools import DISK_STEPS
+from reconciler.kernel.steps.table import STEPS
 from reconciler.model.errors import HostError
 from reconciler.model.steps import (
     AbortIntent,
@@ -63,8 +63,8 @@ class Without:
         return (lambda *_, **__: None) if name in self._calls else getattr(self._inner, name)
 
 
-def _step(kind: type[HostStep], does: Callable[[Kernel, Any], str]) -> Planting:
-    return lambda: mock.patch.dict(devices._STEPS, {kind: does})
+def _step(does: Callable[[Kernel, Any], str | None], *kinds: type[HostStep]) -> Planting:
+    return lambda: mock.patch.dict(STEPS, {kind: replace(STEPS[kind], act=does) for kind in kinds})
 
 
 def _planner(where: str, does: Any) -> Planting:
@@ -114,23 +114,23 @@ def _outcome_first(steps: tuple[Step, ...]) -> tuple[Step, ...]:
     return tuple(sorted(steps, key=lambda step: not isinstance(step, CompleteIntent)))
 
 
-def _adopts_what_is_there(kernel: Kernel, step: Any) -> str:
+def _adopts_what_is_there(kernel: Kernel, step: Any) -> str | None:
     try:
-        return pools.POOL_STEPS[type(step)](kernel, step)
+        return pools.POOL_STEPS[type(step)].act(kernel, step)
     except HostError as fault:
         if fault.errno == errno.EEXIST:
             return ""
         raise
 
 
-def _insists(kernel: Kernel, step: Any) -> str:
+def _insists(kernel: Kernel, step: Any) -> str | None:
     said = pools._delete_thin(kernel, step)
     if said == "gone already":
         raise HostError("delete", step.subject, errno.ENODATA)
     return said
 
 
-def _believes_the_suspension(kernel: Kernel, step: CreateSnapshot) -> str:
+def _believes_the_suspension(kernel: Kernel, step: CreateSnapshot) -> None:
     if step.suspend:
         kernel.dm.suspend(step.suspend)
     try:
@@ -138,11 +138,10 @@ def _believes_the_suspension(kernel: Kernel, step: CreateSnapshot) -> str:
     finally:
         if step.suspend:
             kernel.dm.resume(step.suspend)
-    return ""
 
 
-def _never_resumes(kernel: Kernel, step: CreateSnapshot) -> str:
-    return pools._create_snapshot(replace(kernel, dm=Without(kernel.dm, "resume")), step)
+def _never_resumes(kernel: Kernel, step: CreateSnapshot) -> None:
+    pools._create_snapshot(replace(kernel, dm=Without(kernel.dm, "resume")), step)
 
 
 def _removes_deferred() -> AbstractContextManager[Any]:
@@ -153,8 +152,8 @@ def _removes_deferred() -> AbstractContextManager[Any]:
     return mock.patch("reconciler.kernel.simulated.dm.SimulatedDm.remove", remove)
 
 
-def _grows_no_loop(kernel: Kernel, step: GrowFile) -> str:
-    return DISK_STEPS[GrowFile](replace(kernel, disks=Without(kernel.disks, "resize_loop")), step)
+def _grows_no_loop(kernel: Kernel, step: GrowFile) -> None:
+    disks._grow_file(replace(kernel, disks=Without(kernel.disks, "resize_loop")), step)
 
 
 @contextmanager
@@ -220,19 +219,17 @@ def _finishes_anything(facts: Any, intent: Any, record: Any, ids: Mapping[int, A
 
 
 BUGS: Final[dict[str, Planting]] = {
-    "the origin of a snapshot is not resumed": _step(CreateSnapshot, _never_resumes),
+    "the origin of a snapshot is not resumed": _step(_never_resumes, CreateSnapshot),
     "the origin of a snapshot is not suspended": lambda: mock.patch(
         "reconciler.planner.making._to_suspend", return_value=""
     ),
-    "a suspension that did not happen is believed": _step(CreateSnapshot, _believes_the_suspension),
+    "a suspension that did not happen is believed": _step(_believes_the_suspension, CreateSnapshot),
     "devices are removed deferred": _removes_deferred,
-    "ENODATA on a deletion is an error": _step(DeleteThin, _insists),
+    "ENODATA on a deletion is an error": _step(_insists, DeleteThin),
     "the intent of a creation comes after its message": _reordered("making._steps", _intent_last),
     "no intent of a creation is written": _reordered("making._steps", _without_step(BeginIntent)),
     "the outcome of a deletion comes before its message": _reordered("device_inactive.forward", _outcome_first),
-    "a thin that exists already is adopted": lambda: mock.patch.dict(
-        devices._STEPS, {CreateThin: _adopts_what_is_there, CreateSnapshot: _adopts_what_is_there}
-    ),
+    "a thin that exists already is adopted": _step(_adopts_what_is_there, CreateThin, CreateSnapshot),
     "no suspension has a grace": _planner("facts.Grace.left", lambda *_: 0.0),
     "a suspension is never ended": _everywhere("resume_stalled", lambda _: lambda *_: ()),
     "half of a creation is taken for all of it": _planner("making._is_complete", _finishes_anything),
@@ -259,7 +256,7 @@ BUGS: Final[dict[str, Planting]] = {
     "a wrong table is left": _planner("device_active._table", lambda *_: None),
     "a read-only flag is left": _planner("device_active._read_only", lambda *_: None),
     "a filesystem does not follow its device": _planner("device_active._grow", lambda *_: ()),
-    "a loop does not follow its file": _step(GrowFile, _grows_no_loop),
+    "a loop does not follow its file": _step(_grows_no_loop, GrowFile),
     "a private device of a crash is not looked for": _everywhere("plan_private", lambda _: lambda _: None),
     "a table that waits is swapped in by a resume": _everywhere(
         "resume_stalled", lambda inner: lambda *given: _without_step(Clear)(inner(*given))

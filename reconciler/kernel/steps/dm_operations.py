@@ -1,4 +1,4 @@
-"""The moves on dm devices that several steps are made of, each with its look afterwards.
+"""The moves on dm devices that several steps are made of, and the looks that confirm them.
 
 Which disk below a pool's data fails: device-mapper says EIO of the thin, and the pool itself stays `rw` (observed).
 
@@ -101,7 +101,9 @@ _GOING_AWAY: Final = "a filesystem on it is just being unmounted, and cannot be 
 
 
 def activate(kernel: Kernel, name: str, uuid: str, table: Target, *, read_only: bool, hidden: bool) -> None:
-    """Create, load, resume. The one-shot create of dmsetup loses the load's errno, and leaves a shell behind."""
+    """Create, load, resume: `confirm_table` looks whether it came true. The one-shot create of dmsetup loses the load's
+    errno, and leaves a shell behind.
+    """
     kernel.dm.create(name, uuid)
     try:
         kernel.dm.load(name, (table,), read_only=read_only)
@@ -109,7 +111,6 @@ def activate(kernel: Kernel, name: str, uuid: str, table: Target, *, read_only: 
     except HostError:
         kernel.dm.remove(name)
         raise
-    confirm_table(kernel, "activate", name, table, read_only=read_only)
     if hidden:  # udev's rules may have left it alone altogether; one that is not hidden has its links to wait for too
         make_node(kernel, name)
 

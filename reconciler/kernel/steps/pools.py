@@ -2,21 +2,28 @@
 
 A message to a pool without a live table is answered with OK and dropped, and a create_thin was answered with OK while
 its commit failed and the pool went read-only (both observed on 6.1): so the pool's status is read before and after.
-
-Steps on files, loops and metadata at rest.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from reconciler.kernel.block.backing import look_at_start
 from reconciler.kernel.block.files import SUPERBLOCK_SIZE, data_blocks_used, read_superblock
+from reconciler.kernel.command_lines import (
+    dmsetup_create,
+    dmsetup_message,
+    dmsetup_remove,
+    dmsetup_resume,
+    dmsetup_suspend,
+)
 from reconciler.kernel.protocol import Disks, Kernel
+from reconciler.kernel.steps import StepHandler, StepTable, answered, looked_at_by
+from reconciler.kernel.steps.disks import the_loop
 from reconciler.kernel.steps.dm_operations import (
     activate,
+    confirm_table,
     read_ids,
     refuse_on_failing_disk,
     remove,
@@ -27,25 +34,17 @@ from reconciler.kernel.steps.dm_operations import (
 from reconciler.model.dm_tables import Devno, PoolMode, PoolStatus, PoolTable, read_pool_status, read_table
 from reconciler.model.errors import HostError, PreconditionError, VerificationError, answers_message
 from reconciler.model.identity import Moment, Noted, is_other, start_is_other
-from reconciler.model.live import Loop, PathKind, Superblock
+from reconciler.model.live import PathKind, Superblock
 from reconciler.model.steps import (
     ActivatePool,
-    AttachLoop,
-    CheckMetadata,
     ConfirmEmpty,
     CreateSnapshot,
     CreateThin,
-    DeleteFile,
     DeleteThin,
-    DetachLoop,
-    GrowFile,
-    HostStep,
     LoadPool,
-    MakeFile,
     PoolShape,
     RemovePool,
     SetTransactionId,
-    ZeroSuperblock,
 )
 from reconciler.model.units import SECTOR, Bytes, Sectors, format_size, sectors
 
@@ -60,96 +59,6 @@ def resolve(disks: Disks, path: str) -> tuple[Devno, Bytes]:
         raise HostError("use", path, errno.ENODEV, "no loop is on it")
     return loop.devno, loop.size
 
-
-def the_loop(disks: Disks, path: str) -> Loop | None:
-    """The one loop on the file, if there is one (and a file). Two are two views of one disk."""
-    if disks.kind(path)[0] is PathKind.MISSING:
-        return None
-    loops = disks.loops_on(path)
-    if len(loops) > 1:
-        raise HostError("use", path, errno.EEXIST, f"{len(loops)} loops are on it at once, which corrupts it")
-    return loops[0] if loops else None
-
-
-def _make_file(kernel: Kernel, step: MakeFile) -> str:
-    kernel.disks.make_file(step.subject, step.size, allocate=step.allocate)
-    return ""
-
-
-def _grow_file(kernel: Kernel, step: GrowFile) -> str:
-    kernel.disks.grow_file(step.subject, step.size, allocate=step.allocate)
-    loop = the_loop(kernel.disks, step.subject)
-    if loop is not None:
-        kernel.disks.resize_loop(loop)
-    return ""
-
-
-def _attach(kernel: Kernel, step: AttachLoop) -> str:
-    if the_loop(kernel.disks, step.subject) is not None:
-        return "there is one on it already"
-    if users := kernel.disks.writers(step.subject):
-        raise HostError("attach a loop to", step.subject, errno.EBUSY, f"{', '.join(users)} has it open for writing")
-    kernel.disks.attach(step.subject)
-    if the_loop(kernel.disks, step.subject) is None:
-        raise VerificationError("attach a loop to", step.subject, 0, "none is on it")
-    return ""
-
-
-def _detach(kernel: Kernel, step: DetachLoop) -> str:
-    loop = the_loop(kernel.disks, step.subject)
-    if loop is None:
-        return "gone already"
-    users = kernel.disks.mounts(loop.devno) + kernel.disks.above(loop.devno)
-    if users:
-        raise HostError("detach the loop on", step.subject, errno.EBUSY, f"in use by {', '.join(users)}")
-    kernel.disks.detach(loop)
-    return ""
-
-
-def _check(kernel: Kernel, step: CheckMetadata) -> str:
-    # Through the loop: thin_check opens with O_DIRECT, which not every filesystem has for its files.
-    loop = the_loop(kernel.disks, step.subject)
-    node = step.subject if loop is None else loop.path
-    try:
-        harmless = kernel.tools.thin_check(node)
-    except HostError as fault:
-        if fault.errno != errno.EUCLEAN:
-            raise
-        advice = f"`thin_repair -i {step.subject} -o NEW` makes a repaired copy"
-        raise HostError("thin_check", step.subject, errno.EUCLEAN, f"{fault.detail}; {advice}") from fault
-    if not harmless:
-        return ""
-    return (
-        f"harmless, lost room at most: {harmless}; `thin_check --auto-repair {step.subject}` while it is down mends it"
-    )
-
-
-def _zero(kernel: Kernel, step: ZeroSuperblock) -> str:
-    """A block device that is in use refuses; a file that is on a loop does not."""
-    loop = the_loop(kernel.disks, step.subject)
-    users = kernel.disks.above(loop.devno) if loop is not None else []
-    if users:
-        raise HostError("zero", step.subject, errno.EBUSY, f"its loop is in use by {', '.join(users)}")
-    kernel.disks.zero(step.subject, SUPERBLOCK_SIZE)
-    return ""
-
-
-def _delete(kernel: Kernel, step: DeleteFile) -> str:
-    if the_loop(kernel.disks, step.subject) is not None:
-        raise HostError("delete", step.subject, errno.EBUSY, "a loop is on it")
-    kernel.disks.delete_file(step.subject)
-    return ""
-
-
-DISK_STEPS: Final[dict[type[HostStep], Callable[[Kernel, Any], str]]] = {
-    MakeFile: _make_file,
-    GrowFile: _grow_file,
-    AttachLoop: _attach,
-    DetachLoop: _detach,
-    CheckMetadata: _check,
-    ZeroSuperblock: _zero,
-    DeleteFile: _delete,
-}
 
 _DATA_MAY_BE_FULL: Final = frozenset({"delete", "set_transaction_id", "release_metadata_snap"})
 """Messages that take no room for data: a pool that is out of it serves them, and the first makes room (observed)."""
@@ -180,18 +89,17 @@ def _message(kernel: Kernel, pool: str, text: str) -> None:
         raise VerificationError(text, pool, 0, "somebody else changed the pool's transaction id meanwhile")
 
 
-def _create_thin(kernel: Kernel, step: CreateThin) -> str:
+def _create_thin(kernel: Kernel, step: CreateThin) -> None:
     refuse_on_failing_disk(kernel, "create_thin", step.subject)
     _message(kernel, step.subject, f"create_thin {step.thin_id}")
-    return ""
 
 
-def _create_snapshot(kernel: Kernel, step: CreateSnapshot) -> str:
+def _create_snapshot(kernel: Kernel, step: CreateSnapshot) -> None:
     text = f"create_snap {step.thin_id} {step.origin_id}"
     refuse_on_failing_disk(kernel, "create_snap", step.subject)
     if not step.suspend:
         _message(kernel, step.subject, text)
-        return ""
+        return
     info = kernel.dm.info(step.suspend)
     if info is None or info.suspended:
         # Suspending again would succeed, and the resume would then end somebody else's freeze.
@@ -203,9 +111,19 @@ def _create_snapshot(kernel: Kernel, step: CreateSnapshot) -> str:
         _message(kernel, step.subject, text)
     finally:
         kernel.dm.resume(step.suspend)
-    if require(kernel, "resume", step.suspend).suspended:
+
+
+def _origin_runs(kernel: Kernel, step: CreateSnapshot) -> None:
+    """The message itself was looked at while the origin was suspended."""
+    if step.suspend and require(kernel, "resume", step.suspend).suspended:
         raise VerificationError("resume", step.suspend, 0, "it is still suspended")
-    return ""
+
+
+def _snapshot_commands(step: CreateSnapshot) -> list[str]:
+    message = dmsetup_message(step.subject, f"create_snap {step.thin_id} {step.origin_id}")
+    if not step.suspend:
+        return [message]
+    return [dmsetup_suspend(step.suspend), message, dmsetup_resume(step.suspend)]
 
 
 def _suspend(kernel: Kernel, pool: str, origin: str) -> None:
@@ -238,7 +156,7 @@ def _suspend(kernel: Kernel, pool: str, origin: str) -> None:
         ) from fault
 
 
-def _delete_thin(kernel: Kernel, step: DeleteThin) -> str:
+def _delete_thin(kernel: Kernel, step: DeleteThin) -> str | None:
     status = healthy_status(kernel, "delete", step.subject)
     if status.transaction_id != step.transaction_id:
         raise HostError("delete", step.subject, errno.ESTALE, f"the pool is at transaction {status.transaction_id}")
@@ -248,18 +166,22 @@ def _delete_thin(kernel: Kernel, step: DeleteThin) -> str:
         if answers_message(fault, errno.ENODATA):
             return "gone already"
         raise
-    return ""
+    return None
 
 
-def _set_transaction_id(kernel: Kernel, step: SetTransactionId) -> str:
+def _set_transaction_id(kernel: Kernel, step: SetTransactionId) -> str | None:
     new = step.old + 1
     if healthy_status(kernel, "set_transaction_id", step.subject).transaction_id == new:
         return "set already"
     _message(kernel, step.subject, f"set_transaction_id {step.old} {new}")
+    return None
+
+
+def _transaction_id_is_set(kernel: Kernel, step: SetTransactionId) -> None:
+    new = step.old + 1
     found = healthy_status(kernel, "set_transaction_id", step.subject).transaction_id
     if found != new:
         raise VerificationError("set_transaction_id", step.subject, 0, f"it is {found}, not {new}")
-    return ""
 
 
 def _table(kernel: Kernel, shape: PoolShape, at_least: Sectors) -> PoolTable:
@@ -272,13 +194,16 @@ def _table(kernel: Kernel, shape: PoolShape, at_least: Sectors) -> PoolTable:
     return shape.table(length, metadata, data)
 
 
-def _activate_pool(kernel: Kernel, step: ActivatePool) -> str:
+def _activate_pool(kernel: Kernel, step: ActivatePool) -> None:
     table = _table(kernel, step.shape, Sectors(1))
     # Two pools of two workers may be planned on one device, each having found it free.
     with kernel.disks.alone_on((table.metadata, table.data)):
         _check_unused(kernel, step, table)
         activate(kernel, step.subject, step.uuid, table.target(), read_only=False, hidden=True)
-    return ""
+
+
+def _pool_is_active(kernel: Kernel, step: ActivatePool) -> None:
+    confirm_table(kernel, "activate", step.subject, _table(kernel, step.shape, Sectors(1)).target(), read_only=False)
 
 
 def _check_unused(kernel: Kernel, step: ActivatePool, table: PoolTable) -> None:
@@ -314,10 +239,8 @@ def _check_same(disks: Disks, step: ActivatePool, noted: Noted, block: bytes) ->
         raise HostError("activate", step.subject, errno.ESTALE, detail)
 
 
-def _load_pool(kernel: Kernel, step: LoadPool) -> str:
-    live = kernel.dm.table(step.subject)
-    length = Sectors(sum(target.length for target in live))
-    table = _table(kernel, step.shape, length)
+def _load_pool(kernel: Kernel, step: LoadPool) -> None:
+    table = _grown_table(kernel, step)
     with kernel.disks.alone_on((table.metadata, table.data)):
         for path, devno in ((step.shape.metadata, table.metadata), (step.shape.data, table.data)):
             users = [name for name in kernel.disks.above(devno) if name != step.subject]
@@ -325,13 +248,27 @@ def _load_pool(kernel: Kernel, step: LoadPool) -> str:
                 raise HostError("load", step.subject, errno.EBUSY, f"{path} is in use by {', '.join(users)}")
         kernel.dm.load(step.subject, (table.target(),))
         swap_in(kernel, step.subject, hidden=True)
+
+
+def _grown_table(kernel: Kernel, step: LoadPool) -> PoolTable:
+    live = kernel.dm.table(step.subject)
+    return _table(kernel, step.shape, Sectors(sum(target.length for target in live)))
+
+
+def _pool_is_loaded(kernel: Kernel, step: LoadPool) -> None:
     info = kernel.dm.info(step.subject)
-    if info is None or info.suspended or kernel.dm.table(step.subject) != (table.target(),):
+    if info is None or info.suspended or kernel.dm.table(step.subject) != (_grown_table(kernel, step).target(),):
         raise VerificationError("load", step.subject, 0, "it does not show the table that was loaded")
-    return ""
 
 
-def _confirm_empty(kernel: Kernel, step: ConfirmEmpty) -> str:
+def _load_commands(name: str, shape: PoolShape) -> list[str]:
+    """Loops have no numbers yet, so the places are named by their paths, as a shell would find them."""
+    table = f"0 $(blockdev --getsz $DATA) thin-pool $METADATA $DATA {shape.block} $LOW_WATER {shape.features()}"
+    load = f'dmsetup load {name} --table "{table}"  # DATA, METADATA: on {shape.data}, {shape.metadata}'
+    return [load, dmsetup_resume(name)]
+
+
+def _confirm_empty(kernel: Kernel, step: ConfirmEmpty) -> None:
     status = healthy_status(kernel, "delete", step.subject)
     table = read_table(kernel.dm.table(step.subject))
     if not isinstance(table, PoolTable):
@@ -341,20 +278,51 @@ def _confirm_empty(kernel: Kernel, step: ConfirmEmpty) -> str:
         some = ", ".join(str(number) for number in sorted(ids)[:20])
         detail = f"the pool holds the thin ids {some}: it is deleted only when it is empty"
         raise HostError("delete", step.subject, errno.EBUSY, detail)
-    return ""
+
+
+def _confirm_empty_commands(step: ConfirmEmpty) -> list[str]:
+    return [
+        dmsetup_message(step.subject, "reserve_metadata_snap"),
+        "thin_ls --metadata-snap METADATA  # there must be none",
+        dmsetup_message(step.subject, "release_metadata_snap"),
+    ]
 
 
 def _remove_pool(kernel: Kernel, step: RemovePool) -> str:
     return remove(kernel, step.subject, step.uuid)
 
 
-POOL_STEPS: Final[dict[type[HostStep], Callable[[Kernel, Any], str]]] = {
-    CreateThin: _create_thin,
-    CreateSnapshot: _create_snapshot,
-    DeleteThin: _delete_thin,
-    SetTransactionId: _set_transaction_id,
-    ActivatePool: _activate_pool,
-    LoadPool: _load_pool,
-    ConfirmEmpty: _confirm_empty,
-    RemovePool: _remove_pool,
+POOL_STEPS: Final[StepTable] = {
+    CreateThin: StepHandler(
+        _create_thin,
+        looked_at_by(_message),
+        lambda step: [dmsetup_message(step.subject, f"create_thin {step.thin_id}")],
+        "test_create_thin",
+    ),
+    CreateSnapshot: StepHandler(_create_snapshot, _origin_runs, _snapshot_commands, "test_create_snapshot"),
+    DeleteThin: StepHandler(
+        _delete_thin,
+        looked_at_by(_message),
+        lambda step: [dmsetup_message(step.subject, f"delete {step.thin_id}")],
+        "test_delete_thin",
+    ),
+    SetTransactionId: StepHandler(
+        _set_transaction_id,
+        _transaction_id_is_set,
+        lambda step: [dmsetup_message(step.subject, f"set_transaction_id {step.old} {step.old + 1}")],
+        "test_set_transaction_id",
+    ),
+    ActivatePool: StepHandler(
+        _activate_pool,
+        _pool_is_active,
+        lambda step: [dmsetup_create(step.subject, step.uuid), *_load_commands(step.subject, step.shape)],
+        "test_activate_pool",
+    ),
+    LoadPool: StepHandler(
+        _load_pool, _pool_is_loaded, lambda step: _load_commands(step.subject, step.shape), "test_load_pool"
+    ),
+    ConfirmEmpty: StepHandler(_confirm_empty, answered, _confirm_empty_commands, "test_confirm_empty"),
+    RemovePool: StepHandler(
+        _remove_pool, looked_at_by(remove), lambda step: [dmsetup_remove(step.subject)], "test_remove_pool"
+    ),
 }

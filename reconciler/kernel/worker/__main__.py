@@ -21,7 +21,7 @@ from reconciler.kernel.host import host_kernel
 from reconciler.kernel.locks import PoolLock, PoolLocked
 from reconciler.kernel.privileges import drop_all_others, lock_memory
 from reconciler.kernel.protocol import Kernel
-from reconciler.kernel.steps.devices import run_step
+from reconciler.kernel.steps.table import run_step
 from reconciler.kernel.worker.messages import Answer, LogLine, Question, ResetCache, WorkerConfig, say
 from reconciler.kernel.worker.scan import PoolScanner
 from reconciler.model.errors import HostError

@@ -24,7 +24,7 @@ from typing import Final, Protocol, TypeVar
 
 from reconciler.kernel.locks import PoolLocked
 from reconciler.kernel.protocol import Kernel
-from reconciler.kernel.steps.devices import run_step
+from reconciler.kernel.steps.table import run_step
 from reconciler.kernel.worker.messages import Answer, LogLine, Question, ResetCache, WorkerConfig, say
 from reconciler.kernel.worker.scan import PoolScanner
 from reconciler.model.errors import HostError, WorkerDiedError, WorkerTimeoutError

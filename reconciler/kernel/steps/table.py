@@ -1,0 +1,30 @@
+"""The table of all steps on the host: one entry a kind of step. Here they are carried out, and shown as command lines."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from reconciler.kernel.protocol import Kernel
+from reconciler.kernel.steps import StepTable
+from reconciler.kernel.steps.devices import DEVICE_STEPS
+from reconciler.kernel.steps.disks import DISK_STEPS
+from reconciler.kernel.steps.pools import POOL_STEPS
+from reconciler.model.steps import HostStep, Step, StepResult
+
+STEPS: Final[StepTable] = {**DEVICE_STEPS, **POOL_STEPS, **DISK_STEPS}
+
+
+def run_step(kernel: Kernel, step: HostStep) -> StepResult:
+    """Raises HostError where it did not work, VerificationError where only the kernel says that it did."""
+    handler = STEPS[type(step)]
+    begun = time.monotonic()
+    note = handler.act(kernel, step)
+    if not note:
+        handler.confirm(kernel, step)
+    return StepResult(time.monotonic() - begun, note or "")
+
+
+def commands_of(step: Step) -> list[str]:
+    """The command lines of a step; none for a step that only concerns the store."""
+    return STEPS[type(step)].commands(step) if isinstance(step, HostStep) else []
