@@ -252,8 +252,8 @@ class Convergence:
         self._pool.refresh()
         return ran
 
-    def why_not(self, key: Key, plan: Plan | None = None) -> str:
-        """Why this plan, or none at all, may be carried out, whatever is found; empty if it may."""
+    def why_not(self, key: Key, plan: Plan | None = None) -> str | None:
+        """Why this plan, or none at all, may be carried out, whatever is found; None if it may."""
         gatherer = self._pool.gatherer
         if gatherer.settings.observe_only:
             return "--observe"
@@ -263,7 +263,7 @@ class Convergence:
         if gatherer.store.trouble is not None:
             return "the store cannot be written to"
         if plan is None:
-            return ""
+            return None
         return forbidden(plan, gatherer.records.permissions.get(key, PERMITTED), gatherer.clock.now())
 
     def _after(self, key: Key, plan: Plan) -> Outcome:

@@ -78,7 +78,7 @@ def preview_pool(
     activation = _activation(plan.steps)
     if activation is not None:
         observer.observed.pool = _as_if_active(observer.observed.pool, name)
-        facts = replace(facts, live=observer.observed.pool, stuck="")
+        facts = replace(facts, live=observer.observed.pool, stuck=None)
     ahead = Ahead()
     for key in records.in_order(gatherer.scope().keys):
         device = gatherer.device_facts(key, observer.observed, facts)

@@ -215,7 +215,7 @@ class FactGatherer:
             return ScanScope(self._name, _known_place(known.data), _known_place(known.metadata), names)
         return ScanScope(self._name, None, None, names)
 
-    def pool_facts(self, observed: ObservedPool, stuck: str = "") -> PoolFacts:
+    def pool_facts(self, observed: ObservedPool, stuck: str | None = None) -> PoolFacts:
         intents, record = self._store.intents(self._name), self.records.pool
         goes_down = record is None or record.spec.state is not PoolState.ACTIVE
         return PoolFacts(
@@ -276,7 +276,7 @@ class FactGatherer:
             renamed=_renamed(elsewhere, known, observed),
             intent=intent,
             id_taken=intent is not None and intent.thin_id in self._store.taken(self._name),
-            other_intent=next((str(intent.key) for intent in intents if intent.key != key), ""),
+            other_intent=next((str(intent.key) for intent in intents if intent.key != key), None),
             adopted_by=self._adopted_by(key, _thin_id(record, None)),
             origin=self._origin(key, record, intents, observed),
             ids=observed.ids,
@@ -335,10 +335,10 @@ class FactGatherer:
             paused=own_record is not None and own_record.spec.paused,
         )
 
-    def _adopted_by(self, key: Key, thin_id: int | None) -> str:
-        """Another device here that has this thin id; empty if none has."""
+    def _adopted_by(self, key: Key, thin_id: int | None) -> str | None:
+        """Another device here that has this thin id; None if none has."""
         devices = self._store.known_devices(self._name).values()
-        return next((str(device.key) for device in devices if device.thin_id == thin_id and device.key != key), "")
+        return next((str(device.key) for device in devices if device.thin_id == thin_id and device.key != key), None)
 
     def _prune(self, known: StoredDevice | None) -> PruneVerdict:
         if self.records.unknown:
@@ -371,10 +371,10 @@ def _thin_id(record: ThinDevice | None, known: StoredDevice | None) -> int | Non
     return record.spec.adopt.device_id if record is not None and record.spec.adopt is not None else None
 
 
-def _renamed(elsewhere: tuple[str, ...], known: StoredDevice | None, observed: ObservedPool) -> str:
+def _renamed(elsewhere: tuple[str, ...], known: StoredDevice | None, observed: ObservedPool) -> str | None:
     if known is None or not known.uuid:
-        return ""
-    return next((name for name in elsewhere if observed.devices[name].info.uuid == known.uuid), "")
+        return None
+    return next((name for name in elsewhere if observed.devices[name].info.uuid == known.uuid), None)
 
 
 def _known_place(path: str) -> BackingPath:

@@ -33,9 +33,9 @@ class PoolObserver:
     def __init__(self, client: WorkerClient, gatherer: FactGatherer, *, observe_only: bool = False) -> None:
         """`observe_only` writes nothing, nor has the kernel write anything, not even to read the thin ids."""
         self.observed = ObservedPool()
-        self.trouble = ""
-        """Why the pool cannot be looked at; empty while it can."""
-        self.ids_trouble = ""
+        self.trouble: str | None = None
+        """Why the pool cannot be looked at. None: it can."""
+        self.ids_trouble: str | None = None
         """Why the thin ids could not be read when they were last asked for."""
         self._client = client
         self.gatherer = gatherer
@@ -58,8 +58,8 @@ class PoolObserver:
     def key_of(self, dm_name: str) -> Key | None:
         return self._scope.by_name.get(dm_name) if self._scope is not None else None
 
-    def look(self, due: Iterable[Key], *, whole: bool) -> str:
-        """Look at the pool, or at the devices of these keys only. Why that did not work, or nothing."""
+    def look(self, due: Iterable[Key], *, whole: bool) -> str | None:
+        """Look at the pool, or at the devices of these keys only. Why that did not work, or None."""
         if self._clock.now() < self._held_until:
             return self.trouble
         whole |= self._thorough
@@ -205,7 +205,7 @@ class PoolObserver:
             self._changed |= self.gatherer.keys_of(frozenset().union(*shown))
         self._pool_changed |= self.observed.pool != before
         self.ids_trouble, self._is_reserved = look.ids_trouble, look.reserved
-        self.trouble = ""
+        self.trouble = None
 
     def _watch(self) -> None:
         scope = self.gatherer.scope()

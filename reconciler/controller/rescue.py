@@ -47,7 +47,7 @@ class Rescuer:
         self._since = 0.0
         """When it first looked in this wait."""
         self._not_before = 0.0
-        self._cause = ""
+        self._cause: str | None = None
         """What is suspended below the pool, or the pool itself, at the second worker's last look."""
 
     def waiting(self, beside: WorkerClient) -> None:
@@ -59,7 +59,7 @@ class Rescuer:
         # As one that only looks: to read the thin ids is to write to the pool's metadata, where a call may be going on.
         observer = self._observer = self._observer or PoolObserver(beside, self._gatherer, observe_only=True)
         trouble = observer.look((), whole=True)
-        self._cause = "" if trouble else suspended_in(self._gatherer.pool_facts(observer.observed))
+        self._cause = None if trouble else suspended_in(self._gatherer.pool_facts(observer.observed))
         if trouble:
             return  # it hangs too
         executor = Executor(beside, self._store, self._recorder)
@@ -70,11 +70,11 @@ class Rescuer:
                 return
             self._recorder.relieved(key, _reason(key), self._clock.now() - self._since)
 
-    def cause(self) -> str:
+    def cause(self) -> str | None:
         return self._cause
 
     def answered(self) -> None:
-        self._observer, self._cause = None, ""
+        self._observer = self._cause = None
 
     def _steps(self, observer: PoolObserver) -> Iterator[tuple[Key, tuple[HostStep, ...]]]:
         """The pool's; its devices' only at a later look, when it is not suspended any more."""

@@ -86,7 +86,7 @@ class Daemon:
         self._reading, self._writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._stopping = False
         self._told_ready = False
-        self._told_trouble = ""
+        self._told_trouble: str | None = None
         self._must_reload = False
         self._in_force = False
 
@@ -152,8 +152,8 @@ class Daemon:
         self._in_force = True
         self._app.controller.set_desired(desired)
 
-    def _obstacle(self) -> str:
-        return "" if self._in_force else "no valid manifests were ever loaded: see the log"
+    def _obstacle(self) -> str | None:
+        return None if self._in_force else "no valid manifests were ever loaded: see the log"
 
     def _loop(self) -> None:
         clock, resync = self._app.clock, self._options.resync

@@ -42,8 +42,8 @@ class StatusApi:
         """Nothing is done to any device, as the operator wants it."""
         self.problems: Callable[[], Sequence[Problem]] = lambda: ()
         """What is wrong with the manifests as they are now."""
-        self.obstacle: Callable[[], str] = lambda: ""
-        """Why the manifests are not in force; empty while they are."""
+        self.obstacle: Callable[[], str | None] = lambda: None
+        """Why the manifests are not in force. None: they are."""
 
     def turned(self) -> None:
         """The dispatcher went round once more."""
@@ -56,18 +56,18 @@ class StatusApi:
         return False, f"the dispatcher has not turned for {since:.0f} s"
 
     def ready(self) -> tuple[bool, str]:
-        obstacle = self.obstacle()
-        if obstacle or (obstacle := self.store_trouble()):
+        obstacle = self.obstacle() or self.store_trouble()
+        if obstacle is not None:
             return False, obstacle
         if not self._controller.all_passed():
             return False, "the first full pass is not done"
         return True, "ok"
 
-    def store_trouble(self) -> str:
-        """Why nothing is done to devices, where the store cannot be written to; empty where it can."""
+    def store_trouble(self) -> str | None:
+        """Why nothing is done to devices, where the store cannot be written to; None where it can."""
         trouble = self._store.trouble
         self._trouble_since = None if trouble is None else self._trouble_since or self._clock.wall()
-        return f"{trouble}; nothing is done to any device until then" if trouble is not None else ""
+        return f"{trouble}; nothing is done to any device until then" if trouble is not None else None
 
     def daemon(self) -> list[dict[str, Any]]:
         (healthy, unhealthy), (ready, unready) = self.healthy(), self.ready()

@@ -59,7 +59,7 @@ class PoolView:
     facts: PoolFacts
     ids: ThinIds | None = None
     """As the pool itself tells them. None: they could not be read, or the daemon is at work on the pool."""
-    ids_trouble: str = ""
+    ids_trouble: str | None = None
     devices: Mapping[str, LiveDevice] = field(default_factory=dict)
     """By dm name: the pool's, and whatever else lies on it."""
     known: Mapping[str, StoredDevice] = field(default_factory=dict)

@@ -98,7 +98,7 @@ class PoolInspector:
             if observer.observed.ids is before:
                 observer.read_ids()
         facts = self._gatherer.pool_facts(observer.observed, observer.trouble)
-        ids, ids_trouble = (facts.ids, observer.ids_trouble) if alone else (None, "")
+        ids, ids_trouble = (facts.ids, observer.ids_trouble) if alone else (None, None)
         if alone and ids is None and _is_compared_at_rest(facts):
             ids, ids_trouble = _read_at_rest(facts)
             facts = replace(facts, ids=ids)

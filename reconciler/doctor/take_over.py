@@ -73,12 +73,12 @@ def unreadable(view: PoolView, could: str) -> Withheld | None:
     )
 
 
-def _metadata_file(view: PoolView) -> str:
-    """Empty where it is a block device."""
+def _metadata_file(view: PoolView) -> str | None:
+    """None where it is a block device."""
     record, known = view.facts.record, view.facts.known
     if record is not None and record.spec.metadata is not None:
         return record.spec.metadata.file or ""
-    return known.metadata if known is not None and view.facts.live.metadata.kind is PathKind.FILE else ""
+    return known.metadata if known is not None and view.facts.live.metadata.kind is PathKind.FILE else None
 
 
 def found_again(view: PoolView, ids: ThinIds) -> dict[Key, StoredDevice]:

@@ -233,7 +233,7 @@ class PoolScan:
     """The worker's first: what is not in `devices` is not there."""
     ids: ThinIds | None = None
     """None: not asked for, or the pool could not tell."""
-    ids_trouble: str = ""
+    ids_trouble: str | None = None
     """Why the ids could not be read, where that is known."""
     reserved: bool = False
     """The metadata snapshot through which they were read may still be held."""

@@ -167,8 +167,8 @@ class PoolRecords:
     """Where each is written, as far as that is known."""
     permissions: Mapping[Key, Permissions] = field(default_factory=dict)
     """Of those devices that not everything may be done to."""
-    unknown: str = ""
-    """Why it is not known now which devices there are: nobody's record is missing then. Empty while it is."""
+    unknown: str | None = None
+    """Why it is not known now which devices there are: nobody's record is missing then."""
 
     def __iter__(self) -> Iterator[Record]:
         return chain(() if self.pool is None else (self.pool,), self.devices.values())

@@ -179,8 +179,8 @@ def _plan_desired(facts: DeviceFacts, record: ThinDevice) -> Plan:
     return plan_inactive(facts, record)
 
 
-def _off_grid(facts: DeviceFacts, record: ThinDevice) -> str:
-    """Why the kernel would refuse each table of it (EINVAL): the disk below has larger sectors. Empty if it would not."""
+def _off_grid(facts: DeviceFacts, record: ThinDevice) -> str | None:
+    """Why the kernel would refuse each table of it (EINVAL): the disk below has larger sectors. None if it would not."""
     known, spec, sector = facts.known, record.spec, facts.pool.data.sector
     size = sectors(spec.size) if spec.size is not None else known.size if known is not None else Sectors(0)
     if off_grid(size, sector):
@@ -194,14 +194,14 @@ def _off_grid(facts: DeviceFacts, record: ThinDevice) -> str:
     is_made = known is None and spec.filesystem is not None and spec.snapshot_of is None
     if is_made and spec.filesystem is not None and spec.filesystem.block_size < sector:
         return f"{facts.key}: no filesystem on sectors of {sector} bytes has smaller blocks: write `blockSize: 4KiB`"
-    return ""
+    return None
 
 
-def _invalid_change(facts: DeviceFacts, record: ThinDevice) -> str:
-    """What a record cannot change about a device that exists; empty if nothing."""
+def _invalid_change(facts: DeviceFacts, record: ThinDevice) -> str | None:
+    """What a record cannot change about a device that exists; None if nothing."""
     known, spec = facts.known, record.spec
     if known is None:
-        return ""
+        return None
     if record.dm_name != known.dm_name:
         return f"{facts.key} has the dm name {known.dm_name}, its record says {record.dm_name} (`adopt` decides it)"
     if known.committed and spec.state is not DeviceState.COMMITTED:
@@ -219,4 +219,4 @@ def _invalid_change(facts: DeviceFacts, record: ThinDevice) -> str:
     largest = max(known.size, seen.length if seen is not None else known.size)
     if spec.size is not None and sectors(spec.size) < largest:
         return f"{facts.key} has {largest}s, the record says {sectors(spec.size)}s: a device never shrinks"
-    return ""
+    return None

@@ -49,8 +49,8 @@ class PoolFacts:
     """A device still has to be deleted from it, which takes an active pool."""
     largest: Bytes = Bytes(0)
     """The size of the largest device that the store has in it."""
-    stuck: str = ""
-    """Why its worker does not answer; empty while it does."""
+    stuck: str | None = None
+    """Why its worker does not answer."""
 
 
 class Access(StrEnum):
@@ -69,8 +69,8 @@ class PoolAccess:
     access: Access
     reason: Reason = Reason.CONVERGED
     message: str = ""
-    no_room: str = ""
-    """Why nothing new is made in it, though all else may be done; empty if there is room."""
+    no_room: str | None = None
+    """Why nothing new is made in it, though all else may be done. None: there is room."""
 
     @property
     def may_delete(self) -> bool:
@@ -123,15 +123,15 @@ class DeviceFacts:
     private: LiveDevice | None = None
     elsewhere: tuple[str, ...] = ()
     """dm names of other live devices that show the same thin."""
-    renamed: str = ""
-    """The one of them that carries this device's UUID; empty if none does."""
+    renamed: str | None = None
+    """The one of them that carries this device's UUID."""
     intent: Intent | None = None
     id_taken: bool = False
     """The store has noted the intent's id as somebody else's: its create found a thin there. Nothing is deleted."""
-    other_intent: str = ""
-    """Another device of the pool that has an operation under way; empty if none has."""
-    adopted_by: str = ""
-    """Another device here that has the thin which this record wants to adopt; empty if none has."""
+    other_intent: str | None = None
+    """Another device of the pool that has an operation under way."""
+    adopted_by: str | None = None
+    """Another device here that has the thin which this record wants to adopt."""
     origin: Origin | None = None
     ids: ThinIds | None = None
     suspects: ThinIds | None = field(default_factory=dict)

@@ -82,8 +82,8 @@ def _is_still(made_at: int | None, entry: ThinEntry) -> bool:
     return made_at is None or made_at == entry.created_at
 
 
-def withheld(facts: DeviceFacts, record: ThinDevice) -> str:
-    """Why the device is not made, and what to do; empty where it may be."""
+def withheld(facts: DeviceFacts, record: ThinDevice) -> str | None:
+    """Why the device is not made, and what to do; None where it may be."""
     pool = facts.key.pool
     if facts.suspects is None:
         return (
@@ -91,7 +91,7 @@ def withheld(facts: DeviceFacts, record: ThinDevice) -> str:
             f"daemon reads them first"
         )
     if not facts.suspects:
-        return ""
+        return None
     first = next(iter(facts.suspects))
     return (
         f"{facts.key} is not made: it would be empty, and its data may be in a thin id of pool {pool} that no record "
@@ -149,8 +149,8 @@ def _snapshot(facts: DeviceFacts, record: ThinDevice, plan: Plan) -> Plan:
     return plan.with_steps(*_steps(facts, record, _intent(facts, record), origin))
 
 
-def _origin_obstacle(facts: DeviceFacts, origin: Origin) -> str:
-    """Why no snapshot of the origin can be taken now; empty if one can."""
+def _origin_obstacle(facts: DeviceFacts, origin: Origin) -> str | None:
+    """Why no snapshot of the origin can be taken now; None if one can."""
     if facts.ids is not None and origin.known is not None and origin.known.thin_id not in facts.ids:
         return f"the thin of {origin.name} is not in the pool"
     if origin.elsewhere:
@@ -158,7 +158,7 @@ def _origin_obstacle(facts: DeviceFacts, origin: Origin) -> str:
             f"the thin of {origin.name} is also live as {', '.join(origin.elsewhere)}, which cannot be suspended safely"
         )
     if origin.live is None:
-        return ""
+        return None
     if origin.live.info.suspended:
         return f"{origin.dm_name} is suspended, by somebody who is at work on it; waiting for its resume"
     if origin.live.info.inactive_table:
@@ -169,7 +169,7 @@ def _origin_obstacle(facts: DeviceFacts, origin: Origin) -> str:
         return f"{origin.name} is paused by its record, so it is not suspended either: end that pause first"
     if origin.protected:
         return f"{origin.dm_name} carries what the daemon stands on: it is never suspended, so no snapshot of it while live"
-    return ""
+    return None
 
 
 def _intent(facts: DeviceFacts, record: ThinDevice) -> Intent:

@@ -31,11 +31,11 @@ from reconciler.planner.pool_shape import has_metadata_to_spare
 METADATA_BLOCK = 4096
 
 
-def cut_off(live: LivePool) -> str:
-    """How much less there is of data or metadata than the pool uses; empty if all is there."""
+def cut_off(live: LivePool) -> str | None:
+    """How much less there is of data or metadata than the pool uses; None if all is there."""
     table = read_table(live.device.table) if live.device is not None else None
     if not isinstance(table, PoolTable):
-        return ""
+        return None
     status = live.status if isinstance(live.status, PoolStatus) else None
     metadata_used = Bytes(status.metadata_total * METADATA_BLOCK) if status is not None else Bytes(0)
     for word, backing, used in (
@@ -49,7 +49,7 @@ def cut_off(live: LivePool) -> str:
     is_empty = live.data.kind is PathKind.FILE and not live.data.allocated and start is not None and start.is_zero
     if is_empty and status is not None and status.data_used:
         return f"its data was emptied: the file has no room allocated, and {status.data_used} blocks are in use"
-    return ""
+    return None
 
 
 def read_only(live: LivePool) -> Iterator[tuple[str, LiveBacking]]:

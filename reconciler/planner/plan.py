@@ -89,14 +89,14 @@ _ACTIVATING: Final = (Activate, Load, MakeWritable, Resume, Clear)
 _REMOVING: Final = (Remove, DeleteThin, DiscardThin)
 
 
-def forbidden(plan: Plan, permissions: Permissions, now: float) -> str:
-    """Why the source of its record does not permit these steps, or not yet; empty if it does."""
+def forbidden(plan: Plan, permissions: Permissions, now: float) -> str | None:
+    """Why the source of its record does not permit these steps, or not yet; None if it does."""
     if not plan.steps or permissions is PERMITTED:
-        return ""
+        return None
     activates = any(isinstance(step, _ACTIVATING) for step in plan.steps)
     removes = any(isinstance(step, _REMOVING) for step in plan.steps)
     if now >= permissions.not_before and (permissions.may_activate or not activates):
-        return "" if permissions.may_remove or not removes else permissions.why
+        return None if permissions.may_remove or not removes else permissions.why
     return permissions.why
 
 
@@ -114,7 +114,7 @@ def paused(plan: Plan, why: str) -> Plan:
     return replace(under, condition=replace(under.condition, would=told.would))
 
 
-def suppressed(plan: Plan, why: str) -> Condition:
+def suppressed(plan: Plan, why: str | None) -> Condition:
     """The plan's condition, with why nothing is done about it and with what would be done else."""
     steps = [f"{step.action} {step.subject}" for step in plan.steps if isinstance(step, HostStep)]
     waits = plan.reason in DRIFT and plan.requeue_after is not None

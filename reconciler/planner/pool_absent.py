@@ -46,14 +46,14 @@ def _at_rest(facts: PoolFacts, record: ThinPool) -> Plan:
     return plan.with_steps(SavePool(record.key, replace(facts.known, noted=noted)))
 
 
-def _held(facts: PoolFacts) -> str:
-    """What keeps the pool's device from being removed; empty if nothing does."""
+def _held(facts: PoolFacts) -> str | None:
+    """What keeps the pool's device from being removed; None if nothing does."""
     if facts.live.device is None:
-        return ""
+        return None
     if facts.devices_live:
         return f"still active on it: {', '.join(facts.devices_live[:5])}"
     count = facts.live.device.info.open_count
-    return f"{count} opener(s) hold its device" if count else ""
+    return f"{count} opener(s) hold its device" if count else None
 
 
 def _take_down(facts: PoolFacts, record: ThinPool) -> tuple[Step, ...]:

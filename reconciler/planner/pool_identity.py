@@ -24,10 +24,10 @@ def parts(facts: PoolFacts, record: ThinPool) -> Iterator[tuple[str, Backing, Li
     yield "metadata", metadata, facts.live.metadata
 
 
-def another_disk(facts: PoolFacts, record: ThinPool, known: StoredPool) -> str:
-    """Which part of a pool lies on another disk than before; empty if that cannot be proven of any."""
+def another_disk(facts: PoolFacts, record: ThinPool, known: StoredPool) -> str | None:
+    """Which part of a pool lies on another disk than before; None if that cannot be proven of any."""
     if known.noted is None:
-        return ""
+        return None
     noted = {"data": known.noted.data, "metadata": known.noted.metadata}
     for word, wanted, live in parts(facts, record):
         if live.kind is not PathKind.MISSING and is_other(noted[word], live.marks):
@@ -37,14 +37,14 @@ def another_disk(facts: PoolFacts, record: ThinPool, known: StoredPool) -> str:
                 f"another one ({in_words(live.marks)}). Nothing is brought up on it: name the disk that it was on in the "
                 f"record, by a name that stays (`ls -l /dev/disk/by-id`). {_WAY_ON}"
             )
-    return ""
+    return None
 
 
-def other_content(facts: PoolFacts, known: StoredPool) -> str:
-    """What proves that data or metadata are not those that the pool was taken down with; empty if nothing does."""
+def other_content(facts: PoolFacts, known: StoredPool) -> str | None:
+    """What proves that data or metadata are not those that the pool was taken down with; None if nothing does."""
     noted, data, metadata = known.noted, facts.live.data, facts.live.metadata
     if noted is None:
-        return ""
+        return None
     if noted.superblock and metadata.superblock_digest and noted.superblock != metadata.superblock_digest:
         return (
             f"the metadata of pool {facts.name}, {known.metadata}, is not as it was when the pool was taken down, though "
@@ -58,7 +58,7 @@ def other_content(facts: PoolFacts, known: StoredPool) -> str:
             f"last well it began with {_start(noted.start)}: it is another disk or file, or it was written over. "
             f"The pool's first write would destroy what is there. {_WAY_ON}"
         )
-    return ""
+    return None
 
 
 def _start(start: Start | None) -> str:
@@ -113,11 +113,11 @@ def noted_going_down(facts: PoolFacts) -> StoredPool | None:
 # The same disk by another path
 
 
-def contradiction(facts: PoolFacts, record: ThinPool) -> str:
-    """What the record says otherwise than what the pool was created with; empty if nothing."""
+def contradiction(facts: PoolFacts, record: ThinPool) -> str | None:
+    """What the record says otherwise than what the pool was created with; None if nothing."""
     known = facts.known
     if known is None:
-        return ""
+        return None
     data, metadata = backings(record)
     if known.block != sectors(record.spec.block_size):
         return f"blockSize is fixed once the pool exists: it is {known.block}s"
@@ -125,7 +125,7 @@ def contradiction(facts: PoolFacts, record: ThinPool) -> str:
         return f"the pool's data is {known.data}, the record says {data.path}"
     if not is_same_place(facts, metadata, facts.live.metadata, is_metadata=True):
         return f"the pool's metadata is {known.metadata}, the record says {metadata.path}"
-    return ""
+    return None
 
 
 def is_same_place(facts: PoolFacts, wanted: Backing, live: LiveBacking, *, is_metadata: bool) -> bool:

@@ -61,15 +61,15 @@ def _conflict(facts: PoolFacts, record: ThinPool) -> str:
     return ""
 
 
-def _not_whole(wanted: Backing, live: LiveBacking, loop: Loop) -> str:
-    """How a loop that somebody attached does not give all of the file, for writing too; empty if it does."""
+def _not_whole(wanted: Backing, live: LiveBacking, loop: Loop) -> str | None:
+    """How a loop that somebody attached does not give all of the file, for writing too; None if it does."""
     if loop.offset:
         return f"shows {wanted.path} only from byte {loop.offset} on"
     if 0 < loop.size_limit < max(live.size, wanted.size or 0):
         return f"shows only the first {loop.size_limit} bytes of {wanted.path}"
     if loop.read_only:
         return f"on {wanted.path} is read-only"
-    return ""
+    return None
 
 
 def _article(kind: PathKind) -> str:
@@ -242,8 +242,8 @@ def _bring_back(facts: PoolFacts, record: ThinPool, known: StoredPool) -> Plan:
     return finding(facts, Reason.POOL_MISSING, f"pool {facts.name} is not active: activating it").with_steps(*steps)
 
 
-def _lost(facts: PoolFacts, record: ThinPool, known: StoredPool) -> str:
-    """What is not as the store left it; empty if all is."""
+def _lost(facts: PoolFacts, record: ThinPool, known: StoredPool) -> str | None:
+    """What is not as the store left it; None if all is."""
     for word, wanted, live in parts(facts, record):
         if live.kind is PathKind.MISSING:
             there = f" (the disk that it was on is {live.elsewhere} now)" if live.elsewhere else ""
@@ -267,4 +267,4 @@ def _lost(facts: PoolFacts, record: ThinPool, known: StoredPool) -> str:
             f"the data of pool {facts.name}, {known.data}, is an empty file, and {metadata.data_blocks_used} blocks of "
             f"the data that was there are in use"
         )
-    return ""
+    return None

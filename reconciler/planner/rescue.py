@@ -21,14 +21,16 @@ from reconciler.planner.plan import Sign
 from reconciler.planner.pool import plan_pool
 
 
-def suspended_in(facts: PoolFacts) -> str:
-    """What a worker that hangs may be waiting for: a suspended device below the pool, or the pool. Empty for neither."""
+def suspended_in(facts: PoolFacts) -> str | None:
+    """What a worker that hangs may be waiting for: a suspended device below the pool, or the pool. None for neither."""
     below = facts.live.suspended_below
     if below:
         names = ", ".join(device.name for device in below)
         return f"{names}, which the pool lies on, is suspended: `dmsetup resume {below[0].name}`, if nobody is at work there"
     device = facts.live.device
-    return f"the pool itself, {device.info.name}, is suspended" if device is not None and device.info.suspended else ""
+    return (
+        f"the pool itself, {device.info.name}, is suspended" if device is not None and device.info.suspended else None
+    )
 
 
 def rescue_of_pool(facts: PoolFacts) -> tuple[HostStep, ...]:

@@ -140,7 +140,7 @@ class StallHandler(Protocol):
     def waiting(self, beside: WorkerClient) -> None:
         """Again and again. `beside` leads to a second worker, without the pool's lock, started when first asked."""
 
-    def cause(self) -> str:
+    def cause(self) -> str | None:
         """What the worker waits for, as far as the second one saw: `NAME, which it lies on, is suspended`. Or nothing."""
 
     def answered(self) -> None:
@@ -286,7 +286,7 @@ class ProcessWorkerClient:
         if self._starting:
             detail = f"it has not started for {seconds}, as this host is slow or short of memory; it {waits}"
             return WorkerTimeoutError("start the worker of", self._pool, errno.ETIMEDOUT, detail)
-        cause = self._helper.cause() if self._helper is not None else ""
+        cause = self._helper.cause() if self._helper is not None else None
         detail = f"no answer for {seconds}; the worker {waits}" + (f"; {cause}" if cause else "")
         return WorkerTimeoutError(*self._asked, errno.ETIMEDOUT, detail)
 
