@@ -15,6 +15,8 @@ from hypothesis.configuration import set_hypothesis_home_dir
 if not os.access(Path(__file__).parent, os.W_OK):  # the sandbox's tree is read-only, and hypothesis warns of that
     set_hypothesis_home_dir(tempfile.gettempdir())
 
+pytest_plugins = ["tests.testing.real_kernel"]
+
 settings.register_profile("same", derandomize=True)
 settings.register_profile("explore", print_blob=True)
 settings.load_profile("explore" if os.environ.get("EXPLORE") else "same")

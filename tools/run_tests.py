@@ -22,7 +22,7 @@ from tools.runs import Finished, Run, run_all
 from tools.vm import machine, obstacle_to_a_machine
 
 TREE: Final = Path(__file__).resolve().parent.parent
-KERNEL_TESTS: Final = "tests/kernel"
+KERNEL_TESTS: Final = ("tests/kernel", "tests/e2e")
 STORIES: Final = "tests/simulation/test_stories.py"
 POWER_CUTS: Final = "tests/crash"
 """These boot kernels of their own, one after the other."""
@@ -34,10 +34,8 @@ SECONDS: Final = 1200
 """After which a sandbox is ended, whatever hangs in it."""
 IN_A_MACHINE: Final = {
     "conformance": ("tests/kernel/test_conformance.py", "tests/kernel/test_libdm_thins.py"),
-    "seed stories": tuple(
-        str(path.relative_to(TREE)) for path in sorted((TREE / KERNEL_TESTS).glob("test_story_*.py"))
-    ),
-    "chaos": ("tests/kernel/test_chaos.py",),
+    "seed stories": tuple(str(path.relative_to(TREE)) for path in sorted((TREE / "tests/e2e").glob("test_story_*.py"))),
+    "chaos": ("tests/e2e/test_chaos.py",),
 }
 """What two processors and another build of the kernel could change."""
 MOST: Final = 4
@@ -56,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     runs: list[Run] = []
     obstacle = ""
     if what in ("all", "unit"):
-        apart = (KERNEL_TESTS, STORIES, POWER_CUTS)
+        apart = (*KERNEL_TESTS, STORIES, POWER_CUTS)
         runs.append(Run("without a kernel", (*PYTEST, "tests", *(f"--ignore={path}" for path in apart), *extra)))
         runs.append(Run("of simulated lives", (*PYTEST, STORIES, *extra)))
     if what in ("all", "kernel"):
@@ -65,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
             if runs:  # it is said again at the end
                 _say_loudly(obstacle)
         elif kernel == "host":
-            runs.append(Run("on this host's kernel", (*PYTEST, KERNEL_TESTS, *extra)))
+            runs.append(Run("on this host's kernel", (*PYTEST, *KERNEL_TESTS, *extra)))
         elif kernel == "vm":
             workers = 1
             runs += _in_a_machine(extra)
@@ -126,10 +124,10 @@ def _in_a_machine(extra: Sequence[str]) -> list[Run]:
 def _collected(extra: Sequence[str]) -> dict[str, int]:
     """How many tests each file has. Collecting outside also leaves compiled tests behind for the sandboxes."""
     listed = subprocess.run(
-        [*PYTEST, KERNEL_TESTS, "--collect-only", "-qq", *extra], cwd=TREE, check=False, capture_output=True, text=True
+        [*PYTEST, *KERNEL_TESTS, "--collect-only", "-qq", *extra], cwd=TREE, check=False, capture_output=True, text=True
     )
     if listed.returncode not in (0, NOTHING_COLLECTED):
-        sys.exit(f"the tests in {KERNEL_TESTS} cannot be collected:\n{listed.stdout}{listed.stderr}")
+        sys.exit(f"the tests in {' and '.join(KERNEL_TESTS)} cannot be collected:\n{listed.stdout}{listed.stderr}")
     # FILE: COUNT
     pairs = [line.rpartition(": ") for line in listed.stdout.splitlines() if line.startswith(KERNEL_TESTS)]
     return {file: int(count) for file, _, count in pairs if count.isdecimal()}
@@ -146,7 +144,7 @@ def _split(counts: dict[str, int], parts: int) -> list[list[str]]:
 
 
 def _start_cost(file: str) -> int:
-    return STARTING if "tests.kernel.harness" in (TREE / file).read_text(encoding="utf-8") else 0
+    return STARTING if "tests.testing.environment" in (TREE / file).read_text(encoding="utf-8") else 0
 
 
 def _conclude(finished: Sequence[Finished], obstacle: str, *, selected: bool) -> int:

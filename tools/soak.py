@@ -30,8 +30,8 @@ def main() -> int:
         runs.append((PYTHON, "-m", "tests.simulation", "--seeds", seeds or SEEDS, *sys.argv[1:]))
     if everything:
         runs.append((PYTHON, "-m", "tests.fuzz", "--inputs", INPUTS))
-        runs.append((*SOAK, "tests", "--ignore=tests/kernel"))
-        runs.append((*SANDBOX, "--timeout", "3600", "--", *SOAK, "tests/kernel"))
+        runs.append((*SOAK, "tests", "--ignore=tests/kernel", "--ignore=tests/e2e"))
+        runs.append((*SANDBOX, "--timeout", "3600", "--", *SOAK, "tests/kernel", "tests/e2e"))
         if os.geteuid() == 0:
             runs.append(("env", "KERNEL=vm", PYTHON, "-m", "tools.run_tests", "kernel"))
         else:

@@ -29,7 +29,7 @@ from reconciler.model.names import of_store
 from reconciler.model.units import Sectors, whole_number
 from reconciler.planner.ownership import owner_of
 from tests.fuzz.target import Target, refuses, text_of
-from tests.planner import builders as a
+from tests.unit.planner import builders as a
 
 _NUMBERS = (b"0", b"1", b"4161600/4161600", b"5/4", b"-", b"18446744073709551616", b"0 ", b" 1")
 _POOL_WORDS = (

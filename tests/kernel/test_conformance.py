@@ -22,10 +22,10 @@ from reconciler.kernel.host import host_kernel
 from reconciler.kernel.protocol import Kernel
 from reconciler.model.errors import HostError
 from reconciler.model.units import Bytes
-from tests.conformance.corpus import CORPUS
-from tests.conformance.stage import DATA_BLOCKS, METADATA
-from tests.conformance.suite import Compared, RandomSequences
-from tests.kernel.conftest import run, this_release
+from tests.testing.conformance.corpus import CORPUS
+from tests.testing.conformance.stage import DATA_BLOCKS, METADATA
+from tests.testing.conformance.suite import Compared, RandomSequences
+from tests.testing.real_kernel import run, this_release
 
 DISKS = ("metadata", "data")
 EXPLORE = os.environ.get("CONFORMANCE_EXAMPLES")

@@ -10,7 +10,7 @@ import pytest
 from chaos import udevd
 from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.model.errors import HostError
-from tests.kernel.conftest import ERROR, TestPool, info_of, run
+from tests.testing.real_kernel import ERROR, TestPool, info_of, run
 
 SHORT = 0.3
 Left = Callable[[], set[str]]

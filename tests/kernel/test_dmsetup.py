@@ -27,7 +27,7 @@ from reconciler.kernel.command_lines import (
 from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.model.dm_tables import Target
 from reconciler.model.units import Sectors
-from tests.kernel.conftest import ERROR, TestPool, info_of, run
+from tests.testing.real_kernel import ERROR, TestPool, info_of, run
 
 LONGER = Target(Sectors(2048), Sectors(8), "error", "")
 

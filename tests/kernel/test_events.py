@@ -13,7 +13,7 @@ from reconciler.kernel.monitor import BlockEvent, DmEvents, UdevMonitor, changed
 from reconciler.model.dm_tables import Devno, Target
 from reconciler.model.errors import HostError
 from reconciler.model.units import Sectors
-from tests.kernel.conftest import ERROR, TestPool, info_of, run
+from tests.testing.real_kernel import ERROR, TestPool, info_of, run
 
 LONGER = Target(Sectors(0), Sectors(4096), "error", "")
 

@@ -22,7 +22,7 @@ from reconciler.model.records import API_VERSION, ThinPool
 from reconciler.model.recordset import PoolRecords
 from reconciler.model.units import Bytes
 from reconciler.store.store import Store
-from tests.kernel.conftest import MIB, run
+from tests.testing.real_kernel import MIB, run
 
 OF_THE_KERNEL = "/sys/kernel/uevent_helper"
 """Whoever writes to it has the kernel start a program, as root, at the next event."""

@@ -14,7 +14,7 @@ from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.model.dm_tables import Target, read_table
 from reconciler.model.errors import HostError
 from reconciler.model.units import Sectors
-from tests.kernel.conftest import ERROR, Run, TestPool, devno_of, fails, info_of
+from tests.testing.real_kernel import ERROR, Run, TestPool, devno_of, fails, info_of
 
 MakePool = Callable[..., TestPool]
 MakeThin = Callable[..., str]

@@ -10,7 +10,7 @@ from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.kernel.simulated.tables import Release
 from reconciler.model.dm_tables import Target
 from reconciler.model.units import Sectors
-from tests.kernel.conftest import TestPool, fails, this_release
+from tests.testing.real_kernel import TestPool, fails, this_release
 
 MakePool = Callable[..., TestPool]
 MakeThin = Callable[..., str]

@@ -20,8 +20,8 @@ from reconciler.kernel.block.holders import processes_using
 from reconciler.kernel.command_lines import grow_filesystem_command
 from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.kernel.privileges import EVERY, Capability, Held, lock_memory
-from tests.kernel.conftest import MIB, Run, TestPool, devno_of, run
-from tests.kernel.harness import House, a_house, children_of, eventually
+from tests.testing.environment import House, a_house, children_of, eventually
+from tests.testing.real_kernel import MIB, Run, TestPool, devno_of, run
 
 NOT_DONE = 1
 NOBODY = "65534"

@@ -15,9 +15,8 @@ import pytest
 
 from reconciler.kernel.programs import HostTools
 from reconciler.model.errors import HostError
-from tests.kernel.conftest import BLOCK, MIB, TestPool, run
-from tests.kernel.harness import House, a_house, eventually
-from tests.kernel.pools import (
+from tests.testing.environment import House, a_house, eventually
+from tests.testing.pools import (
     checksum,
     detach_loops,
     dmsetup,
@@ -31,6 +30,7 @@ from tests.kernel.pools import (
     table,
     write,
 )
+from tests.testing.real_kernel import BLOCK, MIB, TestPool, run
 
 LATE = 3000
 """Milliseconds that a write of data takes while the kernel commits what it has allocated for it."""

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from reconciler.kernel.simulated.tables import Release
-from tests.conformance.corpus import CORPUS
-from tests.conformance.suite import Compared, RandomSequences
+from tests.testing.conformance.corpus import CORPUS
+from tests.testing.conformance.suite import Compared, RandomSequences
 
 
 @pytest.mark.parametrize("release", Release)

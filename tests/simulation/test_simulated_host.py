@@ -114,7 +114,7 @@ def test_a_flushing_suspend_blocks_behind_writes_that_wait_for_space(small: Smal
 
 
 def test_after_the_kernels_timeout_a_full_pool_fails_writes_until_there_is_room(small: Small) -> None:
-    """As tests/kernel/test_pools_full.py sees it on a real one: the status says so, and the table does not."""
+    """As tests/e2e/test_pools_full.py sees it on a real one: the status says so, and the table does not."""
     small.kernel.dm.message("p", "create_thin 1")
     small.thin("u", 1)
     number = 0

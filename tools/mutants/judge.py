@@ -19,16 +19,20 @@ from tools.mutants.makers import Mutant
 TREE: Final = Path(__file__).resolve().parents[2]
 _COPIED: Final = ("reconciler", "tests", "tools", "benchmarks", "demo", "chaos", "docs", "manifests", "share", "deploy")
 _FOLDERS: Final = {
-    "planner": ("planner",),
-    "controller": ("controller",),
-    "store": ("store",),
-    "model": ("model", "planner"),
-    "kernel": ("kernel_pure", "controller"),
+    "planner": ("unit/planner",),
+    "controller": ("unit/controller",),
+    "store": ("unit/store",),
+    "model": ("unit/model", "unit/planner"),
+    "kernel": ("unit/kernel", "unit/controller"),
 }
 """Of tests, by the layer that a file is in."""
 _NO_KERNEL: Final = (
-    *("model", "planner", "store", "sources", "controller", "daemon", "telemetry", "cli", "kernel_pure", "fuzz"),
-    *("test_trusted_files.py", "simulation/test_simulated_host.py", "simulation/test_conformance.py"),
+    *(
+        f"unit/{name}"
+        for name in ("model", "planner", "store", "sources", "controller", "daemon", "telemetry", "cli", "kernel")
+    ),
+    *("unit/doctor", "unit/test_trusted_files.py", "fuzz"),
+    *("simulation/test_simulated_host.py", "simulation/test_conformance.py"),
 )
 """All that needs neither a kernel nor a browser."""
 _SECONDS: Final = 900.0

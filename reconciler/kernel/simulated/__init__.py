@@ -1,7 +1,7 @@
 """A host in memory: device-mapper, files, loops, tools and udev, as they were observed on real kernels (6.1 and 6.12).
 
 It stands behind `kernel.protocol` and nowhere higher, and does no I/O, reads no clock and knows no chance. Where it
-differs from the kernel is a bug of it: tests/conformance gives both the same operations.
+differs from the kernel is a bug of it: tests/testing/conformance gives both the same operations.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 dm devices: their slots, their states, and who has them open.
 
-Sources: kernel, drivers/md/dm.c and dm-ioctl.c; what was observed on 6.1 and 6.12 is held by tests/conformance.
+Sources: kernel, drivers/md/dm.c and dm-ioctl.c; what was observed on 6.1 and 6.12 is held by tests/testing/conformance.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A thin pool that is up: its mode, its features, and when its metadata becomes durable.
 
-Source: kernel, drivers/md/dm-thin.c, and what was observed on 6.1 and 6.12, which tests/conformance holds.
+Source: kernel, drivers/md/dm-thin.c, and what was observed on 6.1 and 6.12, which tests/testing/conformance holds.
 
 A thin pool's metadata: what is on its metadata device, and what a pool that is up has not written there yet.
 

@@ -1,16 +1,16 @@
 """Targets: what a table's line becomes once it is loaded. Each holds open what it lies on until its table goes.
 
-Errnos: kernel, drivers/md/dm-thin.c (`pool_ctr`, `thin_ctr`), dm-linear.c; held by tests/conformance.
+Errnos: kernel, drivers/md/dm-thin.c (`pool_ctr`, `thin_ctr`), dm-linear.c; held by tests/testing/conformance.
 
 Loading a table: what is checked before it waits in a device's inactive slot.
 
-Sources: kernel, drivers/md/dm-table.c and dm-ioctl.c (`table_load`); held by tests/conformance.
+Sources: kernel, drivers/md/dm-table.c and dm-ioctl.c (`table_load`); held by tests/testing/conformance.
 
 A dm device and its two slots for tables.
 
 What is in /dev/mapper and /dev/disk: nodes that udev makes, or does not.
 
-The kernels that were observed, by where their answers differ. All else is the same on them (tests/conformance).
+The kernels that were observed, by where their answers differ. All else is the same on them (tests/testing/conformance).
 """
 
 from __future__ import annotations

@@ -1,0 +1,96 @@
+"""The hang: whoever opens a device that was left suspended waits for ever. The reconciler lets them go on, and its own
+way of committing has no moment in which anybody could be caught.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.testing.environment import House, a_house, eventually
+from tests.testing.real_kernel import run
+
+READERS = {
+    "dd": ("dd", "if={node}", "of=/dev/null", "bs=4096", "count=1", "iflag=direct"),
+    "fdisk": ("fdisk", "-l", "{node}"),
+}
+COMMITS = 6
+
+
+@pytest.fixture(scope="module")
+def house() -> Iterator[House]:
+    with a_house() as house:
+        house.declare(house.pool())
+        house.start("--suspend-grace", "1s", "--resync", "250ms")
+        house.wait_pool()
+        yield house
+
+
+def start(house: House, reader: str, name: str) -> subprocess.Popen[bytes]:
+    command = [word.format(node=house.node(name)) for word in READERS[reader]]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def waits_in_the_kernel(process: subprocess.Popen[bytes]) -> bool:
+    return Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "D"
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_reader_that_hangs_on_a_suspended_committed_device_gets_on(house: House, reader: str) -> None:
+    name = f"left-{reader}"
+    house.have(name, state="Committed")
+    table = house.thin_table(name)
+    with house.asleep():
+        run("dmsetup", "create", house.dm_name(name), "--table", table)
+        run("udevadm", "settle")
+        run("dmsetup", "suspend", house.dm_name(name))
+        hanging = start(house, reader, name)
+        eventually(lambda: waits_in_the_kernel(hanging), f"{reader} hangs")
+    deferred: list[bool] = []
+
+    def gone() -> bool:
+        info = house.info(name)
+        if info is not None:
+            deferred.append(info.deferred_remove)
+        return info is None
+
+    eventually(gone, "it is removed", pause=0.005)
+    assert hanging.wait(10) == 0, "the reader got what it waited for"
+    assert deferred
+    assert not any(deferred)
+    house.wait(name, live="Inactive")
+
+
+def test_committing_never_suspends_and_nobody_is_caught(house: House) -> None:
+    names = [f"layer-{number}" for number in range(COMMITS)]
+    house.declare(*(house.device(name) for name in names), file="layers.yaml")
+    for name in names:
+        house.wait(name, live="Active")
+    script = (
+        'while [ -e "$0/go" ]; do for node in "$@"; do timeout 5 dd if=$node of=/dev/null bs=4k count=1 iflag=direct'
+    )
+    script += ' 2>/dev/null; [ $? -eq 124 ] && echo "caught at $node"; done; done; exit 0'
+    go = house.root / "go"
+    go.touch()
+    nodes = [str(house.node(name)) for name in names]
+    suspended: list[str] = []
+
+    def all_gone() -> bool:
+        infos = [house.info(name) for name in names]
+        suspended.extend(info.name for info in infos if info is not None and info.suspended)
+        return not any(infos)
+
+    with subprocess.Popen(
+        ["bash", "-c", script, str(house.root), *nodes], stdout=subprocess.PIPE, text=True
+    ) as readers:
+        house.declare(*(house.device(name, state="Committed") for name in names), file="layers.yaml")
+        eventually(all_gone, "all are committed", pause=0.005)
+        go.unlink()
+        caught, _ = readers.communicate(timeout=30)
+    assert not caught
+    assert not suspended
+    for name in names:
+        house.wait(name, live="Inactive")
