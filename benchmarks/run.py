@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from reconciler.sandbox import run
+from reconciler.sandbox.command import run
 
 BENCHMARKS = (
     # (module, whether udev runs: making a thousand devices with udev would take minutes, and measures nothing)

@@ -47,7 +47,7 @@ def command(
     share: tuple[Path, ...], mem: str, disk: tuple[Path, ...], timeout: float | None, arguments: tuple[str, ...]
 ) -> None:
     """Run a command, or a shell, inside a throw-away kernel."""
-    from reconciler.sandbox import run  # noqa: PLC0415  # not for --help
+    from reconciler.sandbox.command import run  # noqa: PLC0415  # not for --help
 
     status = run(arguments, share=share, memory=mem, disks=disk, timeout=timeout)
     click.get_current_context().exit(status)

@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from reconciler.sandbox import SandboxError, run
+from reconciler.sandbox import SandboxError
+from reconciler.sandbox.command import run
 
 
 def main() -> int:

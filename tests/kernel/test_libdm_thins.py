@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 from reconciler.kernel.dm.device_mapper import LibDm
-from reconciler.kernel.simulated.tables import Release
+from reconciler.kernel.simulated.machine import Release
 from reconciler.model.dm_tables import Target
 from reconciler.model.units import Sectors
 from tests.testing.real_kernel import TestPool, fails, this_release

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from reconciler.kernel.simulated import SimulatedHost
-from reconciler.kernel.simulated.disks import Disk
+from reconciler.kernel.simulated.machine import Disk
 from reconciler.model.dm_tables import Table
 
 Thin = tuple[str, int]

@@ -6,7 +6,7 @@ import random
 from typing import TYPE_CHECKING, Final
 
 from reconciler.kernel.simulated import Crashed
-from reconciler.kernel.simulated.disks import Disk
+from reconciler.kernel.simulated.machine import Disk
 from tests.simulation.events import World, happens
 from tests.simulation.operator import MIB, VAULT
 

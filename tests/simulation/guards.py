@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from reconciler.controller.desired import Desired
 from reconciler.kernel.simulated import Call
-from reconciler.kernel.simulated.disks import Disk
+from reconciler.kernel.simulated.device import Loaded
 from reconciler.kernel.simulated.io import is_torn
-from reconciler.kernel.simulated.tables import Loaded
+from reconciler.kernel.simulated.machine import Disk
+from reconciler.kernel.simulated.pool import thin_of
 from reconciler.model.dm_tables import PoolTable, read_table
 from reconciler.model.names import Key
 from reconciler.model.records import DeviceState, PoolState, Prune
@@ -129,7 +130,7 @@ class Guards:
             or name not in began.showed
         ):
             return
-        if device.live is not began.showed[name] and device.live.thin is None:
+        if device.live is not began.showed[name] and thin_of(device.live) is None:
             raise Violation(f"{call}: a table that somebody had left waiting is live now")
 
     def _note_message(self, pool: str, text: str) -> None:
@@ -185,9 +186,10 @@ class Guards:
             return
         record = began.desired.of_pool(worker.pool).devices.get(known.key)
         device = self._village.host.devices.by_name.get(name)
-        if record is None or device is None or device.live is None or device.live.thin is None:
+        thin = None if device is None else thin_of(device.live)
+        if record is None or thin is None:
             return
-        wanted = record.spec.state is DeviceState.ACTIVE and device.live.thin.thin_id == known.thin_id
+        wanted = record.spec.state is DeviceState.ACTIVE and thin.thin_id == known.thin_id
         if wanted and known.active and not record.spec.paused:
             raise Violation(f"{call}: it is desired Active, and live")
 
@@ -211,7 +213,7 @@ class Guards:
 
     def _not_torn(self, worker: Worker, origin: int, call: Call, began: Began) -> None:
         for device in self._village.host.devices.by_name.values():
-            thin = device.live.thin if device.live is not None else None
+            thin = thin_of(device.live)
             if thin is None or thin.thin_id != origin or thin.pool.device.name != worker.pool:
                 continue
             if not device.suspended and not device.internal and device.name in began.live:
@@ -265,7 +267,7 @@ class Guards:
         del began
         name = str(call.args[0]).rpartition("/")[2]
         device = self._village.host.devices.by_name.get(name)
-        thin = device.live.thin if device is not None and device.live is not None else None
+        thin = None if device is None else thin_of(device.live)
         if thin is not None and self._village.book.written.get((worker.pool, thin.thin_id)):
             raise Violation(f"{call}: something was written there before")
         if not name.endswith(".private"):
@@ -275,7 +277,7 @@ class Guards:
         del began
         name = str(call.args[0]).rpartition("/")[2]
         device = self._village.host.devices.by_name.get(name)
-        thin = device.live.thin if device is not None and device.live is not None else None
+        thin = None if device is None else thin_of(device.live)
         intents = self._village.store.intents(worker.pool)
         if thin is None:
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reconciler.kernel.simulated.io import is_torn
-from reconciler.kernel.simulated.pool import Mode
+from reconciler.kernel.simulated.pool import Mode, pool_of, thin_of
 from reconciler.model.names import Key
 from tests.simulation.events import World
 from tests.simulation.operator import MIB, RUNTIME
@@ -28,7 +28,7 @@ def _check_pools(world: World) -> None:
         device, known = village.host.devices.by_name.get(pool), village.store.known_pool(pool)
         assert device is not None, f"pool {pool} is not there"
         assert device.live is not None, f"pool {pool} has no table"
-        assert device.live.pool is not None, f"pool {pool} is no pool"
+        assert pool_of(device.live) is not None, f"pool {pool} is no pool"
         assert not device.suspended, f"pool {pool} is suspended"
         assert known is not None, f"pool {pool} is not known"
         image = village.host.image(pool)
@@ -60,7 +60,7 @@ def _check_active(world: World, key: Key, spec: dict[str, Any]) -> None:
     device = village.host.devices.by_name.get(known.dm_name)
     assert device is not None, f"{key} is not live"
     assert device.live is not None, f"{key} is a shell"
-    thin = device.live.thin
+    thin = thin_of(device.live)
     assert thin is not None, f"{key} shows {device.live.targets[0].line}"
     assert (thin.pool.device.name, thin.thin_id) == (key.pool, known.thin_id), f"{key} shows another thin"
     assert device.live.length * 512 >= spec.get("size", MIB), f"{key} is too small"

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Final
 
 from reconciler.kernel.simulated import Call
+from reconciler.kernel.simulated.pool import thin_of
 from reconciler.model.dm_tables import Target, ThinTable
 from reconciler.model.errors import HostError
 from reconciler.model.units import Sectors
@@ -137,7 +138,7 @@ def swap_in_another_thin(world: World, rng: random.Random) -> str:
     name, dm = _some(world, rng), world.village.dm
     devices = world.village.host.devices
     device = devices.by_name.get(name or "")
-    thin = device.live.thin if device is not None and device.live is not None else None
+    thin = None if device is None else thin_of(device.live)
     if name is None or device is None or thin is None or devices.open_count(device):
         return ""
     others = sorted(number for number in thin.pool.image.thins if number != thin.thin_id and number >= STRANGER)
@@ -266,7 +267,7 @@ def use_up_metadata(world: World, rng: random.Random) -> str:
 def write(world: World, rng: random.Random) -> str:
     name, village = _some(world, rng), world.village
     device = village.host.devices.by_name.get(name or "")
-    thin = device.live.thin if device is not None and device.live is not None else None
+    thin = None if device is None else thin_of(device.live)
     if name is None or device is None or thin is None or device.suspended or device.internal or device.read_only:
         return ""
     if name.endswith(".private"):

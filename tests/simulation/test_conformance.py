@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, settings
 
-from reconciler.kernel.simulated.tables import Release
+from reconciler.kernel.simulated.machine import Release
 from tests.testing.conformance.corpus import CORPUS
 from tests.testing.conformance.suite import Compared, RandomSequences
 

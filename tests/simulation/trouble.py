@@ -7,7 +7,7 @@ import random
 from typing import Final
 
 from reconciler.kernel.simulated import Call, Crashed
-from reconciler.kernel.simulated.disks import Disk
+from reconciler.kernel.simulated.machine import Disk
 from reconciler.kernel.simulated.pool import CommitFault
 from reconciler.model.errors import HostError
 from tests.simulation.events import World, happens

@@ -20,7 +20,7 @@ from reconciler.kernel.locks import PoolLocked
 from reconciler.kernel.protocol import DeviceMapper
 from reconciler.kernel.simulated import Call, Crashed, SimulatedHost
 from reconciler.kernel.simulated.faults import changes
-from reconciler.kernel.simulated.tables import Release
+from reconciler.kernel.simulated.machine import Release
 from reconciler.kernel.worker.client import WorkerClient
 from reconciler.model.conditions import Reason
 from reconciler.model.live import ScanScope

@@ -22,7 +22,7 @@ import pytest
 
 from chaos.host import is_thrown_away
 from reconciler.kernel.dm.device_mapper import LibDm
-from reconciler.kernel.simulated.tables import Release
+from reconciler.kernel.simulated.machine import Release
 from reconciler.model.dm_tables import Devno, PoolTable, Target, ThinTable
 from reconciler.model.errors import HostError
 from reconciler.model.live import DeviceInfo

@@ -7,6 +7,7 @@ differs from the kernel is a bug of it: tests/testing/conformance gives both the
 from __future__ import annotations
 
 from reconciler.kernel.simulated.faults import Call, Calls, Crashed, WouldBlockError
-from reconciler.kernel.simulated.host import SimulatedHost, simulated_kernel
+from reconciler.kernel.simulated.host import SimulatedHost
+from reconciler.kernel.simulated.kernel import simulated_kernel
 
 __all__ = ["Call", "Calls", "Crashed", "SimulatedHost", "WouldBlockError", "simulated_kernel"]

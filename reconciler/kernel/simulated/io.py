@@ -7,10 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from reconciler.kernel.simulated.dm import Devices
+from reconciler.kernel.simulated.device import Device
+from reconciler.kernel.simulated.devices import Devices
 from reconciler.kernel.simulated.faults import fault
-from reconciler.kernel.simulated.pool import CommitFault, MetadataError, Pool
-from reconciler.kernel.simulated.tables import Device, ThinTarget
+from reconciler.kernel.simulated.machine import MetadataError
+from reconciler.kernel.simulated.pool import CommitFault, Pool, ThinTarget, pool_of, thin_of
 from reconciler.model.dm_tables import Devno
 from reconciler.model.errors import HostError
 
@@ -33,6 +34,7 @@ class Writer:
 class Io:
     def __init__(self, devices: Devices) -> None:
         self._devices = devices
+        devices.programs = self
         self.writers: dict[str, Writer] = {}
 
     def write(self, name: str, number: int, token: str) -> bool:
@@ -69,7 +71,7 @@ class Io:
 
     def retry(self, device: Device) -> None:
         """The device, or the pool, goes on: so do the writes that waited."""
-        pool = device.live.pool if device.live is not None else None
+        pool = pool_of(device.live)
         devices = [device] if pool is None else [thin.device for thin in pool.pool.thins]
         for each in devices:
             self._retry_one(each)
@@ -110,7 +112,7 @@ class Io:
             raise fault("write", name, error.errno) from error
 
     def _thin(self, device: Device) -> ThinTarget:
-        thin = device.live.thin if device.live is not None else None
+        thin = thin_of(device.live)
         if thin is None:
             raise fault("use", device.name, errno.EIO)
         return thin
@@ -160,7 +162,7 @@ class Io:
             self._advance(writer, device)
 
     def _advance(self, writer: Writer, device: Device) -> None:
-        if device.live is None or device.live.thin is None:
+        if thin_of(device.live) is None:
             return
         version = writer.version if writer.half else writer.version + 1
         if self._store(device, TAIL if writer.half else HEAD, f"v{version}"):

@@ -1,10 +1,6 @@
-"""A thin pool that is up: its mode, its features, and when its metadata becomes durable.
+"""A thin pool that is up: its mode, its features, and when its metadata becomes durable; its targets and its thins'.
 
 Source: kernel, drivers/md/dm-thin.c, and what was observed on 6.1 and 6.12, which tests/testing/conformance holds.
-
-A thin pool's metadata: what is on its metadata device, and what a pool that is up has not written there yet.
-
-Rules of sharing, and their times: kernel, drivers/md/dm-thin-metadata.c (`__create_snap`, `__snapshotted_since`).
 """
 
 from __future__ import annotations
@@ -13,143 +9,10 @@ import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final
 
-from reconciler.model.dm_tables import PoolTable
-from reconciler.model.units import Sectors
-
-if TYPE_CHECKING:
-    from reconciler.kernel.simulated.disks import Disk
-    from reconciler.kernel.simulated.tables import Device, PoolTarget, ThinTarget
-
-
-MAX_THIN_ID: Final = 2**24 - 1
-EMPTY_USED: Final = 10
-"""Metadata blocks that an empty pool uses, about."""
-
-
-class MetadataError(Exception):
-    """An operation that the metadata refuses, with the kernel's errno."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.errno = number
-
-
-@dataclass(frozen=True, slots=True)
-class Mapping:
-    """One mapped block. `token` stands for what is written in it."""
-
-    block: int
-    """The data block's number: two thins that share one have the same."""
-    time: int
-    token: str
-
-
-@dataclass(frozen=True, slots=True)
-class ThinImage:
-    created_at: int
-    snapshotted: int = 0
-    """The time of the last snapshot that it took part in: what was mapped before is shared."""
-    blocks: dict[int, Mapping] = field(default_factory=dict)
-
-    @property
-    def content(self) -> dict[int, str]:
-        return {number: mapping.token for number, mapping in self.blocks.items()}
-
-
-@dataclass(slots=True)
-class PoolImage:
-    """Everything in the metadata. Thin images are never changed in place, so that a copy is cheap."""
-
-    block: Sectors
-    metadata_blocks: int
-    data_blocks: int = 0
-    transaction_id: int = 0
-    time: int = 0
-    thins: dict[int, ThinImage] = field(default_factory=dict)
-    held: dict[int, ThinImage] | None = None
-    """What a reserved metadata snapshot shows."""
-    needs_check: bool = False
-    spent: int = 0
-    """Blocks of metadata that are used besides what is reckoned here, as by trees that have grown apart."""
-    next_block: int = 0
-
-    def copy(self) -> PoolImage:
-        return replace(self, thins=dict(self.thins), held=None if self.held is None else dict(self.held))
-
-    def used_blocks(self) -> set[int]:
-        images = [*self.thins.values(), *(self.held or {}).values()]
-        return {mapping.block for image in images for mapping in image.blocks.values()}
-
-    def metadata_used(self) -> int:
-        """About: the real number depends on how the trees have grown."""
-        mappings = sum(len(image.blocks) for image in self.thins.values())
-        used = EMPTY_USED + len(self.thins) + mappings // 126 + (2 if self.held is not None else 0) + self.spent
-        return min(self.metadata_blocks, used + self.metadata_reserve())
-
-    def metadata_reserve(self) -> int:
-        """What the kernel keeps back for its own commits (dm-thin-metadata.c, `__set_metadata_reserve`)."""
-        return min(self.metadata_blocks // 10, 4096)
-
-    # What messages do.
-
-    def create_thin(self, thin_id: int) -> None:
-        if thin_id in self.thins:
-            raise MetadataError(errno.EEXIST)
-        self.thins[thin_id] = ThinImage(self.transaction_id)
-
-    def create_snap(self, thin_id: int, origin: int) -> None:
-        if thin_id in self.thins:
-            raise MetadataError(errno.EEXIST)
-        image = self.of(origin)
-        self.time += 1
-        self.thins[origin] = replace(image, snapshotted=self.time)
-        self.thins[thin_id] = ThinImage(self.transaction_id, self.time, dict(image.blocks))
-
-    def delete(self, thin_id: int) -> None:
-        self.of(thin_id)
-        del self.thins[thin_id]
-
-    def set_transaction_id(self, old: int, new: int) -> None:
-        if old != self.transaction_id:
-            raise MetadataError(errno.EINVAL)
-        self.transaction_id = new
-
-    def reserve_snap(self) -> None:
-        if self.held is not None:
-            raise MetadataError(errno.EBUSY)
-        self.held = dict(self.thins)
-
-    def release_snap(self) -> None:
-        if self.held is None:
-            raise MetadataError(errno.EINVAL)
-        self.held = None
-
-    def of(self, thin_id: int) -> ThinImage:
-        if thin_id not in self.thins:
-            raise MetadataError(errno.ENODATA)
-        return self.thins[thin_id]
-
-    # What I/O does.
-
-    def needs_new_block(self, thin_id: int, number: int) -> bool:
-        image = self.of(thin_id)
-        mapping = image.blocks.get(number)
-        return mapping is None or image.snapshotted > mapping.time
-
-    def write(self, thin_id: int, number: int, token: str) -> None:
-        image = self.of(thin_id)
-        block, time = self.next_block, self.time
-        if self.needs_new_block(thin_id, number):
-            self.next_block += 1
-        else:
-            block, time = image.blocks[number].block, image.blocks[number].time
-        blocks = {**image.blocks, number: Mapping(block, time, token)}
-        self.thins[thin_id] = replace(image, blocks=blocks)
-
-    def discard(self, thin_id: int) -> None:
-        self.thins[thin_id] = replace(self.of(thin_id), blocks={})
+from reconciler.kernel.simulated.device import Device, Loaded, SimpleTarget
+from reconciler.kernel.simulated.machine import MAX_THIN_ID, Disk, Mapping, MetadataError, PoolImage
+from reconciler.model.dm_tables import Devno, PoolTable, Target
 
 
 class Mode(IntEnum):
@@ -183,6 +46,8 @@ class Pool:
     metadata: Disk
     data: Disk
     image: PoolImage
+    up: dict[Disk, Pool]
+    """All pools that are up on this host: it is one of them until its last table goes."""
     mode: Mode = Mode.WRITE
     suspended: bool = True
     """Until its first resume: no thin loads before."""
@@ -218,6 +83,13 @@ class Pool:
         if self.mode is Mode.OUT_OF_DATA_SPACE and not self.errors_if_full:
             self.timed_out = True
             self.told()
+
+    def put(self) -> None:
+        """A table that refers to it goes. With the last one a pool is closed, which commits."""
+        self.users -= 1
+        if self.users == 0:
+            self.commit()
+            del self.up[self.metadata]
 
     # Metadata
 
@@ -413,3 +285,61 @@ def _thin_id(word: str) -> int:
     if number > MAX_THIN_ID:
         raise MetadataError(errno.EINVAL)
     return number
+
+
+class PoolTarget(SimpleTarget):
+    def __init__(self, line: Target, table: PoolTable, pool: Pool) -> None:
+        super().__init__(line, (table.metadata, table.data))
+        self.wanted = table
+        self.pool = pool
+        self.mode = Mode.READ_ONLY if table.read_only else Mode.WRITE
+        """What its resume asks for: of a table that was in use, the mode that the pool had (dm-thin.c, `adjusted_pf`)."""
+        pool.users += 1
+
+    def status(self) -> str:
+        return self.pool.status()
+
+    def close(self) -> None:
+        self.pool.put()
+
+
+class ThinTarget(SimpleTarget):
+    def __init__(self, line: Target, device: Device, pool: Pool, thin_id: int, external: Devno | None) -> None:
+        super().__init__(line, (pool.device.devno,) if external is None else (pool.device.devno, external))
+        self.device = device
+        self.pool = pool
+        self.thin_id = thin_id
+        self.external = external
+        """What blocks that were never written read as."""
+        pool.users += 1
+        pool.thins.append(self)
+
+    def table(self) -> Target:
+        """A failed pool's thins tell no table either (dm-thin.c, `thin_status`)."""
+        if self.pool.mode is Mode.FAIL:
+            return Target(self.line.start, self.line.length, "thin", "Fail")
+        return self.line
+
+    def status(self) -> str:
+        if self.pool.mode is Mode.FAIL:
+            return "Fail"
+        blocks = self.pool.image.of(self.thin_id).blocks
+        size = self.pool.image.block
+        highest = str((max(blocks) + 1) * size - 1) if blocks else "-"
+        return f"{len(blocks) * size} {highest}"
+
+    def close(self) -> None:
+        self.pool.thins.remove(self)
+        self.pool.put()
+
+
+def pool_of(table: Loaded | None) -> PoolTarget | None:
+    """Its first target, if that is a pool."""
+    first = table.targets[0] if table is not None and table.targets else None
+    return first if isinstance(first, PoolTarget) else None
+
+
+def thin_of(table: Loaded | None) -> ThinTarget | None:
+    """Its first target, if that is a thin."""
+    first = table.targets[0] if table is not None and table.targets else None
+    return first if isinstance(first, ThinTarget) else None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pytest
 
 from reconciler.kernel.protocol import Mkfs
-from reconciler.kernel.simulated.host import SimulatedTools
+from reconciler.kernel.simulated.kernel import SimulatedTools
 from reconciler.model.errors import HostError
 from reconciler.model.records import Record
 from tests.repo.dashboard.questions import (

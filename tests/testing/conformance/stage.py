@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.simulated import SimulatedHost, WouldBlockError, simulated_kernel
-from reconciler.kernel.simulated.tables import Release
+from reconciler.kernel.simulated.machine import Release
 from reconciler.model.units import Bytes
 
 METADATA = 2 * 1024 * 1024

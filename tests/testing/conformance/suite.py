@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from reconciler.kernel.simulated import WouldBlockError
-from reconciler.kernel.simulated.tables import Release
+from reconciler.kernel.simulated.machine import Release
 from tests.testing.conformance import operations as op
 from tests.testing.conformance.corpus import Scenario, on
 from tests.testing.conformance.player import Stage, play, show

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-import reconciler.sandbox
+import reconciler.sandbox.command
 from reconciler.cli.main import main
 from reconciler.sandbox import SandboxError
 
@@ -112,7 +112,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         seen.update(options, command=list(command))
         return 7
 
-    monkeypatch.setattr(reconciler.sandbox, "run", run)
+    monkeypatch.setattr(reconciler.sandbox.command, "run", run)
     return seen
 
 
@@ -144,6 +144,6 @@ def test_a_sandbox_that_cannot_start_says_so(
     def run(*_: object, **__: object) -> int:
         raise SandboxError("no kernel: build one", status=1)
 
-    monkeypatch.setattr(reconciler.sandbox, "run", run)
+    monkeypatch.setattr(reconciler.sandbox.command, "run", run)
     assert main(["sandbox"]) == 1
     assert capsys.readouterr().err == "dm-reconciler sandbox: no kernel: build one\n"

@@ -17,7 +17,7 @@ from reconciler.controller.reconciler import PoolReconciler
 from reconciler.kernel.protocol import Mkfs
 from reconciler.kernel.simulated import Call, Calls
 from reconciler.kernel.simulated.faults import changes
-from reconciler.kernel.simulated.host import SimulatedTools
+from reconciler.kernel.simulated.kernel import SimulatedTools
 from reconciler.model.conditions import Event, EventType, PoolStatusReport, Reason
 from reconciler.model.errors import HostError
 from reconciler.model.names import Key

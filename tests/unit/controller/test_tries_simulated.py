@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.kernel.protocol import Mkfs
 from reconciler.kernel.simulated import Call, Calls
-from reconciler.kernel.simulated.host import SimulatedTools
+from reconciler.kernel.simulated.kernel import SimulatedTools
 from reconciler.model.conditions import PoolStatusReport, Reason, Status
 from reconciler.model.errors import HostError
 from reconciler.model.names import Key

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import pytest
 
-from reconciler.sandbox import SandboxError, kernel, run, wire
+from reconciler.sandbox import SandboxError, kernel, wire
+from reconciler.sandbox.command import run
 from reconciler.sandbox.kernel import XSTATE_SOURCE, XSTATE_SWITCH, XstateWorkaround, xstate_workaround
 from reconciler.sandbox.session import HOME, Escape, environment, visible
 from reconciler.sandbox.settings import checked, memory_bytes
