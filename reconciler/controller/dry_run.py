@@ -35,8 +35,6 @@ class Preview:
 
     key: Key
     plan: Plan
-    after_pool: bool = False
-    """It follows only once the pool is active, which it is not yet."""
     record: ThinPool | None = None
     """Of a pool."""
 
@@ -89,7 +87,7 @@ def preview_pool(
         if observer.wants_holders(device, found) and observer.look_at_holders(device):
             found = plan_device(ahead.seen_from(gatherer.device_facts(key, observer.observed, facts)))
         ahead.take(found)
-        yield Preview(key, found, after_pool=activation is not None)
+        yield Preview(key, found)
 
 
 class Ahead:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Container, Iterable
 
 from reconciler.controller.fact_gatherer import FactGatherer, ObservedPool, Scope
@@ -25,8 +24,6 @@ _IDS_SHARE = 50
 _HOLDERS_EVERY = 5.0
 _LOCKED_FOR = 2.0
 """Seconds until a pool that another worker still holds is tried again."""
-
-_log = logging.getLogger(__name__)
 
 
 class PoolObserver:

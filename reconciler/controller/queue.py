@@ -149,11 +149,6 @@ class WorkQueue:
                 self._changed.wait(wait)
         return set()
 
-    def next_due(self, pool: str) -> float | None:
-        """When the pool's next key is due, in seconds of the monotonic clock; None if it has none."""
-        with self._changed:
-            return min(self._due.get(pool, {}).values(), default=None)
-
     def stop(self) -> None:
         """Nobody waits any more."""
         with self._changed:

@@ -74,10 +74,6 @@ def dmsetup_remove(name: str) -> str:
     return _line("remove", name)
 
 
-def dmsetup_rename(name: str, new_name: str) -> str:
-    return _line("rename", name, new_name)
-
-
 def dmsetup_clear(name: str) -> str:
     return _line("clear", name)
 
@@ -131,14 +127,6 @@ def zero_command(path: str, length: int) -> Command:
 
 def attach_command(path: str) -> Command:
     return ("losetup", "--find", "--show", "--nooverlap", "--direct-io=on", path)
-
-
-def resize_loop_command(node: str) -> Command:
-    return ("losetup", "--set-capacity", node)
-
-
-def detach_command(node: str) -> Command:
-    return ("losetup", "--detach", node)
 
 
 def mkfs_command(node: str, wanted: Mkfs) -> Command:

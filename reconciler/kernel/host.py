@@ -200,9 +200,6 @@ class HostDisks:
     def set_writable(self, devno: Devno) -> None:
         set_writable(devno)
 
-    def loops(self) -> list[Loop]:
-        return loops.loops()
-
     def loops_on(self, path: str) -> list[Loop]:
         return loops.loops_on(path)
 

@@ -89,8 +89,6 @@ class BlockEvent:
     devno: Devno
     dm_name: str
     """Empty for what is not dm's; also on the second of the two removes of a dm device."""
-    dm_uuid: str
-    sysname: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +161,6 @@ def _event(device: pyudev.Device) -> BlockEvent:
         action=device.action,
         devno=Devno(os.major(number), os.minor(number)),
         dm_name=properties.get("DM_NAME", ""),
-        dm_uuid=properties.get("DM_UUID", ""),
-        sysname=device.sys_name,
     )
 
 

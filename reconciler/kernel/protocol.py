@@ -23,9 +23,6 @@ class DeviceMapper(Protocol):
     def versions(self) -> tuple[str, str]:
         """Of the library and of the kernel's driver."""
 
-    def targets(self) -> dict[str, str]:
-        """Target types that the kernel has loaded, with their versions."""
-
     def list_all(self) -> list[Listed]:
         """All devices of the host, in one call. Answers also while devices hang."""
 
@@ -66,8 +63,6 @@ class DeviceMapper(Protocol):
 
     def remove(self, name: str) -> None:
         """Never forced, never deferred. EBUSY: open. ENXIO: gone already."""
-
-    def rename(self, name: str, new_name: str) -> None: ...
 
     def clear(self, name: str) -> None:
         """Drop the table that waits in the inactive slot."""
@@ -111,9 +106,6 @@ class Disks(Protocol):
 
     def set_writable(self, devno: Devno) -> None:
         """Clear the block layer's read-only flag (BLKROSET). A table that is read-only keeps its device read-only."""
-
-    def loops(self) -> list[Loop]:
-        """All loops in use on the host, each with its file's path as /sys tells it, for people only."""
 
     def loops_on(self, path: str) -> list[Loop]:
         """The loops on this very file, by device and inode. Those of a deleted file of the same path do not count."""

@@ -7,7 +7,7 @@ Forms: kernel documentation of thin provisioning, "Status".
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from typing import Final
@@ -45,7 +45,6 @@ class PoolStatus:
     mode: PoolMode
     """needs_check wins over the mode that comes with it, as it needs other words."""
     needs_check: bool
-    metadata_low_water: int | None = None
     errors_when_full: bool = False
     """Writes that find no space fail: as the table asks for, or since the kernel's no_space_timeout has passed."""
 
@@ -91,11 +90,11 @@ def _numbers(words: list[str]) -> PoolStatus:
     mode = PoolMode(words[4])
     if mode not in {PoolMode.RW, PoolMode.RO, PoolMode.OUT_OF_DATA_SPACE}:
         raise ValueError(words[4])
-    low_water = whole_number(words[-1]) if len(words) > 8 else None
-    for word in words[5:] if low_water is None else words[5:-1]:
+    flags = words[5:-1] if len(words) > 8 and whole_number(words[-1]) is not None else words[5:]
+    for word in flags:
         if word not in _FLAGS:
             raise ValueError(word)
-    needs_check = "needs_check" in words[5:]
+    needs_check = "needs_check" in flags
     return PoolStatus(
         transaction_id=transaction,
         metadata_used=metadata_used,
@@ -105,8 +104,7 @@ def _numbers(words: list[str]) -> PoolStatus:
         held_root=held_root,
         mode=PoolMode.NEEDS_CHECK if needs_check else mode,
         needs_check=needs_check,
-        metadata_low_water=low_water,
-        errors_when_full="error_if_no_space" in words[5:],
+        errors_when_full="error_if_no_space" in flags,
     )
 
 
@@ -206,9 +204,6 @@ class PoolTable:
         ]
         params = [str(self.metadata), str(self.data), str(self.block), str(self.low_water), str(len(features))]
         return Target(Sectors(0), self.length, "thin-pool", " ".join([*params, *features]))
-
-    def resized(self, length: Sectors) -> PoolTable:
-        return replace(self, length=length)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.kernel.protocol import Kernel
-from reconciler.kernel.simulated.faults import Call, Calls, Hooked, changes
+from reconciler.kernel.simulated.faults import Call, Calls, Hooked
 from reconciler.model.steps import StoreStep
 from reconciler.store.store import Store
+from tests.simulation.calls import changes
 
 BEFORE, MIDWAY, AFTER = "before", "midway", "after"
 PROGRAMS = frozenset({"tools.mkfs", "tools.grow_filesystem"})

@@ -6,6 +6,7 @@ import errno
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from reconciler.kernel.protocol import Kernel
 from reconciler.kernel.steps.table import run_step
 from reconciler.model.errors import HostError, PreconditionError
 from reconciler.model.steps import CreateSnapshot
+from reconciler.model.units import Sectors
 from tests.testing.environment import House, a_house, eventually
 from tests.testing.pools import declared, dmsetup, exists, loops_on, make_disk, passes, pool_status, transaction
 from tests.testing.real_kernel import TestPool, info_of, run
@@ -49,7 +51,7 @@ class TestAFullPoolAndASuspension:
         with pool.data_file.open("r+b") as file:
             file.truncate(64 * MIB)
         run("losetup", "--set-capacity", str(pool.data))
-        table = pool.table.resized(pool.table.length * 8)  # type: ignore[arg-type]
+        table = replace(pool.table, length=Sectors(pool.table.length * 8))
         dm.load(pool.name, (table.target(),))
         dm.resume(pool.name, hidden=True)
         assert process.wait(30) == 0, "its writes went on when the pool grew"

@@ -79,6 +79,11 @@ class RealStage:
             raise HostError("remove", name, errno.ENXIO)
         run("dmsetup", "remove", "--deferred", name)
 
+    def rename(self, name: str, new: str) -> None:
+        done = run("dmsetup", "rename", name, new, check=False)
+        if done.code:
+            raise HostError("rename", name, _errno_in(done.err))
+
     def garbage(self, disk: str) -> None:
         with Path(self.path(disk)).open("r+b") as file:
             file.write(b"\xa5" * 4096)
@@ -114,6 +119,11 @@ class RealStage:
         for disk in DISKS:
             self._detach(disk)
             self._kernel.disks.delete_file(self.path(disk))
+
+
+def _errno_in(text: str) -> int:
+    """Dmsetup ends with 1 whatever went wrong, and says which."""
+    return next((number for number in (errno.EBUSY, errno.ENXIO) if os.strerror(number) in text), 0)
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def test_attaching_a_file_gives_a_loop_that_shows_it(disks: HostDisks, file: Pat
     assert loop.size == 8 * MIB
     assert sh("losetup", "--noheadings", "--output", "BACK-FILE", loop.path) == str(file)
     assert disks.loops_on(str(file)) == [loop]
-    assert loop in disks.loops()
+    assert loop in loops.loops()
 
 
 def test_a_file_that_is_on_a_loop_is_not_attached_again(disks: HostDisks, file: Path, attach: Attach) -> None:
@@ -162,18 +162,18 @@ def test_the_loop_of_a_deleted_file_is_not_the_loop_of_its_successor(
     file.touch()
     os.truncate(file, 4 * MIB)
     assert disks.loops_on(str(file)) == []
-    assert [loop.deleted for loop in disks.loops() if loop.path == old.path] == [True]
+    assert [loop.deleted for loop in loops.loops() if loop.path == old.path] == [True]
     new = attach(file)
     assert (new.path != old.path, new.size) == (True, 4 * MIB)
 
 
-def test_more_loops_than_nodes_are_made_as_needed(disks: HostDisks, workdir: Path, attach: Attach) -> None:
+def test_more_loops_than_nodes_are_made_as_needed(workdir: Path, attach: Attach) -> None:
     for number in range(10):  # the kernel begins with eight
         path = workdir / f"disk{number}"
         path.touch()
         os.truncate(path, MIB)
         attach(path)
-    assert len(disks.loops()) >= 10
+    assert len(loops.loops()) >= 10
 
 
 def test_a_missing_node_is_made(disks: HostDisks, file: Path, attach: Attach) -> None:

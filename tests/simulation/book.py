@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from reconciler.kernel.simulated import SimulatedHost
 from reconciler.kernel.simulated.machine import Disk
 from reconciler.model.dm_tables import Table
+from tests.simulation.host import PlayedHost
 
 Thin = tuple[str, int]
 """(pool, thin id)"""
@@ -89,7 +89,7 @@ class Book:
         self.frozen.clear()
 
 
-def fingerprint(host: SimulatedHost, name: str) -> Fingerprint | None:
+def fingerprint(host: PlayedHost, name: str) -> Fingerprint | None:
     """None: there is no such device."""
     device = host.devices.by_name.get(name)
     if device is None:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 from reconciler.controller.desired import Desired
 from reconciler.kernel.simulated import Call
 from reconciler.kernel.simulated.device import Loaded
-from reconciler.kernel.simulated.io import is_torn
 from reconciler.kernel.simulated.machine import Disk
 from reconciler.kernel.simulated.pool import thin_of
 from reconciler.model.dm_tables import PoolTable, read_table
@@ -20,6 +19,7 @@ from reconciler.model.names import Key
 from reconciler.model.records import DeviceState, PoolState, Prune
 from reconciler.model.steps import BeginIntent, Resume, StoreStep
 from reconciler.model.stored import IntentKind, StoredDevice
+from tests.simulation.host import is_torn
 
 if TYPE_CHECKING:
     from tests.simulation.village import Village
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 GRACE: Final = 5.0
 PRUNE_DELAY: Final = 60.0
-_ON_DEVICES: Final = frozenset({"load", "resume", "suspend", "remove", "rename", "clear", "message"})
+_ON_DEVICES: Final = frozenset({"load", "resume", "suspend", "remove", "clear", "message"})
 
 
 class Violation(AssertionError):  # noqa: N818  # says what it is

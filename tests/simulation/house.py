@@ -22,7 +22,7 @@ from reconciler.controller.queue import WorkQueue
 from reconciler.controller.reconciler import PoolReconciler
 from reconciler.controller.recorder import Recorder
 from reconciler.kernel.protocol import Kernel
-from reconciler.kernel.simulated import Call, Calls, Crashed, SimulatedHost, simulated_kernel
+from reconciler.kernel.simulated import Call, Calls, Crashed, simulated_kernel
 from reconciler.kernel.worker.client import InlineWorkerClient, WorkerClient
 from reconciler.model.conditions import Status
 from reconciler.model.live import DeviceInfo, ScanScope
@@ -33,6 +33,8 @@ from reconciler.model.steps import StoreStep
 from reconciler.model.stored import StoredDevice
 from reconciler.store.store import Store
 from reconciler.telemetry.metrics import Metrics
+from tests.simulation.host import PlayedHost
+from tests.testing.queue import next_due
 
 POOL = "tank"
 RESYNC = 1.0
@@ -80,10 +82,10 @@ def _metrics() -> Metrics:
 class House:
     """One daemon on one host. The host, the state directory and the clock outlive the daemon."""
 
-    def __init__(self, state_dir: Path, host: SimulatedHost | None = None, settings: Settings | None = None) -> None:
+    def __init__(self, state_dir: Path, host: PlayedHost | None = None, settings: Settings | None = None) -> None:
         self.state_dir = state_dir
         self._settings = settings or Settings()
-        self.host = host or SimulatedHost()
+        self.host = host or PlayedHost()
         self.clock = HandClock()
         self.calls = Calls()
         self._desired = Desired()
@@ -193,7 +195,7 @@ class House:
         end = self.clock.now() + seconds
         self.work()
         while self.clock.now() < end:
-            due = [self.queue.next_due(name) for name in self.pool_controllers]
+            due = [next_due(self.queue, name) for name in self.pool_controllers]
             nexts = [time for time in due if time is not None] + [self._resynced + RESYNC]
             self.clock.time = max(self.clock.time + 0.001, min(*nexts, end))
             if self.clock.now() >= self._resynced + RESYNC:

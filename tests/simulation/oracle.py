@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconciler.kernel.simulated.io import is_torn
 from reconciler.kernel.simulated.pool import Mode, pool_of, thin_of
 from reconciler.model.names import Key
 from tests.simulation.events import World
+from tests.simulation.host import is_torn
 from tests.simulation.operator import MIB, RUNTIME
 
 

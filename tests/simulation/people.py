@@ -231,7 +231,7 @@ def rename(world: World, rng: random.Random) -> str:
     if name is None or name in village.book.frozen or name.endswith(".private"):
         return ""
     with suppress(HostError):
-        village.dm.rename(name, f"{name}{_RENAMED}")
+        village.host.rename(name, f"{name}{_RENAMED}")
         village.after(rng.choice([1, 20]), lambda: rename_back(world))
         return f"{name} to {name}{_RENAMED}"
     return ""
@@ -239,10 +239,10 @@ def rename(world: World, rng: random.Random) -> str:
 
 def rename_back(world: World) -> None:
     """All of them, unless somebody else has the name by now."""
-    dm = world.village.dm
-    for name in [name for name in world.village.host.devices.by_name if name.endswith(_RENAMED)]:
+    host = world.village.host
+    for name in [name for name in host.devices.by_name if name.endswith(_RENAMED)]:
         with suppress(HostError):
-            dm.rename(name, name.removesuffix(_RENAMED))
+            host.rename(name, name.removesuffix(_RENAMED))
 
 
 @happens(1)

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 import pytest
 
 from reconciler.kernel.protocol import Kernel, Mkfs
-from reconciler.kernel.simulated import Calls, Crashed, SimulatedHost, WouldBlockError, simulated_kernel
-from reconciler.kernel.simulated.io import is_torn
+from reconciler.kernel.simulated import Calls, Crashed, WouldBlockError, simulated_kernel
 from reconciler.kernel.simulated.pool import CommitFault
 from reconciler.model.dm_tables import PoolTable, Target, ThinTable
 from reconciler.model.errors import HostError
 from reconciler.model.units import Bytes, Sectors, sectors
+from tests.simulation.host import PlayedHost, is_torn
 
 MIB = 1024 * 1024
 
@@ -23,7 +23,7 @@ class Small:
     """A host with a live pool `p` and a live thin `t`."""
 
     def __init__(self, calls: Calls | None = None) -> None:
-        self.host = SimulatedHost()
+        self.host = PlayedHost()
         self.calls = calls or Calls()
         self.kernel: Kernel = simulated_kernel(self.host, self.calls)
         self.kernel.disks.make_file("/srv/meta", Bytes(2 * MIB), allocate=True)
@@ -67,7 +67,7 @@ def test_a_power_cut_keeps_what_was_committed_and_no_more(small: Small) -> None:
     small.host.io.write("t", 1, "lost too")
     small.host.power_cut()
     assert not small.kernel.dm.list_all()
-    assert not small.kernel.disks.loops()
+    assert not small.host.loops
     small.up()
     assert small.host.thin("p", 0).content == {0: "flushed"}
 
@@ -120,8 +120,7 @@ def test_after_the_kernels_timeout_a_full_pool_fails_writes_until_there_is_room(
     number = 0
     while small.host.io.write("u", number, "x"):
         number += 1
-    pool = small.host.pool("p")
-    small.host.io.time_out(pool)
+    small.host.no_space_timeout("p")
     assert small.host.devices.open_count(small.host.devices.by_name["u"]) == 0, "who waited has got its error"
     assert "error_if_no_space" in small.kernel.dm.status("p")[0][1]
     assert "error_if_no_space" not in str(small.kernel.dm.table("p")[0])
@@ -134,7 +133,7 @@ def test_after_the_kernels_timeout_a_full_pool_fails_writes_until_there_is_room(
 
 
 def test_a_message_hangs_while_something_below_the_pool_is_suspended() -> None:
-    host = SimulatedHost()
+    host = PlayedHost()
     kernel = simulated_kernel(host)
     disk, data = host.add_disk("sda", 4 * MIB), host.add_disk("sdb", 4 * MIB)
     kernel.dm.create("below", "LVM-x")

@@ -18,8 +18,7 @@ from reconciler.controller.desired import Desired
 from reconciler.controller.queue import ERROR_MOST
 from reconciler.kernel.locks import PoolLocked
 from reconciler.kernel.protocol import DeviceMapper
-from reconciler.kernel.simulated import Call, Crashed, SimulatedHost
-from reconciler.kernel.simulated.faults import changes
+from reconciler.kernel.simulated import Call, Crashed
 from reconciler.kernel.simulated.machine import Release
 from reconciler.kernel.worker.client import WorkerClient
 from reconciler.model.conditions import Reason
@@ -29,10 +28,13 @@ from reconciler.model.records import Record
 from reconciler.model.steps import CreateSnapshot
 from reconciler.telemetry.metrics import Metrics, Result
 from tests.simulation.book import Book
+from tests.simulation.calls import changes
 from tests.simulation.guards import Guards
+from tests.simulation.host import PlayedHost
 from tests.simulation.house import RESYNC, House
 from tests.simulation.port import SimulatedPort
 from tests.simulation.worker import Lie, Waits, Worker
+from tests.testing.queue import next_due
 
 Act = Callable[[Call], Waits | Lie | None]
 BEFORE: Final = "before"
@@ -84,7 +86,7 @@ class Village(House):
         self.on_boot: Callable[[], None] = lambda: None
         """Whoever else starts with the host."""
         """Pools whose lanes wait for a worker at this moment."""
-        host = SimulatedHost(release=random.Random(f"release {seed}").choice((Release.V6_1, Release.V6_12)))
+        host = PlayedHost(release=random.Random(f"release {seed}").choice((Release.V6_1, Release.V6_12)))
         super().__init__(state_dir, host)
         self._born = self.clock.now()
         self.book = Book(self.clock.now)
@@ -218,7 +220,7 @@ class Village(House):
             self._tick(end)
 
     def _tick(self, end: float) -> None:
-        due = [self.queue.next_due(name) for name in self.pool_controllers if name not in self._busy]
+        due = [next_due(self.queue, name) for name in self.pool_controllers if name not in self._busy]
         nexts = [time for time in due if time is not None] + [self._resynced + RESYNC, end]
         nexts += [alarm[0] for alarm in self._alarms[:1]]
         self.clock.time = max(self.clock.time + 0.001, min(nexts))

@@ -13,11 +13,12 @@ from typing import Any, Protocol
 
 from greenlet import getcurrent, greenlet
 
-from reconciler.kernel.simulated import Call, Calls, Crashed, SimulatedHost, WouldBlockError, simulated_kernel
+from reconciler.kernel.simulated import Call, Calls, Crashed, WouldBlockError, simulated_kernel
 from reconciler.kernel.worker.__main__ import answer
 from reconciler.kernel.worker.messages import Answer, Question
 from reconciler.kernel.worker.scan import PoolScanner
 from reconciler.model.live import ScanScope
+from tests.simulation.host import PlayedHost
 
 
 class Weather(Protocol):
@@ -65,7 +66,7 @@ class Worker:
 
     def __init__(
         self,
-        host: SimulatedHost,
+        host: PlayedHost,
         weather: Weather,
         watched: ScanScope,
         state_dir: Path,

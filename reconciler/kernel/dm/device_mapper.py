@@ -32,7 +32,6 @@ from reconciler.kernel.command_lines import (
     dmsetup_message,
     dmsetup_mknodes,
     dmsetup_remove,
-    dmsetup_rename,
     dmsetup_resume,
     dmsetup_resume_unfrozen,
     dmsetup_status,
@@ -227,13 +226,6 @@ class LibDm:
         _show(dmsetup_remove, name)
         with Task(self._library, TaskType.REMOVE, "remove", name) as task, self._cookies.around(task):
             task.run()
-
-    def rename(self, name: str, new_name: str) -> None:
-        _show(dmsetup_rename, name, new_name)
-        with Task(self._library, TaskType.RENAME, "rename", name) as task:
-            task.set(self._functions.dm_task_set_newname(task.handle, to_bytes(new_name)))
-            with self._cookies.around(task):
-                task.run()
 
     def clear(self, name: str) -> None:
         _show(dmsetup_clear, name)

@@ -31,7 +31,6 @@ class TaskType(IntEnum):
     RESUME = 5
     INFO = 6
     DEPS = 7
-    RENAME = 8
     STATUS = 10
     TABLE = 11
     LIST = 13
@@ -114,7 +113,6 @@ FUNCTIONS: Final[Mapping[str, tuple[tuple[Any, ...], Any]]] = {
     "dm_task_set_cookie": ((_TASK, POINTER(c_uint32), c_uint16), c_int),
     "dm_task_set_message": ((_TASK, c_char_p), c_int),
     "dm_task_set_name": ((_TASK, c_char_p), c_int),
-    "dm_task_set_newname": ((_TASK, c_char_p), c_int),
     "dm_task_set_ro": ((_TASK,), c_int),
     "dm_task_set_sector": ((_TASK, c_uint64), c_int),
     "dm_task_skip_lockfs": ((_TASK,), c_int),
@@ -152,7 +150,6 @@ class Functions:
     dm_task_set_cookie: Callable[[Handle, Any, int], int]
     dm_task_set_message: Callable[[Handle, bytes], int]
     dm_task_set_name: Callable[[Handle, bytes], int]
-    dm_task_set_newname: Callable[[Handle, bytes], int]
     dm_task_set_ro: Callable[[Handle], int]
     dm_task_set_sector: Callable[[Handle, int], int]
     dm_task_skip_lockfs: Callable[[Handle], int]

@@ -119,7 +119,7 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 class Cookies:
-    """One cookie for each task that sends an event (RESUME, REMOVE, RENAME).
+    """One cookie for each task that sends an event (RESUME, REMOVE).
 
     Without a running udev there are no cookies, and the library makes the nodes itself. Whether udev runs is asked of its
     control socket each time, as its file outlives a udevd that was killed (observed on udev 252). One that does not

@@ -108,10 +108,6 @@ class Nodes:
         self.paths = {path: devno for path, devno in self.paths.items() if devno != device.devno}
         self.promised.pop(device.devno, None)
 
-    def on_rename(self, device: Device, old: str) -> None:
-        if self.paths.pop(node_of(old), None) is not None:
-            self.make(device)
-
     def make(self, device: Device) -> None:
         self.paths[node_of(device.name)] = device.devno
 

@@ -238,20 +238,6 @@ class Devices:
             if device is not None and device.deferred and not self.open_count(device):
                 self._gone(device)
 
-    def rename(self, old: str, new: str) -> None:
-        """That the new name is taken is found first, also where there is nothing to rename."""
-        if len(new) > 127:
-            raise fault("rename", old, errno.EINVAL, "name too long")
-        if new in self.by_name:
-            raise fault("rename", old, errno.EBUSY)
-        device = self.get("rename", old)
-        self.by_name = {new if name == old else name: found for name, found in self.by_name.items()}
-        device.name = new
-        if device.live is not None:
-            device.event_nr += 1
-        self._announce()
-        self._machine.nodes.on_rename(device, old)
-
     def clear(self, device: Device) -> None:
         if device.inactive is not None:
             table, device.inactive = device.inactive, None

@@ -160,9 +160,6 @@ class SimulatedDisks:
 
     # Loops
 
-    def loops(self) -> list[Loop]:
-        return [_told(loop) for _, loop in sorted(self._host.loops.items())]
-
     def loops_on(self, path: str) -> list[Loop]:
         if self._host.resolve(path) is not None:
             return []

@@ -22,9 +22,6 @@ class SimulatedDm:
     def versions(self) -> tuple[str, str]:
         return "1.02.185 (2022-05-18)", "4.47.0"
 
-    def targets(self) -> dict[str, str]:
-        return {"error": "1.5.0", "linear": "1.4.0", "thin": "1.22.0", "thin-pool": "1.22.0", "zero": "1.1.0"}
-
     def list_all(self) -> list[Listed]:
         devices = self._host.devices.by_name.values()
         return [Listed(device.name, device.devno, device.event_nr) for device in devices]
@@ -86,9 +83,6 @@ class SimulatedDm:
     def remove(self, name: str) -> None:
         devices = self._host.devices
         devices.remove(devices.get("remove", name))
-
-    def rename(self, name: str, new_name: str) -> None:
-        self._host.devices.rename(name, new_name)
 
     def clear(self, name: str) -> None:
         devices = self._host.devices

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from reconciler.model.errors import HostError, WorkerTimeoutError
 
@@ -35,37 +35,6 @@ class Call:
 
     def __str__(self) -> str:
         return f"{self.part}.{self.name}({', '.join(map(str, self.args))})"
-
-
-_CHANGING: Final = frozenset(
-    [
-        "create",
-        "load",
-        "resume",
-        "suspend",
-        "remove",
-        "rename",
-        "clear",
-        "message",
-        "mknodes",
-        "make_file",
-        "grow_file",
-        "delete_file",
-        "zero",
-        "attach",
-        "resize_loop",
-        "detach",
-        "mkfs",
-        "grow_filesystem",
-        "discard",
-        "trigger",
-    ]
-)
-
-
-def changes(call: Call) -> bool:
-    """Whether the call changes anything: a crash around one that only looks is a crash between two others."""
-    return call.name in _CHANGING
 
 
 def _nothing(_: Call) -> None:

@@ -82,13 +82,6 @@ class Io:
             device.openers.remove(_WAITING)
         device.queued.clear()
 
-    def time_out(self, pool: Pool) -> None:
-        """The kernel lets no write wait for room any longer: those that do fail."""
-        pool.no_space_timeout()
-        if pool.timed_out:
-            for thin in pool.thins:
-                self.fail(thin.device)
-
     def _retry_one(self, device: Device) -> None:
         if device.suspended or device.internal:
             return
@@ -167,8 +160,3 @@ class Io:
         version = writer.version if writer.half else writer.version + 1
         if self._store(device, TAIL if writer.half else HEAD, f"v{version}"):
             writer.version, writer.half = version, not writer.half
-
-
-def is_torn(content: dict[int, str]) -> bool:
-    """Whether it holds half a change: of a snapshot, that it was taken while its origin was written to."""
-    return content.get(HEAD) != content.get(TAIL)

@@ -267,11 +267,6 @@ class Machine:
         self.blocks[devno] = BlockDevice(devno, Disk(size, size, serial=serial), f"/dev/{name}")
         return devno
 
-    def renumber(self, one: Devno, other: Devno) -> None:
-        """As at a boot at which the kernel met the two disks in another order: each has the other's name and number."""
-        first, second = self.blocks[one], self.blocks[other]
-        first.disk, second.disk = second.disk, first.disk
-
     def size_of(self, devno: Devno) -> Sectors | None:
         """Of a block device that is no dm device; None: there is none."""
         if devno in self.loops:

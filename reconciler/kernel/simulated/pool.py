@@ -78,12 +78,6 @@ class Pool:
     def errors_if_full(self) -> bool:
         return self.timed_out or (self.features is not None and self.features.error_if_full)
 
-    def no_space_timeout(self) -> None:
-        """A minute, as it is set by default, has passed since the pool was full (dm-thin.c, `do_no_space_timeout`)."""
-        if self.mode is Mode.OUT_OF_DATA_SPACE and not self.errors_if_full:
-            self.timed_out = True
-            self.told()
-
     def put(self) -> None:
         """A table that refers to it goes. With the last one a pool is closed, which commits."""
         self.users -= 1

@@ -24,7 +24,6 @@ class WorkerConfig:
     state_dir: str
     lock: bool
     """False for commands that only look, beside the daemon; and for a second worker, beside one that hangs."""
-    udev: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,8 @@ class RemoveDeferred(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Rename(Operation):
+    """The same."""
+
     new: str
 
 

@@ -59,6 +59,8 @@ class Stage(Protocol):
 
     def remove_deferred(self, name: str) -> None: ...
 
+    def rename(self, name: str, new: str) -> None: ...
+
     def garbage(self, disk: str) -> None: ...
 
     def power_cut(self) -> None: ...
@@ -91,7 +93,7 @@ def _play(stage: Stage, operation: Operation) -> str | None:  # noqa: C901, PLR0
         case RemoveDeferred():
             stage.remove_deferred(name)
         case Rename(new=new):
-            dm.rename(name, stage.prefix + new)
+            stage.rename(name, stage.prefix + new)
         case Clear():
             dm.clear(name)
         case Message(text=text):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from reconciler.kernel.protocol import Kernel
-from reconciler.kernel.simulated import SimulatedHost, WouldBlockError, simulated_kernel
+from reconciler.kernel.simulated import WouldBlockError, simulated_kernel
 from reconciler.kernel.simulated.machine import Release
 from reconciler.model.units import Bytes
+from tests.simulation.host import PlayedHost
 
 METADATA = 2 * 1024 * 1024
 DATA_BLOCKS = 24
@@ -14,7 +15,7 @@ DATA_BLOCKS = 24
 class SimulatedStage:
     def __init__(self, prefix: str = "", release: Release = Release.V6_12) -> None:
         self.prefix = prefix
-        self.host = SimulatedHost(release=release)
+        self.host = PlayedHost(release=release)
         self._kernel = simulated_kernel(self.host)
         for disk, size in (("metadata", METADATA), ("data", DATA_BLOCKS * 65536)):
             self._kernel.disks.make_file(self.path(disk), Bytes(size), allocate=False)
@@ -44,6 +45,9 @@ class SimulatedStage:
 
     def remove_deferred(self, name: str) -> None:
         self.host.remove_deferred(name)
+
+    def rename(self, name: str, new: str) -> None:
+        self.host.rename(name, new)
 
     def garbage(self, disk: str) -> None:
         self.host.files[self.path(disk)].head = b"\xa5" * 4096

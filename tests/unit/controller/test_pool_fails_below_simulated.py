@@ -112,6 +112,6 @@ def test_metadata_that_is_full_grows_with_its_record_while_the_pool_is_up(home: 
 
 def test_after_the_kernels_timeout_it_is_said_that_writes_fail(home: House) -> None:
     fill(home)
-    home.host.io.time_out(home.host.pool(POOL))
+    home.host.no_space_timeout(POOL)
     home.run(3)
     assert "no_space_timeout" in home.status("", POOL).message

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from reconciler.kernel.simulated import simulated_kernel
-from reconciler.kernel.simulated.faults import changes
-from reconciler.kernel.simulated.io import is_torn
 from reconciler.model.conditions import Reason
 from reconciler.model.dm_tables import Target
 from reconciler.model.live import LiveState
 from reconciler.model.units import Sectors
+from tests.simulation.calls import changes
+from tests.simulation.host import is_torn
 from tests.simulation.house import POOL, House, a_house, device_record, pool_record
 
 EXT4 = {"type": "ext4"}
@@ -198,9 +198,7 @@ def lost_pool(home: House) -> None:
 
 def lost_pool_and_loops(home: House) -> None:
     lost_pool(home)
-    disks = simulated_kernel(home.host).disks
-    for loop in disks.loops():
-        disks.detach(loop)
+    home.host.loops.clear()
 
 
 def held_snapshot(home: House) -> None:

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.kernel.simulated import Call, Crashed, SimulatedHost
-from reconciler.kernel.simulated.faults import changes
-from reconciler.kernel.simulated.io import is_torn
+from reconciler.kernel.simulated import Call, Crashed
 from reconciler.kernel.simulated.pool import CommitFault
 from reconciler.model.dm_tables import PoolTable, ThinTable
 from reconciler.model.errors import HostError
 from reconciler.model.records import Record
 from reconciler.model.units import Bytes, Sectors
+from tests.simulation.calls import changes
+from tests.simulation.host import PlayedHost, is_torn
 from tests.simulation.house import POOL, House, device_record, pool_record
 
 EXT4 = {"type": "ext4"}
@@ -203,7 +203,7 @@ class Stages:
                 first.host.io.write("tank-a", number, token)
             first.host.io.flush("tank-a")
         self._clock = first.clock.time
-        self._host: SimulatedHost = first.host
+        self._host: PlayedHost = first.host
         first.kill()
 
     def begin(self) -> House:

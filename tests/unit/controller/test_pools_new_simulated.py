@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reconciler.kernel.simulated import SimulatedHost
 from reconciler.model.conditions import Reason
 from reconciler.model.names import Key
+from tests.simulation.host import PlayedHost
 from tests.simulation.house import POOL, House, device_record, pool_record
 
 MIB = 1 << 20
 
 
 def on_disks(tmp_path: Path, *, signature: str) -> House:
-    host = SimulatedHost()
+    host = PlayedHost()
     data = host.add_disk("sda", 16 * MIB)
     host.add_disk("sdb", 4 * MIB)
     host.disk_of(data).signature = signature

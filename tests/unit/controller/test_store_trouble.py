@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from reconciler.controller.queue import BUSY_MOST, RequeueWithBackoff
-from reconciler.kernel.simulated.faults import changes
 from reconciler.model.names import Key
 from reconciler.model.steps import StoreStep
 from reconciler.store.errors import StoreUnusable
 from reconciler.store.store import Store
+from tests.simulation.calls import changes
 from tests.simulation.house import House, device_record, pool_record
 
 HOME = (pool_record(), device_record("a", filesystem={"type": "ext4"}), device_record("c", state="Committed"))

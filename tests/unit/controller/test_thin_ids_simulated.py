@@ -10,8 +10,7 @@ import pytest
 
 from reconciler.controller.dry_run import preview_pool
 from reconciler.controller.fact_gatherer import Settings
-from reconciler.kernel.simulated import Calls, SimulatedHost, simulated_kernel
-from reconciler.kernel.simulated.faults import changes
+from reconciler.kernel.simulated import Calls, simulated_kernel
 from reconciler.kernel.worker.client import InlineWorkerClient
 from reconciler.model.conditions import PoolStatusReport
 from reconciler.model.dm_tables import PoolTable, ThinTable
@@ -19,6 +18,8 @@ from reconciler.model.live import ScanScope
 from reconciler.model.names import Key
 from reconciler.model.records import Record
 from reconciler.model.units import Sectors
+from tests.simulation.calls import changes
+from tests.simulation.host import PlayedHost
 from tests.simulation.house import POOL, House, a_house, device_record, pool_record
 
 MIB = 2048
@@ -30,9 +31,9 @@ RECORDS: list[Record] = [EXTERNAL, device_record("theirs", adopt={"deviceId": 1,
 
 
 @pytest.fixture
-def host() -> SimulatedHost:
+def host() -> PlayedHost:
     """With a pool of somebody else's, and a thin in it."""
-    host = SimulatedHost()
+    host = PlayedHost()
     metadata, data = host.add_disk("sda", 4 * MIB * 512), host.add_disk("sdb", 16 * MIB * 512)
     dm = simulated_kernel(host).dm
     dm.create(POOL, "")
@@ -46,7 +47,7 @@ def host() -> SimulatedHost:
 
 
 @pytest.fixture
-def guest(host: SimulatedHost, tmp_path: Path) -> Iterator[House]:
+def guest(host: PlayedHost, tmp_path: Path) -> Iterator[House]:
     """A daemon whose record adopts that thin."""
     house = House(tmp_path / "state", host)
     house.declare(*RECORDS)
@@ -116,7 +117,7 @@ def test_nor_where_the_thin_that_a_record_adopts_is_gone(guest: House) -> None:
     assert not messages(guest.calls)
 
 
-def test_nor_by_who_only_observes(host: SimulatedHost, tmp_path: Path) -> None:
+def test_nor_by_who_only_observes(host: PlayedHost, tmp_path: Path) -> None:
     observer = House(tmp_path / "other", host, Settings(observe_only=True))
     observer.declare(*RECORDS)
     observer.run(60)

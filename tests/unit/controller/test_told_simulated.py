@@ -16,12 +16,12 @@ from reconciler.controller.manager import PoolController
 from reconciler.controller.reconciler import PoolReconciler
 from reconciler.kernel.protocol import Mkfs
 from reconciler.kernel.simulated import Call, Calls
-from reconciler.kernel.simulated.faults import changes
 from reconciler.kernel.simulated.kernel import SimulatedTools
 from reconciler.model.conditions import Event, EventType, PoolStatusReport, Reason
 from reconciler.model.errors import HostError
 from reconciler.model.names import Key
 from reconciler.telemetry.logs import JsonFormatter
+from tests.simulation.calls import changes
 from tests.simulation.house import House, a_house, device_record, pool_record
 from tests.unit.telemetry.page.stands import Stand
 
