@@ -17,8 +17,6 @@ import errno
 import os
 import time
 import uuid
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -49,9 +47,7 @@ from reconciler.kernel.programs import HostTools
 from reconciler.kernel.protocol import Kernel
 from reconciler.model.dm_tables import Devno
 from reconciler.model.errors import HostError, WorkerTimeoutError
-from reconciler.model.identity import Marks
-from reconciler.model.live import DeviceInfo, Loop, PathKind
-from reconciler.model.units import Bytes
+from reconciler.model.live import DeviceInfo
 
 _CONTROL: Final = UDEV_CONTROL
 _DEADLINE: Final = 10.0
@@ -71,34 +67,21 @@ class HostUdev:
         return {}
 
     def running(self) -> bool:
-        """Somebody listens on udev's control socket: udevd itself, or systemd, which would start it."""
         return udevd_listens(_CONTROL)
 
     def why_not(self) -> str:
-        """Why it does not make what is missing, with the command that helps."""
         return why_udevd_is_silent()
 
     def missing(self, info: DeviceInfo) -> tuple[str, ...]:
-        """Paths that should lead to the device and do not.
-
-        A link that several devices claim (an origin and its snapshot have one filesystem UUID) leads to one of them: it
-        is not missing for the others.
-        """
         node = node_of(info.name)
         lost = () if leads_to(node) == info.devno else (node,)
         links = [link for link in self._links(info.devno) if link != node]
         return (*lost, *(link for link in links if not self._is_right(link, info.devno)))
 
     def in_the_way(self, path: str) -> str:
-        """What is at a path where a node should be, and how it is taken away. Empty where nothing is."""
         return in_the_way(path)
 
     def trigger(self, devno: Devno) -> None:
-        """Have udev run its rules for the device, and wait until it has.
-
-        Raises HostError: ENOENT no such device, ECONNREFUSED no udev, ENOBUFS too many events at once. Raises Unanswered
-        after 10 seconds.
-        """
         if not self.running():
             raise HostError("look again at", str(devno), errno.ECONNREFUSED, "udev is not running")
         for link in self._links(devno):
@@ -168,94 +151,37 @@ def _wait_for(monitor: pyudev.Monitor, mark: str, devno: Devno) -> None:
 
 
 class HostDisks:
-    """See `kernel.protocol.Disks`. Keeps nothing between calls."""
+    """See `kernel.protocol.Disks`: which function answers what. Keeps nothing between calls."""
 
-    def kind(self, path: str) -> tuple[PathKind, Bytes, Devno | None]:
-        return files.kind(path)
-
-    def node(self, devno: Devno) -> str:
-        return node_of_device(devno)
-
-    def file_facts(self, path: str) -> tuple[Bytes, Bytes]:
-        return files.file_facts(path)
-
-    def folder_exists(self, path: str) -> bool:
-        return files.folder_exists(path)
-
-    def make_file(self, path: str, size: Bytes, *, allocate: bool) -> None:
-        files.make_file(path, size, allocate=allocate)
-
-    def grow_file(self, path: str, size: Bytes, *, allocate: bool) -> None:
-        files.grow_file(path, size, allocate=allocate)
-
-    def delete_file(self, path: str) -> None:
-        files.delete_file(path)
-
-    def read(self, path: str, length: int) -> bytes:
-        return files.read(path, length)
-
-    def zero(self, path: str, length: int) -> None:
-        files.zero(path, length)
-
-    def set_writable(self, devno: Devno) -> None:
-        set_writable(devno)
-
-    def loops_on(self, path: str) -> list[Loop]:
-        return loops.loops_on(path)
-
-    def attach(self, path: str) -> Loop:
-        return loops.attach(path)
-
-    def resize_loop(self, loop: Loop) -> None:
-        loops.resize(loop)
-
-    def detach(self, loop: Loop) -> None:
-        loops.detach(loop)
-
-    def signature(self, path: str) -> str:
-        return signature_of(path)
-
-    def contents(self, path: str) -> str:
-        return contents_of(path)
-
-    def marks(self, path: str) -> Marks:
-        return disk_marks.marks(path)
-
-    def whereabouts(self, marks: Marks) -> str:
-        return disk_marks.whereabouts(marks)
-
-    def read_only(self, devno: Devno) -> bool:
-        return is_read_only(devno)
-
-    def sector(self, devno: Devno) -> int:
-        return sector_size(devno)
-
-    def behind(self, devno: Devno) -> tuple[str, Bytes] | None:
-        return file_behind(devno)
-
-    def writers(self, path: str) -> list[str]:
-        return writers_of(path)
-
-    def mounts(self, devno: Devno) -> list[str]:
-        return mounts_of(devno)
-
-    def above(self, devno: Devno) -> list[str]:
-        return devices_above(devno)
-
-    def alone_on(self, devnos: Sequence[Devno]) -> AbstractContextManager[None]:
-        return alone_on(devnos)
-
-    def processes(self, devno: Devno) -> list[str]:
-        return processes_using(devno)
-
-    def below(self, devno: Devno) -> list[Devno]:
-        return devices_below(devno)
-
-    def unwritten(self) -> Bytes:
-        return unwritten_bytes()
-
-    def stands_on(self, paths: Sequence[str]) -> frozenset[Devno]:
-        return devices_under(paths)
+    kind = staticmethod(files.kind)
+    node = staticmethod(node_of_device)
+    file_facts = staticmethod(files.file_facts)
+    folder_exists = staticmethod(files.folder_exists)
+    make_file = staticmethod(files.make_file)
+    grow_file = staticmethod(files.grow_file)
+    delete_file = staticmethod(files.delete_file)
+    read = staticmethod(files.read)
+    zero = staticmethod(files.zero)
+    set_writable = staticmethod(set_writable)
+    loops_on = staticmethod(loops.loops_on)
+    attach = staticmethod(loops.attach)
+    resize_loop = staticmethod(loops.resize)
+    detach = staticmethod(loops.detach)
+    signature = staticmethod(signature_of)
+    contents = staticmethod(contents_of)
+    marks = staticmethod(disk_marks.marks)
+    whereabouts = staticmethod(disk_marks.whereabouts)
+    read_only = staticmethod(is_read_only)
+    sector = staticmethod(sector_size)
+    behind = staticmethod(file_behind)
+    writers = staticmethod(writers_of)
+    mounts = staticmethod(mounts_of)
+    above = staticmethod(devices_above)
+    alone_on = staticmethod(alone_on)
+    processes = staticmethod(processes_using)
+    below = staticmethod(devices_below)
+    unwritten = staticmethod(unwritten_bytes)
+    stands_on = staticmethod(devices_under)
 
 
 def host_kernel() -> Kernel:

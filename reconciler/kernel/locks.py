@@ -72,10 +72,7 @@ _PATIENCE: Final = 2.0
 
 @contextmanager
 def alone_on(devnos: Sequence[Devno], folder: Path = FOLDER, patience: float = _PATIENCE) -> Iterator[None]:
-    """Nobody else of this project puts a table on any of them meanwhile. Raises HostError EBUSY where one is taken.
-
-    In one order for all, so that no two wait for each other.
-    """
+    """In one order for all, so that no two wait for each other."""
     end = time.monotonic() + patience
     with ExitStack() as held:
         for devno in sorted(set(devnos), key=lambda devno: (devno.major, devno.minor)):

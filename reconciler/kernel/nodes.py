@@ -107,7 +107,6 @@ def leads_to(path: str) -> Devno | None:
 
 
 def in_the_way(path: str) -> str:
-    """What is at a path where a node should be, and how it is taken away. Empty where nothing is."""
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:

@@ -251,10 +251,7 @@ class HostTools:
     """See `kernel.protocol.Tools`."""
 
     def mkfs(self, node: str, wanted: Mkfs) -> None:
-        """Raises HostError: EEXIST where there is something on the device already.
-
-        No `-F`, `-f`: the device is new, and where it is not empty it is not the device that it should be.
-        """
+        """No `-F`, `-f`: the device is new, and where it is not empty it is not the device that it should be."""
         if there := signature_of(node):
             raise HostError(f"mkfs.{wanted.type}", node, errno.EEXIST, f"there is {there} on it")
         run(mkfs_command(node, wanted), node)
@@ -265,11 +262,6 @@ class HostTools:
         return filesystem_of(node)
 
     def grow_filesystem(self, node: str, mounted_at: str | None) -> None:
-        """`mounted_at` may be a mount point that is not in our mount namespace: then it is grown through a private mount
-        of the same device, which is the same filesystem.
-
-        Raises HostError: EOPNOTSUPP where there is no ext4 or xfs on it.
-        """
         kind = self.filesystem(node)
         if kind not in {"ext4", "xfs"}:
             raise HostError("grow the filesystem on", node, errno.EOPNOTSUPP, f"cannot grow {kind or 'nothing'}")
@@ -280,7 +272,6 @@ class HostTools:
             run(command, node, fine=_REPAIRED if command[0] == "e2fsck" else (0,))
 
     def discard(self, node: str) -> None:
-        """Raises HostError: EBUSY something has claimed it (a mount, a dm device), EOPNOTSUPP it cannot discard."""
         with told_as("discard", node):
             devno = _block_device(node)
             size, step = size_of(devno), _discard_step(devno)
@@ -292,9 +283,6 @@ class HostTools:
         return check_metadata(metadata)
 
     def thin_ls(self, metadata: str, *, live: bool) -> dict[int, ThinEntry]:
-        """Raises HostError: EBUSY where it is live and `live` was not said; without errno where `live` finds no held
-        metadata snapshot.
-        """
         if not live:
             refuse_unreadable(metadata)
         said = run(thin_ls_command(metadata, live=live), metadata)

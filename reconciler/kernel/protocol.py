@@ -41,7 +41,9 @@ class DeviceMapper(Protocol):
         """The live table, or the one waiting in the inactive slot. Empty where there is none. ENXIO: no device."""
 
     def status(self, name: str) -> Sequence[tuple[str, str]]:
-        """(target type, status line) of each target, asked with noflush: the plain one commits a pool's metadata."""
+        """(target type, status line) of each target, asked with noflush: the plain one commits a pool's metadata.
+        ENXIO: no device.
+        """
 
     def create(self, name: str, uuid: str) -> None:
         """A device without a table. EBUSY: the name or UUID is taken."""
@@ -71,7 +73,7 @@ class DeviceMapper(Protocol):
         """To the first target. The kernel answers OK, and drops it, where there is no live table: look after."""
 
     def mknodes(self, name: str) -> None:
-        """Make the node in /dev/mapper that udev should have made."""
+        """Make the node in /dev/mapper that udev should have made. Where there is no such device, its node goes."""
 
 
 class Disks(Protocol):
@@ -84,63 +86,86 @@ class Disks(Protocol):
         """The path in /dev of a block device, also where udev makes no /dev/block."""
 
     def file_facts(self, path: str) -> tuple[Bytes, Bytes]:
-        """(allocated on disk, free in its filesystem) of a file, or of the folder where it would be made."""
+        """(allocated on disk, free in its filesystem) of a file, or of the folder where it would be made. Free is what
+        an ordinary user may take: the reserve for root is no room to plan with.
+        """
 
     def folder_exists(self, path: str) -> bool:
         """Whether the folder that the file is in, or would be in, exists."""
 
     def make_file(self, path: str, size: Bytes, *, allocate: bool) -> None:
-        """A new file, 0600, durable when this returns. EEXIST: there is one. ENOSPC: removed again."""
+        """A new file, 0600, durable when this returns. EEXIST: there is something of that name, be it a dangling link.
+        ENOSPC, EFBIG: nothing is left behind. ENOENT: no such folder.
+        """
 
     def grow_file(self, path: str, size: Bytes, *, allocate: bool) -> None:
-        """Never shrinks: does nothing where the file is as large or larger."""
+        """Never shrinks: does nothing where the file is as large or larger. Durable when this returns. ENOSPC may leave
+        it larger than it was, which is harmless.
+        """
 
     def delete_file(self, path: str) -> None:
-        """ENOENT is fine."""
+        """Durable when this returns. Fine where there is none, or no folder for it."""
 
     def read(self, path: str, length: int) -> bytes:
-        """The first bytes of a file or block device, past the page cache where that is possible."""
+        """The first bytes of a file or block device, past the page cache where that is possible. Fewer where there are
+        no more.
+        """
 
     def zero(self, path: str, length: int) -> None:
-        """Zero the first bytes, durable when this returns."""
+        """Zero the first bytes, at most up to its end; durable when this returns. EBUSY: something has claimed the
+        block device.
+        """
 
     def set_writable(self, devno: Devno) -> None:
-        """Clear the block layer's read-only flag (BLKROSET). A table that is read-only keeps its device read-only."""
+        """Clear the block layer's read-only flag (BLKROSET), as `blockdev --setro` sets it. A table that is read-only
+        keeps its device read-only.
+        """
 
     def loops_on(self, path: str) -> list[Loop]:
         """The loops on this very file, by device and inode. Those of a deleted file of the same path do not count."""
 
     def attach(self, path: str) -> Loop:
-        """A loop on the file, with direct I/O where the filesystem has it. EBUSY: there is one on it already."""
+        """A loop on the file, with direct I/O where the filesystem has it. EBUSY: there is one on it already, or
+        somebody else is attaching it at this moment.
+        """
 
     def resize_loop(self, loop: Loop) -> None:
         """Have the loop see that its file has grown."""
 
     def detach(self, loop: Loop) -> None:
-        """EBUSY: in use. Looks afterwards: the kernel may only have marked it to go at its last close."""
+        """ENXIO: it is free already. EBUSY: something has claimed it (a mount, a dm device). Raises VerificationError,
+        also EBUSY, where somebody merely has it open: LOOP_CLR_FD then says OK, and only marks the loop to go at its
+        last close.
+        """
 
     def signature(self, path: str) -> str:
-        """What libblkid finds (`ext4`, `LVM2_member`, `dos` ...), empty where nothing is known."""
+        """All that libblkid finds, such as `ext4`, `LVM2_member`, `dos`, or `dos+ext4`; empty where nothing is found.
+
+        Every trace counts, also those that contradict each other: the answer decides whether something may be
+        overwritten.
+        """
 
     def contents(self, path: str) -> str:
-        """The same, with the UUID of each: `ext4 6e1c...`."""
+        """The same with the UUID of each, so that two filesystems of one type are told apart: `ext4 6e1c...`."""
 
     def marks(self, path: str) -> Marks:
-        """What the block device or file is known by, whichever path leads to it: WWN, serial, PARTUUID, dm UUID, the file
-        behind a loop. Empty where it has nothing, or there is nothing.
+        """What the block device or file is known by, whichever path leads to it: WWN, serial, PARTUUID, dm UUID, the
+        file behind a loop. Empty where it has nothing, or there is nothing.
         """
 
     def whereabouts(self, marks: Marks) -> str:
         """The path of the block device that has these marks now, empty where none has."""
 
     def read_only(self, devno: Devno) -> bool:
-        """Whether the kernel refuses writes to the device."""
+        """Whether the kernel refuses writes to it: by its own flag, or its disk's."""
 
     def sector(self, devno: Devno) -> int:
-        """Bytes of its logical block."""
+        """Bytes of its logical block; a partition has its disk's."""
 
     def behind(self, devno: Devno) -> tuple[str, Bytes] | None:
-        """The file behind a loop, and its size. None where it is no loop on a file that can be seen from here."""
+        """The file behind a loop, and its size. None: no loop, a device behind it, or no such file under that path
+        here.
+        """
 
     def writers(self, path: str) -> list[str]:
         """`qemu (pid 412)` for each other process that has the file, the device, or the file behind that loop, open for
@@ -148,10 +173,14 @@ class Disks(Protocol):
         """
 
     def mounts(self, devno: Devno) -> list[str]:
-        """Mount points of the device in every mount namespace, and `swap`."""
+        """`/srv` for each mount point in our own namespace, then, once each, `/data (in the mount namespace of pid
+        412)` for those that are only elsewhere, then `swap`.
+        """
 
     def above(self, devno: Devno) -> list[str]:
-        """Names of the block devices that lie on it."""
+        """Names of the devices that lie on it or on its partitions, and of partitions that are mounted. dm devices by
+        their dm name, all others by the kernel's.
+        """
 
     def alone_on(self, devnos: Sequence[Devno]) -> AbstractContextManager[None]:
         """While it is entered no other process of this project, on the whole host, puts a pool on any of these devices.
@@ -159,12 +188,15 @@ class Disks(Protocol):
         """
 
     def processes(self, devno: Devno) -> list[str]:
-        """`dd (pid 412)` for each process that has the device, or a file on it, open, in every namespace that can be seen;
-        and the loops whose files are on it.
+        """`dd (pid 412)` for each process, but this one, that has a node of the device open; `bash (pid 77), with a
+        file on it open` for one that keeps its filesystem mounted (`umount --lazy` takes away only the mount point), in
+        every namespace that can be seen; and `loop7, whose file is on it`.
         """
 
     def below(self, devno: Devno) -> list[Devno]:
-        """The dm devices that lie under it, also through loops and partitions, nearest first; itself first if it is one."""
+        """The dm devices under it, nearest first; itself first if it is one. Through partitions, and through loops to
+        what their files lie on.
+        """
 
     def unwritten(self) -> Bytes:
         """What waits in memory to be written, to any disk of the host."""
@@ -186,18 +218,24 @@ class Mkfs:
 class Tools(Protocol):
     """Programs that are started, because no library does what they do."""
 
-    def mkfs(self, node: str, wanted: Mkfs) -> None: ...
+    def mkfs(self, node: str, wanted: Mkfs) -> None:
+        """Forces nothing. EEXIST: there is something on the device already."""
 
     def filesystem(self, node: str) -> str:
         """The type of the filesystem on the node, empty where there is none."""
 
     def grow_filesystem(self, node: str, mounted_at: str | None) -> None:
         """To the size of its device. ext4: online if mounted, else e2fsck -fp and resize2fs. xfs: at its mount point,
-        or in a private mount that is gone when this returns.
+        or in a private mount that is gone when this returns. So is both where `mounted_at` is only in another mount
+        namespace.
+
+        EOPNOTSUPP: there is no ext4 or xfs on it.
         """
 
     def discard(self, node: str) -> None:
-        """The whole device: its blocks go back to where they came from."""
+        """The whole device: its blocks go back to where they came from. EBUSY: something has claimed it (a mount, a dm
+        device). EOPNOTSUPP: it cannot discard.
+        """
 
     def thin_check(self, metadata: str) -> str:
         """What it finds and is harmless; empty where there is nothing. The pool must not be live.
@@ -206,16 +244,23 @@ class Tools(Protocol):
         """
 
     def thin_ls(self, metadata: str, *, live: bool) -> dict[int, ThinEntry]:
-        """All thin ids of a pool; `live` reads the metadata snapshot that must be held."""
+        """All thin ids of a pool; `live` reads the metadata snapshot that must be held, and fails without an errno
+        where none is. EBUSY: the pool is live, and `live` was not said.
+        """
 
 
 class Udev(Protocol):
     """udev's view of a device. Events are heard elsewhere (`kernel.monitor`)."""
 
-    def running(self) -> bool: ...
+    def running(self) -> bool:
+        """Whether somebody listens on its control socket: udevd itself, or systemd, which would start it."""
 
     def missing(self, info: DeviceInfo) -> tuple[str, ...]:
-        """Paths that should lead to the device and do not: its node in /dev/mapper, and the links udev promised."""
+        """Paths that should lead to the device and do not: its node in /dev/mapper, and the links udev promised.
+
+        A link that several devices claim (an origin and its snapshot have one filesystem UUID) leads to one of them: it
+        is not missing for the others.
+        """
 
     def why_not(self) -> str:
         """Why udev does not make what is missing, with the command that helps."""
@@ -224,7 +269,11 @@ class Udev(Protocol):
         """What is at a path where a node should be, and how it is taken away. Empty where nothing is."""
 
     def trigger(self, devno: Devno) -> None:
-        """Have udev run its rules for the device (a synthetic change event), and wait for it, with a deadline."""
+        """Have udev run its rules for the device (a synthetic change event), and wait for it.
+
+        ENOENT: no such device. ECONNREFUSED: no udev. ENOBUFS: too many events at once. Raises WorkerTimeoutError where
+        it does not answer in time.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,6 @@ _DEEPEST: Final = 8
 
 
 def marks(path: str) -> Marks:
-    """Of the block device or file at the path; links are followed. Empty where there is nothing to know it by."""
     with told_as("look at", path):
         try:
             facts = Path(path).stat()
@@ -112,7 +111,6 @@ def marks_of_device(devno: Devno) -> Marks:
 
 
 def whereabouts(wanted: Marks) -> str:
-    """The path of the block device that has these marks now; empty where there is none."""
     for folder in sorted(Path("/sys/class/block").iterdir()):
         devno = read_devno(folder)
         if devno is None:

@@ -56,15 +56,10 @@ _SIGNATURES: Final = {
 
 
 def signature_of(path: str) -> str:
-    """All that is known of it, such as `ext4`, `LVM2_member`, `dos`, or `dos+ext4`; empty where nothing is found.
-
-    Every trace counts, also those that contradict each other: the answer decides whether something may be overwritten.
-    """
     return "+".join(dict.fromkeys(kind for kind, _ in _traces(path, _TYPE)))
 
 
 def contents_of(path: str) -> str:
-    """The same with the UUID of each, so that two filesystems of one type are told apart: `ext4 6e1c...`."""
     return "+".join(dict.fromkeys(f"{kind} {uuid}".strip() for kind, uuid in _traces(path, _TYPE | _UUID)))
 
 
@@ -206,7 +201,6 @@ _KERNELS: Final = ("/proc/", "/sys/")
 
 
 def kind(path: str) -> tuple[PathKind, Bytes, Devno | None]:
-    """What is there (links followed), its size, and a block device's number."""
     with told_as("look at", path):
         try:
             facts = Path(path).stat()
@@ -233,10 +227,6 @@ def _is_of_the_kernel(path: str) -> bool:
 
 
 def file_facts(path: str) -> tuple[Bytes, Bytes]:
-    """(allocated on disk, free in its filesystem) of a file, or of the folder where it would be made.
-
-    Free is what an ordinary user may take: the reserve for root is no room to plan with.
-    """
     with told_as("look at", path):
         try:
             allocated, place = Path(path).stat().st_blocks * _STAT_BLOCK, path
@@ -247,16 +237,10 @@ def file_facts(path: str) -> tuple[Bytes, Bytes]:
 
 
 def folder_exists(path: str) -> bool:
-    """Whether the folder that the file is in, or would be in, exists."""
     return Path(_folder(path)).is_dir()
 
 
 def make_file(path: str, size: Bytes, *, allocate: bool) -> None:
-    """A new file, 0600, durable when this returns.
-
-    Raises HostError: EEXIST there is something of that name, be it a dangling link; ENOSPC, EFBIG (nothing is left
-    behind); ENOENT no such folder.
-    """
     with told_as("make", path), opened(_folder(path), os.O_RDONLY | os.O_DIRECTORY) as folder:
         with opened(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW) as file:
             try:
@@ -271,7 +255,6 @@ def make_file(path: str, size: Bytes, *, allocate: bool) -> None:
 
 
 def grow_file(path: str, size: Bytes, *, allocate: bool) -> None:
-    """Never shrinks. Durable when this returns. ENOSPC may leave the file larger than it was, which is harmless."""
     with told_as("grow", path), opened(path, os.O_RDWR) as file:
         now = Bytes(os.fstat(file).st_size)
         if now >= size:
@@ -281,7 +264,6 @@ def grow_file(path: str, size: Bytes, *, allocate: bool) -> None:
 
 
 def delete_file(path: str) -> None:
-    """Durable when this returns. Fine where there is none, or no folder for it."""
     with told_as("delete", path):
         try:
             Path(path).unlink()
@@ -292,7 +274,6 @@ def delete_file(path: str) -> None:
 
 
 def read(path: str, length: int) -> bytes:
-    """The first bytes, past the page cache where the filesystem can. Shorter where there are no more."""
     with told_as("read", path):
         try:
             return _read_directly(path, length)
@@ -305,10 +286,6 @@ def read(path: str, length: int) -> bytes:
 
 
 def zero(path: str, length: int) -> None:
-    """Zero the first bytes, at most up to its end; durable when this returns.
-
-    Raises HostError: EBUSY for a block device that something has claimed.
-    """
     with told_as("zero", path):
         is_block = stat.S_ISBLK(Path(path).stat().st_mode)
         # O_EXCL without O_CREAT is for block devices alone: it refuses one that is mounted or under a dm device.

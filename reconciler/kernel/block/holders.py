@@ -47,9 +47,6 @@ class Mount:
 
 
 def mounts_of(devno: Devno) -> list[str]:
-    """`/srv` for each mount point in our own namespace, then, once each, `/data (in the mount namespace of pid 412)` for
-    those that are only elsewhere, then `swap`.
-    """
     own = _points(read_mountinfo("self"), devno)
     elsewhere: dict[str, int] = {}
     for pid in _one_process_a_namespace():
@@ -159,9 +156,6 @@ _BLKROSET: Final = 0x125D
 
 
 def devices_above(devno: Devno) -> list[str]:
-    """Names of the devices that lie on it or on its partitions, and of partitions that are mounted. dm devices by their
-    dm name, all others by the kernel's.
-    """
     names = _directly_above(devno)
     for partition in _partitions(devno):
         names += _directly_above(partition)
@@ -177,12 +171,10 @@ def node_of_device(devno: Devno) -> str:
 
 
 def is_read_only(devno: Devno) -> bool:
-    """Whether the kernel refuses writes to it: its own flag, or its disk's."""
     return read_attribute(sysfs(devno) / "ro") == "1"
 
 
 def sector_size(devno: Devno) -> int:
-    """Bytes of its logical block; a partition has its disk's."""
     folder = sysfs(devno)
     if (folder / "partition").exists():
         folder = folder.resolve().parent
@@ -190,26 +182,18 @@ def sector_size(devno: Devno) -> int:
 
 
 def set_writable(devno: Devno) -> None:
-    """Clear the flag that `blockdev --setro` sets. One that comes from a dm table is another, and stays."""
     path = node_of_device(devno)
     with told_as("make writable", path), opened(path, os.O_RDONLY) as device:
         fcntl.ioctl(device, _BLKROSET, bytes(4))
 
 
 def processes_using(devno: Devno) -> list[str]:
-    """`dd (pid 412)` for each process, but this one, that has a node of the device open; `bash (pid 77), with a file on
-    it open` for one that keeps its filesystem mounted (`umount --lazy` takes away only the mount point); and `loop7,
-    whose file is on it`.
-    """
     told = ((pid, _use(pid, devno)) for pid in all_processes() if pid != os.getpid())
     users = [f"{command_of_process(pid)} (pid {pid}){use}" for pid, use in told if use is not None]
     return users + [f"{Path(loop.path).name}, whose file is on it" for loop in loops.loops_in_filesystem(devno)]
 
 
 def devices_below(devno: Devno) -> list[Devno]:
-    """The dm devices under it, nearest first; itself first if it is one. Through partitions, and through loops to what
-    their files lie on.
-    """
     found: list[Devno] = []
     seen = {devno}
     waiting = deque([devno])
@@ -352,7 +336,6 @@ class _Thing:
 
 
 def file_behind(devno: Devno) -> tuple[str, Bytes] | None:
-    """The file behind a loop, and its size. None: no loop, a device behind it, or no such file under that path here."""
     seen = loops.behind(devno)
     path = loops.backing_file(devno) if seen is not None else ""
     if seen is None or seen.block_device or not path:
@@ -367,7 +350,6 @@ def file_behind(devno: Devno) -> tuple[str, Bytes] | None:
 
 
 def writers_of(path: str) -> list[str]:
-    """`qemu (pid 412)` for each other process that has it open for writing, or the file behind it where it is a loop."""
     with told_as("look at", path):
         facts = Path(path).stat()
     things = {_thing(facts)}

@@ -123,7 +123,6 @@ def loops() -> list[Loop]:
 
 
 def loops_on(path: str) -> list[Loop]:
-    """The loops on this very file, by device and inode."""
     with told_as("look for loops on", path), opened(path, os.O_RDONLY) as file:
         return _loops_on(file)
 
@@ -141,10 +140,6 @@ def loops_in_filesystem(devno: Devno) -> list[Loop]:
 
 
 def attach(path: str) -> Loop:
-    """A loop on the file, with direct I/O where the filesystem has it.
-
-    Raises HostError: EBUSY where the file is on a loop already, or somebody else is attaching it at this moment.
-    """
     with told_as("attach", path), opened(path, os.O_RDWR) as file:
         with _alone(file, path):
             if there := _loops_on(file):
@@ -161,11 +156,6 @@ def resize(loop: Loop) -> None:
 
 
 def detach(loop: Loop) -> None:
-    """Free the loop. ENXIO: it is free already.
-
-    Raises HostError: EBUSY while something has claimed it (a mount, a dm device). Raises Unconfirmed, also EBUSY, where
-    somebody merely has it open: LOOP_CLR_FD then says 0 and only marks the loop to go at its last close.
-    """
     # O_EXCL on a block device fails if it is claimed: without it the loop of a live pool would be marked to go.
     with told_as("detach", loop.path), opened(loop.path, os.O_RDWR | os.O_EXCL) as device:
         fcntl.ioctl(device, _CLR_FD)

@@ -177,7 +177,7 @@ class LibDm:
             )
 
     def status(self, name: str) -> Sequence[tuple[str, str]]:
-        """ENXIO: no device (the ioctl fails with it, and the library makes that a success: observed)."""
+        """That there is no device the ioctl tells with ENXIO, and the library makes that a success (observed)."""
         if _CALLS.isEnabledFor(logging.DEBUG):
             _CALLS.debug("%s", dmsetup_status(name))
         with Task(self._library, TaskType.STATUS, "status", name) as task:
@@ -240,7 +240,6 @@ class LibDm:
             task.run()
 
     def mknodes(self, name: str) -> None:
-        """Where there is no such device, its node goes, as with dmsetup."""
         _show(dmsetup_mknodes, name)
         make_folder()
         with Task(self._library, TaskType.MKNODES, "mknodes", name) as task:

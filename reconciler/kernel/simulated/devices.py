@@ -21,7 +21,7 @@ class Programs(Protocol):
     """Those who read and write: what becomes of a device is told to them."""
 
     def settle(self, device: Device) -> None:
-        """It is about to be suspended: what is half written is written to its end."""
+        """It is about to be suspended, which flushes and freezes: a change at hand is written to its end."""
 
     def retry(self, device: Device) -> None:
         """It goes on: so do the writes that waited."""

@@ -70,7 +70,6 @@ class Io:
         pool.write_in_place()
 
     def retry(self, device: Device) -> None:
-        """The device, or the pool, goes on: so do the writes that waited."""
         pool = pool_of(device.live)
         devices = [device] if pool is None else [thin.device for thin in pool.pool.thins]
         for each in devices:
@@ -145,7 +144,6 @@ class Io:
                     self._advance(writer, device)
 
     def settle(self, device: Device) -> None:
-        """A suspension that flushes and freezes waits for the change at hand, also for one that fails."""
         with suppress(HostError):
             self._finish(device)
 
