@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Final
+from typing import Final, TypedDict, Unpack
 
 import click
 from click.core import ParameterSource
@@ -33,6 +33,20 @@ _NAMED: Final = 3
 _MORE: Final = ": `dm-reconciler describe device NAME` tells more"
 
 
+class _Given(TypedDict):
+    """What the options and arguments give."""
+
+    manifests: Path
+    timeout: float
+    suspend_grace: float
+    prune_delay: float
+    allow_mass_prune: bool
+    kernel: str
+    node: str
+    state_dir: Path
+    names: tuple[str, ...]
+
+
 @click.command(
     epilog="""\b
 Examples:
@@ -59,35 +73,36 @@ Ends at once when only a person can go on (Conflict, InvalidChange, MetadataMism
 @node_option
 @state_dir_option
 @click.argument("names", nargs=-1, metavar="[POOL[/NAME]]...", shell_complete=complete_names)
-def command(  # one for each option
-    *,
-    manifests: Path,
-    timeout: float,
-    kernel: str,
-    node: str,
-    state_dir: Path,
-    names: tuple[str, ...],
-    **rest: float,
-) -> None:
+def command(**given: Unpack[_Given]) -> None:
     """Converge once, show each step, and exit.
 
     With names, only those pools (with their devices) and devices (with their pools) are touched.
     """
-    prune = PruneRules(delay=rest["prune_delay"], allow_mass=bool(rest["allow_mass_prune"]))
-    settings = Settings(grace=rest["suspend_grace"], prune=prune)
     warnings_only()
-    once = OneShotOptions(manifests, state_dir, node, names, timeout, settings)
-    if kernel == "simulated":
+    once, is_simulated = _options(given), given["kernel"] == "simulated"
+    if is_simulated:
         _refuse_state_dir()
     try:
         with Progress() as progress:
             shown = Shown(progress)
-            result = apply_simulated(once, shown, _begin) if kernel == "simulated" else apply_once(once, shown)
+            result = apply_simulated(once, shown, _begin) if is_simulated else apply_once(once, shown)
     except ManifestsInvalid as invalid:
         raise Failure(str(invalid), ExitCode.INVALID) from None
     except UnknownName as unknown:
         raise Failure(str(unknown)) from None
-    click.get_current_context().exit(_sum_up(result, "" if kernel == "simulated" else _MORE))
+    click.get_current_context().exit(_sum_up(result, "" if is_simulated else _MORE))
+
+
+def _options(given: _Given) -> OneShotOptions:
+    prune = PruneRules(delay=given["prune_delay"], allow_mass=given["allow_mass_prune"])
+    return OneShotOptions(
+        manifests=given["manifests"],
+        state_dir=given["state_dir"],
+        node=given["node"],
+        names=given["names"],
+        timeout=given["timeout"],
+        settings=Settings(grace=given["suspend_grace"], prune=prune),
+    )
 
 
 def _refuse_state_dir() -> None:

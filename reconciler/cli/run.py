@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import click
 
@@ -16,6 +17,20 @@ from reconciler.planner.orphans import PruneRules
 from reconciler.telemetry.logs import catch_strays, setup
 
 _log = logging.getLogger(__name__)
+
+
+class _Given(TypedDict):
+    """What the options give."""
+
+    manifests: Path
+    listen: tuple[str, int]
+    resync: float
+    suspend_grace: float
+    prune_delay: float
+    log_format: str
+    node: str
+    observe: bool
+    state_dir: Path
 
 
 @click.command(
@@ -40,29 +55,26 @@ Examples:
 @node_option
 @click.option("--observe", is_flag=True, help="Find and report, with what would be done; touch nothing.")
 @state_dir_option
-def command(  # noqa: PLR0913  # one for each option
-    *,
-    manifests: Path,
-    listen: tuple[str, int],
-    resync: float,
-    suspend_grace: float,
-    prune_delay: float,
-    log_format: str,
-    node: str,
-    observe: bool,
-    state_dir: Path,
-) -> None:
+def command(**given: Unpack[_Given]) -> None:
     """Keep the devices as the manifests declare them: the daemon.
 
     Stops on SIGTERM or Ctrl-C, reads the manifests again on SIGHUP and whenever they change.
     """
-    setup("json" if log_format == "json" else "text", sys.stderr)
+    setup("json" if given["log_format"] == "json" else "text", sys.stderr)
     catch_strays()
-    settings = Settings(grace=suspend_grace, prune=PruneRules(delay=prune_delay), observe_only=observe)
-    options = Options(
-        manifests=manifests, state_dir=state_dir, listen=listen, node=node, resync=resync, settings=settings
+    click.get_current_context().exit(_run(_options(given)))
+
+
+def _options(given: _Given) -> Options:
+    prune = PruneRules(delay=given["prune_delay"])
+    return Options(
+        manifests=given["manifests"],
+        state_dir=given["state_dir"],
+        listen=given["listen"],
+        node=given["node"],
+        resync=given["resync"],
+        settings=Settings(grace=given["suspend_grace"], prune=prune, observe_only=given["observe"]),
     )
-    click.get_current_context().exit(_run(options))
 
 
 def _run(options: Options) -> int:

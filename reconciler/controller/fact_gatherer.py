@@ -22,7 +22,7 @@ from reconciler.model.stored import Intent, IntentKind, StoredDevice
 from reconciler.model.units import Bytes, Sectors, in_bytes
 from reconciler.planner.facts import DeviceFacts, Grace, Origin, PoolFacts, PruneVerdict
 from reconciler.planner.making import suspects_of
-from reconciler.planner.orphans import PruneRules, prune_verdict
+from reconciler.planner.orphans import PoolOrphans, PruneRules, prune_verdict
 from reconciler.planner.ownership import access_to
 from reconciler.planner.plan import Sign, signs
 from reconciler.store.store import Store
@@ -344,15 +344,14 @@ class FactGatherer:
         if self.records.unknown:
             return PruneVerdict.WAIT
         gone = [device.gone_since for device in self._store.known_devices(self._name).values()]
-        return prune_verdict(
-            known.gone_since if known is not None else None,
+        orphans = PoolOrphans(
             pool=self.records.pool,
             all_gone=[since for since in gone if since is not None],
             recorded=len(self.records.devices),
             settled_for=self._clock.now() - self._loaded_at,
-            now=self._clock.wall(),
-            rules=self._settings.prune,
         )
+        gone_since = known.gone_since if known is not None else None
+        return prune_verdict(gone_since, orphans, now=self._clock.wall(), rules=self._settings.prune)
 
     def _new_uuid(self) -> str:
         return make_uuid(self._store.store_id, f"{self._rng.getrandbits(128):032x}")

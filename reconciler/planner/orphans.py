@@ -30,22 +30,28 @@ class PruneRules:
     """The operator has said that they mean it."""
 
 
-def prune_verdict(  # noqa: PLR0913  # a case in itself, all by name
-    gone_since: float | None,
-    *,
-    pool: ThinPool | None,
-    all_gone: Sequence[float],
-    recorded: int,
-    settled_for: float,
-    now: float,
-    rules: PruneRules,
-) -> PruneVerdict:
-    """What becomes of one orphan. Times are wall-clock seconds; `all_gone` those of all orphans of the pool."""
+@dataclass(frozen=True, slots=True)
+class PoolOrphans:
+    """What has vanished from a pool's records, and what they still are."""
+
+    pool: ThinPool | None
+    """Its own record."""
+    all_gone: Sequence[float]
+    """When each of its orphans lost its record, in wall-clock seconds."""
+    recorded: int
+    """Devices that have a record."""
+    settled_for: float
+    """Seconds since the records changed last."""
+
+
+def prune_verdict(gone_since: float | None, orphans: PoolOrphans, *, now: float, rules: PruneRules) -> PruneVerdict:
+    """What becomes of one orphan, whose record is gone since then. Times are wall-clock seconds."""
+    pool = orphans.pool
     if pool is None or pool.spec.prune is Prune.RETAIN:
         return PruneVerdict.RETAIN
-    if not rules.allow_mass and _is_mass(all_gone, recorded):
+    if not rules.allow_mass and _is_mass(orphans.all_gone, orphans.recorded):
         return PruneVerdict.HELD_BACK
-    if gone_since is None or now - gone_since < rules.delay or settled_for < rules.delay:
+    if gone_since is None or now - gone_since < rules.delay or orphans.settled_for < rules.delay:
         return PruneVerdict.WAIT
     return PruneVerdict.DEACTIVATE if pool.spec.prune is Prune.DEACTIVATE else PruneVerdict.DELETE
 

@@ -40,7 +40,7 @@ from reconciler.model.steps import (
 from reconciler.planner import making
 from reconciler.planner.device_findings import thin_target
 from reconciler.planner.facts import PruneVerdict
-from reconciler.planner.orphans import prune_verdict
+from reconciler.planner.orphans import PoolOrphans, PruneRules, prune_verdict
 from reconciler.planner.pool_missing import plan_missing
 from tests.simulation.directories import directories, in_the_same_order
 from tests.simulation.story import fails
@@ -201,9 +201,9 @@ def _goes_by_the_path() -> Iterator[None]:
         yield
 
 
-def _prunes_at_once(gone_since: float | None, **given: Any) -> PruneVerdict:
-    now = given["now"]
-    return prune_verdict(None if gone_since is None else now - 1e6, **{**given, "settled_for": 1e6})
+def _prunes_at_once(gone_since: float | None, orphans: PoolOrphans, *, now: float, rules: PruneRules) -> PruneVerdict:
+    long_ago = None if gone_since is None else now - 1e6
+    return prune_verdict(long_ago, replace(orphans, settled_for=1e6), now=now, rules=rules)
 
 
 def _published(inner: Callable[..., tuple[Step, ...]], facts: Any, record: Any, intent: Any, origin: Any) -> Any:

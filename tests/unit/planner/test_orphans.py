@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from reconciler.model.dm_tables import PoolMode
 from reconciler.model.live import LiveDevice
 from reconciler.model.steps import Clear, Remove, Resume, SaveDevice
 from reconciler.planner.facts import PoolFacts, PruneVerdict
-from reconciler.planner.orphans import PruneRules, prune_verdict
+from reconciler.planner.orphans import PoolOrphans, PruneRules, prune_verdict
 from reconciler.planner.plan import Sign
 from tests.unit.planner import builders as a
 from tests.unit.planner.builders import KEY, LONG_AGO, NAME, UUID, known, orphan, plan, row, steps, thin
@@ -123,16 +124,12 @@ def test_an_orphan_of_which_there_is_nothing_is_nothing() -> None:
     assert plan(orphan(RETAIN, knowing=None)).reason is Reason.CONVERGED
 
 
-def verdict_of(gone: float | None = 0.0, *, prune: str = "Delete", **changes: object) -> PruneVerdict:
-    usual: dict[str, object] = {
-        "pool": a.pool_record(prune=prune),
-        "all_gone": [gone] if gone is not None else [],
-        "recorded": 5,
-        "settled_for": 100.0,
-        "now": 100.0,
-        "rules": PruneRules(),
-    }
-    return prune_verdict(gone, **{**usual, **changes})  # type: ignore[arg-type]
+def verdict_of(
+    gone: float | None = 0.0, *, prune: str = "Delete", now: float = 100.0, allow_mass: bool = False, **changes: Any
+) -> PruneVerdict:
+    all_gone = [gone] if gone is not None else []
+    usual = PoolOrphans(a.pool_record(prune=prune), all_gone, recorded=5, settled_for=100.0)
+    return prune_verdict(gone, replace(usual, **changes), now=now, rules=PruneRules(allow_mass=allow_mass))
 
 
 @row("R01")
@@ -152,7 +149,7 @@ def test_pruning_waits_until_the_record_is_gone_and_the_directory_at_rest(change
 def test_a_mass_of_vanished_records_is_held_back() -> None:
     assert verdict_of(recorded=0) is HELD_BACK
     assert verdict_of(all_gone=[0.0, 500.0, 590.0], recorded=2) is HELD_BACK
-    assert verdict_of(recorded=0, rules=PruneRules(allow_mass=True)) is DELETE
+    assert verdict_of(recorded=0, allow_mass=True) is DELETE
 
 
 @row("R03", "R04", "R05")

@@ -6,7 +6,7 @@ import pytest
 
 from reconciler.model.records import ThinPool
 from reconciler.planner.facts import PruneVerdict
-from reconciler.planner.orphans import PruneRules, prune_verdict
+from reconciler.planner.orphans import PoolOrphans, PruneRules, prune_verdict
 
 NOW = 10_000.0
 LONG_AGO = NOW - 3600
@@ -32,15 +32,9 @@ def verdict(  # a table of cases reads best in columns
     settled: float = 3600,
     rules: PruneRules | None = None,
 ) -> PruneVerdict:
-    return prune_verdict(
-        gone,
-        pool=a_pool(prune),
-        all_gone=[*others, *([gone] if gone is not None else [])],
-        recorded=recorded,
-        settled_for=settled,
-        now=NOW,
-        rules=rules or PruneRules(),
-    )
+    all_gone = [*others, *([gone] if gone is not None else [])]
+    orphans = PoolOrphans(a_pool(prune), all_gone, recorded, settled)
+    return prune_verdict(gone, orphans, now=NOW, rules=rules or PruneRules())
 
 
 def test_retain_leaves_it_for_ever() -> None:
@@ -48,7 +42,7 @@ def test_retain_leaves_it_for_ever() -> None:
 
 
 def test_without_its_pools_record_it_is_left() -> None:
-    found = prune_verdict(LONG_AGO, pool=None, all_gone=[], recorded=5, settled_for=3600, now=NOW, rules=PruneRules())
+    found = prune_verdict(LONG_AGO, PoolOrphans(None, [], 5, 3600), now=NOW, rules=PruneRules())
     assert found is PruneVerdict.RETAIN
 
 
