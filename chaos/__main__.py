@@ -14,15 +14,15 @@ from typing import Final
 
 from chaos import foreign, place, runtime
 from chaos.adversary import Adversary, note
-from chaos.calm import calm_down, converge
+from chaos.convergence import bring_convergence, converge
 from chaos.daemon import Daemon
 from chaos.ending import check_disks, take_down
+from chaos.environment import Environment
 from chaos.host import Failed, NotSo, is_thrown_away, run
 from chaos.invariants import check
 from chaos.leaving import abandon, clear_away
 from chaos.report import report
-from chaos.stage import Stage
-from chaos.story import Story
+from chaos.scenario import Scenario
 from chaos.writers import Writers
 
 LOGGED: Final = 40_000
@@ -38,30 +38,30 @@ def main() -> int:
     if not is_thrown_away():
         print("this stops udev and fills disks: run it in a sandbox, as `make soak` does")
         return 1
-    story = Story(aloud=given.aloud)
-    story.title(f"{given.minutes:g} minutes, seed {given.seed}")
-    stage = None
+    scenario = Scenario(aloud=given.aloud)
+    scenario.title(f"{given.minutes:g} minutes, seed {given.seed}")
+    environment = None
     try:
-        stage = build(story)
-        begin(stage)
-        play(stage, given.seed, given.minutes)
+        environment = build(scenario)
+        begin(environment)
+        play(environment, given.seed, given.minutes)
     except Exception as wrong:  # noqa: BLE001 - whatever it is, it is told with the seed
-        tell_failure(wrong, story, stage, given)
-        if stage is not None:
-            abandon(stage)
+        tell_failure(wrong, scenario, environment, given)
+        if environment is not None:
+            abandon(environment)
         return 1
     return 0
 
 
-def build(story: Story) -> Stage:
+def build(scenario: Scenario) -> Environment:
     """All that is there before the reconciler is."""
     place.FOLDER.mkdir(parents=True)
     manifests = place.FOLDER / "manifests"
     manifests.mkdir(mode=0o755)
     daemon = Daemon(manifests, place.FOLDER / "state", place.FOLDER / "daemon.log")
     writers = Writers(place.FOLDER, Path("/mnt/chaos"), place.FILES, place.BLOCKS)
-    stage = Stage(
-        story,
+    environment = Environment(
+        scenario,
         daemon,
         place.records(manifests),
         writers,
@@ -69,38 +69,42 @@ def build(story: Story) -> Stage:
         foreign.make(place.FOLDER),
         place.build_metadata_disk(),
     )
-    stage.untouched = foreign.portrait(stage.foreign)
-    return stage
+    environment.untouched = foreign.portrait(environment.foreign)
+    return environment
 
 
-def begin(stage: Stage) -> None:
+def begin(environment: Environment) -> None:
     """Everything is there, as declared, and in use."""
-    stage.records.write()
-    stage.daemon.start()
-    converge(stage)
-    users = stage.writers.all()
-    stage.using.update(users)
+    environment.records.write()
+    environment.daemon.start()
+    converge(environment)
+    users = environment.writers.all()
+    environment.using.update(users)
     for name in users:
-        stage.writers.start(name)
-    note(stage)
-    stage.story.title(f"{len(stage.records.specs)} records are as declared, and {len(users)} devices are written to")
+        environment.writers.start(name)
+    note(environment)
+    environment.scenario.title(
+        f"{len(environment.records.specs)} records are as declared, and {len(users)} devices are written to"
+    )
 
 
-def play(stage: Stage, seed: int, minutes: float) -> None:
-    Adversary(stage, seed).work(minutes * 60)
-    took = calm_down(stage)
-    check(stage)
-    check_disks(stage)
-    said = report(stage, seed, minutes, took)
-    take_down(stage)
-    clear_away(stage)
+def play(environment: Environment, seed: int, minutes: float) -> None:
+    Adversary(environment, seed).work(minutes * 60)
+    took = bring_convergence(environment)
+    check(environment)
+    check_disks(environment)
+    said = report(environment, seed, minutes, took)
+    take_down(environment)
+    clear_away(environment)
     print(f"\n{said}", flush=True)
 
 
-def tell_failure(wrong: Exception, story: Story, stage: Stage | None, given: argparse.Namespace) -> None:
-    print(f"\nthe story so far:\n{story.text()}")
-    if stage is not None:
-        print(f"\nthe daemon's log:\n{stage.daemon.told()[-LOGGED:]}")
+def tell_failure(
+    wrong: Exception, scenario: Scenario, environment: Environment | None, given: argparse.Namespace
+) -> None:
+    print(f"\nthe scenario so far:\n{scenario.text()}")
+    if environment is not None:
+        print(f"\nthe daemon's log:\n{environment.daemon.told()[-LOGGED:]}")
         print(f"\nthe kernel:\n{run('dmsetup', 'info', '-c')}\n{run('dmsetup', 'table')}")
     if not isinstance(wrong, NotSo | Failed):
         traceback.print_exception(wrong, file=sys.stdout)

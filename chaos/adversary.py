@@ -7,10 +7,10 @@ from random import Random
 from typing import Final
 
 from chaos import edits, faults_below, faults_beside, faults_daemon, faults_devices
+from chaos.environment import Environment
 from chaos.faults import Fault
 from chaos.host import Failed
 from chaos.records import Name
-from chaos.stage import Stage
 
 ALL: Final[tuple[Fault, ...]] = (
     *faults_devices.FAULTS,
@@ -27,8 +27,8 @@ NOTE_EVERY: Final = 5
 
 
 class Adversary:
-    def __init__(self, stage: Stage, seed: int) -> None:
-        self._stage = stage
+    def __init__(self, environment: Environment, seed: int) -> None:
+        self._environment = environment
         self._seed = seed
         self._number = 0
         self._bag: list[Fault] = []
@@ -40,7 +40,7 @@ class Adversary:
             pause = self._turn()
             wake = time.monotonic() + pause
             while time.monotonic() < wake:
-                self._stage.undo_due()
+                self._environment.undo_due()
                 time.sleep(0.02)
 
     def _turn(self) -> float:
@@ -51,25 +51,25 @@ class Adversary:
             self._bag = [fault for fault in ALL for _ in range(fault.often)]
             rng.shuffle(self._bag)
         fault, pause = self._bag.pop(), rng.uniform(SHORTEST, LONGEST)
-        story = self._stage.story
+        scenario = self._environment.scenario
         try:
-            what = fault.act(self._stage, rng)
+            what = fault.act(self._environment, rng)
         except (Failed, OSError) as failed:
-            story.refused[fault.kind] += 1
-            story.tell(f"{fault.kind}: refused, {failed}")
+            scenario.refused[fault.kind] += 1
+            scenario.tell(f"{fault.kind}: refused, {failed}")
         else:
-            story.done[fault.kind] += 1
-            story.tell(f"{fault.kind}: {what}" if what else fault.kind)
+            scenario.done[fault.kind] += 1
+            scenario.tell(f"{fault.kind}: {what}" if what else fault.kind)
         if self._number % NOTE_EVERY == 0:
-            note(self._stage)
+            note(self._environment)
         return pause
 
 
-def note(stage: Stage) -> None:
+def note(environment: Environment) -> None:
     """That the daemon lives, what it takes, and which thin id each device has."""
-    stage.daemon.watch()
-    for name, item in stage.daemon.items("devices").items():
+    environment.daemon.watch()
+    for name, item in environment.daemon.items("devices").items():
         pool, _, device = name.partition("/")
         number = (item["status"] or {}).get("deviceId")
         if number is not None:
-            stage.thin_ids.setdefault(Name(pool, device), set()).add(number)
+            environment.thin_ids.setdefault(Name(pool, device), set()).add(number)

@@ -6,11 +6,11 @@ from functools import partial
 from random import Random
 from typing import Final
 
+from chaos.environment import Environment
 from chaos.faults import Fault
 from chaos.host import Failed, run
 from chaos.place import ALPHA, BASE, BETA, GAMMA, GOLD, LOOSE, OWN
 from chaos.records import Name, Records, Spec, state_of
-from chaos.stage import Stage
 
 MOST: Final = 5
 """Records of a pool that were added and are not Absent."""
@@ -29,94 +29,94 @@ def _pick(names: list[Name], rng: Random) -> Name:
     return rng.choice(names)
 
 
-def _pool_with_room(stage: Stage, rng: Random) -> str:
+def _pool_with_room(environment: Environment, rng: Random) -> str:
     pool = rng.choice((ALPHA, BETA))
-    alive = newcomers(stage.records, pool, "Active", "Inactive", "Committed")
+    alive = newcomers(environment.records, pool, "Active", "Inactive", "Committed")
     if len(alive) >= MOST:
         raise Failed(f"{pool} has {len(alive)} more devices already")
     return pool
 
 
-def _set(stage: Stage, name: Name, **fields: object) -> None:
-    stage.records.specs[name].update(fields)
-    stage.records.write()
+def _set(environment: Environment, name: Name, **fields: object) -> None:
+    environment.records.specs[name].update(fields)
+    environment.records.write()
 
 
-def create(stage: Stage, rng: Random) -> str:
-    pool = _pool_with_room(stage, rng)
+def create(environment: Environment, rng: Random) -> str:
+    pool = _pool_with_room(environment, rng)
     kind = rng.choice(("plain", "plain", "fs"))
     spec: Spec = {"size": f"{rng.choice((8, 12, 16))}MiB", "state": rng.choice(("Active", "Active", "Inactive"))}
     if kind == "fs":
         spec = {**spec, "size": "16MiB", "filesystem": {"type": "ext4"}}
-    name = stage.records.new_name(pool, kind)
-    _set_new(stage, name, spec)
+    name = environment.records.new_name(pool, kind)
+    _set_new(environment, name, spec)
     return f"{name} {state_of(spec)}"
 
 
-def _set_new(stage: Stage, name: Name, spec: Spec) -> None:
-    stage.records.specs[name] = spec
-    stage.records.write()
+def _set_new(environment: Environment, name: Name, spec: Spec) -> None:
+    environment.records.specs[name] = spec
+    environment.records.write()
 
 
-def snapshot(stage: Stage, rng: Random) -> str:
+def snapshot(environment: Environment, rng: Random) -> str:
     """Of what is in use, or of what is kept for that."""
-    pool = _pool_with_room(stage, rng)
+    pool = _pool_with_room(environment, rng)
     origins = {ALPHA: (Name(ALPHA, "db"), Name(ALPHA, "raw"), BASE), BETA: (Name(BETA, "app"), Name(BETA, "blk"), GOLD)}
     origin = rng.choice(origins[pool])
-    name = stage.records.new_name(pool, "snap")
-    _set_new(stage, name, {"snapshotOf": origin.device, "state": rng.choice(("Active", "Active", "Committed"))})
+    name = environment.records.new_name(pool, "snap")
+    _set_new(environment, name, {"snapshotOf": origin.device, "state": rng.choice(("Active", "Active", "Committed"))})
     return f"{name} of {origin.device}"
 
 
-def grow(stage: Stage, rng: Random) -> str:
-    names = [*newcomers(stage.records, "", "Active", "Inactive"), Name(ALPHA, "db"), Name(BETA, "app")]
-    name = _pick([name for name in names if "size" in stage.records.specs[name]], rng)
-    size = int(str(stage.records.specs[name]["size"]).removesuffix("MiB")) + 4
+def grow(environment: Environment, rng: Random) -> str:
+    names = [*newcomers(environment.records, "", "Active", "Inactive"), Name(ALPHA, "db"), Name(BETA, "app")]
+    name = _pick([name for name in names if "size" in environment.records.specs[name]], rng)
+    size = int(str(environment.records.specs[name]["size"]).removesuffix("MiB")) + 4
     if size > GROWABLE_MIB:
         raise Failed(f"{name} is large enough")
-    _set(stage, name, size=f"{size}MiB")
+    _set(environment, name, size=f"{size}MiB")
     return f"{name} to {size} MiB"
 
 
-def commit(stage: Stage, rng: Random) -> str:
-    name = _pick(newcomers(stage.records, "", "Active", "Inactive"), rng)
-    _set(stage, name, state="Committed")
+def commit(environment: Environment, rng: Random) -> str:
+    name = _pick(newcomers(environment.records, "", "Active", "Inactive"), rng)
+    _set(environment, name, state="Committed")
     return str(name)
 
 
-def rest(stage: Stage, rng: Random) -> str:
+def rest(environment: Environment, rng: Random) -> str:
     """Active to Inactive, or back."""
-    name = _pick(newcomers(stage.records, "", "Active", "Inactive"), rng)
-    state = "Inactive" if state_of(stage.records.specs[name]) == "Active" else "Active"
-    _set(stage, name, state=state)
+    name = _pick(newcomers(environment.records, "", "Active", "Inactive"), rng)
+    state = "Inactive" if state_of(environment.records.specs[name]) == "Active" else "Active"
+    _set(environment, name, state=state)
     return f"{name} {state}"
 
 
-def delete(stage: Stage, rng: Random) -> str:
-    name = _pick(newcomers(stage.records, "", "Active", "Inactive", "Committed"), rng)
-    stage.records.asked.add(name)
-    _set(stage, name, state="Absent", discardOnDelete=rng.random() < 0.3)
+def delete(environment: Environment, rng: Random) -> str:
+    name = _pick(newcomers(environment.records, "", "Active", "Inactive", "Committed"), rng)
+    environment.records.asked.add(name)
+    _set(environment, name, state="Absent", discardOnDelete=rng.random() < 0.3)
     return str(name)
 
 
-def delete_and_make_again(stage: Stage, rng: Random) -> str:
+def delete_and_make_again(environment: Environment, rng: Random) -> str:
     """Somebody changes their mind: what was to be deleted is made anew, if it was deleted."""
-    name = _pick(newcomers(stage.records, "", "Absent"), rng)
-    if "snapshotOf" in stage.records.specs[name]:
+    name = _pick(newcomers(environment.records, "", "Absent"), rng)
+    if "snapshotOf" in environment.records.specs[name]:
         raise Failed(f"{name} is a snapshot, and may be of what has changed since")
-    _set(stage, name, state="Active")
+    _set(environment, name, state="Active")
     return str(name)
 
 
-def read_only(stage: Stage, rng: Random) -> str:
-    names = [name for name in newcomers(stage.records, "", "Active") if name.device.startswith("plain")]
+def read_only(environment: Environment, rng: Random) -> str:
+    names = [name for name in newcomers(environment.records, "", "Active") if name.device.startswith("plain")]
     name = _pick(names, rng)
-    flag = not stage.records.specs[name].get("readOnly", False)
-    _set(stage, name, readOnly=flag)
+    flag = not environment.records.specs[name].get("readOnly", False)
+    _set(environment, name, readOnly=flag)
     return f"{name} {flag}"
 
 
-def pool_fields(stage: Stage, rng: Random) -> str:
+def pool_fields(environment: Environment, rng: Random) -> str:
     pool = rng.choice(OWN)
     field, values = rng.choice(
         (
@@ -127,76 +127,80 @@ def pool_fields(stage: Stage, rng: Random) -> str:
         )
     )
     value = rng.choice(values)
-    _set(stage, Name(pool), **{field: value})
+    _set(environment, Name(pool), **{field: value})
     return f"{pool}, {field}: {value}"
 
 
-def pause(stage: Stage, rng: Random) -> str:
+def pause(environment: Environment, rng: Random) -> str:
     """Hands off a pool or a device, for a while."""
-    names = [*(Name(pool) for pool in OWN), *stage.records.devices("", "Active")]
+    names = [*(Name(pool) for pool in OWN), *environment.records.devices("", "Active")]
     name, seconds = rng.choice(names), rng.uniform(1, 6)
-    _set(stage, name, paused=True)
-    stage.later(seconds, f"{name} is not paused any more", partial(_set, stage, name, paused=False))
+    _set(environment, name, paused=True)
+    environment.later(seconds, f"{name} is not paused any more", partial(_set, environment, name, paused=False))
     return f"{name} for {seconds:.1f} s"
 
 
-def spoil(stage: Stage, rng: Random) -> str:
+def spoil(environment: Environment, rng: Random) -> str:
     """A file that is no YAML, is half written, says nonsense, or has an unknown field."""
-    name, seconds = rng.choice(sorted(stage.records.specs)), rng.uniform(0.5, 5)
-    text = (stage.records.folder / name.file).read_text(encoding="utf-8") if name not in stage.records.vanished else ""
+    name, seconds = rng.choice(sorted(environment.records.specs)), rng.uniform(0.5, 5)
+    text = (
+        (environment.records.folder / name.file).read_text(encoding="utf-8")
+        if name not in environment.records.vanished
+        else ""
+    )
     wrong = rng.choice((text[: len(text) // 2], text + "\n\t{{{", text.replace("spec:", "spek:"), "\0" + text))
-    stage.records.spoiled[name.file] = wrong + "\n# spoiled"
-    stage.records.write()
-    stage.later(seconds, f"{name.file} is mended", partial(_mend, stage, name))
+    environment.records.spoiled[name.file] = wrong + "\n# spoiled"
+    environment.records.write()
+    environment.later(seconds, f"{name.file} is mended", partial(_mend, environment, name))
     return f"{name.file} for {seconds:.1f} s"
 
 
-def _mend(stage: Stage, name: Name) -> None:
-    stage.records.spoiled.pop(name.file, None)
-    stage.records.write()
+def _mend(environment: Environment, name: Name) -> None:
+    environment.records.spoiled.pop(name.file, None)
+    environment.records.write()
 
 
-def vanish(stage: Stage, rng: Random) -> str:
+def vanish(environment: Environment, rng: Random) -> str:
     """A record, for longer or shorter than it takes to prune. In beta only one whose data may go."""
-    names = [*stage.records.devices(ALPHA), *LOOSE, *stage.records.devices(GAMMA)]
-    return _vanish(stage, rng, [rng.choice(names)], rng.uniform(1, 9))
+    names = [*environment.records.devices(ALPHA), *LOOSE, *environment.records.devices(GAMMA)]
+    return _vanish(environment, rng, [rng.choice(names)], rng.uniform(1, 9))
 
 
-def vanish_all(stage: Stage, rng: Random) -> str:
+def vanish_all(environment: Environment, rng: Random) -> str:
     """Of a pool, or of all: nothing may follow."""
     pool = rng.choice((*OWN, ""))
-    names = stage.records.devices(pool) if pool else sorted(stage.records.specs)
-    return f"{pool or 'all'}, {_vanish(stage, rng, names, rng.uniform(1, 9))}"
+    names = environment.records.devices(pool) if pool else sorted(environment.records.specs)
+    return f"{pool or 'all'}, {_vanish(environment, rng, names, rng.uniform(1, 9))}"
 
 
-def _vanish(stage: Stage, rng: Random, names: list[Name], seconds: float) -> str:
+def _vanish(environment: Environment, rng: Random, names: list[Name], seconds: float) -> str:
     del rng
-    if stage.is_pending("the records are back"):
+    if environment.is_pending("the records are back"):
         raise Failed("some are away already")
-    stage.records.vanished |= set(names)
+    environment.records.vanished |= set(names)
     if len(names) == 1 and names[0].pool == BETA:
-        stage.records.asked.add(names[0])
-    stage.records.write()
-    stage.later(seconds, "the records are back", partial(_bring_back, stage))
+        environment.records.asked.add(names[0])
+    environment.records.write()
+    environment.later(seconds, "the records are back", partial(_bring_back, environment))
     return f"{', '.join(map(str, names[:3]))} for {seconds:.1f} s"
 
 
-def _bring_back(stage: Stage) -> None:
-    stage.records.vanished.clear()
-    stage.records.write()
+def _bring_back(environment: Environment) -> None:
+    environment.records.vanished.clear()
+    environment.records.write()
 
 
-def writable_by_all(stage: Stage, rng: Random) -> str:
+def writable_by_all(environment: Environment, rng: Random) -> str:
     """A file that others may write is not trusted."""
-    name, seconds = rng.choice(sorted(stage.records.specs)), rng.uniform(0.5, 4)
-    file = stage.records.folder / name.file
+    name, seconds = rng.choice(sorted(environment.records.specs)), rng.uniform(0.5, 4)
+    file = environment.records.folder / name.file
     run("chmod", "o+w", file)
-    stage.later(seconds, f"only root may write {name.file}", partial(_protect, stage, name))
+    environment.later(seconds, f"only root may write {name.file}", partial(_protect, environment, name))
     return f"{name.file} for {seconds:.1f} s"
 
 
-def _protect(stage: Stage, name: Name) -> None:
-    file = stage.records.folder / name.file
+def _protect(environment: Environment, name: Name) -> None:
+    file = environment.records.folder / name.file
     if file.exists():
         file.chmod(0o644)
 

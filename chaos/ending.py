@@ -6,38 +6,40 @@ import signal
 from collections.abc import Iterator
 from typing import Final
 
-from chaos.calm import not_converged
+from chaos.convergence import not_converged
+from chaos.environment import Environment
 from chaos.host import Failed, NotSo, attach, attempt, node, run, until
 from chaos.place import BETA, FOLDER, METADATA, OWN
 from chaos.records import Name, state_of
 from chaos.runtime import POOL as THEIRS
-from chaos.stage import Stage
 
 DOWN: Final = 240.0
 """Seconds for everything to be taken down."""
 FILESYSTEM_CHECKS: Final = {"ext4": ("e2fsck", "-fn"), "xfs": ("xfs_repair", "-n")}
 
 
-def check_disks(stage: Stage) -> None:
+def check_disks(environment: Environment) -> None:
     """Raises NotSo with what is lost."""
-    promised = stage.writers.promised()
-    wrong = [f"{name}: {lost}" for name in stage.writers.all() for lost in _lost(stage, name)]
-    wrong += list(_filesystems(stage))
+    promised = environment.writers.promised()
+    wrong = [f"{name}: {lost}" for name in environment.writers.all() for lost in _lost(environment, name)]
+    wrong += list(_filesystems(environment))
     if wrong:
         raise NotSo("on the disks:\n" + "\n".join(wrong))
-    stage.story.title(f"all {promised} files and blocks that were flushed are there; the filesystems are clean")
+    environment.scenario.title(
+        f"all {promised} files and blocks that were flushed are there; the filesystems are clean"
+    )
 
 
-def _lost(stage: Stage, name: Name) -> list[str]:
+def _lost(environment: Environment, name: Name) -> list[str]:
     try:
-        return stage.writers.check(name)
+        return environment.writers.check(name)
     except Failed as failed:
         return [str(failed)]
 
 
-def _filesystems(stage: Stage) -> Iterator[str]:
-    for name in stage.records.devices("", "Active"):
-        filesystem = stage.records.specs[name].get("filesystem")
+def _filesystems(environment: Environment) -> Iterator[str]:
+    for name in environment.records.devices("", "Active"):
+        filesystem = environment.records.specs[name].get("filesystem")
         if filesystem:
             words = (*FILESYSTEM_CHECKS[filesystem["type"]], node(name.dm))
             said = attempt(*words, within=60)
@@ -45,37 +47,39 @@ def _filesystems(stage: Stage) -> Iterator[str]:
                 yield f"{' '.join(map(str, words))} ended with {said.code}: {said.text}"
 
 
-def take_down(stage: Stage) -> None:
+def take_down(environment: Environment) -> None:
     """All is Inactive; then the daemon is stopped and each pool's metadata looked at. Raises NotSo."""
-    known = _thin_ids(stage)
-    for spec in stage.records.specs.values():
+    known = _thin_ids(environment)
+    for spec in environment.records.specs.values():
         if state_of(spec) == "Active" and "external" not in spec:
             spec["state"] = "Inactive"
-    stage.records.write()
-    until(lambda: not not_converged(stage), "everything is taken down", DOWN)
-    code = stage.daemon.end(signal.SIGTERM)
+    environment.records.write()
+    until(lambda: not not_converged(environment), "everything is taken down", DOWN)
+    code = environment.daemon.end(signal.SIGTERM)
     if code:
         raise NotSo(f"the daemon ended with {code} on SIGTERM")
-    stage.runtime.take_down()
-    wrong = [line for pool in (*OWN, THEIRS) for line in _metadata(stage, pool, known)]
+    environment.runtime.take_down()
+    wrong = [line for pool in (*OWN, THEIRS) for line in _metadata(environment, pool, known)]
     if wrong:
         raise NotSo("in the metadata:\n" + "\n".join(wrong))
-    stage.story.title("all is taken down; thin_check finds nothing, and no thin id is anybody's but who made it")
+    environment.scenario.title(
+        "all is taken down; thin_check finds nothing, and no thin id is anybody's but who made it"
+    )
 
 
-def _thin_ids(stage: Stage) -> dict[str, set[int]]:
+def _thin_ids(environment: Environment) -> dict[str, set[int]]:
     """By pool, what the daemon, strangers and the container runtime each know of."""
-    known: dict[str, set[int]] = {pool: set(stage.stranger_ids.get(pool, set())) for pool in OWN}
-    known[THEIRS] = set(stage.runtime.ids)
-    for name, item in stage.daemon.items("devices").items():
+    known: dict[str, set[int]] = {pool: set(environment.stranger_ids.get(pool, set())) for pool in OWN}
+    known[THEIRS] = set(environment.runtime.ids)
+    for name, item in environment.daemon.items("devices").items():
         number = item["status"]["deviceId"]
         if number is not None:
             known[name.partition("/")[0]].add(number)
     return known
 
 
-def _metadata(stage: Stage, pool: str, known: dict[str, set[int]]) -> Iterator[str]:
-    disk, loops = _disk(stage, pool)
+def _metadata(environment: Environment, pool: str, known: dict[str, set[int]]) -> Iterator[str]:
+    disk, loops = _disk(environment, pool)
     said = attempt("thin_check", "--ignore-non-fatal-errors", disk)  # a block may have leaked, which harms nothing
     if said.code:
         yield f"thin_check of {pool} ended with {said.code}: {said.text}"
@@ -87,11 +91,11 @@ def _metadata(stage: Stage, pool: str, known: dict[str, set[int]]) -> Iterator[s
         run("losetup", "--detach", loop)
 
 
-def _disk(stage: Stage, pool: str) -> tuple[str, list[str]]:
+def _disk(environment: Environment, pool: str) -> tuple[str, list[str]]:
     """What the metadata lies on now, and the loops that had to be made for that."""
     if pool == BETA:
         return str(node(METADATA)), []
     if pool == THEIRS:
-        return stage.runtime.metadata, []
+        return environment.runtime.metadata, []
     loop = attach(FOLDER / f"{pool}.meta")
     return loop, [loop]

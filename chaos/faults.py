@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from chaos.stage import Stage
+from chaos.environment import Environment
 
-Act = Callable[[Stage, Random], str]
+Act = Callable[[Environment, Random], str]
 """Does it, and says to what. What it chooses may depend on the random numbers and the records, never on the host: only
 so the same seed chooses the same again. Raises Failed where the host does not let it."""
 

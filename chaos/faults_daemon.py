@@ -8,79 +8,79 @@ from random import Random
 from typing import Final
 
 from chaos.daemon import kill
+from chaos.environment import Environment
 from chaos.faults import Fault
 from chaos.host import Failed, NotSo
-from chaos.stage import Stage
 
 AGAIN: Final = "the daemon is started again"
 
 
-def _start_later(stage: Stage, rng: Random) -> str:
+def _start_later(environment: Environment, rng: Random) -> str:
     seconds = rng.uniform(0, 3)
-    stage.later(seconds, AGAIN, stage.daemon.start)
+    environment.later(seconds, AGAIN, environment.daemon.start)
     return f"for {seconds:.1f} s"
 
 
-def kill_daemon(stage: Stage, rng: Random) -> str:
-    said = _start_later(stage, rng)
-    stage.daemon.end(signal.SIGKILL)
+def kill_daemon(environment: Environment, rng: Random) -> str:
+    said = _start_later(environment, rng)
+    environment.daemon.end(signal.SIGKILL)
     return said
 
 
-def kill_all(stage: Stage, rng: Random) -> str:
+def kill_all(environment: Environment, rng: Random) -> str:
     """With its workers, as the host's end does."""
-    said, workers = _start_later(stage, rng), stage.daemon.workers()
-    stage.daemon.end(signal.SIGKILL)
+    said, workers = _start_later(environment, rng), environment.daemon.workers()
+    environment.daemon.end(signal.SIGKILL)
     for pid in workers:
         kill(pid, signal.SIGKILL)
     return said
 
 
-def terminate(stage: Stage, rng: Random) -> str:
-    said = _start_later(stage, rng)
-    code = stage.daemon.end(signal.SIGTERM)
+def terminate(environment: Environment, rng: Random) -> str:
+    said = _start_later(environment, rng)
+    code = environment.daemon.end(signal.SIGTERM)
     if code not in (0, -signal.SIGTERM, None):  # killed by it before it had read its own code
         raise NotSo(f"the daemon ended with {code} on SIGTERM")
     return said
 
 
-def hang_up(stage: Stage, rng: Random) -> str:
+def hang_up(environment: Environment, rng: Random) -> str:
     del rng
-    if not stage.daemon.ask("/healthz"):
+    if not environment.daemon.ask("/healthz"):
         raise Failed("it does not listen yet")
-    stage.daemon.signal(signal.SIGHUP)
+    environment.daemon.signal(signal.SIGHUP)
     return ""
 
 
-def stop_daemon(stage: Stage, rng: Random) -> str:
+def stop_daemon(environment: Environment, rng: Random) -> str:
     seconds = rng.uniform(0.5, 5)
-    stage.later(seconds, "the daemon goes on", partial(_go_on, stage))
-    if not stage.daemon.signal(signal.SIGSTOP):
+    environment.later(seconds, "the daemon goes on", partial(_go_on, environment))
+    if not environment.daemon.signal(signal.SIGSTOP):
         raise Failed("it is not there")
     return f"for {seconds:.1f} s"
 
 
-def _go_on(stage: Stage) -> None:
-    stage.daemon.signal(signal.SIGCONT)
+def _go_on(environment: Environment) -> None:
+    environment.daemon.signal(signal.SIGCONT)
 
 
-def _worker(stage: Stage, rng: Random) -> int:
-    position, workers = rng.randrange(100), stage.daemon.workers()
+def _worker(environment: Environment, rng: Random) -> int:
+    position, workers = rng.randrange(100), environment.daemon.workers()
     if not workers:
         raise Failed("there is no worker")
     return workers[position % len(workers)]
 
 
-def kill_worker(stage: Stage, rng: Random) -> str:
-    kill(_worker(stage, rng), signal.SIGKILL)
+def kill_worker(environment: Environment, rng: Random) -> str:
+    kill(_worker(environment, rng), signal.SIGKILL)
     return ""
 
 
-def stop_worker(stage: Stage, rng: Random) -> str:
+def stop_worker(environment: Environment, rng: Random) -> str:
     """It holds its pool's lock, and answers nobody."""
-    seconds, pid = rng.uniform(0.5, 9), _worker(stage, rng)
+    seconds, pid = rng.uniform(0.5, 9), _worker(environment, rng)
     kill(pid, signal.SIGSTOP)
-    stage.later(seconds, f"worker {pid} goes on", partial(kill, pid, signal.SIGCONT))
+    environment.later(seconds, f"worker {pid} goes on", partial(kill, pid, signal.SIGCONT))
     return f"{pid} for {seconds:.1f} s"
 
 

@@ -6,79 +6,81 @@ from functools import partial
 from random import Random
 from typing import Final
 
+from chaos.environment import Environment
 from chaos.faults import Act, Fault
 from chaos.host import Failed, attempt, dmsetup, is_there, node, run, swap, table
 from chaos.place import KEPT, OWN
 from chaos.records import Name, state_of
-from chaos.stage import Stage
 
 
-def _any(stage: Stage, rng: Random) -> Name:
+def _any(environment: Environment, rng: Random) -> Name:
     """A device that its record wants Active, also one that is in use."""
-    return rng.choice(stage.records.devices("", "Active"))
+    return rng.choice(environment.records.devices("", "Active"))
 
 
-def _idle(stage: Stage, rng: Random) -> Name:
+def _idle(environment: Environment, rng: Random) -> Name:
     """One that nobody writes to."""
-    return rng.choice([name for name in stage.records.devices("", "Active") if name not in KEPT])
+    return rng.choice([name for name in environment.records.devices("", "Active") if name not in KEPT])
 
 
 def _on_any(*words: str) -> Act:
     """That command of dmsetup, on a device that should be there."""
 
-    def act(stage: Stage, rng: Random) -> str:
-        name = _any(stage, rng)
+    def act(environment: Environment, rng: Random) -> str:
+        name = _any(environment, rng)
         dmsetup(*words, name.dm)
         return str(name)
 
     return act
 
 
-def suspend(stage: Stage, rng: Random) -> str:
-    name, how = _any(stage, rng), rng.choice(((), ("--noflush",), ("--nolockfs",)))
+def suspend(environment: Environment, rng: Random) -> str:
+    name, how = _any(environment, rng), rng.choice(((), ("--noflush",), ("--nolockfs",)))
     dmsetup("suspend", *how, name.dm)
     return f"{name} {' '.join(how)}".rstrip()
 
 
-def suspend_pool(stage: Stage, rng: Random) -> str:
-    del stage
+def suspend_pool(environment: Environment, rng: Random) -> str:
+    del environment
     pool = rng.choice(OWN)
     dmsetup("suspend", *rng.choice(((), ("--noflush",))), pool)
     return pool
 
 
-def leave_table_waiting(stage: Stage, rng: Random) -> str:
-    name = _any(stage, rng)
+def leave_table_waiting(environment: Environment, rng: Random) -> str:
+    name = _any(environment, rng)
     dmsetup("load", name.dm, "--table", f"0 {_sectors(name.dm)} error")
     return str(name)
 
 
-def load_error(stage: Stage, rng: Random) -> str:
-    name = _any(stage, rng)
+def load_error(environment: Environment, rng: Random) -> str:
+    name = _any(environment, rng)
     swap(name.dm, f"0 {_sectors(name.dm)} error")
     return str(name)
 
 
-def load_another_disk(stage: Stage, rng: Random) -> str:
+def load_another_disk(environment: Environment, rng: Random) -> str:
     """A piece of somebody's disk in the place of the thin. Only where nobody writes: it must not change.
 
     And only where a UUID says whose the device is: an adopted one without any would be taken for somebody else's.
     """
-    name = rng.choice([name for name in stage.records.devices("", "Active") if name not in KEPT and name.pool in OWN])
-    dmsetup("load", name.dm, "--readonly", "--table", f"0 8192 linear {stage.foreign.loop} 0")
+    name = rng.choice(
+        [name for name in environment.records.devices("", "Active") if name not in KEPT and name.pool in OWN]
+    )
+    dmsetup("load", name.dm, "--readonly", "--table", f"0 8192 linear {environment.foreign.loop} 0")
     dmsetup("resume", name.dm)
     return str(name)
 
 
-def rename(stage: Stage, rng: Random) -> str:
+def rename(environment: Environment, rng: Random) -> str:
     """And back: a device under another name is nobody's but its renamer's."""
-    name = _idle(stage, rng)
+    name = _idle(environment, rng)
     other = f"renamed-{name.dm}"
     back = f"{other} has its name again"
-    if stage.is_pending(back):
+    if environment.is_pending(back):
         raise Failed(f"{name} has another name already")
     dmsetup("rename", name.dm, other)
-    stage.later(rng.uniform(1, 5), back, partial(_rename_back, other, name.dm))
+    environment.later(rng.uniform(1, 5), back, partial(_rename_back, other, name.dm))
     return str(name)
 
 
@@ -87,23 +89,23 @@ def _rename_back(other: str, name: str) -> None:
         dmsetup("rename", other, name)
 
 
-def activate_by_hand(stage: Stage, rng: Random) -> str:
+def activate_by_hand(environment: Environment, rng: Random) -> str:
     """A device that its record wants Inactive or Committed."""
-    name = rng.choice(stage.records.devices("", "Inactive", "Committed"))
+    name = rng.choice(environment.records.devices("", "Inactive", "Committed"))
     if name.pool not in OWN:
         raise Failed("somebody else's")
-    known = stage.daemon.items("devices").get(str(name), {}).get("status") or {}
+    known = environment.daemon.items("devices").get(str(name), {}).get("status") or {}
     if known.get("deviceId") is None:
         raise Failed(f"{name} is not made yet")
     line = f"0 {known['sizeBytes'] // 512} thin /dev/mapper/{name.pool} {known['deviceId']}"
     dmsetup("create", name.dm, *rng.choice(((), ("--readonly",))), "--table", line)
     if rng.random() < 0.3:
         dmsetup("suspend", name.dm)
-    return f"{name} {state_of(stage.records.specs[name])}"
+    return f"{name} {state_of(environment.records.specs[name])}"
 
 
-def remove_node(stage: Stage, rng: Random) -> str:
-    name = _any(stage, rng)
+def remove_node(environment: Environment, rng: Random) -> str:
+    name = _any(environment, rng)
     path = node(name.dm)
     if not path.is_symlink() and not path.exists():
         raise Failed(f"{path} is not there")
@@ -111,15 +113,15 @@ def remove_node(stage: Stage, rng: Random) -> str:
     return str(name)
 
 
-def make_nodes(stage: Stage, rng: Random) -> str:
-    del stage, rng
+def make_nodes(environment: Environment, rng: Random) -> str:
+    del environment, rng
     run("dmsetup", "mknodes")
     return ""
 
 
-def replace_pool_table(stage: Stage, rng: Random) -> str:
+def replace_pool_table(environment: Environment, rng: Random) -> str:
     """Other features, as somebody's script has them."""
-    del stage
+    del environment
     pool = rng.choice(OWN)
     words = table(pool).split()
     if not words:
@@ -129,10 +131,10 @@ def replace_pool_table(stage: Stage, rng: Random) -> str:
     return pool
 
 
-def remove_pool(stage: Stage, rng: Random) -> str:
+def remove_pool(environment: Environment, rng: Random) -> str:
     """With all that is not in use: as a reboot does, when nothing is mounted."""
     pool = rng.choice(OWN)
-    for name in stage.records.devices(pool):
+    for name in environment.records.devices(pool):
         attempt("dmsetup", "--noudevsync", "remove", name.dm)
     dmsetup("remove", pool)
     return pool

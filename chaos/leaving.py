@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 import signal
 
+from chaos.environment import Environment
 from chaos.host import attempt, run
 from chaos.place import FOLDER, METADATA
-from chaos.stage import Stage
 
 
-def clear_away(stage: Stage) -> None:
+def clear_away(environment: Environment) -> None:
     """After everything was taken down. Raises Failed."""
-    for name in (*reversed(stage.foreign.names), METADATA):
+    for name in (*reversed(environment.foreign.names), METADATA):
         attempt("dmsetup", "resume", name)
         run("dmsetup", "remove", "--retry", name)
     for line in run("losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE").splitlines():
@@ -22,7 +22,7 @@ def clear_away(stage: Stage) -> None:
     shutil.rmtree(FOLDER)
 
 
-def abandon(stage: Stage) -> None:
+def abandon(environment: Environment) -> None:
     """After a failure: what runs is ended, what is there is left to be looked at."""
-    stage.writers.kill()
-    stage.daemon.end(signal.SIGKILL)
+    environment.writers.kill()
+    environment.daemon.end(signal.SIGKILL)

@@ -7,18 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from chaos.environment import Environment
 from chaos.host import Failed, attach, attempt, is_there, run, until
 from chaos.place import FOLDER, OWN
-from chaos.stage import Stage
 
 LIMIT: Final = 120.0
 """Seconds until a pool that nobody uses is gone, and until it is back."""
 DAMAGED: Final = ("needs_check", "fail")
 
 
-def ask_for_repair(stage: Stage) -> dict[str, str]:
+def ask_for_repair(environment: Environment) -> dict[str, str]:
     """The pools whose status says how they are repaired, and what it says."""
-    statuses = {pool: item["status"] or {} for pool, item in stage.daemon.items("pools").items() if pool in OWN}
+    statuses = {pool: item["status"] or {} for pool, item in environment.daemon.items("pools").items() if pool in OWN}
     return {
         pool: str(status["message"])
         for pool, status in statuses.items()
@@ -26,42 +26,42 @@ def ask_for_repair(stage: Stage) -> dict[str, str]:
     }
 
 
-def repair_unhealthy(stage: Stage) -> list[str]:
+def repair_unhealthy(environment: Environment) -> list[str]:
     """Raises Failed where somebody uses it and does not let go."""
-    asking = ask_for_repair(stage)
+    asking = ask_for_repair(environment)
     for pool, message in asking.items():
-        _repair(stage, pool, message)
+        _repair(environment, pool, message)
     return list(asking)
 
 
-def _repair(stage: Stage, pool: str, message: str) -> None:
+def _repair(environment: Environment, pool: str, message: str) -> None:
     said = re.findall(r"`([^`]*)`", message)
     commands = [command for command in said if command.startswith("thin_")]
     if len(commands) != 3 or "state: Inactive" not in message:
         raise Failed(f"the message of {pool} is not one that an operator could follow: {message}")
     check, mend, clear = commands
-    with _out_of_use(stage, pool):
+    with _out_of_use(environment, pool):
         if attempt(*check.split()).code:
             _mend(mend, check.split()[-1])
         run(*clear.split())
-    stage.repairs += 1
-    stage.story.tell(f"  {pool} is repaired with {', '.join(commands)}")
+    environment.repairs += 1
+    environment.scenario.tell(f"  {pool} is repaired with {', '.join(commands)}")
 
 
 @contextmanager
-def _out_of_use(stage: Stage, pool: str) -> Iterator[None]:
+def _out_of_use(environment: Environment, pool: str) -> Iterator[None]:
     """Who uses it is stopped, and its records say Inactive, until the pool is gone."""
-    users = [name for name in stage.writers.all() if name.pool == pool]
+    users = [name for name in environment.writers.all() if name.pool == pool]
     for name in users:
-        stage.writers.stop(name)
-    stage.records.resting.add(pool)
-    stage.records.write()
+        environment.writers.stop(name)
+    environment.records.resting.add(pool)
+    environment.records.write()
     try:
         until(lambda: not is_there(pool), f"{pool} is gone, as its record is Inactive and nobody uses it", LIMIT)
         yield
     finally:
-        stage.records.resting.discard(pool)
-        stage.records.write()
+        environment.records.resting.discard(pool)
+        environment.records.write()
 
 
 def _mend(command: str, node: str) -> None:

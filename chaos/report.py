@@ -7,28 +7,28 @@ from collections import Counter
 from typing import Final
 
 from chaos.daemon import Item
-from chaos.stage import Stage
+from chaos.environment import Environment
 from tools.heal_times import table
 
 _HEALED: Final = re.compile(r" INFO +healed\b.*? reason=(\w+)\b.*? seconds=([\d.]+)$", re.MULTILINE)
 
 
-def report(stage: Stage, seed: int, minutes: float, took: float) -> str:
-    story, daemon = stage.story, stage.daemon
+def report(environment: Environment, seed: int, minutes: float, took: float) -> str:
+    scenario, daemon = environment.scenario, environment.daemon
     healed = [event for event in daemon.events() if event["type"] == "Healed"]
-    edits = sum(number for kind, number in story.done.items() if kind.startswith("edit: "))
+    edits = sum(number for kind, number in scenario.done.items() if kind.startswith("edit: "))
     lines = [
-        f"seed {seed}, {minutes:g} minutes of adversary, {story.seconds:.0f} s in all",
-        f"done          {story.done.total()} ({edits} edits), and {story.refused.total()} refused by the host",
+        f"seed {seed}, {minutes:g} minutes of adversary, {scenario.seconds:.0f} s in all",
+        f"done          {scenario.done.total()} ({edits} edits), and {scenario.refused.total()} refused by the host",
         f"daemon        started {daemon.starts} times; none of its processes grew by more than {daemon.grown_most().growth} KiB",
         f"              {daemon.grown_most()}",
         f"longest end   {daemon.longest_end:.1f} s after SIGTERM or SIGKILL",
-        f"pools         repaired {stage.repairs} times by the commands that their status printed",
+        f"pools         repaired {environment.repairs} times by the commands that their status printed",
         f"heals         {sum(event['count'] for event in healed)}",
         f"longest heal  {_longest(healed)}",
-        f"calm          all as declared {took:.1f} s after the adversary stopped",
+        f"convergence          all as declared {took:.1f} s after the adversary stopped",
         "",
-        *_counts("done, and refused", story.done, story.refused),
+        *_counts("done, and refused", scenario.done, scenario.refused),
         "",
         *table(heal_times(daemon.told())),
     ]

@@ -1,4 +1,4 @@
-"""A stand-in for a container runtime: it has a pool of its own, and makes layers in it with dmsetup, beside everybody.
+"""An environment-in for a container runtime: it has a pool of its own, and makes layers in it with dmsetup, beside everybody.
 
 Its images are thins with content, its containers snapshots of them. It keeps its own books, as such programs do.
 """

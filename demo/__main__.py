@@ -12,10 +12,10 @@ from subprocess import TimeoutExpired
 from typing import Final
 
 from demo.daemon import Daemon, NotSo, until
+from demo.environment import MOUNTED, Environment
 from demo.kernel import is_live, shell, write_letters
 from demo.scenes import SCENES, Scene
 from demo.screen import Outcome, Screen
-from demo.stage import MOUNTED, Stage
 
 MANIFESTS: Final = Path(__file__).parents[1] / "manifests"
 FOLDER: Final = Path("/tmp/demo")  # noqa: S108 - the sandbox's own
@@ -27,19 +27,19 @@ EXPECTED: Final = (NotSo, OSError, TimeoutExpired, urllib.error.URLError, KeyErr
 def main() -> int:
     if not in_a_sandbox():
         return 1
-    stage = begin()
+    environment = begin()
     try:
-        converge(stage)
+        converge(environment)
         for number, (name, scene) in enumerate(SCENES, 1):
-            play(stage, f"{number}. {(scene.__doc__ or '').rstrip('.')}", name, scene)
-        shown_at_the_end(stage)
+            play(environment, f"{number}. {(scene.__doc__ or '').rstrip('.')}", name, scene)
+        shown_at_the_end(environment)
     except EXPECTED as error:
-        stage.screen.wrong(f"{type(error).__name__}: {error}")
-    held = len(stage.outcomes) == len(SCENES) and all(outcome.held for outcome in stage.outcomes)
+        environment.screen.wrong(f"{type(error).__name__}: {error}")
+    held = len(environment.outcomes) == len(SCENES) and all(outcome.held for outcome in environment.outcomes)
     if not held:
-        stage.screen.log(stage.daemon)
-    stage.screen.summary(stage.outcomes)
-    stage.screen.end(stage.outcomes, len(SCENES))
+        environment.screen.log(environment.daemon)
+    environment.screen.summary(environment.outcomes)
+    environment.screen.end(environment.outcomes, len(SCENES))
     return 0 if held else 1
 
 
@@ -50,21 +50,21 @@ def in_a_sandbox() -> bool:
     return False
 
 
-def begin() -> Stage:
+def begin() -> Environment:
     """A directory of manifests that can be edited, as the sandbox has the tree read-only."""
     manifests = FOLDER / "manifests"
     manifests.mkdir(parents=True)
     for file in sorted(MANIFESTS.glob("*.yaml")):
         shutil.copyfile(file, manifests / file.name)
         (manifests / file.name).chmod(0o644)
-    return Stage(Daemon(manifests, FOLDER, GRACE), Screen())
+    return Environment(Daemon(manifests, FOLDER, GRACE), Screen())
 
 
-def converge(stage: Stage) -> None:
+def converge(environment: Environment) -> None:
     """From nothing to what the manifests declare."""
-    screen, daemon = stage.screen, stage.daemon
+    screen, daemon = environment.screen, environment.daemon
     screen.title(f"A real kernel (Linux {os.uname().release}), thrown away afterwards. Nothing is there yet:")
-    stage.run("dmsetup ls")
+    environment.run("dmsetup ls")
     screen.title("The daemon is started with the manifests of this repository, and makes what they declare.")
     screen.command(daemon.command)
     since = time.time()
@@ -84,34 +84,34 @@ def converge(stage: Stage) -> None:
         until(tell, "everything is as declared")
     screen.states(daemon.everything())
     screen.say(f"As declared, {time.time() - since:.1f} s after the start. Beside it, dmsetup sees:")
-    stage.run("dmsetup table")
+    environment.run("dmsetup table")
     MOUNTED.mkdir(parents=True)
-    stage.run(f"mount /dev/mapper/tank-scratch {MOUNTED}")
-    stage.digest = write_letters(MOUNTED, MEBIBYTES)
-    screen.say(f"A file of {MEBIBYTES} MiB is written there, with the checksum {stage.digest}.")
+    environment.run(f"mount /dev/mapper/tank-scratch {MOUNTED}")
+    environment.digest = write_letters(MOUNTED, MEBIBYTES)
+    screen.say(f"A file of {MEBIBYTES} MiB is written there, with the checksum {environment.digest}.")
 
 
-def play(stage: Stage, title: str, name: str, scene: Scene) -> None:
+def play(environment: Environment, title: str, name: str, scene: Scene) -> None:
     """One scene; what goes wrong in it is shown, and the next one is played all the same."""
     outcome = Outcome(name)
-    stage.outcomes.append(outcome)
-    stage.screen.title(title)
+    environment.outcomes.append(outcome)
+    environment.screen.title(title)
     try:
-        scene(stage, outcome)
+        scene(environment, outcome)
     except EXPECTED as error:
         outcome.checked = f"{type(error).__name__}: {error}"
-        stage.screen.wrong(outcome.checked)
+        environment.screen.wrong(outcome.checked)
 
 
-def shown_at_the_end(stage: Stage) -> None:
-    stage.screen.title("How it stands at the end")
-    stage.screen.states(stage.daemon.everything())
+def shown_at_the_end(environment: Environment) -> None:
+    environment.screen.title("How it stands at the end")
+    environment.screen.states(environment.daemon.everything())
     for name in ("tank", "vault"):
         if not is_live(name, "thin-pool"):
             raise NotSo(f"the pool {name} is not live")
     shell(f"umount {MOUNTED}", check=False)
     shell("umount /mnt/copy", check=False)
-    status = stage.daemon.stop()
+    status = environment.daemon.stop()
     if status != 0:
         raise NotSo(f"the daemon was to stop with 0 on SIGTERM, and ended with {status}")
 

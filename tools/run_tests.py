@@ -23,7 +23,7 @@ from tools.vm import machine, obstacle_to_a_machine
 
 TREE: Final = Path(__file__).resolve().parent.parent
 KERNEL_TESTS: Final = ("tests/kernel", "tests/e2e")
-STORIES: Final = "tests/simulation/test_stories.py"
+STORIES: Final = "tests/simulation/test_scenarios.py"
 POWER_CUTS: Final = "tests/crash"
 """These boot kernels of their own, one after the other."""
 PYTEST: Final = (sys.executable, "-m", "pytest")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from reconciler.store.store import Store
+from tests.crash.scenarios import Found, Scenario
 from tests.crash.site import Site
-from tests.crash.stories import Found, Story
 
 
-def check(site: Site, story: Story, flushed: Mapping[str, int]) -> None:
+def check(site: Site, scenario: Scenario, flushed: Mapping[str, int]) -> None:
     """It is down afterwards: only then the metadata can be checked."""
     with Store.open_read_only(site.state) as store:
         known = dict(store.known_devices(site.pool))
@@ -17,7 +17,7 @@ def check(site: Site, story: Story, flushed: Mapping[str, int]) -> None:
     assert not intents, "an intent is left open"
     assert not taken, "nobody else is here to have taken a thin id"
     _check_devices(site)
-    story.check(Found(site, known, flushed))
+    scenario.check(Found(site, known, flushed))
     if pool is None:
         site.down()
         return

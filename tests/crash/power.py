@@ -19,8 +19,8 @@ from typing import Any, Final
 from reconciler.kernel.programs import run
 from tests.crash.checks import check
 from tests.crash.instants import Instant
+from tests.crash.scenarios import STORIES, begin, furnish
 from tests.crash.site import Site
-from tests.crash.stories import STORIES, begin, furnish
 from tests.crash.victim import converge, instants_of, reconcile_until
 from tests.crash.writer import Writer
 
@@ -30,47 +30,47 @@ FLUSHED, UNFLUSHED = "flushed", "unflushed"
 
 
 def make(disk: str) -> None:
-    """The home, for all that follows."""
+    """The daemon, for all that follows."""
     run(["mkfs.ext4", "-q", disk], disk)
     with _site(disk) as site:
         furnish(site)
     _say("made")
 
 
-def tell_instants(disk: str, story: str) -> None:
+def tell_instants(disk: str, scenario: str) -> None:
     """Of a run to the end."""
     with _site(disk) as site:
-        begin(site, STORIES[story])
-        with _at_work(site, story):
-            instants = instants_of(site, STORIES[story].wanted(site))
-        check(site, STORIES[story], {})
+        begin(site, STORIES[scenario])
+        with _at_work(site, scenario):
+            instants = instants_of(site, STORIES[scenario].wanted(site))
+        check(site, STORIES[scenario], {})
     for instant in instants:
         _say("instant", instant.when, instant.call, instant.number)
 
 
-def cut(disk: str, story: str, instant: Sequence[Any]) -> None:
+def cut(disk: str, scenario: str, instant: Sequence[Any]) -> None:
     """Does not return."""
     with _site(disk) as site:
-        begin(site, STORIES[story])
+        begin(site, STORIES[scenario])
         _leave(FLUSHED, os.fsync)
         _flush(SITE)
-        with _at_work(site, story):
+        with _at_work(site, scenario):
             _say("begins")
-            reconcile_until(site, STORIES[story].wanted(site), Instant(*instant), _cut_power)
+            reconcile_until(site, STORIES[scenario].wanted(site), Instant(*instant), _cut_power)
     sys.exit("it came to its end, and the power was not cut")
 
 
-def recover(disk: str, story: str, flushed: Mapping[str, int]) -> None:
+def recover(disk: str, scenario: str, flushed: Mapping[str, int]) -> None:
     """After a cut: the reconciler starts as after any boot, with no device and no loop there."""
     with _site(disk) as site:
         assert (SITE / FLUSHED).read_bytes() == FLUSHED.encode(), "what was flushed is lost: this was no fair power cut"
         lost = SITE / UNFLUSHED  # its name may be there: a flush of another file commits the whole journal
         assert not lost.exists() or not lost.read_bytes(), "what was not flushed is there: this was no power cut"
-        converge(site, STORIES[story].wanted(site))
-        if STORIES[story].busy:
+        converge(site, STORIES[scenario].wanted(site))
+        if STORIES[scenario].busy:
             with site.mounted("a"):  # its journal is replayed
                 pass
-        check(site, STORIES[story], flushed)
+        check(site, STORIES[scenario], flushed)
     _say("recovered")
 
 
@@ -102,9 +102,9 @@ def _site(disk: str) -> Iterator[Site]:
 
 
 @contextmanager
-def _at_work(site: Site, story: str) -> Iterator[None]:
-    """The program on the device, where the story has one."""
-    if not STORIES[story].busy:
+def _at_work(site: Site, scenario: str) -> Iterator[None]:
+    """The program on the device, where the scenario has one."""
+    if not STORIES[scenario].busy:
         yield
         return
     with Writer(site, "a", 0, lambda number: _say("flushed", number)):

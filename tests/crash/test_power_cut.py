@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.crash.instants import AFTER, MIDWAY, Instant, points_of
-from tests.crash.stories import STORIES
+from tests.crash.scenarios import STORIES
 
 Job = tuple[Path, str, tuple[Any, ...]]
 """A disk, what of `tests.crash.power` is done with it, and the rest of its arguments."""
@@ -50,31 +50,31 @@ class Left:
     """What a cut has left."""
 
     disk: Path
-    story: str
+    scenario: str
     instant: Instant
     flushed: dict[str, int]
-    """As `stories.Found` has it."""
+    """As `scenarios.Found` has it."""
 
     @property
     def job(self) -> Job:
-        return self.disk, "recover", (self.story, self.flushed)
+        return self.disk, "recover", (self.scenario, self.flushed)
 
     def check(self, said: Said) -> None:
-        assert ["recovered"] in said.lines, f"after a power cut {self.instant} of {self.story}:\n{said.errors}"
+        assert ["recovered"] in said.lines, f"after a power cut {self.instant} of {self.scenario}:\n{said.errors}"
 
 
 class Host:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._home = folder / "home"
+        self._home = folder / "daemon"
         with self._home.open("wb") as file:
             file.truncate(DISK_BYTES)
         said = self._boot((self._home, "make", ()))
         assert ["made"] in said.lines, said.errors
 
-    def instants(self, story: str) -> list[Instant]:
+    def instants(self, scenario: str) -> list[Instant]:
         """Of a run to the end."""
-        said = self._boot((self._disk("undisturbed"), "tell_instants", (story,)))
+        said = self._boot((self._disk("undisturbed"), "tell_instants", (scenario,)))
         told = [words[1:] for words in said.lines if words[0] == "instant"]
         assert told, said.errors
         return [Instant(when, call, int(number)) for when, call, number in told]
@@ -82,20 +82,20 @@ class Host:
     def cut_at(self, story_instants: Iterable[tuple[str, Instant]]) -> int:
         """One after the other, and look what became of each. How many."""
         left: list[Left] = []
-        for story, instant in story_instants:
+        for scenario, instant in story_instants:
             disk = self._disk(f"disk{len(left) % 2}")
             before = left[-1:]
-            cut = disk, "cut", (story, (instant.when, instant.call, instant.number))
+            cut = disk, "cut", (scenario, (instant.when, instant.call, instant.number))
             said = self._boot(*(one.job for one in before), cut)
             for one in before:
                 one.check(said)
-            assert GONE in said.errors, f"no power cut {instant} of {story}:\n{said.errors}"
-            left.append(Left(disk, story, instant, _flushed(said)))
+            assert GONE in said.errors, f"no power cut {instant} of {scenario}:\n{said.errors}"
+            left.append(Left(disk, scenario, instant, _flushed(said)))
         left[-1].check(self._boot(left[-1].job))
         return len(left)
 
     def _disk(self, name: str) -> Path:
-        """With the home on it."""
+        """With the daemon on it."""
         run("cp", "--sparse=always", str(self._home), str(self._folder / name))
         return self._folder / name
 

@@ -17,8 +17,8 @@ from reconciler.kernel.host import host_kernel
 from reconciler.kernel.locks import PoolLock
 from reconciler.model.records import Record
 from reconciler.store.lock import StateLock
+from tests.crash.inline_controller import InlineController
 from tests.crash.instants import Instant, Instants
-from tests.crash.lane import Lane
 from tests.crash.site import Site
 
 GRACE = 0.2
@@ -123,7 +123,7 @@ def _reconcile(site: Site, records: Iterable[Record], instants: Instants, grace:
     with StateLock(site.state):
         pool_lock = PoolLock(site.pool)
         pool_lock.take(str(site.state))
-        pool_controller = Lane(site.pool, instants.kernel(host_kernel()), site.state, grace)
+        pool_controller = InlineController(site.pool, instants.kernel(host_kernel()), site.state, grace)
         instants.watch_store(pool_controller.store)
         pool_controller.settle(records, WITHIN)
         pool_controller.store.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.testing.environment import House, a_house
+from tests.testing.environment import Environment, an_environment
 from tests.testing.real_kernel import MIB, Run, run
 
 pytestmark = pytest.mark.soak
@@ -53,15 +53,15 @@ TEXTS = {
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
-    with a_house() as house:
-        yield house
+def env() -> Iterator[Environment]:
+    with an_environment() as env:
+        yield env
 
 
 @pytest.fixture(autouse=True)
-def _empty(house: House) -> Iterator[None]:
+def _empty(env: Environment) -> Iterator[None]:
     yield
-    for file in house.manifests.iterdir():
+    for file in env.manifests.iterdir():
         file.unlink()
 
 
@@ -70,22 +70,22 @@ def the_kernel() -> str:
     return "\n".join(run(*words).out for words in (["dmsetup", "table"], ["losetup", "--list"], ["ls", "/srv"]))
 
 
-def applied(house: House, code: int) -> Run:
+def applied(env: Environment, code: int) -> Run:
     """What `apply` says, which leaves the kernel as it was."""
     before = the_kernel()
-    said = house.cli("apply", "--manifests", str(house.manifests), "--timeout", "5s", check=False)
+    said = env.cli("apply", "--manifests", str(env.manifests), "--timeout", "5s", check=False)
     assert said.code == code, said
     assert "Traceback" not in said.err
     assert the_kernel() == before
     return said
 
 
-def test_invalid_sets_are_refused_in_one_line_that_says_where(house: House) -> None:
+def test_invalid_sets_are_refused_in_one_line_that_says_where(env: Environment) -> None:
     """All in one test, as starting a program takes its time inside the sandbox."""
     for what, text in TEXTS.items():
-        file = house.manifests / "bad.yaml"
+        file = env.manifests / "bad.yaml"
         file.write_text(text, encoding="utf-8")
-        said = house.cli("validate", str(file), check=False)
+        said = env.cli("validate", str(file), check=False)
         assert said.code == INVALID, (what, said)
         lines = said.err.splitlines()
         assert all(str(file) in line for line in lines if "bad.yaml" in line), (what, said)
@@ -94,48 +94,48 @@ def test_invalid_sets_are_refused_in_one_line_that_says_where(house: House) -> N
 
 
 @pytest.mark.parametrize("what", ["broken YAML", "a bomb of aliases", "a cycle of snapshots"])
-def test_apply_refuses_what_validate_refuses(house: House, what: str) -> None:
-    (house.manifests / "bad.yaml").write_text(TEXTS[what], encoding="utf-8")
-    assert "bad.yaml:" in applied(house, INVALID).err
+def test_apply_refuses_what_validate_refuses(env: Environment, what: str) -> None:
+    (env.manifests / "bad.yaml").write_text(TEXTS[what], encoding="utf-8")
+    assert "bad.yaml:" in applied(env, INVALID).err
 
 
-def test_a_huge_file_is_refused_without_being_read(house: House) -> None:
-    with (house.manifests / "huge.yaml").open("wb") as file:
+def test_a_huge_file_is_refused_without_being_read(env: Environment) -> None:
+    with (env.manifests / "huge.yaml").open("wb") as file:
         file.truncate(50 * MIB)
-    assert "huge.yaml" in applied(house, INVALID).err
+    assert "huge.yaml" in applied(env, INVALID).err
 
 
-def test_binary_is_refused(house: House) -> None:
-    (house.manifests / "binary.yaml").write_bytes(bytes(range(256)))
-    assert "binary.yaml" in applied(house, INVALID).err
+def test_binary_is_refused(env: Environment) -> None:
+    (env.manifests / "binary.yaml").write_bytes(bytes(range(256)))
+    assert "binary.yaml" in applied(env, INVALID).err
 
 
-def test_what_cannot_be_read_is_refused(house: House) -> None:
-    (house.manifests / "gone.yaml").symlink_to("nowhere.yaml")
-    assert "gone.yaml" in applied(house, INVALID).err
+def test_what_cannot_be_read_is_refused(env: Environment) -> None:
+    (env.manifests / "gone.yaml").symlink_to("nowhere.yaml")
+    assert "gone.yaml" in applied(env, INVALID).err
 
 
-def test_a_directory_that_is_not_there_is_refused(house: House) -> None:
-    said = house.cli("apply", "--manifests", str(house.root / "vanished"), check=False)
+def test_a_directory_that_is_not_there_is_refused(env: Environment) -> None:
+    said = env.cli("apply", "--manifests", str(env.root / "vanished"), check=False)
     assert said.code == INVALID
     assert "vanished" in said.err
 
 
-def test_a_path_to_a_character_device_is_a_conflict(house: House) -> None:
-    house.declare(house.pool("char", data={"device": "/dev/null"}, metadata={"device": "/dev/zero"}))
-    assert "Conflict" in applied(house, NOT_AS_DESIRED).err
+def test_a_path_to_a_character_device_is_a_conflict(env: Environment) -> None:
+    env.declare(env.pool("char", data={"device": "/dev/null"}, metadata={"device": "/dev/zero"}))
+    assert "Conflict" in applied(env, NOT_AS_DESIRED).err
 
 
-def test_a_mounted_disk_is_a_conflict_that_names_the_mount(house: House, tmp_path: Path) -> None:
-    disk = house.root / "disk"
+def test_a_mounted_disk_is_a_conflict_that_names_the_mount(env: Environment, tmp_path: Path) -> None:
+    disk = env.root / "disk"
     with disk.open("wb") as file:
         file.truncate(32 * MIB)
     run("mkfs.ext4", "-q", str(disk))
     loop = run("losetup", "--find", "--show", str(disk)).out
     try:
         run("mount", loop, str(tmp_path))
-        house.declare(house.pool("mounted", data={"device": loop}))
-        said = applied(house, NOT_AS_DESIRED)
+        env.declare(env.pool("mounted", data={"device": loop}))
+        said = applied(env, NOT_AS_DESIRED)
         assert "Conflict" in said.err
         assert str(tmp_path) in said.err
     finally:
@@ -143,20 +143,20 @@ def test_a_mounted_disk_is_a_conflict_that_names_the_mount(house: House, tmp_pat
         run("losetup", "--detach", loop)
 
 
-def test_a_disk_with_a_filesystem_is_a_conflict_that_names_it(house: House) -> None:
-    disk = house.root / "used"
+def test_a_disk_with_a_filesystem_is_a_conflict_that_names_it(env: Environment) -> None:
+    disk = env.root / "used"
     with disk.open("wb") as file:
         file.truncate(32 * MIB)
     run("mkfs.ext4", "-q", str(disk))
     loop = run("losetup", "--find", "--show", str(disk)).out
     try:
-        house.declare(house.pool("used", data={"device": loop}))
-        assert "ext4" in applied(house, NOT_AS_DESIRED).err
+        env.declare(env.pool("used", data={"device": loop}))
+        assert "ext4" in applied(env, NOT_AS_DESIRED).err
     finally:
         run("losetup", "--detach", loop)
 
 
-def test_writable_by_others_is_refused(house: House) -> None:
-    house.declare(house.pool())
-    (house.manifests / "all.yaml").chmod(0o666)
-    assert "chmod" in applied(house, INVALID).err
+def test_writable_by_others_is_refused(env: Environment) -> None:
+    env.declare(env.pool())
+    (env.manifests / "all.yaml").chmod(0o666)
+    assert "chmod" in applied(env, INVALID).err

@@ -18,8 +18,8 @@ import pytest
 from reconciler.kernel.locks import FOLDER
 from tests.crash.checks import check
 from tests.crash.instants import AFTER, MIDWAY, Instant, points_of
+from tests.crash.scenarios import STORIES, Scenario, begin, furnish
 from tests.crash.site import Site
-from tests.crash.stories import STORIES, Story, begin, furnish
 from tests.crash.victim import GRACE, converge, instants_of, kill_at
 from tests.crash.writer import Writer
 from tests.testing.environment import eventually
@@ -46,13 +46,13 @@ class Trials:
         furnish(site)
         site.copy_to(home)
 
-    def instants(self, story: Story) -> list[Instant]:
+    def instants(self, story: Scenario) -> list[Instant]:
         """Of a process that lives."""
         instants: list[Instant] = []
         self._tell(story, lambda: instants.extend(instants_of(self.site, story.wanted(self.site))))
         return instants
 
-    def kill(self, story: Story, last: Instant, grace: float = GRACE) -> None:
+    def kill(self, story: Scenario, last: Instant, grace: float = GRACE) -> None:
         """The next process has that grace."""
 
         def work() -> None:
@@ -66,7 +66,7 @@ class Trials:
 
         self._tell(story, work)
 
-    def _tell(self, story: Story, work: Callable[[], None]) -> None:
+    def _tell(self, story: Scenario, work: Callable[[], None]) -> None:
         self.site.down()
         self.site.copy_from(self._home)
         begin(self.site, story)

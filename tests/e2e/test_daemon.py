@@ -14,53 +14,53 @@ from pathlib import Path
 
 import pytest
 
-from tests.testing.environment import House, a_house, children_of, eventually
+from tests.testing.environment import Environment, an_environment, children_of, eventually
 from tests.testing.pools import dmsetup, exists, is_suspended, passes, pool_status
 from tests.testing.real_kernel import Run, run
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
-    with a_house() as house:
-        yield house
+def env() -> Iterator[Environment]:
+    with an_environment() as env:
+        yield env
 
 
 @pytest.fixture
-def running(house: House) -> House:
+def running(env: Environment) -> Environment:
     """With a pool and a device, as desired."""
-    for file in house.manifests.iterdir():
+    for file in env.manifests.iterdir():
         if file.name != "all.yaml":
             file.unlink()
-    house.declare(house.pool(), house.device("a"))
-    if house.process is None:
-        house.start("--suspend-grace", "1s")
-    eventually(lambda: exists(house, house.dm_name("a")), "the device is there")
-    house.wait("a", live="Active")
-    return house
+    env.declare(env.pool(), env.device("a"))
+    if env.process is None:
+        env.start("--suspend-grace", "1s")
+    eventually(lambda: exists(env, env.dm_name("a")), "the device is there")
+    env.wait("a", live="Active")
+    return env
 
 
-def _run(house: House, state: Path, *arguments: str) -> Run:
+def _run(env: Environment, state: Path, *arguments: str) -> Run:
     """Another daemon, which is expected to end by itself."""
-    places = ["--manifests", str(house.manifests), "--state-dir", str(state), "--listen", "127.0.0.1:0"]
+    places = ["--manifests", str(env.manifests), "--state-dir", str(state), "--listen", "127.0.0.1:0"]
     return run(sys.executable, "-m", "reconciler", "run", *places, *arguments, check=False)
 
 
-def _answers(house: House, path: str) -> int:
+def _answers(env: Environment, path: str) -> int:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{house.port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{env.port}{path}", timeout=10) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
 
 
-def _workers(house: House) -> list[int]:
+def _workers(env: Environment) -> list[int]:
     """Of this daemon."""
-    assert house.process is not None
-    pids = children_of(house.process.pid)
+    assert env.process is not None
+    pids = children_of(env.process.pid)
     return [pid for pid in pids if b"kernel.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
-def test_a_second_daemon_on_the_same_state_says_who_has_it(running: House) -> None:
+def test_a_second_daemon_on_the_same_state_says_who_has_it(running: Environment) -> None:
     assert running.process is not None
     said = _run(running, running.state)
     assert said.code == 1
@@ -68,7 +68,7 @@ def test_a_second_daemon_on_the_same_state_says_who_has_it(running: House) -> No
     assert "Traceback" not in said.err
 
 
-def test_a_second_daemon_on_the_same_pool_says_who_has_it(running: House) -> None:
+def test_a_second_daemon_on_the_same_pool_says_who_has_it(running: Environment) -> None:
     said = _run(running, running.root / "other-state")
     assert said.code == 1
     assert str(running.state) in said.err
@@ -77,7 +77,7 @@ def test_a_second_daemon_on_the_same_pool_says_who_has_it(running: House) -> Non
     assert running.pool_status()["ready"]
 
 
-def test_a_half_written_file_never_takes_a_device_down(running: House) -> None:
+def test_a_half_written_file_never_takes_a_device_down(running: Environment) -> None:
     text = (running.manifests / "all.yaml").read_text(encoding="utf-8")
     for part in range(0, len(text), max(1, len(text) // 6)):
         (running.manifests / "all.yaml").write_text(text[:part], encoding="utf-8")
@@ -87,7 +87,7 @@ def test_a_half_written_file_never_takes_a_device_down(running: House) -> None:
     running.wait("a", live="Active")
 
 
-def test_a_broken_file_is_told_and_the_last_good_set_goes_on(running: House) -> None:
+def test_a_broken_file_is_told_and_the_last_good_set_goes_on(running: Environment) -> None:
     (running.manifests / "broken.yaml").write_text("kind: ThinPool\nspec: {stat: Active}\n", encoding="utf-8")
     eventually(lambda: running.metric("dm_reconciler_manifest_errors") > 0, "the errors are counted")
     dmsetup("remove", "--retry", running.dm_name("a"))
@@ -97,7 +97,7 @@ def test_a_broken_file_is_told_and_the_last_good_set_goes_on(running: House) -> 
     eventually(lambda: running.metric("dm_reconciler_manifest_errors") == 0, "all is well again")
 
 
-def test_a_start_with_broken_manifests_goes_on_with_the_last_good_set(running: House) -> None:
+def test_a_start_with_broken_manifests_goes_on_with_the_last_good_set(running: Environment) -> None:
     running.stop(signal.SIGKILL)
     (running.manifests / "broken.yaml").write_text("half a fi", encoding="utf-8")
     dmsetup("remove", "--retry", running.dm_name("a"))
@@ -107,7 +107,7 @@ def test_a_start_with_broken_manifests_goes_on_with_the_last_good_set(running: H
     eventually(lambda: _answers(running, "/readyz") == 200, "it is ready")
 
 
-def test_a_daemon_that_never_had_good_manifests_waits_and_is_not_ready(running: House) -> None:
+def test_a_daemon_that_never_had_good_manifests_waits_and_is_not_ready(running: Environment) -> None:
     assert running.stop() == 0
     kept = running.state.rename(running.root / "kept")
     (running.manifests / "broken.yaml").write_text("half a fi", encoding="utf-8")
@@ -121,51 +121,51 @@ def test_a_daemon_that_never_had_good_manifests_waits_and_is_not_ready(running: 
     (running.root / "state-again").rename(running.state)
 
 
-def test_sigterm_ends_it_within_seconds_and_leaves_the_devices(running: House) -> None:
+def test_sigterm_ends_it_within_seconds_and_leaves_the_devices(running: Environment) -> None:
     begun = time.monotonic()
     assert running.stop(signal.SIGTERM) == 0
     assert time.monotonic() - begun < 5
     assert exists(running, running.dm_name("a"))
 
 
-def test_observe_reports_and_touches_nothing(house: House) -> None:
-    if house.process is not None:
-        house.stop()
-    house.declare(house.pool(), house.device("a"), house.device("more"), house.pool("second"))
-    arguments = house.arguments
-    house.start(*arguments, "--observe")
-    dmsetup("suspend", house.dm_name("a"))
-    house.wait("a", "Suspended")
-    house.wait("more", "NotCreated")
-    house.wait_pool("PoolMissing", "second")
-    passes(house, 3)
-    assert is_suspended(house, house.dm_name("a"))
-    assert not (house.root / "second.data").exists()
-    assert pool_status(house.prefix + "tank")[0] == "1"
-    dmsetup("resume", house.dm_name("a"))
-    assert house.stop() == 0
-    house.arguments = arguments
+def test_observe_reports_and_touches_nothing(env: Environment) -> None:
+    if env.process is not None:
+        env.stop()
+    env.declare(env.pool(), env.device("a"), env.device("more"), env.pool("second"))
+    arguments = env.arguments
+    env.start(*arguments, "--observe")
+    dmsetup("suspend", env.dm_name("a"))
+    env.wait("a", "Suspended")
+    env.wait("more", "NotCreated")
+    env.wait_pool("PoolMissing", "second")
+    passes(env, 3)
+    assert is_suspended(env, env.dm_name("a"))
+    assert not (env.root / "second.data").exists()
+    assert pool_status(env.prefix + "tank")[0] == "1"
+    dmsetup("resume", env.dm_name("a"))
+    assert env.stop() == 0
+    env.arguments = arguments
 
 
-def test_systemd_is_told_of_start_life_reload_and_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    address = str(house.root / "notify")
+def test_systemd_is_told_of_start_life_reload_and_end(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = str(env.root / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", address)
-    house.declare(house.pool(), house.device("a"))
+    env.declare(env.pool(), env.device("a"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(address)
         systemd.settimeout(30)
-        if house.process is not None:
-            house.stop()
-        house.start()
+        if env.process is not None:
+            env.stop()
+        env.start()
         heard = _hear(systemd, "READY=1")
-        assert _answers(house, "/readyz") == 200
+        assert _answers(env, "/readyz") == 200
         _hear(systemd, "WATCHDOG=1")
-        assert house.process is not None
-        house.process.send_signal(signal.SIGHUP)
+        assert env.process is not None
+        env.process.send_signal(signal.SIGHUP)
         heard = _hear(systemd, "RELOADING=1")
         assert any(line.startswith("MONOTONIC_USEC=") for line in heard)
         _hear(systemd, "READY=1")
-        assert house.stop() == 0
+        assert env.stop() == 0
         _hear(systemd, "STOPPING=1")
 
 
@@ -177,7 +177,7 @@ def _hear(systemd: socket.socket, line: str) -> list[str]:
             return lines
 
 
-def test_sighup_reads_the_manifests_again(running: House) -> None:
+def test_sighup_reads_the_manifests_again(running: Environment) -> None:
     assert running.process is not None
     running.declare(running.pool(), running.device("a"), running.device("hup"))
     running.process.send_signal(signal.SIGHUP)
@@ -186,7 +186,7 @@ def test_sighup_reads_the_manifests_again(running: House) -> None:
     running.wait("hup", live="Absent")
 
 
-def test_a_killed_worker_is_started_again(running: House) -> None:
+def test_a_killed_worker_is_started_again(running: Environment) -> None:
     eventually(lambda: len(_workers(running)) == 1, "there is one worker")
     (worker,) = _workers(running)
     os.kill(worker, signal.SIGKILL)
@@ -197,7 +197,7 @@ def test_a_killed_worker_is_started_again(running: House) -> None:
 
 
 @pytest.mark.soak
-def test_killed_while_it_makes_devices_it_leaks_no_id(running: House) -> None:
+def test_killed_while_it_makes_devices_it_leaks_no_id(running: Environment) -> None:
     """Killed several times, each time after a few more."""
     names = [f"n{number}" for number in range(24)]
     pool = running.prefix + "tank"
@@ -220,9 +220,9 @@ def test_killed_while_it_makes_devices_it_leaks_no_id(running: House) -> None:
     running.wait_pool()
 
 
-def _ids_in(house: House) -> int:
+def _ids_in(env: Environment) -> int:
     """As the pool itself tells."""
-    pool = house.prefix + "tank"
+    pool = env.prefix + "tank"
     number = dmsetup("table", pool).split()[3]
     metadata = f"/dev/{Path('/sys/dev/block', number).resolve().name}"
     dmsetup("message", pool, "0", "reserve_metadata_snap")

@@ -17,7 +17,7 @@ import pytest
 from demo.__main__ import in_a_sandbox
 from demo.daemon import PORT
 from tests.repo.dashboard.questions import VARIABLES, Asker, Span, chosen, hasty_rules, unanswered
-from tests.testing.environment import House, a_house
+from tests.testing.environment import Environment, an_environment
 from tests.testing.pools import dmsetup, write
 from tests.testing.prometheus import Prometheus, free_port, scraping
 
@@ -39,27 +39,27 @@ def asker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asker]:
     with scraping([PORT, port], folder, "1s", hasty_rules(folder)) as prometheus:
         demo = subprocess.run([sys.executable, "-m", "demo"], cwd=TREE, capture_output=True, text=True, check=False)
         assert demo.returncode == 0, demo.stdout + demo.stderr
-        with a_house() as house:
-            happen(house, port, prometheus)
+        with an_environment() as env:
+            happen(env, port, prometheus)
             yield Asker(prometheus, Span(begin, time.time(), SCRAPE))
 
 
-def happen(house: House, port: int, prometheus: Prometheus) -> None:
-    shed = house.pool("shed", paused=True)
-    first = (house.pool(), shed, house.device("app"), house.device("left", paused=True))
-    house.declare(*first)
-    house.start("--suspend-grace", "2s", "--listen", f"127.0.0.1:{port}")
-    house.wait("app")
+def happen(env: Environment, port: int, prometheus: Prometheus) -> None:
+    shed = env.pool("shed", paused=True)
+    first = (env.pool(), shed, env.device("app"), env.device("left", paused=True))
+    env.declare(*first)
+    env.start("--suspend-grace", "2s", "--listen", f"127.0.0.1:{port}")
+    env.wait("app")
     of = f'instance="127.0.0.1:{port}"'
     prometheus.until(f'dm_reconciler_device_ready{{{of}, device="app"}}')
-    dmsetup("suspend", f"{house.prefix}tank")
+    dmsetup("suspend", f"{env.prefix}tank")
     prometheus.until(f'dm_reconciler_heals_total{{{of}, kind="ThinPool", reason="PoolSuspended", result="success"}}')
-    house.declare(*first, house.device("unmade", size="4MiB", filesystem={"type": "xfs"}))
+    env.declare(*first, env.device("unmade", size="4MiB", filesystem={"type": "xfs"}))
     prometheus.until(
         f'dm_reconciler_heals_total{{{of}, kind="ThinDevice", reason="NotCreated", result="error"}} > bool 0'
     )
-    house.wait("app")
-    write(house.dm_name("app"), 8)
+    env.wait("app")
+    write(env.dm_name("app"), 8)
     prometheus.until(f"dm_reconciler_pool_data_used_bytes{{{of}}} >= bool {8 << 20}")
 
 

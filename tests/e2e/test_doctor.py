@@ -7,172 +7,172 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.testing.environment import House, a_house, eventually
+from tests.testing.environment import Environment, an_environment, eventually
 from tests.testing.pools import attach, dmsetup, exists, loops_on, transaction
 from tests.testing.real_kernel import Run, run
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
-    with a_house() as house:
-        house.declare(house.pool(), house.device("a"), house.device("b"))
-        house.declare(house.device("old"), house.device("other"), file="former.yaml")
-        house.declare(house.pool("rest"), file="rest.yaml")
-        house.start("--suspend-grace", "1s")
+def env() -> Iterator[Environment]:
+    with an_environment() as env:
+        env.declare(env.pool(), env.device("a"), env.device("b"))
+        env.declare(env.device("old"), env.device("other"), file="former.yaml")
+        env.declare(env.pool("rest"), file="rest.yaml")
+        env.start("--suspend-grace", "1s")
         for name in ("a", "b", "old", "other"):
-            house.wait(name)
-        house.wait_pool(pool="rest", live="Active")
-        yield house
+            env.wait(name)
+        env.wait_pool(pool="rest", live="Active")
+        yield env
 
 
 @pytest.fixture
-def tank(house: House) -> str:
-    return house.prefix + "tank"
+def tank(env: Environment) -> str:
+    return env.prefix + "tank"
 
 
-def doctor(house: House, *words: str) -> Run:
-    return house.cli("doctor", "--manifests", str(house.manifests), *words, check=False)
+def doctor(env: Environment, *words: str) -> Run:
+    return env.cli("doctor", "--manifests", str(env.manifests), *words, check=False)
 
 
 def remove(name: str) -> None:
     eventually(lambda: run("dmsetup", "remove", name, check=False).code == 0, "udev has let go of it")
 
 
-def test_a_host_that_is_fit_beside_the_daemon(house: House, tank: str) -> None:
-    said = doctor(house)
+def test_a_host_that_is_fit_beside_the_daemon(env: Environment, tank: str) -> None:
+    said = doctor(env)
     assert said.code == 0, said.out + said.err
     assert said.out.splitlines()[-2] == "nothing to do: this host is fit"
     assert f"[ok] pool {tank}: as desired" in said.out
     assert "[ok] records: 6 are as desired" in said.out
 
 
-def test_it_repairs_nothing_while_the_daemon_runs_and_says_how_to_stop_it(house: House) -> None:
-    said = doctor(house, "--fix", "--yes")
+def test_it_repairs_nothing_while_the_daemon_runs_and_says_how_to_stop_it(env: Environment) -> None:
+    said = doctor(env, "--fix", "--yes")
     assert said.code == 1
-    assert house.process is not None
-    assert f"kill {house.process.pid}" in said.err
+    assert env.process is not None
+    assert f"kill {env.process.pid}" in said.err
     assert "systemctl stop dm-reconciler" in said.err
 
 
-def test_everything_that_it_can_repair_in_a_pool(house: House, tank: str) -> None:
+def test_everything_that_it_can_repair_in_a_pool(env: Environment, tank: str) -> None:
     """Left by a person with dmsetup: a thin of ours deleted, one forgotten, one forgotten and its id used again by
     somebody, one of somebody's, and the transaction id moved on. And a loop on the file of a pool that is to rest.
     """
-    ids = {name: house.status(name)["deviceId"] for name in ("a", "b", "old", "other")}
-    house.declare(house.pool("rest", state="Inactive"), file="rest.yaml")
-    house.declare(file="former.yaml")
+    ids = {name: env.status(name)["deviceId"] for name in ("a", "b", "old", "other")}
+    env.declare(env.pool("rest", state="Inactive"), file="rest.yaml")
+    env.declare(file="former.yaml")
     for name in ("old", "other"):
-        house.wait(name, "Orphaned")
-    eventually(lambda: not loops_on(house.root / "rest.data"), "its loops are gone")
-    house.stop()
+        env.wait(name, "Orphaned")
+    eventually(lambda: not loops_on(env.root / "rest.data"), "its loops are gone")
+    env.stop()
     for name in ("old", "other"):
-        house.cli("forget", "device", house.key(name), "--yes")
+        env.cli("forget", "device", env.key(name), "--yes")
     for name in ("old", "other", "a"):
-        remove(house.dm_name(name))
+        remove(env.dm_name(name))
     before = transaction(tank)
     dmsetup("message", tank, "0", f"set_transaction_id {before} {before + 3}")
     for message in (f"delete {ids['a']}", f"delete {ids['other']}", f"create_thin {ids['other']}", "create_thin 88"):
         dmsetup("message", tank, "0", message)
-    loop, gone = attach(house.root / "rest.data"), house.root / "gone"
+    loop, gone = attach(env.root / "rest.data"), env.root / "gone"
     run("truncate", "--size", "1M", str(gone))
     stale = attach(gone)
     gone.unlink()
 
-    found = doctor(house)
+    found = doctor(env)
     assert found.code == 4
     assert f"[!!] pool {tank}: MetadataMismatch" in found.out
     assert f"made by this store: {ids['old']};" in found.out
     assert "doctor --fix" in found.out.partition("to do:")[2]
 
-    said = doctor(house, "--fix", "--yes")
+    said = doctor(env, "--fix", "--yes")
     run("losetup", "--detach", stale)
     assert said.code == 4, said.out + said.err
     assert said.out.splitlines()[-1].startswith(f"  1. pool {tank}: take in what is yours of thin ids "), "the rest"
     assert f"record transaction {before + 3} for pool {tank}" in said.out
-    assert f"known to the store, and not in the pool: {house.key('a')} (thin id {ids['a']})" in said.out
-    assert f"forget device {house.key('a')}" in said.out
+    assert f"known to the store, and not in the pool: {env.key('a')} (thin id {ids['a']})" in said.out
+    assert f"forget device {env.key('a')}" in said.out
     assert f"delete thin id {ids['old']} of pool {tank}" in said.out
     assert f"delete thin id {ids['other']}" not in said.out
-    assert f"detach {loop} from {house.root / 'rest.data'}" in said.out
+    assert f"detach {loop} from {env.root / 'rest.data'}" in said.out
     assert f"[--] {stale}: on a deleted file ({gone})" in said.out
     assert "4 repairs done" in said.out
-    assert not loops_on(house.root / "rest.data")
+    assert not loops_on(env.root / "rest.data")
     assert transaction(tank) == before + 4
 
-    house.start()
-    house.wait("b")
-    house.wait_pool()
-    left = house.thin_ids()
+    env.start()
+    env.wait("b")
+    env.wait_pool()
+    left = env.thin_ids()
     assert ids["old"] not in left
     assert {ids["other"], 88} <= left.keys()
-    said_of_a = house.wait("a", "MetadataMismatch")["message"]
+    said_of_a = env.wait("a", "MetadataMismatch")["message"]
     assert "its data may be in a thin id" in said_of_a, "the store took the pool's word for its transaction"
     foreign = sorted((ids["other"], 88))
-    house.declare(house.pool(foreignThins=foreign), house.device("a"), house.device("b"))
-    assert house.wait("a")["deviceId"] not in ids.values()
-    house.declare(house.pool(), house.device("a"), house.device("b"))
+    env.declare(env.pool(foreignThins=foreign), env.device("a"), env.device("b"))
+    assert env.wait("a")["deviceId"] not in ids.values()
+    env.declare(env.pool(), env.device("a"), env.device("b"))
     for number in foreign:
         dmsetup("message", tank, "0", f"delete {number}")
 
 
-def test_a_store_that_was_lost_takes_the_pool_and_its_devices_over(house: House, tank: str) -> None:
+def test_a_store_that_was_lost_takes_the_pool_and_its_devices_over(env: Environment, tank: str) -> None:
     """A committed device is not live: nobody can tell which thin is its, and an empty one is not put in its place."""
-    house.have("c", state="Committed")
-    ids = {name: house.status(name)["deviceId"] for name in ("a", "b", "c")}
-    house.stop()
-    shutil.rmtree(house.state)
-    held_back = doctor(house, "--fix", "--yes")
+    env.have("c", state="Committed")
+    ids = {name: env.status(name)["deviceId"] for name in ("a", "b", "c")}
+    env.stop()
+    shutil.rmtree(env.state)
+    held_back = doctor(env, "--fix", "--yes")
     assert held_back.code == 4
-    assert f"{house.key('c')} would then be made anew, empty" in held_back.out
-    adopt = {"deviceId": ids["c"], "dmName": house.dm_name("c")}
-    house.declare(house.device("c", state="Committed", adopt=adopt, size="16MiB"), file="tank-c.yaml")
-    said = doctor(house, "--fix", "--yes")
+    assert f"{env.key('c')} would then be made anew, empty" in held_back.out
+    adopt = {"deviceId": ids["c"], "dmName": env.dm_name("c")}
+    env.declare(env.device("c", state="Committed", adopt=adopt, size="16MiB"), file="tank-c.yaml")
+    said = doctor(env, "--fix", "--yes")
     assert f"take over pool {tank}" in said.out, said.out + said.err
     for name in ("a", "b"):
-        assert f"{house.key(name)} is thin id {ids[name]} again" in said.out
+        assert f"{env.key(name)} is thin id {ids[name]} again" in said.out
     assert f"[ok] thin ids of {tank}: all 3 are accounted for" in said.out
-    house.start()
+    env.start()
     for name in ("a", "b", "c"):
-        assert house.wait(name)["deviceId"] == ids[name]
-    assert not exists(house, house.dm_name("c"))
+        assert env.wait(name)["deviceId"] == ids[name]
+    assert not exists(env, env.dm_name("c"))
 
 
-def test_what_the_daemon_reports_is_in_the_list_of_what_to_do(house: House, tank: str) -> None:
+def test_what_the_daemon_reports_is_in_the_list_of_what_to_do(env: Environment, tank: str) -> None:
     """A leak of this store's, after one of somebody else's; a step that fails; and a device that waits for ever."""
-    assert house.process is not None
-    house.declare(
-        house.device("xfs", filesystem={"type": "xfs"}), house.device("orph", snapshotOf="nowhere"), file="odd.yaml"
+    assert env.process is not None
+    env.declare(
+        env.device("xfs", filesystem={"type": "xfs"}), env.device("orph", snapshotOf="nowhere"), file="odd.yaml"
     )
-    house.wait("xfs", "KernelError")
-    house.wait("orph", "WaitingForOrigin")
+    env.wait("xfs", "KernelError")
+    env.wait("orph", "WaitingForOrigin")
     dmsetup("message", tank, "0", "create_thin 77")
-    house.wait_pool(leakedThinIds=[77])
-    said = doctor(house)
+    env.wait_pool(leakedThinIds=[77])
+    said = doctor(env)
     assert said.code == 4
-    bad = f"{house.key('xfs')} (KernelError), {house.key('orph')} (WaitingForOrigin)"
+    bad = f"{env.key('xfs')} (KernelError), {env.key('orph')} (WaitingForOrigin)"
     assert f"[!!] records: 2 are not as desired: {bad}" in said.out
     assert f"[!!] thin ids of {tank}: the daemon reports 1 leaked: 77; none of them was made by this store" in said.out
     first, second = said.out.splitlines()[-2:]
     assert first.startswith(
         f"  1. pool {tank}: take in what is yours of thin ids 77, each by a record with `adopt: {{dev"
     )
-    assert f"`dm-reconciler describe device {house.key('xfs')} --state-dir {house.state}`" in second
+    assert f"`dm-reconciler describe device {env.key('xfs')} --state-dir {env.state}`" in second
     dmsetup("message", tank, "0", "delete 77")
 
-    thin_id = house.have("made")["deviceId"]
-    house.stop()
-    house.declare(file="tank-made.yaml")
-    house.cli("forget", "device", house.key("made"), "--yes")
-    remove(house.dm_name("made"))
-    house.start()
-    house.wait_pool(leakedThinIds=[thin_id])
-    beside = doctor(house)
+    thin_id = env.have("made")["deviceId"]
+    env.stop()
+    env.declare(file="tank-made.yaml")
+    env.cli("forget", "device", env.key("made"), "--yes")
+    remove(env.dm_name("made"))
+    env.start()
+    env.wait_pool(leakedThinIds=[thin_id])
+    beside = doctor(env)
     assert beside.code == 4
     assert f"made by this store, as it seems: {thin_id}" in beside.out
     todo = beside.out.partition("to do:")[2]
-    assert f"stop the daemon (`systemctl stop dm-reconciler`, or `kill {house.process.pid}`); then `dm-rec" in todo
-    house.stop()
-    assert f"delete thin id {thin_id} of pool {tank}" in doctor(house, "--fix", "--yes").out
-    alone = doctor(house)
+    assert f"stop the daemon (`systemctl stop dm-reconciler`, or `kill {env.process.pid}`); then `dm-rec" in todo
+    env.stop()
+    assert f"delete thin id {thin_id} of pool {tank}" in doctor(env, "--fix", "--yes").out
+    alone = doctor(env)
     assert alone.code == 0, alone.out
     assert "[--] records: " in alone.out

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.testing.environment import House, a_house, eventually
+from tests.testing.environment import Environment, an_environment, eventually
 from tests.testing.pools import dmsetup, exists, make_disk, table, transaction
 from tests.testing.real_kernel import MIB
 
@@ -27,19 +27,19 @@ ENDING = 5.0
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
+def env() -> Iterator[Environment]:
     """One pool whose metadata is on a linear device, and one that has nothing to do with it."""
-    with a_house() as house:
-        below = house.prefix + "metadisk"
-        dmsetup("create", below, "--table", f"0 {8 * MIB // 512} linear {make_disk(house, 'metadisk', 8)} 0")
-        house.declare(house.pool("hangs", metadata={"device": f"/dev/mapper/{below}"}), file="hangs.yaml")
-        house.declare(house.pool("works"), house.device("a", "works"), file="works.yaml")
-        house.start("--suspend-grace", "1s")
-        house.wait_pool(pool="hangs")
-        house.wait("a", pool="works")
+    with an_environment() as env:
+        below = env.prefix + "metadisk"
+        dmsetup("create", below, "--table", f"0 {8 * MIB // 512} linear {make_disk(env, 'metadisk', 8)} 0")
+        env.declare(env.pool("hangs", metadata={"device": f"/dev/mapper/{below}"}), file="hangs.yaml")
+        env.declare(env.pool("works"), env.device("a", "works"), file="works.yaml")
+        env.start("--suspend-grace", "1s")
+        env.wait_pool(pool="hangs")
+        env.wait("a", pool="works")
         good = table(below)
         try:
-            yield house
+            yield env
         finally:
             _swap(below, good)
 
@@ -94,78 +94,78 @@ def _hang(below: str, pool: str) -> None:
     raise AssertionError("no message was ever on its way when the metadata's device was suspended")
 
 
-def _others_heal(house: House) -> None:
-    dmsetup("remove", "--retry", house.dm_name("a", "works"))
-    eventually(lambda: exists(house, house.dm_name("a", "works")), "the other pool's device is back")
+def _others_heal(env: Environment) -> None:
+    dmsetup("remove", "--retry", env.dm_name("a", "works"))
+    eventually(lambda: exists(env, env.dm_name("a", "works")), "the other pool's device is back")
 
 
-def _answers(house: House) -> None:
+def _answers(env: Environment) -> None:
     begun = time.monotonic()
-    assert house.get("/healthz")
-    assert "dm_reconciler_pool_data_used_bytes{" in house.get("/metrics")
+    assert env.get("/healthz")
+    assert "dm_reconciler_pool_data_used_bytes{" in env.get("/metrics")
     assert time.monotonic() - begun < ENDING
 
 
-def _make(house: House, count: int) -> None:
+def _make(env: Environment, count: int) -> None:
     """So many devices in the pool that is going to hang."""
-    below = house.prefix + "metadisk"
-    devices = [house.device(f"d{number}", "hangs", state="Inactive") for number in range(count)]
-    house.declare(house.pool("hangs", metadata={"device": f"/dev/mapper/{below}"}), *devices, file="hangs.yaml")
+    below = env.prefix + "metadisk"
+    devices = [env.device(f"d{number}", "hangs", state="Inactive") for number in range(count)]
+    env.declare(env.pool("hangs", metadata={"device": f"/dev/mapper/{below}"}), *devices, file="hangs.yaml")
 
 
-def _hangs_alone(house: House, below: str | None = None) -> None:
+def _hangs_alone(env: Environment, below: str | None = None) -> None:
     """Nothing else is held up: not the other pool, not HTTP, not the end of the daemon, and not the next one. Said is
     what has no answer, and what the worker waits for: `below`, where that is suspended.
     """
-    _others_heal(house)
-    _answers(house)
-    said = house.wait_pool("Stuck", "hangs")
+    _others_heal(env)
+    _answers(env)
+    said = env.wait_pool("Stuck", "hangs")
     assert "waits in the kernel, in " in said["message"]
     if below is not None:
         told = f"{below}, which the pool lies on, is suspended: `dmsetup resume {below}`"
-        eventually(lambda: told in house.pool_status("hangs")["message"], "the cause is named")
-    _others_heal(house)
+        eventually(lambda: told in env.pool_status("hangs")["message"], "the cause is named")
+    _others_heal(env)
 
     begun = time.monotonic()
-    assert house.stop(signal.SIGTERM) == 0
+    assert env.stop(signal.SIGTERM) == 0
     assert time.monotonic() - begun < ENDING
     assert any(_is_hung(folder) for folder in _workers()), "its worker is left behind"
 
-    house.start()
-    _others_heal(house)
-    said = house.wait_pool("Stuck", "hangs")
-    assert str(house.state) in said["message"]
-    _answers(house)
+    env.start()
+    _others_heal(env)
+    said = env.wait_pool("Stuck", "hangs")
+    assert str(env.state) in said["message"]
+    _answers(env)
 
 
-def _all_made(house: House, count: int) -> None:
-    eventually(lambda: transaction(house.prefix + "hangs") == count, "all devices are made")
-    house.wait(f"d{count - 1}", pool="hangs")
-    house.wait_pool(pool="hangs")
-    assert house.pool_status("hangs")["leakedThinIds"] == []
+def _all_made(env: Environment, count: int) -> None:
+    eventually(lambda: transaction(env.prefix + "hangs") == count, "all devices are made")
+    env.wait(f"d{count - 1}", pool="hangs")
+    env.wait_pool(pool="hangs")
+    assert env.pool_status("hangs")["leakedThinIds"] == []
 
 
-def test_a_hanging_pool_takes_nothing_with_it_and_heals_when_it_is_let_go(house: House) -> None:
-    below, pool = house.prefix + "metadisk", house.prefix + "hangs"
-    _make(house, MANY)
+def test_a_hanging_pool_takes_nothing_with_it_and_heals_when_it_is_let_go(env: Environment) -> None:
+    below, pool = env.prefix + "metadisk", env.prefix + "hangs"
+    _make(env, MANY)
     eventually(lambda: transaction(pool) > 2, "devices are being made")
     _hang(below, pool)
-    _hangs_alone(house, below)
+    _hangs_alone(env, below)
     dmsetup("resume", below)
-    _all_made(house, MANY)
+    _all_made(env, MANY)
 
 
 @pytest.mark.soak
-def test_a_pool_whose_metadata_is_far_too_slow_hangs_alone_and_heals_on_a_good_disk(house: House) -> None:
-    below = house.prefix + "metadisk"
+def test_a_pool_whose_metadata_is_far_too_slow_hangs_alone_and_heals_on_a_good_disk(env: Environment) -> None:
+    below = env.prefix + "metadisk"
     good = table(below)
     _, length, _, disk, offset = good.split()
     _swap(below, f"0 {length} delay {disk} {offset} {LATE}")
-    _make(house, FEW)
+    _make(env, FEW)
     eventually(_hung_for_long, "its worker waits for the disk")
-    _hangs_alone(house)
+    _hangs_alone(env)
     _swap(below, good)
-    _all_made(house, FEW)
+    _all_made(env, FEW)
 
 
 def _swap(name: str, line: str) -> None:

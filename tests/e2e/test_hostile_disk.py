@@ -9,29 +9,29 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from tests.testing.environment import House, a_house, eventually
+from tests.testing.environment import Environment, an_environment, eventually
 from tests.testing.pools import attach, dmsetup, is_suspended, transaction
 from tests.testing.real_kernel import MIB, run
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
-    with a_house() as house:
-        house.state.mkdir(mode=0o700)
-        run("mount", "-t", "tmpfs", "-o", "size=1M,mode=0700", "dmrtest", str(house.state))
+def env() -> Iterator[Environment]:
+    with an_environment() as env:
+        env.state.mkdir(mode=0o700)
+        run("mount", "-t", "tmpfs", "-o", "size=1M,mode=0700", "dmrtest", str(env.state))
         try:
-            house.declare(house.pool(), house.device("app"))
-            house.start("--suspend-grace", "0s")
-            house.wait("app")
-            yield house
-            house.stop()
+            env.declare(env.pool(), env.device("app"))
+            env.start("--suspend-grace", "0s")
+            env.wait("app")
+            yield env
+            env.stop()
         finally:
-            run("umount", "--lazy", str(house.state))
+            run("umount", "--lazy", str(env.state))
 
 
 @contextmanager
-def no_room(house: House) -> Iterator[None]:
-    filler = house.state / "filler"
+def no_room(env: Environment) -> Iterator[None]:
+    filler = env.state / "filler"
     with filler.open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(bytes(4096))
@@ -41,57 +41,55 @@ def no_room(house: House) -> Iterator[None]:
         filler.unlink()
 
 
-def readiness(house: House) -> str:
+def readiness(env: Environment) -> str:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{house.port}/readyz", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{env.port}/readyz", timeout=10) as answer:
             return str(answer.read().decode())
     except urllib.error.HTTPError as error:
         return f"{error.code} {error.read().decode()}"
 
 
-def test_a_full_disk_stops_all_work_and_room_lets_it_go_on(house: House) -> None:
-    before = transaction(house.prefix + "tank")
-    with no_room(house):
-        house.declare(house.device("late"), file="late.yaml")
-        eventually(lambda: "503 store " in readiness(house), "it says that it cannot write")
-        dmsetup("suspend", house.dm_name("app"))
-        assert "free some space" in readiness(house)
-        assert "nothing is done to any device" in readiness(house)
-        house.look_again(3)
-        assert house.get("/healthz").startswith("ok")
-        assert is_suspended(house, house.dm_name("app")), house.tail()
-        assert "\ndm_reconciler_store_writable 0.0\n" in house.get("/metrics")
-        assert house.info("late") is None
-        assert transaction(house.prefix + "tank") == before
-        assert "free some space" in house.tail()
-    house.wait("late")
-    house.wait("app")
-    eventually(lambda: readiness(house).startswith("ok"), "the pass in which all that was done is over")
-    eventually(lambda: house.metric("dm_reconciler_store_writable") == 1, "it can be written to again")
-    assert transaction(house.prefix + "tank") == before + 1
-    assert "going on" in house.tail()
-    assert "Traceback" not in house.log.read_text(encoding="utf-8")
-    assert [event for event in house.events(house.key("app")) if event["reason"] == "Suspended"], (
-        "it is told afterwards"
-    )
+def test_a_full_disk_stops_all_work_and_room_lets_it_go_on(env: Environment) -> None:
+    before = transaction(env.prefix + "tank")
+    with no_room(env):
+        env.declare(env.device("late"), file="late.yaml")
+        eventually(lambda: "503 store " in readiness(env), "it says that it cannot write")
+        dmsetup("suspend", env.dm_name("app"))
+        assert "free some space" in readiness(env)
+        assert "nothing is done to any device" in readiness(env)
+        env.look_again(3)
+        assert env.get("/healthz").startswith("ok")
+        assert is_suspended(env, env.dm_name("app")), env.tail()
+        assert "\ndm_reconciler_store_writable 0.0\n" in env.get("/metrics")
+        assert env.info("late") is None
+        assert transaction(env.prefix + "tank") == before
+        assert "free some space" in env.tail()
+    env.wait("late")
+    env.wait("app")
+    eventually(lambda: readiness(env).startswith("ok"), "the pass in which all that was done is over")
+    eventually(lambda: env.metric("dm_reconciler_store_writable") == 1, "it can be written to again")
+    assert transaction(env.prefix + "tank") == before + 1
+    assert "going on" in env.tail()
+    assert "Traceback" not in env.log.read_text(encoding="utf-8")
+    assert [event for event in env.events(env.key("app")) if event["reason"] == "Suspended"], "it is told afterwards"
 
 
 @contextmanager
-def a_disk_for(house: House) -> Iterator[str]:
+def a_disk_for(env: Environment) -> Iterator[str]:
     """The state directory on a disk of its own, which a test can break."""
-    image, name = house.root / "disk", f"{house.prefix}disk"
+    image, name = env.root / "disk", f"{env.prefix}disk"
     with image.open("wb") as file:
         file.truncate(64 * MIB)
     loop = attach(image)
     dmsetup("create", name, "--table", f"0 131072 linear {loop} 0")
     run("mkfs.ext4", "-q", f"/dev/mapper/{name}")
-    house.state.mkdir(mode=0o700)
-    run("mount", f"/dev/mapper/{name}", str(house.state))
-    house.state.chmod(0o700)
+    env.state.mkdir(mode=0o700)
+    run("mount", f"/dev/mapper/{name}", str(env.state))
+    env.state.chmod(0o700)
     try:
         yield name
     finally:
-        run("umount", str(house.state), check=False)
+        run("umount", str(env.state), check=False)
         dmsetup("remove", "--retry", name)
         run("losetup", "--detach", loop)
 
@@ -105,24 +103,24 @@ def swap_table(name: str, table: str) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_a_disk_that_fails_stops_all_work_and_its_repair_loses_nothing() -> None:
-    with a_house() as house, a_disk_for(house) as disk:
-        house.declare(house.pool(), house.device("app"))
-        house.start("--suspend-grace", "0s")
-        house.wait("app")
-        before, good = transaction(house.prefix + "tank"), dmsetup("table", disk)
+    with an_environment() as env, a_disk_for(env) as disk:
+        env.declare(env.pool(), env.device("app"))
+        env.start("--suspend-grace", "0s")
+        env.wait("app")
+        before, good = transaction(env.prefix + "tank"), dmsetup("table", disk)
         swap_table(disk, "0 131072 error")
-        house.declare(house.device("late"), file="late.yaml")
-        eventually(lambda: "503 store " in readiness(house), "it says that it cannot write")
-        house.look_again(3)
-        assert house.info("late") is None
-        assert transaction(house.prefix + "tank") == before
-        house.stop()
-        run("umount", str(house.state))
+        env.declare(env.device("late"), file="late.yaml")
+        eventually(lambda: "503 store " in readiness(env), "it says that it cannot write")
+        env.look_again(3)
+        assert env.info("late") is None
+        assert transaction(env.prefix + "tank") == before
+        env.stop()
+        run("umount", str(env.state))
         swap_table(disk, good)
         run("e2fsck", "-f", "-p", f"/dev/mapper/{disk}", check=False)
-        run("mount", f"/dev/mapper/{disk}", str(house.state))
-        house.start()
-        house.wait("late")
-        house.wait("app")
-        assert transaction(house.prefix + "tank") == before + 1
-        house.stop()
+        run("mount", f"/dev/mapper/{disk}", str(env.state))
+        env.start()
+        env.wait("late")
+        env.wait("app")
+        assert transaction(env.prefix + "tank") == before + 1
+        env.stop()

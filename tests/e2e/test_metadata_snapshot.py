@@ -6,36 +6,36 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.testing.environment import House, a_house
+from tests.testing.environment import Environment, an_environment
 from tests.testing.pools import dmsetup, exists, pool_status
 from tests.testing.real_kernel import run
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
-    with a_house() as house:
-        yield house
+def env() -> Iterator[Environment]:
+    with an_environment() as env:
+        yield env
 
 
-def held(house: House) -> str:
-    return pool_status(f"{house.prefix}tank")[3]
+def held(env: Environment) -> str:
+    return pool_status(f"{env.prefix}tank")[3]
 
 
-def test_another_programs_metadata_snapshot_stays(house: House) -> None:
-    tank = f"{house.prefix}tank"
-    house.declare(house.pool(), house.device("a"))
-    house.cli("apply", "--manifests", str(house.manifests))
-    assert held(house) == "-"
+def test_another_programs_metadata_snapshot_stays(env: Environment) -> None:
+    tank = f"{env.prefix}tank"
+    env.declare(env.pool(), env.device("a"))
+    env.cli("apply", "--manifests", str(env.manifests))
+    assert held(env) == "-"
     dmsetup("message", tank, "0", "reserve_metadata_snap")
-    root = held(house)
-    house.declare(house.pool(), house.device("a"), house.device("b"))
-    waiting = house.cli("apply", "--manifests", str(house.manifests), "--timeout", "10s", check=False)
+    root = held(env)
+    env.declare(env.pool(), env.device("a"), env.device("b"))
+    waiting = env.cli("apply", "--manifests", str(env.manifests), "--timeout", "10s", check=False)
     assert waiting.code != 0
-    assert held(house) == root
+    assert held(env) == root
     assert f"dmsetup message {tank} 0 release_metadata_snap" in waiting.out + waiting.err
-    assert not exists(house, house.dm_name("b"))
+    assert not exists(env, env.dm_name("b"))
     dmsetup("message", tank, "0", "release_metadata_snap")
-    house.cli("apply", "--manifests", str(house.manifests))
-    assert exists(house, house.dm_name("b"))
-    assert held(house) == "-"
-    run("dmsetup", "remove", "--retry", house.dm_name("a"))
+    env.cli("apply", "--manifests", str(env.manifests))
+    assert exists(env, env.dm_name("b"))
+    assert held(env) == "-"
+    run("dmsetup", "remove", "--retry", env.dm_name("a"))

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.testing.environment import House, a_house, eventually
+from tests.testing.environment import Environment, an_environment, eventually
 from tests.testing.real_kernel import run
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
-    with a_house() as house:
-        house.declare(house.pool())
-        house.start()
-        house.wait_pool()
-        yield house
+def env() -> Iterator[Environment]:
+    with an_environment() as env:
+        env.declare(env.pool())
+        env.start()
+        env.wait_pool()
+        yield env
 
 
 def is_read_only(name: str) -> bool:
@@ -27,84 +27,84 @@ def is_read_only(name: str) -> bool:
     return (disk / "ro").read_text().strip() == "1"
 
 
-def activations(house: House) -> dict[str, float]:
+def activations(env: Environment) -> dict[str, float]:
     """By their result: those fail that are gone again before anybody could look."""
     name = "dm_reconciler_actions_total"
-    return {result: house.metric(name, action="activate", result=result) for result in ("success", "error")}
+    return {result: env.metric(name, action="activate", result=result) for result in ("success", "error")}
 
 
-def swaps(house: House) -> float:
-    return house.metric("dm_reconciler_actions_total", action="load", result="success")
+def swaps(env: Environment) -> float:
+    return env.metric("dm_reconciler_actions_total", action="load", result="success")
 
 
-def test_what_blockdev_made_read_only_can_be_written_again(house: House) -> None:
-    house.have("flag")
-    node, before = house.node("flag"), swaps(house)
+def test_what_blockdev_made_read_only_can_be_written_again(env: Environment) -> None:
+    env.have("flag")
+    node, before = env.node("flag"), swaps(env)
     run("blockdev", "--setro", str(node))
     eventually(lambda: not is_read_only(node.name), "it can be written")
-    house.wait("flag")
+    env.wait("flag")
     run("dd", "if=/dev/zero", f"of={node}", "bs=64k", "count=1", "oflag=direct")
     time.sleep(3)  # in which it would be loaded again and again
-    assert swaps(house) == before, "no table has to be loaded for it"
-    assert house.told("flag", "Found", "WrongTable")
+    assert swaps(env) == before, "no table has to be loaded for it"
+    assert env.told("flag", "Found", "WrongTable")
 
 
-def test_a_filesystem_that_is_mounted_meanwhile_goes_on(house: House, tmp_path: Path) -> None:
-    house.have("disk", size="32MiB", filesystem={"type": "ext4"})
-    node, before = house.node("disk"), swaps(house)
+def test_a_filesystem_that_is_mounted_meanwhile_goes_on(env: Environment, tmp_path: Path) -> None:
+    env.have("disk", size="32MiB", filesystem={"type": "ext4"})
+    node, before = env.node("disk"), swaps(env)
     run("mount", str(node), str(tmp_path))
     try:
         run("blockdev", "--setro", str(node))
         eventually(lambda: not is_read_only(node.name), "it can be written")
         (tmp_path / "file").write_text("written", encoding="utf-8")
         run("sync", "--file-system", str(tmp_path / "file"))
-        assert swaps(house) == before
+        assert swaps(env) == before
     finally:
         run("umount", str(tmp_path))
-    house.wait("disk")
+    env.wait("disk")
 
 
-def test_a_table_that_is_read_only_is_swapped_and_its_flag_cleared(house: House) -> None:
-    house.have("both")
-    name, node = house.dm_name("both"), house.node("both")
-    with house.asleep():
-        run("dmsetup", "load", name, "--readonly", "--table", house.table("both"))
+def test_a_table_that_is_read_only_is_swapped_and_its_flag_cleared(env: Environment) -> None:
+    env.have("both")
+    name, node = env.dm_name("both"), env.node("both")
+    with env.asleep():
+        run("dmsetup", "load", name, "--readonly", "--table", env.table("both"))
         run("dmsetup", "resume", name)
         run("blockdev", "--setro", str(node))
     eventually(lambda: not is_read_only(node.name), "it can be written")
     eventually(node.exists, "its node is there")
-    house.wait("both")
+    env.wait("both")
 
 
-def test_the_pools_own_flag_is_cleared(house: House) -> None:
-    node = Path("/dev/mapper", f"{house.prefix}tank")
+def test_the_pools_own_flag_is_cleared(env: Environment) -> None:
+    node = Path("/dev/mapper", f"{env.prefix}tank")
     run("blockdev", "--setro", str(node))
     eventually(lambda: not is_read_only(node.name), "it can be written")
-    house.wait_pool()
+    env.wait_pool()
 
 
-def test_what_is_removed_again_and_again_does_not_keep_the_host_busy(house: House) -> None:
-    house.have("ball")
-    name = house.dm_name("ball")
-    before = activations(house)
+def test_what_is_removed_again_and_again_does_not_keep_the_host_busy(env: Environment) -> None:
+    env.have("ball")
+    name = env.dm_name("ball")
+    before = activations(env)
     end = time.monotonic() + 20
     while time.monotonic() < end:
         run("dmsetup", "remove", name, check=False)
         time.sleep(0.02)
-    done = {result: count - before[result] for result, count in activations(house).items()}
+    done = {result: count - before[result] for result, count in activations(env).items()}
     assert sum(done.values()) >= 1
     assert max(done.values()) <= 10 + 20 / 5 + 2, done
-    eventually(lambda: house.status("ball")["reason"] == "Converged", "it is there again", 60)
+    eventually(lambda: env.status("ball")["reason"] == "Converged", "it is there again", 60)
 
 
-def test_another_filesystem_is_not_noted_as_grown(house: House) -> None:
-    house.have("other", size="32MiB", filesystem={"type": "ext4"})
-    node = house.node("other")
-    with house.asleep():
+def test_another_filesystem_is_not_noted_as_grown(env: Environment) -> None:
+    env.have("other", size="32MiB", filesystem={"type": "ext4"})
+    node = env.node("other")
+    with env.asleep():
         run("wipefs", "--all", str(node))
-    house.change("other", size="64MiB", filesystem={"type": "ext4"})
-    status = house.wait("other", "InvalidChange")
+    env.change("other", size="64MiB", filesystem={"type": "ext4"})
+    status = env.wait("other", "InvalidChange")
     assert "it holds no filesystem that is known, not ext4: nothing was grown" in status["message"]
-    said = house.cli("describe", "device", house.key("other")).out
+    said = env.cli("describe", "device", env.key("other")).out
     assert "nothing was grown" in said
-    assert [event["type"] for event in house.events(house.key("other")) if "nothing was grown" in event["message"]]
+    assert [event["type"] for event in env.events(env.key("other")) if "nothing was grown" in event["message"]]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.testing.environment import House, a_house
+from tests.testing.environment import Environment, an_environment
 
 pytestmark = pytest.mark.soak
 
@@ -17,8 +17,8 @@ PATIENCE = 900_000
 
 
 @pytest.fixture
-def systemd(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    address = str(house.root / "notify")
+def systemd(env: Environment, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    address = str(env.root / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", address)
     monkeypatch.setenv("WATCHDOG_USEC", str(PATIENCE))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
@@ -28,9 +28,9 @@ def systemd(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.so
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
-    with a_house() as house:
-        yield house
+def env() -> Iterator[Environment]:
+    with an_environment() as env:
+        yield env
 
 
 def heard(systemd: socket.socket, beats: int) -> list[str]:
@@ -42,19 +42,19 @@ def heard(systemd: socket.socket, beats: int) -> list[str]:
 
 
 def test_systemd_hears_in_time_whatever_the_resync_is_and_of_no_reload_before_the_start(
-    house: House, systemd: socket.socket
+    env: Environment, systemd: socket.socket
 ) -> None:
-    (house.manifests / "broken.yaml").write_text("kind: Nothing\n", encoding="utf-8")
-    house.start("--resync", "10m")
+    (env.manifests / "broken.yaml").write_text("kind: Nothing\n", encoding="utf-8")
+    env.start("--resync", "10m")
     assert set(heard(systemd, 3)) == {"WATCHDOG=1"}
-    assert house.process is not None
-    house.process.send_signal(signal.SIGHUP)
+    assert env.process is not None
+    env.process.send_signal(signal.SIGHUP)
     assert set(heard(systemd, 3)) == {"WATCHDOG=1"}
-    assert "manifests in" in house.tail()
-    (house.manifests / "broken.yaml").unlink()
+    assert "manifests in" in env.tail()
+    (env.manifests / "broken.yaml").unlink()
     while "READY=1" not in heard(systemd, 1):
-        assert house.process.poll() is None
-    house.process.send_signal(signal.SIGHUP)
+        assert env.process.poll() is None
+    env.process.send_signal(signal.SIGHUP)
     while "RELOADING=1" not in heard(systemd, 1):
-        assert house.process.poll() is None
-    assert house.stop() == 0
+        assert env.process.poll() is None
+    assert env.stop() == 0

@@ -19,7 +19,7 @@ from reconciler.kernel.steps.table import run_step
 from reconciler.model.errors import HostError, PreconditionError
 from reconciler.model.steps import CreateSnapshot
 from reconciler.model.units import Sectors
-from tests.testing.environment import House, a_house, eventually
+from tests.testing.environment import Environment, an_environment, eventually
 from tests.testing.pools import declared, dmsetup, exists, loops_on, make_disk, passes, pool_status, transaction
 from tests.testing.real_kernel import TestPool, info_of, run
 
@@ -89,80 +89,80 @@ class TestAFullPoolAndASuspension:
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
+def env() -> Iterator[Environment]:
     """Its pool's data is on a linear device, which another table takes the place of."""
-    with a_house() as house:
-        loops = {name: make_disk(house, f"{name}.disk", mib) for name, mib in (("data", 64), ("meta", 4))}
-        disk = f"{house.prefix}datadisk"
+    with an_environment() as env:
+        loops = {name: make_disk(env, f"{name}.disk", mib) for name, mib in (("data", 64), ("meta", 4))}
+        disk = f"{env.prefix}datadisk"
         dmsetup("create", disk, "--table", f"0 {SECTORS} linear {loops['data']} 0")
-        house.start("--suspend-grace", "1s", "--resync", "500ms")
+        env.start("--suspend-grace", "1s", "--resync", "500ms")
         places: dict[str, Any] = {"data": {"device": f"/dev/mapper/{disk}"}, "metadata": {"device": loops["meta"]}}
-        house.places = places  # type: ignore[attr-defined]
-        house.declare(house.pool(**places))
-        house.wait_pool()
-        house.have("origin")
-        yield house
+        env.places = places  # type: ignore[attr-defined]
+        env.declare(env.pool(**places))
+        env.wait_pool()
+        env.have("origin")
+        yield env
 
 
-def swap(house: House, kind: str, *more: str) -> None:
+def swap(env: Environment, kind: str, *more: str) -> None:
     """What the data lies on, from now on: nothing announces it."""
-    disk = f"{house.prefix}datadisk"
-    loop = loops_on(house.root / "data.disk")[0]
+    disk = f"{env.prefix}datadisk"
+    loop = loops_on(env.root / "data.disk")[0]
     places = {"error": "", "linear": f"{loop} 0", "flakey": f"{loop} 0"}
-    with house.asleep():
+    with env.asleep():
         dmsetup("suspend", "--noflush", "--nolockfs", disk)
         dmsetup("load", disk, "--table", " ".join([f"0 {SECTORS} {kind}", places[kind], *more]).rstrip())
         dmsetup("resume", "--noflush", "--nolockfs", disk)
 
 
-def nothing_leaked(house: House) -> bool:
-    return len(house.thin_ids()) == len(house.get("/api/v1/devices")["items"])
+def nothing_leaked(env: Environment) -> bool:
+    return len(env.thin_ids()) == len(env.get("/api/v1/devices")["items"])
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", ["fs", "raw", "copy"])
-def test_a_data_disk_that_fails_is_named_and_nothing_made_until_it_is_back(house: House, name: str) -> None:
-    before = transaction(house.prefix + "tank")
-    swap(house, "error")
-    house.change(name, **SPECS[name])
+def test_a_data_disk_that_fails_is_named_and_nothing_made_until_it_is_back(env: Environment, name: str) -> None:
+    before = transaction(env.prefix + "tank")
+    swap(env, "error")
+    env.change(name, **SPECS[name])
 
     def told() -> bool:
-        return f"{house.prefix}datadisk" in house.status(name).get("message", "")
+        return f"{env.prefix}datadisk" in env.status(name).get("message", "")
 
     eventually(told, "the disk is named")
-    assert pool_status(house.prefix + "tank")[4] == "rw"
-    passes(house, 3)
+    assert pool_status(env.prefix + "tank")[4] == "rw"
+    passes(env, 3)
     assert told()
-    assert transaction(house.prefix + "tank") == before, "nothing was made, and nothing undone"
-    swap(house, "linear")
-    house.wait(name, live="Active")
-    assert nothing_leaked(house)
+    assert transaction(env.prefix + "tank") == before, "nothing was made, and nothing undone"
+    swap(env, "linear")
+    env.wait(name, live="Active")
+    assert nothing_leaked(env)
 
 
 @pytest.mark.soak
-def test_a_data_disk_that_takes_no_writes_fails_a_commit_and_the_repair_is_told(house: House) -> None:
+def test_a_data_disk_that_takes_no_writes_fails_a_commit_and_the_repair_is_told(env: Environment) -> None:
     """It can be read, so that nothing shows beforehand; the kernel flushes it before each commit of the metadata."""
     if "flakey" not in dmsetup("targets") and run("modprobe", "dm-flakey", check=False).code:
         pytest.skip("this kernel has no dm-flakey")
-    pool = house.prefix + "tank"
-    swap(house, "flakey", "0 600 1 error_writes")
-    house.change("late", filesystem={"type": "ext4"})
-    said = house.wait_pool("PoolUnhealthy", mode="needs_check")["message"]
-    assert f"/dev/mapper/{house.prefix}datadisk" in said
-    swap(house, "linear")
+    pool = env.prefix + "tank"
+    swap(env, "flakey", "0 600 1 error_writes")
+    env.change("late", filesystem={"type": "ext4"})
+    said = env.wait_pool("PoolUnhealthy", mode="needs_check")["message"]
+    assert f"/dev/mapper/{env.prefix}datadisk" in said
+    swap(env, "linear")
     commands = [word for word in said.split("`") if word.startswith("thin_check")]
-    record = house.pool(data=house.places["data"], metadata=house.places["metadata"])  # type: ignore[attr-defined]
-    active = [name for name in ("origin", "fs", "raw", "copy") if house.status(name).get("live") == "Active"]
+    record = env.pool(data=env.places["data"], metadata=env.places["metadata"])  # type: ignore[attr-defined]
+    active = [name for name in ("origin", "fs", "raw", "copy") if env.status(name).get("live") == "Active"]
     for name in active:
-        house.change(name, state="Inactive", **SPECS[name])
-    house.change("late", state="Inactive", filesystem={"type": "ext4"})
-    house.declare(declared(record, state="Inactive"))
-    eventually(lambda: not exists(house, pool), "it is down")
+        env.change(name, state="Inactive", **SPECS[name])
+    env.change("late", state="Inactive", filesystem={"type": "ext4"})
+    env.declare(declared(record, state="Inactive"))
+    eventually(lambda: not exists(env, pool), "it is down")
     for command in commands:
         run(*command.split())
-    house.declare(record)
+    env.declare(record)
     for name in active:
-        house.change(name, **SPECS[name])
-    house.have("late", filesystem={"type": "ext4"})
-    house.wait_pool(mode="rw")
-    assert nothing_leaked(house)
+        env.change(name, **SPECS[name])
+    env.have("late", filesystem={"type": "ext4"})
+    env.wait_pool(mode="rw")
+    assert nothing_leaked(env)

@@ -6,77 +6,75 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.testing.environment import House, a_house, eventually
+from tests.testing.environment import Environment, an_environment, eventually
 from tests.testing.pools import checksum, dmsetup, exists, is_suspended, make_disk, passes, write
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
+def env() -> Iterator[Environment]:
     """One pool on linear devices, as a volume manager makes them, and one that lies on files."""
-    with a_house() as house:
+    with an_environment() as env:
         for what, mib in (("data", 64), ("metadata", 4)):
-            disk = make_disk(house, f"below.{what}", mib)
-            dmsetup("create", _below(house, what), "--table", f"0 {mib * 2048} linear {disk} 0")
-        places = {what: {"device": f"/dev/mapper/{_below(house, what)}"} for what in ("data", "metadata")}
-        house.declare(
-            house.pool("below", **places), house.device("a", "below"), house.pool("other"), house.device("a", "other")
-        )
-        house.start("--suspend-grace", "1s")
-        house.wait("a", pool="below")
-        house.wait("a", pool="other")
-        write(house.dm_name("a", "below"), 1)
-        yield house
+            disk = make_disk(env, f"below.{what}", mib)
+            dmsetup("create", _below(env, what), "--table", f"0 {mib * 2048} linear {disk} 0")
+        places = {what: {"device": f"/dev/mapper/{_below(env, what)}"} for what in ("data", "metadata")}
+        env.declare(env.pool("below", **places), env.device("a", "below"), env.pool("other"), env.device("a", "other"))
+        env.start("--suspend-grace", "1s")
+        env.wait("a", pool="below")
+        env.wait("a", pool="other")
+        write(env.dm_name("a", "below"), 1)
+        yield env
 
 
-def _below(house: House, what: str) -> str:
-    return f"{house.prefix}{what}disk"
+def _below(env: Environment, what: str) -> str:
+    return f"{env.prefix}{what}disk"
 
 
 @pytest.mark.parametrize("what", ["metadata", pytest.param("data", marks=pytest.mark.soak)])
-def test_the_pool_is_stuck_until_it_is_resumed_and_another_heals_meanwhile(house: House, what: str) -> None:
-    below, thin = _below(house, what), house.dm_name("a", "below")
+def test_the_pool_is_stuck_until_it_is_resumed_and_another_heals_meanwhile(env: Environment, what: str) -> None:
+    below, thin = _below(env, what), env.dm_name("a", "below")
     before = checksum(f"/dev/mapper/{thin}")
     dmsetup("suspend", "--noflush", below)
-    said = house.wait_pool("Stuck", "below")
+    said = env.wait_pool("Stuck", "below")
     assert f"dmsetup resume {below}" in said["message"]
-    house.wait("a", "Stuck", pool="below")
+    env.wait("a", "Stuck", pool="below")
 
-    dmsetup("suspend", house.dm_name("a", "other"))
-    eventually(lambda: not is_suspended(house, house.dm_name("a", "other")), "the other pool's device is resumed")
-    dmsetup("remove", "--retry", house.dm_name("a", "other"))
-    eventually(lambda: exists(house, house.dm_name("a", "other")), "and activated again")
+    dmsetup("suspend", env.dm_name("a", "other"))
+    eventually(lambda: not is_suspended(env, env.dm_name("a", "other")), "the other pool's device is resumed")
+    dmsetup("remove", "--retry", env.dm_name("a", "other"))
+    eventually(lambda: exists(env, env.dm_name("a", "other")), "and activated again")
 
-    passes(house, 3)
-    assert is_suspended(house, below), "it is its owner's to resume"
+    passes(env, 3)
+    assert is_suspended(env, below), "it is its owner's to resume"
     dmsetup("resume", below)
-    house.wait("a", pool="below")
-    house.wait_pool(pool="below")
+    env.wait("a", pool="below")
+    env.wait_pool(pool="below")
     assert checksum(f"/dev/mapper/{thin}") == before
 
 
-def test_what_was_declared_meanwhile_is_made_afterwards(house: House) -> None:
-    below = _below(house, "metadata")
+def test_what_was_declared_meanwhile_is_made_afterwards(env: Environment) -> None:
+    below = _below(env, "metadata")
     dmsetup("suspend", "--noflush", below)
-    house.wait_pool("Stuck", "below")
-    house.declare(house.device("late", "below"), file="late.yaml")
-    house.wait("late", "Stuck", pool="below")
+    env.wait_pool("Stuck", "below")
+    env.declare(env.device("late", "below"), file="late.yaml")
+    env.wait("late", "Stuck", pool="below")
     dmsetup("resume", below)
-    house.wait("late", pool="below", live="Active")
+    env.wait("late", pool="below", live="Active")
 
 
-def test_where_the_pool_is_down_nothing_is_read_from_the_suspended_disk(house: House) -> None:
+def test_where_the_pool_is_down_nothing_is_read_from_the_suspended_disk(env: Environment) -> None:
     """A look at the superblock would hang, and the second worker's with it."""
-    below, pool = _below(house, "metadata"), house.prefix + "below"
-    house.wait_pool(pool="below")
-    with house.asleep():
+    below, pool = _below(env, "metadata"), env.prefix + "below"
+    env.wait_pool(pool="below")
+    with env.asleep():
         for name in ("a", "late"):  # the second one only where the test before has run
-            if exists(house, house.dm_name(name, "below")):
-                dmsetup("remove", "--retry", house.dm_name(name, "below"))
+            if exists(env, env.dm_name(name, "below")):
+                dmsetup("remove", "--retry", env.dm_name(name, "below"))
         dmsetup("remove", "--retry", pool)
         dmsetup("suspend", below)
-    said = house.wait_pool("Stuck", "below")
+    said = env.wait_pool("Stuck", "below")
     assert f"dmsetup resume {below}" in said["message"]
-    passes(house, 3)
-    assert "no answer" not in house.wait_pool("Stuck", "below")["message"]
+    passes(env, 3)
+    assert "no answer" not in env.wait_pool("Stuck", "below")["message"]
     dmsetup("resume", below)
-    house.wait("a", pool="below")
+    env.wait("a", pool="below")

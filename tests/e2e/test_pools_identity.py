@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.testing.environment import House, Record, a_house, eventually
+from tests.testing.environment import Environment, Record, an_environment, eventually
 from tests.testing.pools import (
     checksum,
     declared,
@@ -27,129 +27,129 @@ from tests.testing.real_kernel import run
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
-    with a_house() as house:
-        yield house
+def env() -> Iterator[Environment]:
+    with an_environment() as env:
+        yield env
 
 
-def _on_disks(house: House) -> tuple[Record, str, str]:
+def _on_disks(env: Environment) -> tuple[Record, str, str]:
     """A pool on two block devices, with something in it."""
-    data, metadata = make_disk(house, "data.disk"), make_disk(house, "metadata.disk", 8)
-    record = house.pool(data={"device": data}, metadata={"device": metadata})
-    house.declare(record, house.device("a"))
-    house.start("--suspend-grace", "1s")
-    house.wait("a")
-    write(house.dm_name("a"), 1)
-    passes(house)
+    data, metadata = make_disk(env, "data.disk"), make_disk(env, "metadata.disk", 8)
+    record = env.pool(data={"device": data}, metadata={"device": metadata})
+    env.declare(record, env.device("a"))
+    env.start("--suspend-grace", "1s")
+    env.wait("a")
+    write(env.dm_name("a"), 1)
+    passes(env)
     return record, data, metadata
 
 
-def _sum(house: House) -> str:
-    eventually(lambda: has_node(house.dm_name("a")), "the device is there")
-    house.wait("a")
-    return checksum(house.node("a"))
+def _sum(env: Environment) -> str:
+    eventually(lambda: has_node(env.dm_name("a")), "the device is there")
+    env.wait("a")
+    return checksum(env.node("a"))
 
 
-def _refused(house: House, *words: str) -> None:
-    said = house.wait_pool("MetadataMismatch")
+def _refused(env: Environment, *words: str) -> None:
+    said = env.wait_pool("MetadataMismatch")
     for word in words:
         assert word in said["message"]
-    passes(house)
-    assert not exists(house, house.prefix + "tank")
+    passes(env)
+    assert not exists(env, env.prefix + "tank")
 
 
 def _attach(device: str, file: Path) -> None:
     run("losetup", device, str(file))
 
 
-def test_a_disk_that_another_number_was_given_is_not_written_to(house: House) -> None:
-    record, data, _ = _on_disks(house)
-    before = _sum(house)
-    other = make_disk(house, "other.disk")
+def test_a_disk_that_another_number_was_given_is_not_written_to(env: Environment) -> None:
+    record, data, _ = _on_disks(env)
+    before = _sum(env)
+    other = make_disk(env, "other.disk")
     run("mkfs.ext4", "-q", "-F", other)
-    foreign = checksum(house.root / "other.disk")
-    with stopped(house):
-        put_down(house, "tank", "a")
+    foreign = checksum(env.root / "other.disk")
+    with stopped(env):
+        put_down(env, "tank", "a")
         detach(data, other)
-        _attach(data, house.root / "other.disk")
-        _attach(other, house.root / "data.disk")
-    _refused(house, str(house.root / "data.disk"), f"{other} now")
-    assert checksum(house.root / "other.disk") == foreign
+        _attach(data, env.root / "other.disk")
+        _attach(other, env.root / "data.disk")
+    _refused(env, str(env.root / "data.disk"), f"{other} now")
+    assert checksum(env.root / "other.disk") == foreign
 
-    house.declare(declared(record, data={"device": other}), house.device("a"))
-    assert _sum(house) == before
-    house.wait_pool()
+    env.declare(declared(record, data={"device": other}), env.device("a"))
+    assert _sum(env) == before
+    env.wait_pool()
 
 
-def test_a_disk_that_was_replaced_by_a_copy_is_taken_once_somebody_says_so(house: House) -> None:
-    _, data, _ = _on_disks(house)
-    before = _sum(house)
-    with stopped(house):
-        put_down(house, "tank", "a")
+def test_a_disk_that_was_replaced_by_a_copy_is_taken_once_somebody_says_so(env: Environment) -> None:
+    _, data, _ = _on_disks(env)
+    before = _sum(env)
+    with stopped(env):
+        put_down(env, "tank", "a")
         detach(data)
-        shutil.copy(house.root / "data.disk", house.root / "copy.disk")
-        _attach(data, house.root / "copy.disk")
-    _refused(house, "doctor --fix")
-    house.stop()
-    said = house.cli("doctor", "--fix", "--yes", "--manifests", str(house.manifests), check=False)
+        shutil.copy(env.root / "data.disk", env.root / "copy.disk")
+        _attach(data, env.root / "copy.disk")
+    _refused(env, "doctor --fix")
+    env.stop()
+    said = env.cli("doctor", "--fix", "--yes", "--manifests", str(env.manifests), check=False)
     assert f"take {data}" in said.out
-    house.start()
-    assert _sum(house) == before
+    env.start()
+    assert _sum(env) == before
 
 
-def test_data_and_metadata_that_were_swapped_stay_as_they_are(house: House) -> None:
-    _, data, metadata = _on_disks(house)
-    before = _sum(house)
-    with stopped(house):
-        put_down(house, "tank", "a")
+def test_data_and_metadata_that_were_swapped_stay_as_they_are(env: Environment) -> None:
+    _, data, metadata = _on_disks(env)
+    before = _sum(env)
+    with stopped(env):
+        put_down(env, "tank", "a")
         detach(data, metadata)
         eventually(lambda: not Path("/sys/block", Path(metadata).name, "loop").exists(), "the loops are free")
-        _attach(data, house.root / "metadata.disk")
-        _attach(metadata, house.root / "data.disk")
-    _refused(house, "the data of pool", f"{metadata} now")
-    with stopped(house):
+        _attach(data, env.root / "metadata.disk")
+        _attach(metadata, env.root / "data.disk")
+    _refused(env, "the data of pool", f"{metadata} now")
+    with stopped(env):
         detach(data, metadata)
         eventually(lambda: not Path("/sys/block", Path(metadata).name, "loop").exists(), "the loops are free")
-        _attach(data, house.root / "data.disk")
-        _attach(metadata, house.root / "metadata.disk")
-    assert _sum(house) == before
+        _attach(data, env.root / "data.disk")
+        _attach(metadata, env.root / "metadata.disk")
+    assert _sum(env) == before
 
 
-def test_a_disk_that_was_formatted_while_the_pool_was_down_keeps_its_filesystem(house: House) -> None:
-    _on_disks(house)
-    with stopped(house):
-        put_down(house, "tank", "a")
-        run("mkfs.ext4", "-q", "-F", str(house.root / "data.disk"))
-        formatted = checksum(house.root / "data.disk")
-    _refused(house, "begins with ext4")
-    assert checksum(house.root / "data.disk") == formatted
+def test_a_disk_that_was_formatted_while_the_pool_was_down_keeps_its_filesystem(env: Environment) -> None:
+    _on_disks(env)
+    with stopped(env):
+        put_down(env, "tank", "a")
+        run("mkfs.ext4", "-q", "-F", str(env.root / "data.disk"))
+        formatted = checksum(env.root / "data.disk")
+    _refused(env, "begins with ext4")
+    assert checksum(env.root / "data.disk") == formatted
 
 
-def test_the_same_disk_by_another_path_is_taken_up_without_a_change(house: House) -> None:
-    record, data, _ = _on_disks(house)
-    link = house.root / "stable-name"
+def test_the_same_disk_by_another_path_is_taken_up_without_a_change(env: Environment) -> None:
+    record, data, _ = _on_disks(env)
+    link = env.root / "stable-name"
     link.symlink_to(data)
-    live = table(house.prefix + "tank")
-    house.declare(declared(record, data={"device": str(link)}), house.device("a"))
-    passes(house)
-    house.wait_pool()
-    assert table(house.prefix + "tank") == live
-    before = _sum(house)
-    with stopped(house):
-        put_down(house, "tank", "a")
-    assert _sum(house) == before
+    live = table(env.prefix + "tank")
+    env.declare(declared(record, data={"device": str(link)}), env.device("a"))
+    passes(env)
+    env.wait_pool()
+    assert table(env.prefix + "tank") == live
+    before = _sum(env)
+    with stopped(env):
+        put_down(env, "tank", "a")
+    assert _sum(env) == before
 
 
 @pytest.mark.parametrize("what", ["a copy", "zeros", "other bytes"])
-def test_a_data_file_that_was_replaced_is_told_from_a_copy_of_it(house: House, what: str) -> None:
-    record = house.pool()
-    house.declare(record, house.device("a", filesystem={"type": "ext4"}))
-    house.start("--suspend-grace", "1s")
-    before = _sum(house)
-    file, away = house.root / "tank.data", house.root / "away"
-    with stopped(house):
-        put_down(house, "tank", "a")
-        detach_loops(house, "tank")
+def test_a_data_file_that_was_replaced_is_told_from_a_copy_of_it(env: Environment, what: str) -> None:
+    record = env.pool()
+    env.declare(record, env.device("a", filesystem={"type": "ext4"}))
+    env.start("--suspend-grace", "1s")
+    before = _sum(env)
+    file, away = env.root / "tank.data", env.root / "away"
+    with stopped(env):
+        put_down(env, "tank", "a")
+        detach_loops(env, "tank")
         file.rename(away)
         if what == "a copy":
             shutil.copy(away, file)
@@ -157,40 +157,40 @@ def test_a_data_file_that_was_replaced_is_told_from_a_copy_of_it(house: House, w
             source = "/dev/zero" if what == "zeros" else "/dev/urandom"
             run("dd", f"if={source}", f"of={file}", "bs=1M", "count=256")
     if what == "a copy":
-        assert _sum(house) == before
+        assert _sum(env) == before
         return
-    _refused(house, str(file))
-    with stopped(house):
+    _refused(env, str(file))
+    with stopped(env):
         away.rename(file)
-    assert _sum(house) == before
+    assert _sum(env) == before
 
 
-def test_an_older_copy_of_the_metadata_is_refused_and_the_newest_is_not(house: House) -> None:
-    record = house.pool()
-    on, off = (record, house.device("a")), (declared(record, state="Inactive"), house.device("a", state="Inactive"))
-    file, old, new = (house.root / name for name in ("tank.meta", "old", "new"))
+def test_an_older_copy_of_the_metadata_is_refused_and_the_newest_is_not(env: Environment) -> None:
+    record = env.pool()
+    on, off = (record, env.device("a")), (declared(record, state="Inactive"), env.device("a", state="Inactive"))
+    file, old, new = (env.root / name for name in ("tank.meta", "old", "new"))
 
     def take_down() -> None:
-        house.declare(*off)
-        eventually(lambda: not exists(house, house.prefix + "tank"), "the pool is down")
-        house.wait_pool(live="Inactive")
-        passes(house)
+        env.declare(*off)
+        eventually(lambda: not exists(env, env.prefix + "tank"), "the pool is down")
+        env.wait_pool(live="Inactive")
+        passes(env)
 
-    house.declare(*on)
-    house.start("--suspend-grace", "1s")
-    house.wait("a")
-    write(house.dm_name("a"), 1)
+    env.declare(*on)
+    env.start("--suspend-grace", "1s")
+    env.wait("a")
+    write(env.dm_name("a"), 1)
     take_down()
     shutil.copy(file, old)
-    house.declare(*on)
-    eventually(lambda: has_node(house.dm_name("a")), "the device is there")
-    write(house.dm_name("a"), 4, at=2)
-    before = _sum(house)
+    env.declare(*on)
+    eventually(lambda: has_node(env.dm_name("a")), "the device is there")
+    write(env.dm_name("a"), 4, at=2)
+    before = _sum(env)
     take_down()
     shutil.copy(file, new)
     shutil.copy(old, file)
-    house.declare(*on)
-    _refused(house, "older copy", "doctor --fix")
-    with stopped(house):
+    env.declare(*on)
+    _refused(env, "older copy", "doctor --fix")
+    with stopped(env):
         shutil.copy(new, file)
-    assert _sum(house) == before
+    assert _sum(env) == before

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.testing.environment import House, Record, a_house, eventually
+from tests.testing.environment import Environment, Record, an_environment, eventually
 from tests.testing.pools import (
     checksum,
     dmsetup,
@@ -29,80 +29,80 @@ pytestmark = pytest.mark.soak
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
-    with a_house() as house:
-        house.start("--suspend-grace", "1s")
-        yield house
+def env() -> Iterator[Environment]:
+    with an_environment() as env:
+        env.start("--suspend-grace", "1s")
+        yield env
 
 
 @pytest.fixture(scope="module")
-def tank(house: House) -> Record:
+def tank(env: Environment) -> Record:
     """Its metadata is on a block device, as the repairing programs need direct I/O, which files on a tmpfs have not."""
-    pool = house.pool(metadata={"device": make_disk(house, "tank.metadisk", 4)})
-    _declare(house, pool)
-    house.wait("a")
+    pool = env.pool(metadata={"device": make_disk(env, "tank.metadisk", 4)})
+    _declare(env, pool)
+    env.wait("a")
     return pool
 
 
-def _declare(house: House, pool: Record, *more: Record, **spec: object) -> None:
+def _declare(env: Environment, pool: Record, *more: Record, **spec: object) -> None:
     record = {**pool, "spec": {**pool["spec"], **spec}}
-    short = pool["metadata"]["name"].removeprefix(house.prefix)
-    house.declare(record, house.device("a", short), *more, file=f"{short}.yaml")
+    short = pool["metadata"]["name"].removeprefix(env.prefix)
+    env.declare(record, env.device("a", short), *more, file=f"{short}.yaml")
 
 
-def _frozen(house: House, pool: Record, reason: str, new: str = "new") -> None:
+def _frozen(env: Environment, pool: Record, reason: str, new: str = "new") -> None:
     """Nothing is made, and what is suspended is resumed all the same."""
-    short = pool["metadata"]["name"].removeprefix(house.prefix)
-    before = pool_status(house.prefix + short)
-    _declare(house, pool, house.device(new, short))
-    house.wait(new, reason, pool=short, live="Absent")
-    name = house.dm_name("a", short)
+    short = pool["metadata"]["name"].removeprefix(env.prefix)
+    before = pool_status(env.prefix + short)
+    _declare(env, pool, env.device(new, short))
+    env.wait(new, reason, pool=short, live="Absent")
+    name = env.dm_name("a", short)
     dmsetup("suspend", "--noflush", name)
-    eventually(lambda: not is_suspended(house, name), "it is resumed")
-    passes(house)
-    assert pool_status(house.prefix + short) == before
+    eventually(lambda: not is_suspended(env, name), "it is resumed")
+    passes(env)
+    assert pool_status(env.prefix + short) == before
 
 
-def test_a_transaction_id_that_somebody_changed_freezes_the_pool(house: House, tank: Record) -> None:
-    name = house.prefix + "tank"
+def test_a_transaction_id_that_somebody_changed_freezes_the_pool(env: Environment, tank: Record) -> None:
+    name = env.prefix + "tank"
     old = transaction(name)
     dmsetup("message", name, "0", f"set_transaction_id {old} {old + 5}")
-    said = house.wait_pool("MetadataMismatch")
+    said = env.wait_pool("MetadataMismatch")
     assert f"is at transaction {old + 5}, the store expects {old}" in said["message"]
     assert "dm-reconciler doctor --fix" in said["message"]
-    _frozen(house, tank, "MetadataMismatch")
+    _frozen(env, tank, "MetadataMismatch")
     dmsetup("message", name, "0", f"set_transaction_id {old + 5} {old}")
-    house.wait("new")
-    house.wait_pool()
+    env.wait("new")
+    env.wait_pool()
 
 
-def test_needs_check_is_repaired_by_the_commands_that_are_said(house: House, tank: Record) -> None:
+def test_needs_check_is_repaired_by_the_commands_that_are_said(env: Environment, tank: Record) -> None:
     metadata = Path(tank["spec"]["metadata"]["device"])
-    write(house.dm_name("a"), 1)
-    before = checksum(f"/dev/mapper/{house.dm_name('a')}")
-    with stopped(house):
-        put_down(house, "tank", "a", "new")
-        _set_needs_check(house, metadata)
-    said = house.wait_pool("PoolUnhealthy", mode="needs_check")
-    assert "needs_check" in pool_status(house.prefix + "tank")
-    house.wait("a", "PoolUnhealthy")
-    assert not exists(house, house.dm_name("a")), "nothing is loaded in it"
+    write(env.dm_name("a"), 1)
+    before = checksum(f"/dev/mapper/{env.dm_name('a')}")
+    with stopped(env):
+        put_down(env, "tank", "a", "new")
+        _set_needs_check(env, metadata)
+    said = env.wait_pool("PoolUnhealthy", mode="needs_check")
+    assert "needs_check" in pool_status(env.prefix + "tank")
+    env.wait("a", "PoolUnhealthy")
+    assert not exists(env, env.dm_name("a")), "nothing is loaded in it"
 
     commands = [word for word in said["message"].split("`") if word.startswith("thin_check")]
     assert len(commands) == 2
-    _declare(house, tank, state="Inactive")
-    eventually(lambda: not exists(house, house.prefix + "tank"), "the pool is down")
+    _declare(env, tank, state="Inactive")
+    eventually(lambda: not exists(env, env.prefix + "tank"), "the pool is down")
     for command in commands:
         run(*command.split())
-    _declare(house, tank)
-    house.wait("a", live="Active")
-    house.wait_pool(mode="rw")
-    assert checksum(f"/dev/mapper/{house.dm_name('a')}") == before
+    _declare(env, tank)
+    env.wait("a", live="Active")
+    env.wait_pool(mode="rw")
+    assert checksum(f"/dev/mapper/{env.dm_name('a')}") == before
 
 
-def _set_needs_check(house: House, metadata: Path) -> None:
+def _set_needs_check(env: Environment, metadata: Path) -> None:
     """As the kernel does after a metadata error."""
-    dump = house.root / "dump.xml"
+    dump = env.root / "dump.xml"
     run("thin_dump", str(metadata), "--output", str(dump))
     text = dump.read_text(encoding="ascii")
     assert 'flags="0"' in text
@@ -110,35 +110,35 @@ def _set_needs_check(house: House, metadata: Path) -> None:
     run("thin_restore", "--input", str(dump), "--output", str(metadata))
 
 
-def test_a_pool_whose_metadata_fails_is_frozen_and_comes_back_when_taken_down(house: House) -> None:
+def test_a_pool_whose_metadata_fails_is_frozen_and_comes_back_when_taken_down(env: Environment) -> None:
     """The metadata is on a linear device, which an error table takes the place of."""
-    metadata = house.prefix + "metadisk"
-    dmsetup("create", metadata, "--table", f"0 8192 linear {make_disk(house, 'fail.metadisk', 4)} 0")
-    pool, name = house.pool("fail", metadata={"device": f"/dev/mapper/{metadata}"}), house.prefix + "fail"
-    _declare(house, pool)
-    house.wait("a", pool="fail")
-    write(house.dm_name("a", "fail"), 1)
+    metadata = env.prefix + "metadisk"
+    dmsetup("create", metadata, "--table", f"0 8192 linear {make_disk(env, 'fail.metadisk', 4)} 0")
+    pool, name = env.pool("fail", metadata={"device": f"/dev/mapper/{metadata}"}), env.prefix + "fail"
+    _declare(env, pool)
+    env.wait("a", pool="fail")
+    write(env.dm_name("a", "fail"), 1)
     run("sync")
-    before = checksum(f"/dev/mapper/{house.dm_name('a', 'fail')}")
+    before = checksum(f"/dev/mapper/{env.dm_name('a', 'fail')}")
     good = table(metadata)
     dmsetup("load", metadata, "--table", "0 8192 error")
     dmsetup("resume", metadata)
     dmsetup("message", name, "0", "create_thin 99", check=False)
     eventually(lambda: pool_status(name)[0] == "Fail", "the pool fails")
-    said = house.wait_pool("PoolUnhealthy", "fail", mode="fail")
+    said = env.wait_pool("PoolUnhealthy", "fail", mode="fail")
     assert "thin_check" in said["message"]
-    _frozen(house, pool, "PoolUnhealthy")
+    _frozen(env, pool, "PoolUnhealthy")
 
     dmsetup("load", metadata, "--table", good)
     dmsetup("resume", metadata)
-    house.declare(
+    env.declare(
         {**pool, "spec": {**pool["spec"], "state": "Inactive"}},
-        house.device("a", "fail", state="Inactive"),
+        env.device("a", "fail", state="Inactive"),
         file="fail.yaml",
     )
-    eventually(lambda: not exists(house, name), "it is down")
-    _declare(house, pool)
-    house.wait("a", pool="fail", live="Active")
-    house.wait_pool(pool="fail", mode="rw")
-    assert checksum(f"/dev/mapper/{house.dm_name('a', 'fail')}") == before
-    assert loops_on(house.root / "fail.data")
+    eventually(lambda: not exists(env, name), "it is down")
+    _declare(env, pool)
+    env.wait("a", pool="fail", live="Active")
+    env.wait_pool(pool="fail", mode="rw")
+    assert checksum(f"/dev/mapper/{env.dm_name('a', 'fail')}") == before
+    assert loops_on(env.root / "fail.data")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.testing.environment import House, a_house, eventually
+from tests.testing.environment import Environment, an_environment, eventually
 from tests.testing.pools import dmsetup, exists, is_suspended, pool_status, write
 from tests.testing.prometheus import Prometheus, scraping
 from tests.testing.real_kernel import MIB
@@ -16,28 +16,26 @@ GRACE = 1.0
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
-    with a_house() as house:
-        house.declare(
-            house.pool(), house.device("gone"), house.device("frozen"), house.device("done", state="Committed")
-        )
-        house.start("--suspend-grace", f"{GRACE}s")
-        yield house
+def env() -> Iterator[Environment]:
+    with an_environment() as env:
+        env.declare(env.pool(), env.device("gone"), env.device("frozen"), env.device("done", state="Committed"))
+        env.start("--suspend-grace", f"{GRACE}s")
+        yield env
 
 
 @pytest.fixture(scope="module")
-def prometheus(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    with scraping([house.port], tmp_path_factory.mktemp("prometheus")) as prometheus:
+def prometheus(env: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    with scraping([env.port], tmp_path_factory.mktemp("prometheus")) as prometheus:
         for name in ("gone", "frozen", "done"):
-            house.wait(name)
+            env.wait(name)
         prometheus.until('up{job="dm-reconciler"}')
         prometheus.until("sum(dm_reconciler_device_ready)", 3)
         yield prometheus
 
 
-def test_faults_and_their_healing_are_seen_by_prometheus(house: House, prometheus: Prometheus) -> None:
-    gone, frozen, done = (house.dm_name(name) for name in ("gone", "frozen", "done"))
-    table = house.thin_table("done")
+def test_faults_and_their_healing_are_seen_by_prometheus(env: Environment, prometheus: Prometheus) -> None:
+    gone, frozen, done = (env.dm_name(name) for name in ("gone", "frozen", "done"))
+    table = env.thin_table("done")
     dmsetup("remove", "--retry", gone)
     dmsetup("suspend", frozen)
     dmsetup("create", done, "--table", table)
@@ -48,12 +46,12 @@ def test_faults_and_their_healing_are_seen_by_prometheus(house: House, prometheu
         prometheus.until(f'dm_reconciler_heals_total{{{of}, result="success"}}')
         prometheus.until(f'dm_reconciler_heal_duration_seconds_count{{reason="{reason}"}}')
     for name in ("gone", "frozen", "done"):
-        seen = f'pool="{house.prefix}tank", device="{name}"'
+        seen = f'pool="{env.prefix}tank", device="{name}"'
         prometheus.until(f"dm_reconciler_device_ready{{{seen}}}")
         prometheus.until(f'dm_reconciler_device_reason{{{seen}, reason="Converged"}}')
-    assert exists(house, gone)
-    assert not is_suspended(house, frozen)
-    assert not exists(house, done)
+    assert exists(env, gone)
+    assert not is_suspended(env, frozen)
+    assert not exists(env, done)
 
 
 def test_the_time_that_healing_takes_is_a_quantile_of_its_histogram(prometheus: Prometheus) -> None:
@@ -67,9 +65,9 @@ def test_the_time_that_healing_takes_is_a_quantile_of_its_histogram(prometheus: 
     assert GRACE / 2 < exact < 30
 
 
-def test_the_use_of_the_pool_is_the_kernels_own_figure(house: House, prometheus: Prometheus) -> None:
-    write(house.dm_name("gone"), 8)
-    used = int(pool_status(house.prefix + "tank")[2].split("/")[0]) * 65536
+def test_the_use_of_the_pool_is_the_kernels_own_figure(env: Environment, prometheus: Prometheus) -> None:
+    write(env.dm_name("gone"), 8)
+    used = int(pool_status(env.prefix + "tank")[2].split("/")[0]) * 65536
     assert used >= 8 * MIB
     prometheus.until("dm_reconciler_pool_data_used_bytes", used)
     prometheus.until("dm_reconciler_pool_data_size_bytes", 256 * MIB)
@@ -93,8 +91,8 @@ def test_units_and_help_arrive(prometheus: Prometheus) -> None:
     assert told[0]["help"]
 
 
-def test_a_daemon_that_is_down_is_down_for_prometheus_too(house: House, prometheus: Prometheus) -> None:
-    assert house.stop() == 0
+def test_a_daemon_that_is_down_is_down_for_prometheus_too(env: Environment, prometheus: Prometheus) -> None:
+    assert env.stop() == 0
     prometheus.until('up{job="dm-reconciler"}', 0.0)
     pending = 'ALERTS{alertname="DmReconcilerDown", alertstate="pending"}'
     prometheus.until(pending)

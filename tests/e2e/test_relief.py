@@ -16,7 +16,7 @@ from reconciler.kernel.worker import client
 from reconciler.kernel.worker.client import ProcessWorkerClient, WorkerClient
 from reconciler.model.live import ScanRequest, ScanScope
 from reconciler.model.steps import CreateSnapshot, HostStep, Resume
-from tests.testing.environment import House, a_house, eventually
+from tests.testing.environment import Environment, an_environment, eventually
 from tests.testing.pools import dmsetup, is_suspended
 
 TRIES = 10
@@ -25,18 +25,18 @@ ENDING = 5.0
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
-    with a_house() as house:
-        house.declare(house.pool())
-        house.start("--suspend-grace", "1s")
-        house.wait_pool()
+def env() -> Iterator[Environment]:
+    with an_environment() as env:
+        env.declare(env.pool())
+        env.start("--suspend-grace", "1s")
+        env.wait_pool()
         try:
-            yield house
+            yield env
         finally:
             for pid in workers():
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
-            dmsetup("resume", house.prefix + "tank", check=False)
+            dmsetup("resume", env.prefix + "tank", check=False)
 
 
 def workers() -> set[int]:
@@ -53,56 +53,56 @@ def _is_worker(folder: Path) -> bool:
         return False
 
 
-def suspend_in_the_midst_of_mkfs(house: House) -> str:
+def suspend_in_the_midst_of_mkfs(env: Environment) -> str:
     """The device that is being made meanwhile."""
-    pool = house.prefix + "tank"
+    pool = env.prefix + "tank"
     for number in count():
         assert number < TRIES, "the pool was never suspended before mkfs had ended"
         name = f"d{number}"
-        private = house.dm_name(name) + ".private"
-        house.declare(house.device(name, filesystem={"type": "ext4"}), file=f"{name}.yaml")
-        eventually(lambda private=private: house.dm.info(private), "its filesystem is being made", pause=0.005)  # type: ignore[misc]
+        private = env.dm_name(name) + ".private"
+        env.declare(env.device(name, filesystem={"type": "ext4"}), file=f"{name}.yaml")
+        eventually(lambda private=private: env.dm.info(private), "its filesystem is being made", pause=0.005)  # type: ignore[misc]
         dmsetup("suspend", "--noflush", pool)
         time.sleep(0.5)  # whatever needs no disk comes to its end
-        if house.dm.info(private) is not None:
+        if env.dm.info(private) is not None:
             return name
         dmsetup("resume", pool)
     raise AssertionError
 
 
-def test_a_pool_that_is_suspended_under_mkfs_is_resumed_and_the_device_is_made(house: House) -> None:
+def test_a_pool_that_is_suspended_under_mkfs_is_resumed_and_the_device_is_made(env: Environment) -> None:
     before = workers()
-    name = suspend_in_the_midst_of_mkfs(house)
+    name = suspend_in_the_midst_of_mkfs(env)
     eventually(lambda: len(workers()) == 2, "there is a second worker")
-    assert is_suspended(house, house.prefix + "tank")
-    house.wait(name, live="Active")
-    assert not is_suspended(house, house.prefix + "tank")
-    assert house.metric("dm_reconciler_actions_total", action="resume", result="success") == 1
-    assert any("a second worker resumes it" in event["message"] for event in house.events(house.prefix + "tank"))
+    assert is_suspended(env, env.prefix + "tank")
+    env.wait(name, live="Active")
+    assert not is_suspended(env, env.prefix + "tank")
+    assert env.metric("dm_reconciler_actions_total", action="resume", result="success") == 1
+    assert any("a second worker resumes it" in event["message"] for event in env.events(env.prefix + "tank"))
     eventually(lambda: workers() == before, "the second one has ended")
-    house.wait_pool()
+    env.wait_pool()
 
 
 @pytest.mark.soak
-def test_with_both_workers_hanging_the_daemon_ends_in_time_and_the_next_one_resumes_the_pool(house: House) -> None:
+def test_with_both_workers_hanging_the_daemon_ends_in_time_and_the_next_one_resumes_the_pool(env: Environment) -> None:
     before = workers()
-    name = suspend_in_the_midst_of_mkfs(house)
+    name = suspend_in_the_midst_of_mkfs(env)
     eventually(lambda: len(workers()) == 2, "there is a second worker", pause=0.02)
     (second,) = workers() - before
     os.kill(second, signal.SIGSTOP)
-    assert is_suspended(house, house.prefix + "tank")
+    assert is_suspended(env, env.prefix + "tank")
 
     begun = time.monotonic()
-    assert house.stop(signal.SIGTERM) == 0
+    assert env.stop(signal.SIGTERM) == 0
     assert time.monotonic() - begun < ENDING
     assert workers() == before | {second}, "both are left behind"
     os.kill(second, signal.SIGCONT)
     eventually(lambda: workers() == before, "the second has ended, with nothing done")
-    assert is_suspended(house, house.prefix + "tank")
+    assert is_suspended(env, env.prefix + "tank")
 
-    house.start()
-    house.wait(name, live="Active")
-    house.wait_pool()
+    env.start()
+    env.wait(name, live="Active")
+    env.wait_pool()
     eventually(lambda: len(workers()) == 1, "one worker is left")
 
 
@@ -129,21 +129,21 @@ class Resumer:
 @pytest.mark.soak
 @pytest.mark.parametrize("what", ["bring up", "swap", "snapshot"])
 def test_whatever_call_the_first_one_hangs_in_the_second_looks_and_resumes(
-    house: House, monkeypatch: pytest.MonkeyPatch, what: str
+    env: Environment, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    house.have("a")
-    pool, name, other = house.prefix + "tank", house.dm_name("a"), house.dm_name("other")
-    on_pool = house.thin_table("a").rpartition(" ")[0]
+    env.have("a")
+    pool, name, other = env.prefix + "tank", env.dm_name("a"), env.dm_name("other")
+    on_pool = env.thin_table("a").rpartition(" ")[0]
     steps: dict[str, HostStep] = {
         "bring up": Resume(other),
         "swap": Resume(name),
-        "snapshot": CreateSnapshot(pool, 900, house.status("a")["deviceId"], suspend=name),
+        "snapshot": CreateSnapshot(pool, 900, env.status("a")["deviceId"], suspend=name),
     }
     monkeypatch.setattr(client, "PATIENCE", 1.0)
     helper = Resumer(pool)
     with (
-        house.asleep(),
-        closing(ProcessWorkerClient(ScanScope(pool, None, None, frozenset()), house.state, lock=False)) as port,
+        env.asleep(),
+        closing(ProcessWorkerClient(ScanScope(pool, None, None, frozenset()), env.state, lock=False)) as port,
     ):
         dmsetup("message", pool, "0", "create_thin 901")
         dmsetup("create", other, "--notable")

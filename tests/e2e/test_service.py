@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.kernel.privileges import EVERY
-from tests.testing.environment import House, a_house, eventually
+from tests.testing.environment import Environment, an_environment, eventually
 from tests.testing.real_kernel import MIB, run
 from tests.testing.systemd import EMPTY, Systemd, a_systemd, why_not
 
@@ -51,44 +51,44 @@ StandardError=append:{log}
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
-    with a_house() as house:
-        house.state, house.port = STATE, PORT
-        yield house
+def env() -> Iterator[Environment]:
+    with an_environment() as env:
+        env.state, env.port = STATE, PORT
+        yield env
 
 
 @pytest.fixture(scope="module")
-def systemd(house: House) -> Iterator[Systemd]:
+def systemd(env: Environment) -> Iterator[Systemd]:
     """With the units of the tree, and drop-ins that say where a test has its things."""
-    settings = house.root / "settings"
-    settings.write_text(SETTINGS.format(manifests=house.manifests, port=PORT), encoding="utf-8")
+    settings = env.root / "settings"
+    settings.write_text(SETTINGS.format(manifests=env.manifests, port=PORT), encoding="utf-8")
     files = {unit: (UNITS / unit).read_text(encoding="utf-8") for unit in COMMANDS}
     for unit, command in COMMANDS.items():
-        text = DROP_IN.format(settings=settings, command=f"{PROGRAM} {command}", log=house.log)
+        text = DROP_IN.format(settings=settings, command=f"{PROGRAM} {command}", log=env.log)
         files[f"{unit}.d/here.conf"] = text + ("WatchdogSec=10s\n" if unit == UNIT else "")
     for name, rule in RULES.items():
         files[name] = f"{EMPTY}[Service]\nType=oneshot\nDevicePolicy=closed\n{rule}\nExecStart=dmsetup version\n"
-    with a_systemd(house.root, files) as systemd:
+    with a_systemd(env.root, files) as systemd:
         yield systemd
         systemd.ctl("stop", UNIT, check=False)
 
 
 @pytest.fixture(scope="module")
-def served(house: House, systemd: Systemd) -> House:
+def served(env: Environment, systemd: Systemd) -> Environment:
     """The daemon has said that it is ready."""
-    house.declare(house.pool(data={"file": str(house.root / "tank.data"), "size": "1GiB"}), file="pool.yaml")
+    env.declare(env.pool(data={"file": str(env.root / "tank.data"), "size": "1GiB"}), file="pool.yaml")
     started = systemd.ctl("start", UNIT, check=False)
-    assert started.code == 0, f"{started.err}\n{house.tail()}\n{systemd.log()}"
-    return house
+    assert started.code == 0, f"{started.err}\n{env.tail()}\n{systemd.log()}"
+    return env
 
 
-def test_once_it_is_started_the_first_pass_is_done(served: House, systemd: Systemd) -> None:
+def test_once_it_is_started_the_first_pass_is_done(served: Environment, systemd: Systemd) -> None:
     assert systemd.show(UNIT, "ActiveState") == "active"
     assert served.get("/readyz")
     assert served.pool_status()["live"] == "Active"
 
 
-def test_it_holds_what_the_list_names_and_is_confined(served: House, systemd: Systemd) -> None:
+def test_it_holds_what_the_list_names_and_is_confined(served: Environment, systemd: Systemd) -> None:
     text = Path(f"/proc/{systemd.main_pid(UNIT)}/status").read_text(encoding="ascii")
     found = dict(line.split(":\t") for line in text.splitlines() if ":\t" in line)
     assert int(found["CapEff"], 16) == int(found["CapBnd"], 16) == sum(1 << one.bit for one in EVERY)
@@ -105,7 +105,7 @@ def test_without_a_rule_for_devices_no_capability_opens_one(systemd: Systemd) ->
     assert systemd.ctl("start", "without-rule.service", check=False).code != 0
 
 
-def test_it_makes_snapshots_grows_and_heals(served: House, systemd: Systemd) -> None:
+def test_it_makes_snapshots_grows_and_heals(served: Environment, systemd: Systemd) -> None:
     """Everything for which the restrictions of the unit would be in the way, were they too tight."""
     ext4, xfs = {"type": "ext4"}, {"type": "xfs"}
     point = served.root / "on-e"
@@ -130,7 +130,7 @@ def test_it_makes_snapshots_grows_and_heals(served: House, systemd: Systemd) -> 
 
 
 @pytest.mark.soak
-def test_a_reload_is_over_when_the_daemon_says_so_and_is_no_restart(served: House, systemd: Systemd) -> None:
+def test_a_reload_is_over_when_the_daemon_says_so_and_is_no_restart(served: Environment, systemd: Systemd) -> None:
     process = systemd.main_pid(UNIT)
     served.declare(served.device("new"), file="new.yaml")
     systemd.ctl("reload", UNIT)
@@ -140,7 +140,9 @@ def test_a_reload_is_over_when_the_daemon_says_so_and_is_no_restart(served: Hous
 
 
 @pytest.mark.soak
-def test_a_mount_waits_for_its_device_outlives_a_restart_and_grows_after_it(served: House, systemd: Systemd) -> None:
+def test_a_mount_waits_for_its_device_outlives_a_restart_and_grows_after_it(
+    served: Environment, systemd: Systemd
+) -> None:
     key, point = served.key("app"), served.root / "on-app"
     point.mkdir()
     mount = run("systemd-escape", "--path", "--suffix=mount", str(point)).out
@@ -155,9 +157,9 @@ def test_a_mount_waits_for_its_device_outlives_a_restart_and_grows_after_it(serv
     systemd.ctl("stop", mount)
 
 
-def as_in_fstab(house: House, line: str, instance: str, mount: str) -> str:
+def as_in_fstab(env: Environment, line: str, instance: str, mount: str) -> str:
     """The unit that systemd makes of a line of /etc/fstab."""
-    fstab, made = house.root / "fstab", house.root / "generated"
+    fstab, made = env.root / "fstab", env.root / "generated"
     made.mkdir()
     options = f"x-systemd.requires=dm-reconciler-wait@{instance}.service,x-systemd.after=dm-reconciler.service,nofail"
     fstab.write_text(f"{line} {options} 0 0\n", encoding="utf-8")
@@ -179,7 +181,9 @@ def _command(process: Path) -> bytes:
 
 
 @pytest.mark.soak
-def test_a_worker_that_does_not_end_holds_up_no_restart_and_keeps_its_pool(served: House, systemd: Systemd) -> None:
+def test_a_worker_that_does_not_end_holds_up_no_restart_and_keeps_its_pool(
+    served: Environment, systemd: Systemd
+) -> None:
     """Stopped by a signal, as one that hangs in the kernel: it does not hear that the daemon is gone."""
     served.have("kept")
     (worker,) = workers()
@@ -197,7 +201,7 @@ def test_a_worker_that_does_not_end_holds_up_no_restart_and_keeps_its_pool(serve
 
 
 @pytest.mark.soak
-def test_a_daemon_that_does_not_turn_is_replaced(served: House, systemd: Systemd) -> None:
+def test_a_daemon_that_does_not_turn_is_replaced(served: Environment, systemd: Systemd) -> None:
     process = systemd.main_pid(UNIT)
     os.kill(process, signal.SIGSTOP)
     eventually(lambda: systemd.show(UNIT, "NRestarts") == "1", "systemd starts another")
@@ -212,7 +216,7 @@ def commands(heading: str) -> list[str]:
 
 
 @pytest.mark.soak
-def test_what_was_backed_up_can_be_put_back_with_the_devices_in_use(served: House, systemd: Systemd) -> None:
+def test_what_was_backed_up_can_be_put_back_with_the_devices_in_use(served: Environment, systemd: Systemd) -> None:
     served.have("saved")
     known = served.status("saved")["deviceId"]
     for block in commands("Back up"):
@@ -222,7 +226,7 @@ def test_what_was_backed_up_can_be_put_back_with_the_devices_in_use(served: Hous
 
 
 @pytest.mark.soak
-def test_the_copy_that_an_upgrade_keeps_can_be_put_back(served: House, systemd: Systemd) -> None:
+def test_the_copy_that_an_upgrade_keeps_can_be_put_back(served: Environment, systemd: Systemd) -> None:
     served.have("older")
     with closing(sqlite3.connect(STATE / "state.db")) as store:
         store.execute("VACUUM INTO ?", (str(STATE / "state.db.version-2"),))
@@ -240,7 +244,7 @@ def test_the_copy_that_an_upgrade_keeps_can_be_put_back(served: House, systemd: 
 
 
 @pytest.mark.soak
-def test_stopped_it_leaves_devices_and_locks_where_they_are(served: House, systemd: Systemd) -> None:
+def test_stopped_it_leaves_devices_and_locks_where_they_are(served: Environment, systemd: Systemd) -> None:
     served.have("left")
     systemd.ctl("stop", UNIT)
     assert systemd.show(UNIT, "Result") == "success"

@@ -15,7 +15,7 @@ import pytest
 from chaos import udevd as standing
 from reconciler.kernel.nodes import UDEV_CONTROL, _udevd_pids, udevd_answers, udevd_listens
 from reconciler.sandbox.kernel import find_udev
-from tests.testing.environment import House, a_house, eventually
+from tests.testing.environment import Environment, an_environment, eventually
 from tests.testing.real_kernel import run
 
 SOON = 20.0
@@ -23,12 +23,12 @@ SOON = 20.0
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
-    with a_house() as house:
-        house.start("--resync", "1s")
-        house.declare(house.pool())
-        house.wait_pool()
-        yield house
+def env() -> Iterator[Environment]:
+    with an_environment() as env:
+        env.start("--resync", "1s")
+        env.declare(env.pool())
+        env.wait_pool()
+        yield env
 
 
 @pytest.fixture
@@ -53,45 +53,45 @@ def deaf_udev() -> Iterator[None]:
     run("udevadm", "settle")
 
 
-def holds_a_filesystem(house: House, name: str) -> bool:
-    with house.mounted(name) as point:
+def holds_a_filesystem(env: Environment, name: str) -> bool:
+    with env.mounted(name) as point:
         (point / "file").write_text("kept", encoding="utf-8")
-    return house.node(name).is_block_device()
+    return env.node(name).is_block_device()
 
 
-def test_a_killed_udevd_holds_up_no_device(house: House, no_udev: None) -> None:
+def test_a_killed_udevd_holds_up_no_device(env: Environment, no_udev: None) -> None:
     del no_udev
     begun = time.monotonic()
-    house.have("plain")
-    house.have("formatted", filesystem={"type": "ext4", "label": "x"})
+    env.have("plain")
+    env.have("formatted", filesystem={"type": "ext4", "label": "x"})
     assert time.monotonic() - begun < SOON
-    assert holds_a_filesystem(house, "formatted")
-    said = house.cli("doctor", check=False).out
+    assert holds_a_filesystem(env, "formatted")
+    said = env.cli("doctor", check=False).out
     assert "systemctl" in said
     assert "udev" in said
 
 
-def test_a_stopped_udevd_holds_up_no_device_for_long(house: House, deaf_udev: None) -> None:
+def test_a_stopped_udevd_holds_up_no_device_for_long(env: Environment, deaf_udev: None) -> None:
     del deaf_udev
-    house.have("while-deaf", filesystem={"type": "ext4", "label": "y"})
-    assert holds_a_filesystem(house, "while-deaf")
+    env.have("while-deaf", filesystem={"type": "ext4", "label": "y"})
+    assert holds_a_filesystem(env, "while-deaf")
     begun = time.monotonic()
-    house.have("then")
+    env.have("then")
     assert time.monotonic() - begun < SOON
-    said = house.cli("doctor", check=False).out
+    said = env.cli("doctor", check=False).out
     assert "kill -CONT" in said
 
 
-def test_all_nodes_come_back_to_a_folder_that_was_removed(house: House) -> None:
-    house.have("noded")
-    pool = Path("/dev/mapper", house.prefix + "tank")
+def test_all_nodes_come_back_to_a_folder_that_was_removed(env: Environment) -> None:
+    env.have("noded")
+    pool = Path("/dev/mapper", env.prefix + "tank")
     shutil.rmtree("/dev/mapper")
-    eventually(lambda: house.node("noded").is_block_device(), "the device's node is back")
+    eventually(lambda: env.node("noded").is_block_device(), "the device's node is back")
     eventually(pool.is_block_device, "the pool's node is back")
-    house.wait("noded")
-    house.wait_pool()
-    house.have("later", filesystem={"type": "ext4", "label": "z"})
-    assert holds_a_filesystem(house, "later")
+    env.wait("noded")
+    env.wait_pool()
+    env.have("later", filesystem={"type": "ext4", "label": "z"})
+    assert holds_a_filesystem(env, "later")
 
 
 def make_file(path: Path) -> None:
@@ -109,29 +109,29 @@ def make_folder(path: Path) -> None:
         (make_folder, "a folder is in its place: `rm -r /"),
     ],
 )
-def test_what_is_in_the_way_of_a_node_is_named(house: House, make: Callable[[Path], None], words: str) -> None:
-    house.have("blocked")
-    node = house.node("blocked")
+def test_what_is_in_the_way_of_a_node_is_named(env: Environment, make: Callable[[Path], None], words: str) -> None:
+    env.have("blocked")
+    node = env.node("blocked")
     node.unlink()
     make(node)
     told = eventually(
-        lambda: words in house.status("blocked")["message"] and house.status("blocked")["message"], f"{words} is told"
+        lambda: words in env.status("blocked")["message"] and env.status("blocked")["message"], f"{words} is told"
     )
     subprocess.run(told.split("`")[1], shell=True, check=True)  # noqa: S602  # the command that it says
-    house.wait("blocked")
+    env.wait("blocked")
     assert node.is_block_device()
 
 
-def test_a_file_under_the_private_devices_name_is_never_formatted(house: House) -> None:
-    node = Path("/dev/mapper", f"{house.dm_name('careful')}.private")
+def test_a_file_under_the_private_devices_name_is_never_formatted(env: Environment) -> None:
+    node = Path("/dev/mapper", f"{env.dm_name('careful')}.private")
     node.write_bytes(b"somebody's" + bytes(64 << 20))
     before = node.read_bytes()
     with node.open("rb") as file:  # udev itself removes what stands there when the device goes
-        house.change("careful", filesystem={"type": "ext4", "label": "c"})
-        eventually(lambda: "a plain file is in its place" in house.log.read_text(encoding="utf-8"), "it is told")
+        env.change("careful", filesystem={"type": "ext4", "label": "c"})
+        eventually(lambda: "a plain file is in its place" in env.log.read_text(encoding="utf-8"), "it is told")
         assert file.read() == before
     node.unlink(missing_ok=True)
-    house.wait("careful")
+    env.wait("careful")
 
 
 @pytest.fixture
@@ -149,13 +149,13 @@ def no_semaphores() -> Iterator[None]:
     sem.write_text(before, encoding="ascii")
 
 
-def test_used_up_semaphores_hold_up_no_device_and_are_told(house: House, no_semaphores: None) -> None:
+def test_used_up_semaphores_hold_up_no_device_and_are_told(env: Environment, no_semaphores: None) -> None:
     del no_semaphores
     begun = time.monotonic()
-    house.have("crowded", filesystem={"type": "ext4", "label": "s"})
+    env.have("crowded", filesystem={"type": "ext4", "label": "s"})
     assert time.monotonic() - begun < SOON
-    assert holds_a_filesystem(house, "crowded")
-    assert "no semaphore can be made" in house.log.read_text(encoding="utf-8")
-    said = house.cli("doctor", check=False).out
+    assert holds_a_filesystem(env, "crowded")
+    assert "no semaphore can be made" in env.log.read_text(encoding="utf-8")
+    said = env.cli("doctor", check=False).out
     assert "semaphores of this host are in use" in said
     assert "`ipcs -s`" in said

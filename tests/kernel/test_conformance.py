@@ -23,7 +23,7 @@ from reconciler.kernel.protocol import Kernel
 from reconciler.model.errors import HostError
 from reconciler.model.units import Bytes
 from tests.testing.conformance.corpus import CORPUS
-from tests.testing.conformance.stage import DATA_BLOCKS, METADATA
+from tests.testing.conformance.environment import DATA_BLOCKS, METADATA
 from tests.testing.conformance.suite import Compared, RandomSequences
 from tests.testing.real_kernel import run, this_release
 
@@ -35,7 +35,7 @@ HANGS_AFTER = 20
 """Seconds. What the simulated kernel does not take for blocking must not block."""
 
 
-class RealStage:
+class RealEnvironment:
     """Two files of an own tmpfs on loops, and devices whose names begin with the prefix."""
 
     def __init__(self, folder: Path) -> None:
@@ -128,12 +128,12 @@ def _errno_in(text: str) -> int:
 
 @contextmanager
 def compared(folder: Path) -> Iterator[Compared]:
-    stage = RealStage(folder)
+    environment = RealEnvironment(folder)
     try:
-        yield Compared(stage, _watchdog(), this_release())
+        yield Compared(environment, _watchdog(), this_release())
     finally:
         signal.alarm(0)
-        stage.close()
+        environment.close()
 
 
 def _watchdog() -> Callable[[str], object]:

@@ -20,7 +20,7 @@ from reconciler.kernel.block.holders import processes_using
 from reconciler.kernel.command_lines import grow_filesystem_command
 from reconciler.kernel.dm.device_mapper import LibDm
 from reconciler.kernel.privileges import EVERY, Capability, Held, lock_memory
-from tests.testing.environment import House, a_house, children_of, eventually
+from tests.testing.environment import Environment, an_environment, children_of, eventually
 from tests.testing.real_kernel import MIB, Run, TestPool, devno_of, run
 
 NOT_DONE = 1
@@ -85,18 +85,18 @@ def status_of(process: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
-    with a_house() as house:
-        house.declare(house.pool(data={"file": str(house.root / "tank.data"), "size": "768MiB"}), file="pool.yaml")
-        house.start()
-        house.wait_pool()
-        yield house
+def env() -> Iterator[Environment]:
+    with an_environment() as env:
+        env.declare(env.pool(data={"file": str(env.root / "tank.data"), "size": "768MiB"}), file="pool.yaml")
+        env.start()
+        env.wait_pool()
+        yield env
 
 
-def test_the_daemon_and_its_workers_hold_what_is_needed_and_can_gain_nothing(house: House) -> None:
-    assert house.process is not None
-    tasks = list(Path(f"/proc/{house.process.pid}/task").iterdir())
-    workers = [Path("/proc", str(pid)) for pid in children_of(house.process.pid)]
+def test_the_daemon_and_its_workers_hold_what_is_needed_and_can_gain_nothing(env: Environment) -> None:
+    assert env.process is not None
+    tasks = list(Path(f"/proc/{env.process.pid}/task").iterdir())
+    workers = [Path("/proc", str(pid)) for pid in children_of(env.process.pid)]
     assert len(tasks) > 1
     assert len(workers) == 1
     wanted = bits(EVERY)
@@ -108,27 +108,25 @@ def test_the_daemon_and_its_workers_hold_what_is_needed_and_can_gain_nothing(hou
     assert held_by(status_of(workers[0])) == all_of_it
 
 
-def test_with_that_it_does_all_its_work(house: House) -> None:
+def test_with_that_it_does_all_its_work(env: Environment) -> None:
     """Pools on files, filesystems that are made and grow, mounted and not, discards, holders, what udev announces."""
     ext4, xfs = {"type": "ext4"}, {"type": "xfs"}
-    house.declare(house.device("e", size="16MiB", filesystem=ext4), house.device("x", size="320MiB", filesystem=xfs))
-    house.declare(house.device("d", discardOnDelete=True), file="d.yaml")
+    env.declare(env.device("e", size="16MiB", filesystem=ext4), env.device("x", size="320MiB", filesystem=xfs))
+    env.declare(env.device("d", discardOnDelete=True), file="d.yaml")
     for name in ("e", "x", "d"):
-        house.wait(name)
-    with house.mounted("e") as point, a_holder(house.node("d")) as who:
-        house.declare(
-            house.device("e", size="32MiB", filesystem=ext4), house.device("x", size="336MiB", filesystem=xfs)
-        )
-        house.declare(house.device("d", state="Absent"), file="d.yaml")
-        house.wait("e", sizeBytes=32 * MIB)
-        house.wait("x", sizeBytes=336 * MIB)
+        env.wait(name)
+    with env.mounted("e") as point, a_holder(env.node("d")) as who:
+        env.declare(env.device("e", size="32MiB", filesystem=ext4), env.device("x", size="336MiB", filesystem=xfs))
+        env.declare(env.device("d", state="Absent"), file="d.yaml")
+        env.wait("e", sizeBytes=32 * MIB)
+        env.wait("x", sizeBytes=336 * MIB)
         assert os.statvfs(point).f_blocks * os.statvfs(point).f_frsize > 24 * MIB
-        busy = house.wait("d", "Busy")
+        busy = env.wait("d", "Busy")
         assert [holder for holder in busy["holders"] if f"(pid {who})" in holder], busy
-    house.wait("d", live="Absent")
-    assert "is missing" not in house.tail(1000)
-    assert "cannot lock" not in house.tail(1000)
-    assert "at the next resync only" not in house.tail(1000)
+    env.wait("d", live="Absent")
+    assert "is missing" not in env.tail(1000)
+    assert "cannot lock" not in env.tail(1000)
+    assert "at the next resync only" not in env.tail(1000)
 
 
 @contextmanager
@@ -147,20 +145,20 @@ def a_holder(node: Path) -> Iterator[int]:
         holder.wait()
 
 
-def test_what_it_starts_with_too_little_it_says_at_its_start(house: House) -> None:
+def test_what_it_starts_with_too_little_it_says_at_its_start(env: Environment) -> None:
     """The lock is taken, so that it ends after that."""
-    places = ("--manifests", str(house.manifests), "--state-dir", str(house.state), "--listen", "127.0.0.1:0")
+    places = ("--manifests", str(env.manifests), "--state-dir", str(env.state), "--listen", "127.0.0.1:0")
     said = without("CAP_SYS_PTRACE", sys.executable, "-m", "reconciler", "run", *places)
     assert said.code == NOT_DONE
     assert "CAP_SYS_PTRACE is missing: processes that hold a device" in said.err
     assert "state directory" in said.err
 
 
-def test_another_user_cannot_run_it_whatever_the_capabilities(house: House) -> None:
+def test_another_user_cannot_run_it_whatever_the_capabilities(env: Environment) -> None:
     """The control device is root's alone, and so is much of what the programs do."""
     caps = ",".join(f"+{_word(capability)}" for capability in EVERY)
     who = ("setpriv", "--reuid", NOBODY, "--clear-groups", "--inh-caps", caps, "--ambient-caps", caps)
-    places = ("--manifests", str(house.manifests), "--state-dir", "/run/nobody")
+    places = ("--manifests", str(env.manifests), "--state-dir", "/run/nobody")
     said = run(*who, sys.executable, "-m", "reconciler", "plan", *places, check=False)
     assert said.code == NOT_DONE
     assert "(EACCES)" in said.err

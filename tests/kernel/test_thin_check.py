@@ -15,7 +15,7 @@ import pytest
 
 from reconciler.kernel.programs import HostTools
 from reconciler.model.errors import HostError
-from tests.testing.environment import House, a_house, eventually
+from tests.testing.environment import Environment, an_environment, eventually
 from tests.testing.pools import (
     checksum,
     detach_loops,
@@ -130,51 +130,51 @@ def test_blocks_that_leaked_in_a_power_cut_are_harmless(
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
-    with a_house() as house:
-        house.declare(house.pool(), house.device("a"), file=f"{house.prefix}tank.yaml")
-        house.start("--suspend-grace", "1s")
-        house.wait("a")
-        write(house.dm_name("a"), 1)
-        yield house
+def env() -> Iterator[Environment]:
+    with an_environment() as env:
+        env.declare(env.pool(), env.device("a"), file=f"{env.prefix}tank.yaml")
+        env.start("--suspend-grace", "1s")
+        env.wait("a")
+        write(env.dm_name("a"), 1)
+        yield env
 
 
-def test_a_pool_comes_up_after_a_power_cut(house: House) -> None:
-    node, metadata = f"/dev/mapper/{house.dm_name('a')}", house.root / "tank.meta"
+def test_a_pool_comes_up_after_a_power_cut(env: Environment) -> None:
+    node, metadata = f"/dev/mapper/{env.dm_name('a')}", env.root / "tank.meta"
     before = checksum(node)
-    with stopped(house):
-        live = table(house.prefix + "tank")
-        put_down(house, "tank", "a")
-        (data,) = loops_on(house.root / "tank.data")
-        _cut_off(house.prefix, live, Path(data), house.root / "cut", metadata)
-        detach_loops(house, "tank")
-        shutil.copy(house.root / "cut", metadata)
-    eventually(lambda: has_node(house.dm_name("a")), "the device is back")
-    house.wait_pool()
-    house.wait("a")
+    with stopped(env):
+        live = table(env.prefix + "tank")
+        put_down(env, "tank", "a")
+        (data,) = loops_on(env.root / "tank.data")
+        _cut_off(env.prefix, live, Path(data), env.root / "cut", metadata)
+        detach_loops(env, "tank")
+        shutil.copy(env.root / "cut", metadata)
+    eventually(lambda: has_node(env.dm_name("a")), "the device is back")
+    env.wait_pool()
+    env.wait("a")
     assert checksum(node) == before
 
 
-def test_a_pool_with_damage_stays_down_and_says_how_to_repair_it(house: House) -> None:
+def test_a_pool_with_damage_stays_down_and_says_how_to_repair_it(env: Environment) -> None:
     """Its superblock is whole, so only thin_check can tell."""
-    metadata, before = house.root / "tank.meta", house.root / "before"
-    house.wait("a")
-    with stopped(house):
-        put_down(house, "tank", "a")
-        detach_loops(house, "tank")
+    metadata, before = env.root / "tank.meta", env.root / "before"
+    env.wait("a")
+    with stopped(env):
+        put_down(env, "tank", "a")
+        detach_loops(env, "tank")
         shutil.copy(metadata, before)
         _spoil_the_rest(metadata)
         spoilt = checksum(metadata)
-    said = house.wait_pool("PoolUnhealthy")["message"]
+    said = env.wait_pool("PoolUnhealthy")["message"]
     assert f"thin_repair -i {metadata} -o NEW" in said
-    passes(house)
-    assert not exists(house, house.prefix + "tank")
+    passes(env)
+    assert not exists(env, env.prefix + "tank")
     assert checksum(metadata) == spoilt
-    with stopped(house):
-        detach_loops(house, "tank")
+    with stopped(env):
+        detach_loops(env, "tank")
         shutil.copy(before, metadata)
-    house.wait_pool()
-    house.wait("a")
+    env.wait_pool()
+    env.wait("a")
 
 
 def _is_0_9() -> bool:

@@ -14,9 +14,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LINTER = Path(sys.executable).parent / "lint-imports"
 BREACHES = [
-    ("model/units.py", "from reconciler.kernel import protocol", "One way through the house"),
+    ("model/units.py", "from reconciler.kernel import protocol", "One way through the layers"),
     ("planner/plan.py", "import os", "Planner and model do no I/O"),
-    ("planner/plan.py", "from reconciler.store import store", "One way through the house"),
+    ("planner/plan.py", "from reconciler.store import store", "One way through the layers"),
     ("sandbox/settings.py", "from reconciler.model import names", "The sandbox imports nothing of the others"),
     ("controller/queue.py", "import ctypes", "Only the kernel layer touches ctypes"),
 ]

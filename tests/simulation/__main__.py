@@ -1,6 +1,6 @@
 """`python -m tests.simulation`: many lives of a daemon on a simulated host, each from a seed.
 
-A story that ends badly is cut down and printed, with the command that tells it again.
+A scenario that ends badly is cut down and printed, with the command that tells it again.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tests.simulation.directories import directories, in_the_same_order
-from tests.simulation.story import Story, cut_down, fails
-from tests.simulation.village import Village
+from tests.simulation.fleet import Fleet
+from tests.simulation.scenario import Scenario, cut_down, fails
 from tools.heal_times import table
 
 _CHUNK: Final = 25
@@ -45,8 +45,8 @@ class Told:
         for kind, times in other.heals.items():
             self.heals.setdefault(kind, []).extend(times)
 
-    def add_life(self, village: Village) -> None:
-        self.add(Told(Counter(village.counts), [], 1, village.operations, village.lived, village.heals))
+    def add_life(self, fleet: Fleet) -> None:
+        self.add(Told(Counter(fleet.counts), [], 1, fleet.operations, fleet.lived, fleet.heals))
 
 
 def main() -> int:
@@ -97,12 +97,12 @@ def live(seeds: range) -> Told:
     told = Told()
     with directories() as new:
         for seed in seeds:
-            story = Story(seed, new())
-            if story.ending() is not None:  # told again, and in full, by whoever asked
+            scenario = Scenario(seed, new())
+            if scenario.ending() is not None:  # told again, and in full, by whoever asked
                 told.failed.append(seed)
-            story.end()
-            told.add_life(story.village)
-            told.counts["edits of manifests"] += story.world.operator.edits
+            scenario.end()
+            told.add_life(scenario.fleet)
+            told.counts["edits of manifests"] += scenario.world.operator.edits
     return told
 
 
@@ -118,11 +118,11 @@ def _shrink(seed: int) -> None:
 
 def _tell(seed: int, only: list[int] | None, *, aloud: bool) -> int:
     with directories() as new:
-        story = Story(seed, new(), only)
-        error = story.ending()
-        story.end()
+        scenario = Scenario(seed, new(), only)
+        error = scenario.ending()
+        scenario.end()
     if aloud or error is not None:
-        print("\n".join(story.told))
+        print("\n".join(scenario.told))
     if error is None:
         print(f"seed {seed} ends well")
         return 0

@@ -26,8 +26,8 @@ def directories() -> Iterator[Callable[[], Path]]:
 
 
 def in_the_same_order(module: str) -> None:
-    """Start anew with fixed hashes, unless they are: else a seed would tell another story each time."""
-    logging.disable(logging.CRITICAL)  # what the daemon logs is in no story
+    """Start anew with fixed hashes, unless they are: else a seed would tell another scenario each time."""
+    logging.disable(logging.CRITICAL)  # what the daemon logs is in no scenario
     gc.set_threshold(50_000, 20, 100)  # much is made, and little of it goes round in circles: a tenth of the time
     if os.environ.get("PYTHONHASHSEED") != "0":
         again = [sys.executable, "-m", module, *sys.argv[1:]]

@@ -52,7 +52,7 @@ def rest_pool(world: World, rng: random.Random) -> str:
         return ""
     operator.pools[pool]["state"] = "Inactive"
     operator.apply()
-    world.village.after(rng.choice([0.5, 5, 40]), wake)
+    world.fleet.after(rng.choice([0.5, 5, 40]), wake)
     return pool
 
 
@@ -72,7 +72,7 @@ def delete_pool(world: World, rng: random.Random) -> str:
         operator.pools[pool].pop("state", None)
         operator.apply()
 
-    world.village.after(rng.choice([0.5, 20, 90]), again)
+    world.fleet.after(rng.choice([0.5, 20, 90]), again)
     return pool
 
 
@@ -90,7 +90,7 @@ def withdraw(world: World, rng: random.Random) -> str:
             operator.bring_back(key, spec)
             operator.apply()
 
-        world.village.after(rng.choice([0.5, 10, 59]), bring_back)
+        world.fleet.after(rng.choice([0.5, 10, 59]), bring_back)
     return str(key)
 
 
@@ -106,7 +106,7 @@ def lose_all_manifests(world: World, rng: random.Random) -> str:
             operator.bring_back(key, spec)
         operator.apply()
 
-    world.village.after(rng.choice([1, 30, 200]), restore)
+    world.fleet.after(rng.choice([1, 30, 200]), restore)
     return f"{len(lost)} records"
 
 
@@ -123,7 +123,7 @@ def pause(world: World, rng: random.Random) -> str:
         spec.pop("paused", None)
         operator.apply()
 
-    world.village.after(rng.choice([1, 10]), go_on)
+    world.fleet.after(rng.choice([1, 10]), go_on)
     return str(key)
 
 
@@ -159,7 +159,7 @@ def contradict(world: World, rng: random.Random) -> str:
             spec.update({name: before[name] for name in ("state", "size") if name in before})
         operator.apply()
 
-    world.village.after(rng.choice([1, 15]), put_right)
+    world.fleet.after(rng.choice([1, 15]), put_right)
     return f"{key} {spec}"
 
 

@@ -1,6 +1,6 @@
-"""Everything that happens to the daemon, by name, with how often: what people and programs do, and what fails.
+"""Everything that happens to the daemon, by name, with how often: what users and programs do, and what fails.
 
-Each draws from the chances of its own event alone, so that leaving one out of a story changes no other.
+Each draws from the chances of its own event alone, so that leaving one out of a scenario changes no other.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from tests.simulation.fleet import Fleet
 from tests.simulation.operator import Operator
-from tests.simulation.runtime import Runtime, Squatters
-from tests.simulation.village import Village
+from tests.simulation.runtime import DeviceHolders, Runtime
 
 if TYPE_CHECKING:
     from tests.simulation.disks import Disks
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class World:
-    village: Village
+    fleet: Fleet
     operator: Operator
     runtime: Runtime | None
-    squatters: Squatters
+    device_holders: DeviceHolders
     disks: Disks
 
 

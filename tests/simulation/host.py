@@ -23,7 +23,7 @@ class Held:
 
 
 class PlayedHost(SimulatedHost):
-    # What other people and programs do
+    # What other users and programs do
 
     def mount(self, name: str, place: str) -> None:
         self.mounts.setdefault(self.devices.get("mount", name).devno, []).append(place)

@@ -10,7 +10,7 @@ from reconciler.model.names import Key
 from reconciler.model.records import API_VERSION, Record, ThinDevice, ThinPool
 
 if TYPE_CHECKING:
-    from tests.simulation.village import Village
+    from tests.simulation.fleet import Fleet
 
 TANK: Final = "tank"
 VAULT: Final = "vault"
@@ -37,8 +37,8 @@ POOLS: Final[dict[str, Spec]] = {
 
 
 class Operator:
-    def __init__(self, village: Village, pools: tuple[str, ...]) -> None:
-        self._village = village
+    def __init__(self, fleet: Fleet, pools: tuple[str, ...]) -> None:
+        self._fleet = fleet
         self.pools = {name: copy.deepcopy(POOLS[name]) for name in pools}
         self.devices: dict[Key, Spec] = {}
         self.withdrawn: dict[Key, Spec] = {}
@@ -49,7 +49,7 @@ class Operator:
     def apply(self) -> None:
         """What is written down is in force from now on."""
         self.edits += 1
-        self._village.declare(*self.records())
+        self._fleet.declare(*self.records())
 
     def records(self) -> list[Record]:
         pools = [_pool(name, spec) for name, spec in self.pools.items()]
@@ -71,7 +71,7 @@ class Operator:
     def change(self, key: Key, rng: random.Random) -> str:
         """Another state for the device, or a device that is new. Never what contradicts what was there."""
         if key not in self.devices:
-            known = key.device in self._village.store.known_devices(key.pool)
+            known = key.device in self._fleet.store.known_devices(key.pool)
             before = self.withdrawn.get(key) if known else None
             self.devices[key] = before or self._new(key, rng)
         state = rng.choice(STATES)
@@ -111,7 +111,7 @@ class Operator:
 
     def grow_metadata(self, pool: str) -> str:
         """A file by its record; a disk as whoever keeps it makes it longer."""
-        metadata, host = self.pools[pool]["metadata"], self._village.host
+        metadata, host = self.pools[pool]["metadata"], self._fleet.host
         if "size" in metadata:
             metadata["size"] += 4 * MIB
             return f"{pool} {metadata['size'] // MIB}MiB"
@@ -131,7 +131,7 @@ class Operator:
 
     def correct(self, key: Key) -> bool:
         """As its message says: a record that contradicts what is there is made to fit it."""
-        known = self._village.store.known_devices(key.pool).get(key.device)
+        known = self._fleet.store.known_devices(key.pool).get(key.device)
         spec = self.devices.get(key)
         if known is None or spec is None or spec["state"] == "Absent":
             return False

@@ -14,7 +14,7 @@ from reconciler.kernel.worker.messages import Answer, Question, ResetCache
 from reconciler.model.errors import HostError, WorkerDiedError, WorkerTimeoutError
 from reconciler.model.live import PoolScan, ScanRequest, ScanScope
 from reconciler.model.steps import HostStep, StepResult
-from tests.simulation.guards import Guards
+from tests.simulation.invariants import Invariants
 from tests.simulation.worker import Worker
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ class Surroundings(Protocol):
     is_doomed: bool
     """The daemon is dead, and its workers end what they are at."""
 
-    guards: Guards
+    invariants: Invariants
 
     state_dir: Path
 
@@ -61,7 +61,7 @@ class SimulatedPort:
             self._ask(watched, type(None), LOOK_DEADLINE)
 
     def abandon(self) -> None:
-        """Lanes are worked on in one thread: nobody can ask for this while another waits."""
+        """InlineControllers are worked on in one thread: nobody can ask for this while another waits."""
 
     def close(self, wait: float = 1.0) -> None:
         """The world ends its workers itself."""
@@ -120,7 +120,7 @@ class SimulatedPort:
         worker.ask(ResetCache())
 
     def _talk(self, worker: Worker, question: Question, deadline: float) -> Answer:
-        self._around.guards.began(worker.pool, look=isinstance(question, ScanRequest), second=self._second)
+        self._around.invariants.began(worker.pool, look=isinstance(question, ScanRequest), second=self._second)
         worker.ask(question)
         self._check(worker)
         self._wait(worker, deadline)

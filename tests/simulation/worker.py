@@ -21,7 +21,7 @@ from reconciler.model.live import ScanScope
 from tests.simulation.host import PlayedHost
 
 
-class Weather(Protocol):
+class FaultProfile(Protocol):
     """What happens around each call of a worker."""
 
     def before(self, worker: Worker, call: Call) -> Waits | Lie | None:
@@ -67,7 +67,7 @@ class Worker:
     def __init__(
         self,
         host: PlayedHost,
-        weather: Weather,
+        fault_profile: FaultProfile,
         watched: ScanScope,
         state_dir: Path,
         now: Callable[[], float],
@@ -81,8 +81,8 @@ class Worker:
         self.is_stopped = False
         self.is_dead = False
         self._now = now
-        self._weather = weather
-        self._calls = Calls(midway=lambda call: weather.midway(self, call), around=self._around)
+        self._fault_profile = fault_profile
+        self._calls = Calls(midway=lambda call: fault_profile.midway(self, call), around=self._around)
         self._kernel = simulated_kernel(host, self._calls)
         self._observer = PoolScanner(self._kernel, watched, state_dir)
         self._answer: Answer = None
@@ -147,13 +147,13 @@ class Worker:
         return said
 
     def _around(self, call: Call, do: Callable[[], Any]) -> Any:
-        told = self._weather.before(self, call)
+        told = self._fault_profile.before(self, call)
         if isinstance(told, Lie):
             return None
         while isinstance(told, Waits) and self._now() < told.until:
             self._stop()
         said = self._do(do)
-        self._weather.after_call(self, call, said)
+        self._fault_profile.after_call(self, call, said)
         return said
 
     def _do(self, do: Callable[[], Any]) -> Any:

@@ -1,6 +1,6 @@
 """The daemon on the real kernel, as an operator has it: a directory of manifests, a process, commands and HTTP.
 
-A House is made once for a module, as a daemon takes seconds to start inside the sandbox. Every name in it carries its
+An Environment is made once for a module, as a daemon takes seconds to start inside the sandbox. Every name in it carries its
 prefix, and nothing else on the host is touched.
 """
 
@@ -34,7 +34,7 @@ PATIENCE = 60.0
 Record = dict[str, Any]
 
 
-class House:
+class Environment:
     """One daemon, its manifests and its state."""
 
     def __init__(self, root: Path, prefix: str) -> None:
@@ -52,7 +52,7 @@ class House:
     # Records
 
     def pool(self, name: str = "tank", **spec: Any) -> Record:
-        """A file-backed pool in the house's own folder. Keyword arguments are fields of its spec."""
+        """A file-backed pool in the environment's own folder. Keyword arguments are fields of its spec."""
         full = self.prefix + name
         places = {
             "data": {"file": str(self.root / f"{name}.data"), "size": "256MiB"},
@@ -284,15 +284,15 @@ class House:
 
 
 @contextmanager
-def a_house() -> Iterator[House]:
+def an_environment() -> Iterator[Environment]:
     """On an own tmpfs. What is left of it afterwards is an error."""
     root = Path(tempfile.mkdtemp(prefix="dmrtest-", dir="/run"))
     run("mount", "-t", "tmpfs", "-o", "size=2G", "dmrtest", str(root))
-    house = House(root, f"dmrtest-{secrets.token_hex(3)}-")
+    env = Environment(root, f"dmrtest-{secrets.token_hex(3)}-")
     try:
-        yield house
+        yield env
     finally:
-        house.clean_up()
+        env.clean_up()
         run("umount", str(root), check=False)
         if os.path.ismount(root):
             run("umount", "--lazy", str(root))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.testing.environment import House, Record, eventually
+from tests.testing.environment import Environment, Record, eventually
 from tests.testing.real_kernel import run
 
 
@@ -29,8 +29,8 @@ def transaction(name: str) -> int:
     return int(pool_status(name)[0])
 
 
-def exists(house: House, name: str) -> bool:
-    return house.dm.info(name) is not None
+def exists(env: Environment, name: str) -> bool:
+    return env.dm.info(name) is not None
 
 
 def has_node(name: str) -> bool:
@@ -38,8 +38,8 @@ def has_node(name: str) -> bool:
     return Path(f"/dev/mapper/{name}").exists()
 
 
-def is_suspended(house: House, name: str) -> bool:
-    info = house.dm.info(name)
+def is_suspended(env: Environment, name: str) -> bool:
+    info = env.dm.info(name)
     return info is not None and info.suspended
 
 
@@ -51,9 +51,9 @@ def attach(path: Path) -> str:
     return run("losetup", "--find", "--show", str(path)).out
 
 
-def make_disk(house: House, name: str, mib: int = 64) -> str:
+def make_disk(env: Environment, name: str, mib: int = 64) -> str:
     """A block device of zeros: the node of a loop on a new sparse file."""
-    file = house.root / name
+    file = env.root / name
     run("truncate", "--size", f"{mib}M", str(file))
     return attach(file)
 
@@ -79,33 +79,33 @@ def declared(record: Record, **spec: object) -> Record:
 
 
 @contextmanager
-def paused(house: House, record: Record, *devices: Record) -> Iterator[None]:
+def paused(env: Environment, record: Record, *devices: Record) -> Iterator[None]:
     """Hands off this pool, so that a test can make a state that would heal before it is whole."""
     file = f"{record['metadata']['name']}.yaml"
-    name = record["metadata"]["name"].removeprefix(house.prefix)
-    house.declare(declared(record, paused=True), *devices, file=file)
-    house.wait_pool("Paused", pool=name)
+    name = record["metadata"]["name"].removeprefix(env.prefix)
+    env.declare(declared(record, paused=True), *devices, file=file)
+    env.wait_pool("Paused", pool=name)
     yield
-    house.declare(record, *devices, file=file)
+    env.declare(record, *devices, file=file)
 
 
 @contextmanager
-def stopped(house: House) -> Iterator[None]:
+def stopped(env: Environment) -> Iterator[None]:
     """The daemon does not get to run meanwhile, so that a test can make a state that would heal before it is whole.
 
     What is asked of it just afterwards may be from before: wait for what changed in the world first.
     """
-    assert house.process is not None
-    house.process.send_signal(signal.SIGSTOP)
+    assert env.process is not None
+    env.process.send_signal(signal.SIGSTOP)
     try:
         yield
     finally:
-        house.process.send_signal(signal.SIGCONT)
+        env.process.send_signal(signal.SIGCONT)
 
 
-def put_down(house: House, pool: str, *devices: str) -> None:
+def put_down(env: Environment, pool: str, *devices: str) -> None:
     """Every device of the pool, and the pool; its loops stay."""
-    for device in (*(house.dm_name(device, pool) for device in devices), house.prefix + pool):
+    for device in (*(env.dm_name(device, pool) for device in devices), env.prefix + pool):
         eventually(lambda device=device: _removed(device), f"{device} can be removed")  # type: ignore[misc]
 
 
@@ -114,9 +114,9 @@ def _removed(name: str) -> bool:
     return run("dmsetup", "remove", name, check=False).code == 0
 
 
-def detach_loops(house: House, pool: str) -> None:
+def detach_loops(env: Environment, pool: str) -> None:
     for kind in ("data", "meta"):
-        for loop in loops_on(house.root / f"{pool}.{kind}"):
+        for loop in loops_on(env.root / f"{pool}.{kind}"):
             detach(loop)
 
 
@@ -128,12 +128,12 @@ def detach(*loops: str) -> None:
         eventually(lambda backing=backing: not backing.exists(), f"{loop} is free")  # type: ignore[misc]
 
 
-def passes(house: House, count: int = 2) -> None:
+def passes(env: Environment, count: int = 2) -> None:
     """Let so many whole passes over each pool go by: what was to be done would have been begun."""
-    pools = len(house.get("/api/v1/pools")["items"])
+    pools = len(env.get("/api/v1/pools")["items"])
 
     def done() -> float:
-        return house.metric("dm_reconciler_resync_duration_seconds_count")
+        return env.metric("dm_reconciler_resync_duration_seconds_count")
 
     wanted = done() + count * pools
     eventually(lambda: done() >= wanted, f"{count} passes over {pools} pools")

@@ -180,11 +180,11 @@ def test_a_link_of_another_user_in_a_sticky_directory_is_no_way(tmp_path: Path) 
 
 @as_root
 def test_a_directory_above_of_another_user_is_no_way(tmp_path: Path) -> None:
-    (tmp_path / "home/mine").mkdir(parents=True)
-    os.chown(tmp_path / "home", OTHER_USER, 0)
-    assert untrusted_way(tmp_path / "home/mine") == (
-        f"{tmp_path}/home: owned by uid {OTHER_USER}, neither root nor the daemon's user: "
-        f"run `chown root {tmp_path}/home`"
+    (tmp_path / "daemon/mine").mkdir(parents=True)
+    os.chown(tmp_path / "daemon", OTHER_USER, 0)
+    assert untrusted_way(tmp_path / "daemon/mine") == (
+        f"{tmp_path}/daemon: owned by uid {OTHER_USER}, neither root nor the daemon's user: "
+        f"run `chown root {tmp_path}/daemon`"
     )
 
 

@@ -29,9 +29,9 @@ from tests.repo.dashboard.questions import (
     panel_questions,
     unanswered,
 )
-from tests.simulation.house import device_record, pool_record
+from tests.simulation.simulated_daemon import device_record, pool_record
 from tests.testing.prometheus import Prometheus, scraping
-from tests.unit.telemetry.page.stands import TURN, LiveStand
+from tests.unit.telemetry.page.environments import TURN, LiveEnvironment
 
 SCRAPE = 0.2
 RECORDS = (
@@ -56,18 +56,18 @@ def refuse(_: SimulatedTools, node: str, wanted: Mkfs) -> None:
     raise HostError(f"mkfs.{wanted.type}", node, errno.EINVAL)
 
 
-class Stage(LiveStand):
+class Environment(LiveEnvironment):
     """Tells what `run` tells besides: its versions, its resync, the set in force."""
 
     def declare(self, *records: Record) -> None:
         super().declare(*records)
         kinds = [record.kind for record in records]
-        self.house.metrics.in_force({kind: kinds.count(kind) for kind in kinds}, time.time())
+        self.simulated.metrics.in_force({kind: kinds.count(kind) for kind in kinds}, time.time())
 
     def begin(self) -> None:
         with self.in_turn:
-            self.house.tell_build(self.dm)
-        self.house.metrics.resync_interval(TURN)
+            self.simulated.tell_build(self.dm)
+        self.simulated.metrics.resync_interval(TURN)
 
     def suspend(self, *names: str) -> None:
         with self.in_turn:
@@ -90,36 +90,36 @@ class Told:
 def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
     """A daemon's first seconds: records are made, pools and a device are suspended, one fills, a step fails."""
     folder = tmp_path_factory.mktemp("dashboard")
-    stage = Stage(folder / "state")
+    environment = Environment(folder / "state")
     begin = time.time()
     try:
         with (
             pytest.MonkeyPatch.context() as patch,
-            scraping([stage.server.port], folder, f"{round(SCRAPE * 1000)}ms", hasty_rules(folder)) as prometheus,
+            scraping([environment.server.port], folder, f"{round(SCRAPE * 1000)}ms", hasty_rules(folder)) as prometheus,
         ):
             patch.setattr(SimulatedTools, "mkfs", refuse)
-            happen(stage, prometheus)
+            happen(environment, prometheus)
             yield Told(
-                prometheus, Asker(prometheus, Span(begin, time.time(), SCRAPE)), f"127.0.0.1:{stage.server.port}"
+                prometheus, Asker(prometheus, Span(begin, time.time(), SCRAPE)), f"127.0.0.1:{environment.server.port}"
             )
     finally:
-        stage.close()
+        environment.close()
 
 
-def happen(stage: Stage, prometheus: Prometheus) -> None:
-    stage.begin()
+def happen(environment: Environment, prometheus: Prometheus) -> None:
+    environment.begin()
     prometheus.until("up")
-    stage.declare(*RECORDS)
+    environment.declare(*RECORDS)
     prometheus.until("sum(dm_reconciler_device_ready)", READY)
-    stage.suspend("tank-web", "tank", "vault")
-    stage.declare(*RECORDS, MORE, UNMADE)
+    environment.suspend("tank-web", "tank", "vault")
+    environment.declare(*RECORDS, MORE, UNMADE)
     prometheus.until('dm_reconciler_heals_total{kind="ThinPool", reason="PoolSuspended", result="success"}', 2)
     prometheus.until('dm_reconciler_heals_total{kind="ThinDevice", reason="Suspended", result="success"}')
     prometheus.until('dm_reconciler_heals_total{kind="ThinDevice", reason="NotCreated", result="error"} > bool 0')
     prometheus.until('dm_reconciler_device_ready{device="more"}')
     used = prometheus.value('dm_reconciler_pool_data_used_bytes{pool="tank"}')
     for block in range(BLOCKS):
-        stage.write("tank-web", block)
+        environment.write("tank-web", block)
         prometheus.until(f'dm_reconciler_pool_data_used_bytes{{pool="tank"}} - {used} - {BLOCK}', BLOCK * block)
 
 

@@ -53,7 +53,7 @@ class LoadLinear(Operation):
 
 @dataclass(frozen=True, slots=True)
 class LoadLines(Operation):
-    """Lines as they stand."""
+    """Lines as they environment."""
 
     lines: tuple[tuple[int, int, str, str], ...]
 

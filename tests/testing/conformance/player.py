@@ -41,7 +41,7 @@ SUPERBLOCK = 4096
 Shown = Mapping[str, Any]
 
 
-class Stage(Protocol):
+class Environment(Protocol):
     """A kernel with two disks, `metadata` and `data`, each a file on a loop."""
 
     prefix: str
@@ -66,23 +66,23 @@ class Stage(Protocol):
     def power_cut(self) -> None: ...
 
 
-def play(stage: Stage, operation: Operation) -> str:
+def play(environment: Environment, operation: Operation) -> str:
     """`ok`, what was read, or the errno's name. Raises WouldBlockError where it was not done, as it would hang."""
     try:
-        return _play(stage, operation) or "ok"
+        return _play(environment, operation) or "ok"
     except WouldBlockError:
         raise
     except HostError as fault:
         return fault.code or f"failed without errno: {fault}"
 
 
-def _play(stage: Stage, operation: Operation) -> str | None:  # noqa: C901, PLR0912  # one case an operation
-    dm, name = stage.kernel.dm, stage.prefix + operation.name
+def _play(environment: Environment, operation: Operation) -> str | None:  # noqa: C901, PLR0912  # one case an operation
+    dm, name = environment.kernel.dm, environment.prefix + operation.name
     match operation:
         case Create(uuid=uuid):
-            dm.create(name, f"DMR-{stage.prefix}{uuid}" if uuid else "")
+            dm.create(name, f"DMR-{environment.prefix}{uuid}" if uuid else "")
         case LoadPool() | LoadThin() | LoadLinear() | LoadLines():
-            lines, read_only = _lines(stage, operation)
+            lines, read_only = _lines(environment, operation)
             dm.load(name, lines, read_only=read_only)
         case Resume(freeze=freeze):
             dm.resume(name, hidden=True, freeze=freeze)
@@ -91,28 +91,28 @@ def _play(stage: Stage, operation: Operation) -> str | None:  # noqa: C901, PLR0
         case Remove():
             dm.remove(name)
         case RemoveDeferred():
-            stage.remove_deferred(name)
+            environment.remove_deferred(name)
         case Rename(new=new):
-            stage.rename(name, stage.prefix + new)
+            environment.rename(name, environment.prefix + new)
         case Clear():
             dm.clear(name)
         case Message(text=text):
             dm.message(name, text)
         case FillMetadata():
-            _fill_metadata(stage, name)
+            _fill_metadata(environment, name)
         case Write(number=number, token=token):
-            stage.write(name, number, token)
+            environment.write(name, number, token)
         case Read(number=number):
-            return f"read {stage.read(name, number)!r}"
+            return f"read {environment.read(name, number)!r}"
         case ThinIds():
-            return _thin_ids(stage, name)
+            return _thin_ids(environment, name)
         case _:
-            _play_disk(stage, operation)
+            _play_disk(environment, operation)
     return None
 
 
-def _play_disk(stage: Stage, operation: Operation) -> None:
-    disks, path = stage.kernel.disks, stage.path(operation.name)
+def _play_disk(environment: Environment, operation: Operation) -> None:
+    disks, path = environment.kernel.disks, environment.path(operation.name)
     match operation:
         case Grow(blocks=blocks):
             disks.grow_file(path, Bytes(blocks * BLOCK * 512), allocate=False)
@@ -120,27 +120,27 @@ def _play_disk(stage: Stage, operation: Operation) -> None:
         case Zero():
             disks.zero(disks.loops_on(path)[0].path, SUPERBLOCK)
         case Garbage():
-            stage.garbage(operation.name)
+            environment.garbage(operation.name)
         case Detach():
             disks.detach(disks.loops_on(path)[0])
         case PowerCut():
-            stage.power_cut()
+            environment.power_cut()
         case _:
             raise AssertionError(operation)
 
 
-def _lines(stage: Stage, operation: Operation) -> tuple[tuple[Target, ...], bool]:
+def _lines(environment: Environment, operation: Operation) -> tuple[tuple[Target, ...], bool]:
     match operation:
         case LoadPool(blocks=blocks, low_water=low, features=features, block=block, read_only=read_only):
-            metadata, data = devno_of(stage, operation.metadata), devno_of(stage, operation.data)
+            metadata, data = devno_of(environment, operation.metadata), devno_of(environment, operation.data)
             params = f"{metadata} {data} {block} {low} {features}"
             return (_target(0, blocks * BLOCK, "thin-pool", params),), read_only
         case LoadThin(thin_id=thin_id, blocks=blocks, read_only=read_only, pool=pool, more=more, external=external):
-            origin = f" {devno_of(stage, external)}" if external else ""
-            params = f"{devno_of(stage, pool)} {thin_id}{origin} {more}".rstrip()
+            origin = f" {devno_of(environment, external)}" if external else ""
+            params = f"{devno_of(environment, pool)} {thin_id}{origin} {more}".rstrip()
             return (_target(0, blocks * BLOCK, "thin", params),), read_only
         case LoadLinear(on=on, start=start, length=length):
-            return (_target(0, length, "linear", f"{devno_of(stage, on)} {start}"),), False
+            return (_target(0, length, "linear", f"{devno_of(environment, on)} {start}"),), False
         case LoadLines(lines=lines):
             return tuple(_target(*line) for line in lines), False
     raise AssertionError(operation)
@@ -150,28 +150,28 @@ def _target(start: int, length: int, kind: str, params: str) -> Target:
     return Target(Sectors(start), Sectors(length), kind, params)
 
 
-def devno_of(stage: Stage, name: str) -> Devno:
+def devno_of(environment: Environment, name: str) -> Devno:
     """Of a disk, or of a dm device; a number that nobody has where there is none."""
     if name in {"metadata", "data"}:
-        return stage.kernel.disks.loops_on(stage.path(name))[0].devno
-    info = stage.kernel.dm.info(stage.prefix + name)
+        return environment.kernel.disks.loops_on(environment.path(name))[0].devno
+    info = environment.kernel.dm.info(environment.prefix + name)
     return Devno(252, 4095) if info is None else info.devno
 
 
-def _fill_metadata(stage: Stage, name: str) -> None:
+def _fill_metadata(environment: Environment, name: str) -> None:
     for number in range(1000, 5000):
-        stage.kernel.dm.message(name, f"create_thin {number}")
-        if " ro " in stage.kernel.dm.status(name)[0][1]:
+        environment.kernel.dm.message(name, f"create_thin {number}")
+        if " ro " in environment.kernel.dm.status(name)[0][1]:
             return
     raise AssertionError("4,000 thins, and there is room for more")
 
 
-def _thin_ids(stage: Stage, name: str) -> str:
-    dm = stage.kernel.dm
+def _thin_ids(environment: Environment, name: str) -> str:
+    dm = environment.kernel.dm
     dm.message(name, "reserve_metadata_snap")
     try:
-        metadata = stage.kernel.disks.loops_on(stage.path("metadata"))[0].path
-        found = stage.kernel.tools.thin_ls(metadata, live=True)
+        metadata = environment.kernel.disks.loops_on(environment.path("metadata"))[0].path
+        found = environment.kernel.tools.thin_ls(metadata, live=True)
     finally:
         dm.message(name, "release_metadata_snap")
     return ", ".join(f"{number}: {entry.mapped_blocks} of {entry.created_at}" for number, entry in found.items())
@@ -180,19 +180,19 @@ def _thin_ids(stage: Stage, name: str) -> str:
 # What is seen
 
 
-def show(stage: Stage) -> dict[str, Shown]:
-    """All devices of the stage, by symbolic name."""
-    dm = stage.kernel.dm
-    names = [listed.name for listed in dm.list_all() if listed.name.startswith(stage.prefix)]
+def show(environment: Environment) -> dict[str, Shown]:
+    """All devices of the environment, by symbolic name."""
+    dm = environment.kernel.dm
+    names = [listed.name for listed in dm.list_all() if listed.name.startswith(environment.prefix)]
     infos = [info for info in map(dm.info, names) if info is not None]
-    numbers = {str(info.devno): info.name.removeprefix(stage.prefix) for info in infos}
+    numbers = {str(info.devno): info.name.removeprefix(environment.prefix) for info in infos}
     for disk in ("metadata", "data"):
-        numbers |= {str(loop.devno): disk for loop in stage.kernel.disks.loops_on(stage.path(disk))}
-    return {info.name.removeprefix(stage.prefix): _show(stage, info, numbers) for info in infos}
+        numbers |= {str(loop.devno): disk for loop in environment.kernel.disks.loops_on(environment.path(disk))}
+    return {info.name.removeprefix(environment.prefix): _show(environment, info, numbers) for info in infos}
 
 
-def _show(stage: Stage, info: DeviceInfo, numbers: Mapping[str, str]) -> Shown:
-    dm = stage.kernel.dm
+def _show(environment: Environment, info: DeviceInfo, numbers: Mapping[str, str]) -> Shown:
+    dm = environment.kernel.dm
     return {
         "uuid": info.uuid,
         "open": info.open_count,

@@ -16,8 +16,8 @@ from reconciler.kernel.simulated import WouldBlockError
 from reconciler.kernel.simulated.machine import Release
 from tests.testing.conformance import operations as op
 from tests.testing.conformance.corpus import Scenario, on
-from tests.testing.conformance.player import Stage, play, show
-from tests.testing.conformance.stage import SimulatedStage
+from tests.testing.conformance.environment import SimulatedEnvironment
+from tests.testing.conformance.player import Environment, play, show
 
 POOL_BLOCKS = st.sampled_from([6, 8, 16, 24])
 FEATURES = st.sampled_from(["1 error_if_no_space", "2 no_discard_passdown error_if_no_space"])
@@ -33,12 +33,12 @@ class Compared:
 
     def __init__(
         self,
-        other: Stage | None = None,
+        other: Environment | None = None,
         told: Callable[[str], object] = lambda _: None,
         release: Release = Release.V6_12,
     ) -> None:
         self.release = release
-        self.simulated = SimulatedStage(other.prefix if other is not None else "", release)
+        self.simulated = SimulatedEnvironment(other.prefix if other is not None else "", release)
         self.other = other
         self.played: list[tuple[op.Operation, str]] = []
         self._told = told
@@ -70,10 +70,10 @@ class Compared:
             found = self.play(operation)
             assert found == on(self.release, expected), self._differs("expected", expected, found)
 
-    def _shown(self, stage: Stage) -> dict[str, dict[str, object]]:
+    def _shown(self, environment: Environment) -> dict[str, dict[str, object]]:
         """But for how often a pool that was filled up announced that its metadata runs low."""
         filled = {operation.name for operation, _ in self.played if isinstance(operation, op.FillMetadata)}
-        shown = show(stage)
+        shown = show(environment)
         return {
             name: {key: value for key, value in each.items() if name not in filled or key != "events"}
             for name, each in shown.items()

@@ -20,7 +20,7 @@ from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 from reconciler.model.recordset import RecordSet
 from reconciler.store.store import Store
-from tests.simulation.house import pool_record
+from tests.simulation.simulated_daemon import pool_record
 from tests.unit.cli.test_watch import Terminal
 
 NOT_AS_DESIRED = 4
@@ -86,9 +86,9 @@ def test_apply_says_what_it_waits_for_once_nothing_happens(
     monkeypatch.setattr(oneshot, "_RESYNC", 0.1)
     records = RecordSet.of([pool_record(data={"device": "/dev/sdb"})])
     with Store.open(tmp_path / "state", wall_clock=lambda: 0.0) as store, Progress() as progress:
-        house = App(store, Settings(), simulated_client(SimulatedHost(), tmp_path), Shown(progress))
+        simulated = App(store, Settings(), simulated_client(SimulatedHost(), tmp_path), Shown(progress))
         asked = oneshot.OneShotOptions(tmp_path, tmp_path / "state", "here")
-        with oneshot._begun(house, asked, records) as desired:
-            result = oneshot._converge(house, desired, 0.5, Shown(progress))
+        with oneshot._begun(simulated, asked, records) as desired:
+            result = oneshot._converge(simulated, desired, 0.5, Shown(progress))
     assert result.timed_out
     assert capfd.readouterr().err.splitlines() == ["waiting: tank is PoolMissing"]

@@ -14,26 +14,26 @@ from reconciler.model.dm_tables import Target
 from reconciler.model.errors import HostError
 from reconciler.model.steps import Remove
 from reconciler.model.units import Sectors
-from tests.simulation.house import POOL, House, a_house, device_record, pool_record
+from tests.simulation.simulated_daemon import POOL, SimulatedDaemon, a_simulated_daemon, device_record, pool_record
 
 EXT4 = {"type": "ext4"}
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[House]:
+def home(tmp_path: Path) -> Iterator[SimulatedDaemon]:
     """A pool with a device that is active."""
-    with a_house(tmp_path / "state") as house:
-        house.declare(pool_record(), device_record("a", filesystem=EXT4))
-        house.settle()
-        yield house
+    with a_simulated_daemon(tmp_path / "state") as daemon:
+        daemon.declare(pool_record(), device_record("a", filesystem=EXT4))
+        daemon.settle()
+        yield daemon
 
 
-def lose_pool(home: House) -> None:
+def lose_pool(home: SimulatedDaemon) -> None:
     home.outside.dm.remove("tank-a")
     home.outside.dm.remove(POOL)
 
 
-def test_nothing_is_deleted_from_a_pool_that_somebody_has_just_changed(home: House) -> None:
+def test_nothing_is_deleted_from_a_pool_that_somebody_has_just_changed(home: SimulatedDaemon) -> None:
     """Between the look and the message: the pool is not at the intent's transaction any more."""
     number, transaction = home.known("a").thin_id, home.host.image(POOL).transaction_id
 
@@ -49,7 +49,7 @@ def test_nothing_is_deleted_from_a_pool_that_somebody_has_just_changed(home: Hou
     assert home.status("a").reason is Reason.METADATA_MISMATCH
 
 
-def test_a_pool_is_not_brought_up_beside_whoever_took_its_metadata_since_the_look(home: House) -> None:
+def test_a_pool_is_not_brought_up_beside_whoever_took_its_metadata_since_the_look(home: SimulatedDaemon) -> None:
     """Two pools on one metadata device corrupt it, and device-mapper does not object."""
     (table,) = home.outside.dm.table(POOL)
     where = Target(Sectors(0), Sectors(8), "linear", f"{table.params.split()[0]} 0")
@@ -71,7 +71,7 @@ def test_a_pool_is_not_brought_up_beside_whoever_took_its_metadata_since_the_loo
     home.check()
 
 
-def test_a_pool_is_not_brought_up_on_metadata_that_was_changed_since_the_look(home: House) -> None:
+def test_a_pool_is_not_brought_up_on_metadata_that_was_changed_since_the_look(home: SimulatedDaemon) -> None:
     """Somebody who had it active elsewhere meanwhile: what the store knows of its thins may not be so any more."""
     table, transaction = home.outside.dm.table(POOL), home.host.image(POOL).transaction_id
 
@@ -91,7 +91,7 @@ def test_a_pool_is_not_brought_up_on_metadata_that_was_changed_since_the_look(ho
     assert home.status("a").reason is not Reason.CONVERGED
 
 
-def test_what_has_taken_a_devices_name_since_the_look_is_not_removed(home: House) -> None:
+def test_what_has_taken_a_devices_name_since_the_look_is_not_removed(home: SimulatedDaemon) -> None:
     info = home.info("tank-a")
     assert info is not None
     home.outside.dm.remove("tank-a")
@@ -101,7 +101,7 @@ def test_what_has_taken_a_devices_name_since_the_look_is_not_removed(home: House
     assert home.info("tank-a") is not None
 
 
-def test_a_table_whose_resume_failed_does_not_wait_for_somebody_elses(home: House) -> None:
+def test_a_table_whose_resume_failed_does_not_wait_for_somebody_elses(home: SimulatedDaemon) -> None:
     def refuse(call: Call) -> None:
         if call.name == "resume":
             raise HostError("resume", "tank-a", 12)

@@ -11,8 +11,8 @@ import pytest
 from reconciler.kernel.simulated import Call, Calls
 from reconciler.model.errors import HostError
 from reconciler.model.names import Key
-from tests.simulation.guards import GRACE
-from tests.simulation.house import POOL, House, a_house, device_record, pool_record
+from tests.simulation.invariants import GRACE
+from tests.simulation.simulated_daemon import POOL, SimulatedDaemon, a_simulated_daemon, device_record, pool_record
 
 
 class NoFurther:
@@ -29,36 +29,36 @@ class NoFurther:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+def daemon(tmp_path: Path) -> Iterator[SimulatedDaemon]:
     """With a device that runs, and a snapshot of it that is half made."""
-    with a_house(tmp_path / "state") as house:
-        house.declare(pool_record(), device_record("a"))
-        house.settle()
-        house.kill()
-        house.start(Calls(before=NoFurther()))
-        house.also(device_record("s", snapshotOf="a"))
-        house.work()
-        (intent,) = house.store.intents(POOL)
+    with a_simulated_daemon(tmp_path / "state") as daemon:
+        daemon.declare(pool_record(), device_record("a"))
+        daemon.settle()
+        daemon.kill()
+        daemon.start(Calls(before=NoFurther()))
+        daemon.also(device_record("s", snapshotOf="a"))
+        daemon.work()
+        (intent,) = daemon.store.intents(POOL)
         assert (intent.key, intent.suspended) == (Key(POOL, "s"), "tank-a")
-        yield house
+        yield daemon
 
 
-def is_suspended(house: House) -> bool:
-    info = house.info("tank-a")
+def is_suspended(daemon: SimulatedDaemon) -> bool:
+    info = daemon.info("tank-a")
     assert info is not None
     return info.suspended
 
 
-def test_the_origin_runs_again(house: House) -> None:
-    assert not is_suspended(house)
+def test_the_origin_runs_again(daemon: SimulatedDaemon) -> None:
+    assert not is_suspended(daemon)
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-def test_somebody_elses_freeze_of_the_origin_has_its_grace(house: House, restarted: bool) -> None:
-    house.outside.dm.suspend("tank-a")
+def test_somebody_elses_freeze_of_the_origin_has_its_grace(daemon: SimulatedDaemon, restarted: bool) -> None:
+    daemon.outside.dm.suspend("tank-a")
     if restarted:
-        house.restart()
-    house.run(GRACE - 1)
-    assert is_suspended(house)
-    house.run(3)
-    assert not is_suspended(house)
+        daemon.restart()
+    daemon.run(GRACE - 1)
+    assert is_suspended(daemon)
+    daemon.run(3)
+    assert not is_suspended(daemon)

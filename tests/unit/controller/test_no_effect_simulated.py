@@ -20,9 +20,9 @@ from reconciler.model.errors import HostError
 from reconciler.model.names import Key
 from reconciler.model.steps import HostStep, StepResult
 from reconciler.model.units import Sectors
-from tests.simulation.house import POOL, House, a_house, device_record, pool_record
+from tests.simulation.simulated_daemon import POOL, SimulatedDaemon, a_simulated_daemon, device_record, pool_record
 
-Edit = Callable[[House], object]
+Edit = Callable[[SimulatedDaemon], object]
 KINDS = list({kind.__name__: kind for kind in HostStep.__subclasses__()}.values())
 SPAN = 15.0
 """Seconds of the simulated clock for each thing that happens."""
@@ -33,14 +33,14 @@ EXT4 = {"type": "ext4"}
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    with a_house(tmp_path / "state") as house:
-        yield house
+def daemon(tmp_path: Path) -> Iterator[SimulatedDaemon]:
+    with a_simulated_daemon(tmp_path / "state") as daemon:
+        yield daemon
 
 
 def dead(name: str, *, swap: bool) -> Edit:
-    def load(house: House) -> None:
-        dm = house.outside.dm
+    def load(daemon: SimulatedDaemon) -> None:
+        dm = daemon.outside.dm
         dm.load(name, (Target(Sectors(0), Sectors(2048), "error", ""),))
         if swap:
             dm.resume(name)
@@ -48,48 +48,48 @@ def dead(name: str, *, swap: bool) -> Edit:
     return load
 
 
-def remove_deferred(house: House) -> None:
-    house.host.open("tank-a")
-    house.host.remove_deferred("tank-a")
+def remove_deferred(daemon: SimulatedDaemon) -> None:
+    daemon.host.open("tank-a")
+    daemon.host.remove_deferred("tank-a")
 
 
 A = device_record("a", filesystem=EXT4)
 STORY: list[Edit] = [
-    lambda house: house.declare(pool_record(), A),
-    lambda house: house.also(device_record("s", snapshotOf="a")),
-    lambda house: house.outside.dm.remove("tank-a"),
-    lambda house: house.host.protect("tank-a"),
-    lambda house: house.host.protect(POOL),
-    lambda house: house.outside.dm.suspend("tank-a"),
+    lambda daemon: daemon.declare(pool_record(), A),
+    lambda daemon: daemon.also(device_record("s", snapshotOf="a")),
+    lambda daemon: daemon.outside.dm.remove("tank-a"),
+    lambda daemon: daemon.host.protect("tank-a"),
+    lambda daemon: daemon.host.protect(POOL),
+    lambda daemon: daemon.outside.dm.suspend("tank-a"),
     dead("tank-a", swap=False),
     dead("tank-a", swap=True),
-    lambda house: house.host.nodes.paths.pop("/dev/mapper/tank-a"),
+    lambda daemon: daemon.host.nodes.paths.pop("/dev/mapper/tank-a"),
     remove_deferred,
-    lambda house: house.host.close("tank-a"),
-    lambda house: house.also(device_record("a", size="2MiB", filesystem=EXT4)),
-    lambda house: house.also(pool_record(**LARGER)),
-    lambda house: house.also(pool_record(**LARGER, zeroNewBlocks=False)),
-    lambda house: house.also(device_record("s", state="Absent", discardOnDelete=True)),
-    lambda house: house.also(device_record("a", size="2MiB", state="Inactive")),
-    lambda house: house.also(pool_record(**LARGER, state="Inactive")),
-    lambda house: house.also(pool_record(**LARGER)),
-    lambda house: house.also(device_record("a", size="2MiB", state="Absent")),
-    lambda house: house.also(pool_record(**LARGER, state="Absent")),
+    lambda daemon: daemon.host.close("tank-a"),
+    lambda daemon: daemon.also(device_record("a", size="2MiB", filesystem=EXT4)),
+    lambda daemon: daemon.also(pool_record(**LARGER)),
+    lambda daemon: daemon.also(pool_record(**LARGER, zeroNewBlocks=False)),
+    lambda daemon: daemon.also(device_record("s", state="Absent", discardOnDelete=True)),
+    lambda daemon: daemon.also(device_record("a", size="2MiB", state="Inactive")),
+    lambda daemon: daemon.also(pool_record(**LARGER, state="Inactive")),
+    lambda daemon: daemon.also(pool_record(**LARGER)),
+    lambda daemon: daemon.also(device_record("a", size="2MiB", state="Absent")),
+    lambda daemon: daemon.also(pool_record(**LARGER, state="Absent")),
 ]
 """Each kind of step is needed at some time of it, whichever of them does nothing."""
 
 
-def happens(house: House, edit: Edit) -> None:
+def happens(daemon: SimulatedDaemon, edit: Edit) -> None:
     """Where a step that does nothing has left nothing to break, it does not happen."""
     try:
-        edit(house)
+        edit(daemon)
     except (HostError, KeyError):
         return
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.action)
 def test_a_step_that_does_nothing_is_tried_at_growing_intervals(
-    house: House, kind: type[HostStep], monkeypatch: pytest.MonkeyPatch
+    daemon: SimulatedDaemon, kind: type[HostStep], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: Counter[str] = Counter()
     carry_out = InlineWorkerClient.run
@@ -103,34 +103,38 @@ def test_a_step_that_does_nothing_is_tried_at_growing_intervals(
     monkeypatch.setattr(InlineWorkerClient, "run", run)
     met = 0
     for edit in STORY:
-        happens(house, edit)
-        house.run(SPAN)
+        happens(daemon, edit)
+        daemon.run(SPAN)
         assert max(tried.values(), default=0) <= MOST, f"{kind.action}: {tried}"
         met += tried.total()
         tried.clear()
     assert met > 0, "the story has no need of it"
 
 
-def test_what_has_no_effect_is_told_with_what_it_was_to_mend(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    house.declare(pool_record(), device_record("a"))
-    house.settle()
+def test_what_has_no_effect_is_told_with_what_it_was_to_mend(
+    daemon: SimulatedDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon.declare(pool_record(), device_record("a"))
+    daemon.settle()
     monkeypatch.setattr(InlineWorkerClient, "run", lambda *_: StepResult(0.0))
-    house.host.protect("tank-a")
-    house.run(60)
-    status = house.status("a")
+    daemon.host.protect("tank-a")
+    daemon.run(60)
+    status = daemon.status("a")
     assert (status.reason, status.beneath) == (Reason.KERNEL_ERROR, Reason.WRONG_TABLE)
     assert "make_writable tank-a failed: it was answered with OK" in status.message
-    failed = [event for _, event in house.store.events() if event.type is EventType.FAILED]
+    failed = [event for _, event in daemon.store.events() if event.type is EventType.FAILED]
     assert [event.key for event in failed] == [Key(POOL, "a")]
     assert 5 < failed[0].count < MOST
     monkeypatch.undo()
-    house.run(40)
-    assert house.status("a").reason is Reason.CONVERGED
+    daemon.run(40)
+    assert daemon.status("a").reason is Reason.CONVERGED
 
 
-def test_two_faults_that_take_turns_are_held_back_by_turns(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    house.declare(pool_record(), device_record("a"))
-    house.settle()
+def test_two_faults_that_take_turns_are_held_back_by_turns(
+    daemon: SimulatedDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon.declare(pool_record(), device_record("a"))
+    daemon.settle()
     tried: list[str] = []
 
     def run(port: InlineWorkerClient, step: HostStep) -> StepResult:
@@ -139,56 +143,56 @@ def test_two_faults_that_take_turns_are_held_back_by_turns(house: House, monkeyp
         return StepResult(0.0)
 
     monkeypatch.setattr(InlineWorkerClient, "run", run)
-    device = house.host.devices.by_name["tank-a"]
+    device = daemon.host.devices.by_name["tank-a"]
     for number in range(120):
         device.protected = number % 2 == 0
         device.deferred = not device.protected
-        house.run(1)
+        daemon.run(1)
     assert set(tried) == {"make_writable", "cancel_deferred_remove"}
     assert len(tried) < 2 * MOST
 
 
-def test_what_somebody_breaks_again_and_again_is_put_right_at_a_steady_pace(house: House) -> None:
-    house.declare(pool_record(), device_record("a"), device_record("b"))
-    house.settle()
+def test_what_somebody_breaks_again_and_again_is_put_right_at_a_steady_pace(daemon: SimulatedDaemon) -> None:
+    daemon.declare(pool_record(), device_record("a"), device_record("b"))
+    daemon.settle()
     healed, told = [], set[str]()
-    begun = house.clock.now()
-    while house.clock.now() < begun + 60:
-        if house.info("tank-a") is not None:
-            healed.append(house.clock.now())
-            house.outside.dm.remove("tank-a")
-        house.hear("tank-a")
-        house.work()
-        told.add(house.status("a").message)
-        house.run(0.1)
+    begun = daemon.clock.now()
+    while daemon.clock.now() < begun + 60:
+        if daemon.info("tank-a") is not None:
+            healed.append(daemon.clock.now())
+            daemon.outside.dm.remove("tank-a")
+        daemon.hear("tank-a")
+        daemon.work()
+        told.add(daemon.status("a").message)
+        daemon.run(0.1)
     assert healed[BURST] - begun < 3, "the first are put right at once"
     assert BURST + 60 / PACE - 2 <= len(healed) <= BURST + 60 / PACE + 2
     assert any("put right 10 times in a row" in message for message in told)
-    events = [event for _, event in house.store.events(key=Key(POOL, "a")) if event.type is EventType.BLOCKED]
+    events = [event for _, event in daemon.store.events(key=Key(POOL, "a")) if event.type is EventType.BLOCKED]
     assert len(events) == 1, "one line, with its count"
     assert "put right 10 times" in events[0].message
-    assert house.status("b").reason is Reason.CONVERGED
-    house.run(3 * PACE)
-    assert house.status("a").reason is Reason.CONVERGED
-    house.run(BURST * PACE)
-    house.outside.dm.remove("tank-a")
-    house.hear("tank-a")
-    house.work()
-    assert house.info("tank-a") is not None, "after a calm minute it is put right at once again"
+    assert daemon.status("b").reason is Reason.CONVERGED
+    daemon.run(3 * PACE)
+    assert daemon.status("a").reason is Reason.CONVERGED
+    daemon.run(BURST * PACE)
+    daemon.outside.dm.remove("tank-a")
+    daemon.hear("tank-a")
+    daemon.work()
+    assert daemon.info("tank-a") is not None, "after a calm minute it is put right at once again"
 
 
-def test_a_pool_that_fills_is_extended_as_often_as_it_takes(house: House) -> None:
+def test_a_pool_that_fills_is_extended_as_often_as_it_takes(daemon: SimulatedDaemon) -> None:
     """Each time is another size: nobody breaks anything, and nothing is held back."""
     extend = {"threshold": "50%", "step": "1%", "max": "64MiB"}
-    house.declare(pool_record(extend=extend), device_record("a", size="16MiB"))
-    house.settle()
+    daemon.declare(pool_record(extend=extend), device_record("a", size="16MiB"))
+    daemon.settle()
     for number in range(200):
-        house.host.io.write("tank-a", number, f"{number}")
-        house.resync()
-        house.work()
-    house.resync()
-    house.work()
-    status = house.recorder.statuses()[Key(POOL)]
+        daemon.host.io.write("tank-a", number, f"{number}")
+        daemon.resync()
+        daemon.work()
+    daemon.resync()
+    daemon.work()
+    status = daemon.recorder.statuses()[Key(POOL)]
     assert isinstance(status, PoolStatusReport)
     assert status.reason is Reason.CONVERGED
     assert status.data_size is not None

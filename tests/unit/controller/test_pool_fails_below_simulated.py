@@ -13,22 +13,22 @@ from reconciler.kernel.simulated import Call
 from reconciler.kernel.simulated.pool import Mode
 from reconciler.model.conditions import Reason
 from reconciler.model.errors import HostError
-from tests.simulation.house import POOL, House, a_house, device_record, pool_record
+from tests.simulation.simulated_daemon import POOL, SimulatedDaemon, a_simulated_daemon, device_record, pool_record
 
 EXT4 = {"type": "ext4"}
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[House]:
+def home(tmp_path: Path) -> Iterator[SimulatedDaemon]:
     """A pool with a device that is active."""
-    with a_house(tmp_path / "state") as house:
-        house.declare(pool_record(), device_record("a", size="64MiB"))
-        house.settle()
-        yield house
+    with a_simulated_daemon(tmp_path / "state") as daemon:
+        daemon.declare(pool_record(), device_record("a", size="64MiB"))
+        daemon.settle()
+        yield daemon
 
 
 @pytest.mark.parametrize("spec", [{"filesystem": EXT4}, {}, {"snapshotOf": "a"}])
-def test_on_a_data_disk_that_cannot_be_read_nothing_is_made(home: House, spec: dict[str, Any]) -> None:
+def test_on_a_data_disk_that_cannot_be_read_nothing_is_made(home: SimulatedDaemon, spec: dict[str, Any]) -> None:
     ids, transaction = set(home.ids()), home.host.image(POOL).transaction_id
 
     def fail(call: Call) -> None:
@@ -48,7 +48,7 @@ def test_on_a_data_disk_that_cannot_be_read_nothing_is_made(home: House, spec: d
     assert len(home.ids()) == len(ids) + 1
 
 
-def test_no_origin_is_suspended_in_a_pool_that_has_just_filled_up(home: House) -> None:
+def test_no_origin_is_suspended_in_a_pool_that_has_just_filled_up(home: SimulatedDaemon) -> None:
     """Its writes wait for the pool to grow, the suspension for them, and whoever grows the pool for the suspension."""
     suspended: list[str] = []
 
@@ -72,14 +72,14 @@ def test_no_origin_is_suspended_in_a_pool_that_has_just_filled_up(home: House) -
     assert home.status("b").reason is Reason.POOL_UNHEALTHY
 
 
-def fill(home: House) -> None:
+def fill(home: SimulatedDaemon) -> None:
     number = 0
     while home.host.pool(POOL).mode is Mode.WRITE:
         home.host.io.write("tank-a", number, "x")
         number += 1
 
 
-def test_a_full_pool_deletes_what_is_absent_and_goes_on(home: House) -> None:
+def test_a_full_pool_deletes_what_is_absent_and_goes_on(home: SimulatedDaemon) -> None:
     home.also(device_record("b"))
     home.settle()
     home.host.io.write("tank-b", 0, "b")
@@ -92,7 +92,7 @@ def test_a_full_pool_deletes_what_is_absent_and_goes_on(home: House) -> None:
     assert home.host.pool(POOL).mode is Mode.WRITE
 
 
-def test_metadata_that_is_full_grows_with_its_record_while_the_pool_is_up(home: House) -> None:
+def test_metadata_that_is_full_grows_with_its_record_while_the_pool_is_up(home: SimulatedDaemon) -> None:
     number = 1000
     while home.host.pool(POOL).mode is Mode.WRITE:
         home.outside.dm.message(POOL, f"create_thin {number}")
@@ -110,7 +110,7 @@ def test_metadata_that_is_full_grows_with_its_record_while_the_pool_is_up(home: 
     assert home.status("c").reason is Reason.CONVERGED
 
 
-def test_after_the_kernels_timeout_it_is_said_that_writes_fail(home: House) -> None:
+def test_after_the_kernels_timeout_it_is_said_that_writes_fail(home: SimulatedDaemon) -> None:
     fill(home)
     home.host.no_space_timeout(POOL)
     home.run(3)

@@ -9,29 +9,29 @@ import pytest
 from reconciler.kernel.simulated import Call, Calls
 from reconciler.kernel.simulated.pool import CommitFault
 from reconciler.model.conditions import Reason
-from tests.simulation.house import POOL, House, a_house, device_record, pool_record
+from tests.simulation.simulated_daemon import POOL, SimulatedDaemon, a_simulated_daemon, device_record, pool_record
 
 
-def start_beside_failing_ids(house: House, how: CommitFault) -> None:
+def start_beside_failing_ids(daemon: SimulatedDaemon, how: CommitFault) -> None:
     """The next daemon's first message to the pool, which is to read the ids, is the one that fails it."""
 
     def fail(call: Call) -> None:
         if call.name == "message":
-            house.host.fail_commits(POOL, how)
+            daemon.host.fail_commits(POOL, how)
 
-    house.kill()
-    house.start(Calls(before=fail))
+    daemon.kill()
+    daemon.start(Calls(before=fail))
 
 
 @pytest.mark.parametrize("how", [CommitFault.READ_ONLY, CommitFault.FAIL])
 def test_nothing_is_begun_in_a_pool_that_a_look_for_ids_finds_failed(tmp_path: Path, how: CommitFault) -> None:
-    with a_house(tmp_path / "state") as house:
-        house.declare(pool_record(), device_record("d", state="Inactive"))
-        house.settle()
-        start_beside_failing_ids(house, how)
+    with a_simulated_daemon(tmp_path / "state") as daemon:
+        daemon.declare(pool_record(), device_record("d", state="Inactive"))
+        daemon.settle()
+        start_beside_failing_ids(daemon, how)
         # `a` needs the ids, in the look for which the pool is found failed; `d`, which is next, does not.
-        house.declare(pool_record(), device_record("a"), device_record("d", state="Absent"))
-        house.work()
-        assert house.host.image(POOL).thins.keys() == {house.known("d").thin_id}
-        assert not house.store.intents(POOL)
-        assert house.status("d").reason is Reason.POOL_UNHEALTHY
+        daemon.declare(pool_record(), device_record("a"), device_record("d", state="Absent"))
+        daemon.work()
+        assert daemon.host.image(POOL).thins.keys() == {daemon.known("d").thin_id}
+        assert not daemon.store.intents(POOL)
+        assert daemon.status("d").reason is Reason.POOL_UNHEALTHY

@@ -14,29 +14,29 @@ from reconciler.model.live import LiveState
 from reconciler.model.units import Sectors
 from tests.simulation.calls import changes
 from tests.simulation.host import is_torn
-from tests.simulation.house import POOL, House, a_house, device_record, pool_record
+from tests.simulation.simulated_daemon import POOL, SimulatedDaemon, a_simulated_daemon, device_record, pool_record
 
 EXT4 = {"type": "ext4"}
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    with a_house(tmp_path / "state") as house:
-        yield house
+def daemon(tmp_path: Path) -> Iterator[SimulatedDaemon]:
+    with a_simulated_daemon(tmp_path / "state") as daemon:
+        yield daemon
 
 
 @pytest.fixture
-def home(house: House) -> House:
+def home(daemon: SimulatedDaemon) -> SimulatedDaemon:
     """A pool with a device and a committed one."""
-    house.declare(
+    daemon.declare(
         pool_record(), device_record("a", filesystem=EXT4), device_record("b", state="Inactive", filesystem=EXT4)
     )
-    house.settle()
-    return house
+    daemon.settle()
+    return daemon
 
 
-def test_records_converge_from_nothing(house: House) -> None:
-    house.declare(
+def test_records_converge_from_nothing(daemon: SimulatedDaemon) -> None:
+    daemon.declare(
         pool_record(),
         device_record("golden", filesystem=EXT4, state="Committed"),
         device_record("a", snapshotOf="golden"),
@@ -45,9 +45,9 @@ def test_records_converge_from_nothing(house: House) -> None:
         device_record("later", state="Inactive"),
         device_record("never", state="Absent"),
     )
-    house.settle()
-    house.check()
-    assert [house.status(name).live for name in ("golden", "a", "b", "raw", "later", "never")] == [
+    daemon.settle()
+    daemon.check()
+    assert [daemon.status(name).live for name in ("golden", "a", "b", "raw", "later", "never")] == [
         LiveState.INACTIVE,
         LiveState.ACTIVE,
         LiveState.ACTIVE,
@@ -55,41 +55,41 @@ def test_records_converge_from_nothing(house: House) -> None:
         LiveState.INACTIVE,
         LiveState.ABSENT,
     ]
-    assert house.content("a") == house.content("golden")
-    assert house.content("b")[0] == "ext4 4096", "its filesystem has grown with it"
-    info = house.info("tank-raw")
+    assert daemon.content("a") == daemon.content("golden")
+    assert daemon.content("b")[0] == "ext4 4096", "its filesystem has grown with it"
+    info = daemon.info("tank-raw")
     assert info is not None
     assert info.read_only
 
 
-def test_an_idle_pass_changes_nothing(home: House) -> None:
+def test_an_idle_pass_changes_nothing(home: SimulatedDaemon) -> None:
     home.run(30)  # until the thin ids have been read once more after the last change
     before = len(home.calls.made)
     home.run(60)
     assert not [call for call in home.calls.made[before:] if changes(call)]
 
 
-def test_two_pools_side_by_side(house: House) -> None:
-    house.declare(pool_record(), pool_record("pond"), device_record("a"), device_record("a", "pond"))
-    house.settle()
-    house.check()
-    assert house.info("pond-a") is not None
+def test_two_pools_side_by_side(daemon: SimulatedDaemon) -> None:
+    daemon.declare(pool_record(), pool_record("pond"), device_record("a"), device_record("a", "pond"))
+    daemon.settle()
+    daemon.check()
+    assert daemon.info("pond-a") is not None
 
 
-def _thin_table(home: House, name: str) -> Target:
+def _thin_table(home: SimulatedDaemon, name: str) -> Target:
     (target,) = home.kernel.dm.table(f"tank-{name}")
     return target
 
 
-def remove(home: House) -> None:
+def remove(home: SimulatedDaemon) -> None:
     simulated_kernel(home.host).dm.remove("tank-a")
 
 
-def suspend(home: House) -> None:
+def suspend(home: SimulatedDaemon) -> None:
     simulated_kernel(home.host).dm.suspend("tank-a")
 
 
-def suspend_shell(home: House) -> None:
+def suspend_shell(home: SimulatedDaemon) -> None:
     dm = simulated_kernel(home.host).dm
     uuid = home.known("a").uuid
     dm.remove("tank-a")
@@ -97,28 +97,28 @@ def suspend_shell(home: House) -> None:
     dm.suspend("tank-a")
 
 
-def shell(home: House) -> None:
+def shell(home: SimulatedDaemon) -> None:
     dm, uuid = simulated_kernel(home.host).dm, home.known("a").uuid
     dm.remove("tank-a")
     dm.create("tank-a", uuid)
 
 
-def waiting_table(home: House) -> None:
+def waiting_table(home: SimulatedDaemon) -> None:
     simulated_kernel(home.host).dm.load("tank-a", (Target(Sectors(0), Sectors(8), "error", ""),))
 
 
-def suspend_with_waiting_table(home: House) -> None:
+def suspend_with_waiting_table(home: SimulatedDaemon) -> None:
     waiting_table(home)
     suspend(home)
 
 
-def error_table(home: House) -> None:
+def error_table(home: SimulatedDaemon) -> None:
     dm = simulated_kernel(home.host).dm
     dm.load("tank-a", (Target(Sectors(0), _thin_table(home, "a").length, "error", ""),))
     dm.resume("tank-a")
 
 
-def other_thin(home: House) -> None:
+def other_thin(home: SimulatedDaemon) -> None:
     dm, target = simulated_kernel(home.host).dm, _thin_table(home, "a")
     pool = target.params.split()[0]
     other = home.known("b").thin_id
@@ -126,40 +126,40 @@ def other_thin(home: House) -> None:
     dm.resume("tank-a")
 
 
-def read_only(home: House) -> None:
+def read_only(home: SimulatedDaemon) -> None:
     dm, target = simulated_kernel(home.host).dm, _thin_table(home, "a")
     dm.load("tank-a", (target,), read_only=True)
     dm.resume("tank-a")
 
 
-def shorter(home: House) -> None:
+def shorter(home: SimulatedDaemon) -> None:
     dm, target = simulated_kernel(home.host).dm, _thin_table(home, "a")
     dm.load("tank-a", (Target(target.start, Sectors(1024), target.type, target.params),))
     dm.resume("tank-a")
 
 
-def deferred(home: House) -> None:
+def deferred(home: SimulatedDaemon) -> None:
     home.host.open("tank-a")
     home.host.remove_deferred("tank-a")
     home.run(20)
     home.host.close("tank-a")
 
 
-def no_node(home: House) -> None:
+def no_node(home: SimulatedDaemon) -> None:
     home.host.nodes.paths.pop("/dev/mapper/tank-a")
 
 
-def no_link(home: House) -> None:
+def no_link(home: SimulatedDaemon) -> None:
     home.host.nodes.paths.pop("/dev/disk/by-id/dm-name-tank-a")
 
 
-def no_node_and_no_udev(home: House) -> None:
+def no_node_and_no_udev(home: SimulatedDaemon) -> None:
     home.host.nodes.running = False
     home.host.nodes.promised.clear()
     no_node(home)
 
 
-def active_though_inactive(home: House) -> None:
+def active_though_inactive(home: SimulatedDaemon) -> None:
     dm, known, target = simulated_kernel(home.host).dm, home.known("b"), _thin_table(home, "a")
     pool = target.params.split()[0]
     dm.create("tank-b", known.uuid)
@@ -167,21 +167,21 @@ def active_though_inactive(home: House) -> None:
     dm.resume("tank-b")
 
 
-def active_and_suspended_though_inactive(home: House) -> None:
+def active_and_suspended_though_inactive(home: SimulatedDaemon) -> None:
     active_though_inactive(home)
     simulated_kernel(home.host).dm.suspend("tank-b")
 
 
-def suspended_pool(home: House) -> None:
+def suspended_pool(home: SimulatedDaemon) -> None:
     simulated_kernel(home.host).dm.suspend(POOL)
 
 
-def pool_waiting_table(home: House) -> None:
+def pool_waiting_table(home: SimulatedDaemon) -> None:
     dm = simulated_kernel(home.host).dm
     dm.load(POOL, dm.table(POOL))
 
 
-def pool_features(home: House) -> None:
+def pool_features(home: SimulatedDaemon) -> None:
     dm = simulated_kernel(home.host).dm
     (target,) = dm.table(POOL)
     words = target.params.split()
@@ -190,25 +190,25 @@ def pool_features(home: House) -> None:
     dm.resume(POOL)
 
 
-def lost_pool(home: House) -> None:
+def lost_pool(home: SimulatedDaemon) -> None:
     dm = simulated_kernel(home.host).dm
     dm.remove("tank-a")
     dm.remove(POOL)
 
 
-def lost_pool_and_loops(home: House) -> None:
+def lost_pool_and_loops(home: SimulatedDaemon) -> None:
     lost_pool(home)
     home.host.loops.clear()
 
 
-def held_snapshot(home: House) -> None:
+def held_snapshot(home: SimulatedDaemon) -> None:
     """As a crash leaves it, of which the store knows."""
     simulated_kernel(home.host).dm.message(POOL, "reserve_metadata_snap")
     home.store.reserved.note(POOL, reserved=True)
     home.also(device_record("new"))
 
 
-def private_left(home: House) -> None:
+def private_left(home: SimulatedDaemon) -> None:
     dm, known, target = simulated_kernel(home.host).dm, home.known("b"), _thin_table(home, "a")
     dm.create("tank-b.private", f"{known.uuid}-private")
     pool = target.params.split()[0]
@@ -217,11 +217,11 @@ def private_left(home: House) -> None:
     dm.suspend("tank-b.private")
 
 
-def reboot(home: House) -> None:
+def reboot(home: SimulatedDaemon) -> None:
     home.host.reboot()
 
 
-DRIFTS: tuple[Callable[[House], None], ...] = (
+DRIFTS: tuple[Callable[[SimulatedDaemon], None], ...] = (
     remove,
     suspend,
     suspend_shell,
@@ -250,7 +250,7 @@ DRIFTS: tuple[Callable[[House], None], ...] = (
 
 
 @pytest.mark.parametrize("drift", DRIFTS, ids=lambda drift: str(drift.__name__))
-def test_drift_is_healed_and_nothing_is_lost(home: House, drift: Callable[[House], None]) -> None:
+def test_drift_is_healed_and_nothing_is_lost(home: SimulatedDaemon, drift: Callable[[SimulatedDaemon], None]) -> None:
     before = home.content("a"), home.content("b"), _thin_table(home, "a")
     drift(home)
     home.run(30)
@@ -265,7 +265,7 @@ def test_drift_is_healed_and_nothing_is_lost(home: House, drift: Callable[[House
     assert home.info("tank-b") is None
 
 
-def test_a_suspension_within_the_grace_is_let_be(home: House) -> None:
+def test_a_suspension_within_the_grace_is_let_be(home: SimulatedDaemon) -> None:
     suspend(home)
     home.run(4)
     info = home.info("tank-a")
@@ -276,7 +276,7 @@ def test_a_suspension_within_the_grace_is_let_be(home: House) -> None:
     home.check()
 
 
-def test_an_open_device_is_not_swapped(home: House) -> None:
+def test_an_open_device_is_not_swapped(home: SimulatedDaemon) -> None:
     home.host.mount("tank-a", "/mnt")
     other_thin(home)
     home.run(30)
@@ -287,7 +287,7 @@ def test_an_open_device_is_not_swapped(home: House) -> None:
     home.check()
 
 
-def test_a_snapshot_of_a_device_at_work_is_whole(home: House) -> None:
+def test_a_snapshot_of_a_device_at_work_is_whole(home: SimulatedDaemon) -> None:
     home.host.io.begin("tank-a")
     home.calls.before = lambda _: home.host.io.step()
     for number in range(4):
@@ -300,7 +300,7 @@ def test_a_snapshot_of_a_device_at_work_is_whole(home: House) -> None:
     home.check()
 
 
-def test_a_deleted_device_leaves_nothing(home: House) -> None:
+def test_a_deleted_device_leaves_nothing(home: SimulatedDaemon) -> None:
     ids = home.ids() - {home.known("a").thin_id}
     home.also(device_record("a", state="Absent", discardOnDelete=True))
     home.settle()
@@ -308,7 +308,7 @@ def test_a_deleted_device_leaves_nothing(home: House) -> None:
     assert home.ids() == ids
 
 
-def test_everything_goes(home: House) -> None:
+def test_everything_goes(home: SimulatedDaemon) -> None:
     home.also(
         pool_record(state="Absent"),
         device_record("a", state="Absent"),
@@ -320,14 +320,14 @@ def test_everything_goes(home: House) -> None:
     assert not home.host.loops
 
 
-def test_a_pool_grows(home: House) -> None:
+def test_a_pool_grows(home: SimulatedDaemon) -> None:
     home.also(pool_record(data={"file": "/srv/tank.data", "size": "32MiB"}))
     home.settle()
     home.check()
     assert home.host.image(POOL).data_blocks == 512
 
 
-def test_somebody_elses_thin_is_not_touched(home: House) -> None:
+def test_somebody_elses_thin_is_not_touched(home: SimulatedDaemon) -> None:
     number = max(home.ids()) + 1
     dm = simulated_kernel(home.host).dm
     dm.message(POOL, f"create_thin {number}")

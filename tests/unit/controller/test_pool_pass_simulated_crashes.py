@@ -24,7 +24,7 @@ from reconciler.model.records import Record
 from reconciler.model.units import Bytes, Sectors
 from tests.simulation.calls import changes
 from tests.simulation.host import PlayedHost, is_torn
-from tests.simulation.house import POOL, House, device_record, pool_record
+from tests.simulation.simulated_daemon import POOL, SimulatedDaemon, device_record, pool_record
 
 EXT4 = {"type": "ext4"}
 HOME = (
@@ -35,94 +35,94 @@ HOME = (
 TOKENS = {2: "of-a", 3: "of-a-too"}
 
 
-def _nothing(_: House) -> None:
+def _nothing(_: SimulatedDaemon) -> None:
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """What is wanted of a house, and what must be so once it has come true, whatever happened on the way."""
+    """What is wanted of a daemon, and what must be so once it has come true, whatever happened on the way."""
 
     wanted: tuple[Record, ...]
-    check: Callable[[House], None]
+    check: Callable[[SimulatedDaemon], None]
     from_nothing: bool = False
-    meanwhile: Callable[[House], None] = _nothing
+    meanwhile: Callable[[SimulatedDaemon], None] = _nothing
     """What else begins on the host before the records are declared."""
 
 
-def _keeps_a(house: House) -> None:
-    content = house.content("a")
+def _keeps_a(daemon: SimulatedDaemon) -> None:
+    content = daemon.content("a")
     assert {number: content.get(number) for number in TOKENS} == TOKENS, "what was written and flushed is lost"
 
 
-def _keeps_both(house: House) -> None:
-    _keeps_a(house)
-    assert house.content("b")[0].startswith("ext4")
+def _keeps_both(daemon: SimulatedDaemon) -> None:
+    _keeps_a(daemon)
+    assert daemon.content("b")[0].startswith("ext4")
 
 
-def _made(house: House) -> None:
-    _keeps_both(house)
-    assert house.content("c")[0] == "ext4 2048"
-    assert house.info("tank-c") is not None
-    assert len(house.ids()) == 3
+def _made(daemon: SimulatedDaemon) -> None:
+    _keeps_both(daemon)
+    assert daemon.content("c")[0] == "ext4 2048"
+    assert daemon.info("tank-c") is not None
+    assert len(daemon.ids()) == 3
 
 
-def _snapped(house: House) -> None:
-    _keeps_both(house)
-    content = house.content("c")
+def _snapped(daemon: SimulatedDaemon) -> None:
+    _keeps_both(daemon)
+    content = daemon.content("c")
     assert {number: content.get(number) for number in TOKENS} == TOKENS
     assert not is_torn(content), "the snapshot is of no moment that ever was"
-    assert len(house.ids()) == 3
+    assert len(daemon.ids()) == 3
 
 
-def _committed(house: House) -> None:
-    _keeps_both(house)
-    assert house.info("tank-a") is None
-    assert house.known("a").committed
+def _committed(daemon: SimulatedDaemon) -> None:
+    _keeps_both(daemon)
+    assert daemon.info("tank-a") is None
+    assert daemon.known("a").committed
 
 
-def _grown(house: House) -> None:
-    _keeps_both(house)
-    assert house.content("a")[0] == "ext4 8192"
+def _grown(daemon: SimulatedDaemon) -> None:
+    _keeps_both(daemon)
+    assert daemon.content("a")[0] == "ext4 8192"
 
 
-def _deleted(house: House) -> None:
-    assert house.info("tank-a") is None
-    assert len(house.ids()) == 1
-    assert house.content("b")[0].startswith("ext4")
+def _deleted(daemon: SimulatedDaemon) -> None:
+    assert daemon.info("tank-a") is None
+    assert len(daemon.ids()) == 1
+    assert daemon.content("b")[0].startswith("ext4")
 
 
-def _pool_grown(house: House) -> None:
-    _keeps_both(house)
-    assert house.host.image(POOL).data_blocks == 512
+def _pool_grown(daemon: SimulatedDaemon) -> None:
+    _keeps_both(daemon)
+    assert daemon.host.image(POOL).data_blocks == 512
 
 
-def _extended(house: House) -> None:
-    _keeps_both(house)
-    status = house.host.pool(POOL)
+def _extended(daemon: SimulatedDaemon) -> None:
+    _keeps_both(daemon)
+    status = daemon.host.pool(POOL)
     assert len(status.image.used_blocks()) * 100 < status.image.data_blocks, "it has grown beyond its threshold"
 
 
-def _guest(house: House) -> None:
+def _guest(daemon: SimulatedDaemon) -> None:
     """A stranger's thin, live under a name of its own, with something in it."""
-    dm = house.outside.dm
+    dm = daemon.outside.dm
     dm.message(POOL, "create_thin 77")
     dm.create("guest", "")
-    dm.load("guest", (ThinTable(Sectors(2048), house.host.devices.by_name[POOL].devno, 77).target(),))
+    dm.load("guest", (ThinTable(Sectors(2048), daemon.host.devices.by_name[POOL].devno, 77).target(),))
     dm.resume("guest")
-    house.host.io.write("guest", 1, "of-the-guest")
-    house.host.io.flush("guest")
+    daemon.host.io.write("guest", 1, "of-the-guest")
+    daemon.host.io.flush("guest")
 
 
-def _adopted(house: House) -> None:
-    _keeps_both(house)
-    assert house.content("guest") == {1: "of-the-guest"}
-    assert house.info("guest") is not None
-    assert len(house.ids()) == 3
+def _adopted(daemon: SimulatedDaemon) -> None:
+    _keeps_both(daemon)
+    assert daemon.content("guest") == {1: "of-the-guest"}
+    assert daemon.info("guest") is not None
+    assert len(daemon.ids()) == 3
 
 
-def _pool_by_hand(house: House) -> None:
-    kernel = house.outside
+def _pool_by_hand(daemon: SimulatedDaemon) -> None:
+    kernel = daemon.outside
     devnos = []
     for name, size in (("meta", 4), ("data", 16)):
         kernel.disks.make_file(f"/srv/tank.{name}", Bytes(size << 20), allocate=True)
@@ -132,30 +132,30 @@ def _pool_by_hand(house: House) -> None:
     kernel.dm.load(POOL, (table.target(),))
     kernel.dm.resume(POOL)
     kernel.dm.message(POOL, "set_transaction_id 0 5")
-    _guest(house)
+    _guest(daemon)
 
 
-def _taken_over(house: House) -> None:
-    assert house.content("guest") == {1: "of-the-guest"}
-    assert house.info("guest") is not None
-    assert house.content("c")[0] == "ext4 2048"
-    assert house.ids() == {77, house.known("c").thin_id}
+def _taken_over(daemon: SimulatedDaemon) -> None:
+    assert daemon.content("guest") == {1: "of-the-guest"}
+    assert daemon.info("guest") is not None
+    assert daemon.content("c")[0] == "ext4 2048"
+    assert daemon.ids() == {77, daemon.known("c").thin_id}
 
 
-def _begun(house: House) -> None:
-    assert house.content("a")[0] == "ext4 2048"
-    assert house.content("c") == house.content("a")
-    assert len(house.ids()) == 2
+def _begun(daemon: SimulatedDaemon) -> None:
+    assert daemon.content("a")[0] == "ext4 2048"
+    assert daemon.content("c") == daemon.content("a")
+    assert len(daemon.ids()) == 2
 
 
-def _all_gone(house: House) -> None:
-    assert not house.host.devices.by_name
-    assert not house.host.files
-    assert not house.store.known_pools()
+def _all_gone(daemon: SimulatedDaemon) -> None:
+    assert not daemon.host.devices.by_name
+    assert not daemon.host.files
+    assert not daemon.store.known_pools()
 
 
-def _at_work(house: House) -> None:
-    house.host.io.begin("tank-a")
+def _at_work(daemon: SimulatedDaemon) -> None:
+    daemon.host.io.begin("tank-a")
 
 
 STORIES = {
@@ -189,13 +189,13 @@ STORIES = {
 
 
 class Stages:
-    """Houses that all begin alike: one is built, and its host and its state are copied for each try."""
+    """SimulatedDaemons that all begin alike: one is built, and its host and its state are copied for each try."""
 
     def __init__(self, root: Path, story: Story) -> None:
         self._root = root
         self._story = story
         self._number = 0
-        first = House(root / "first")
+        first = SimulatedDaemon(root / "first")
         if not story.from_nothing:
             first.declare(*HOME)
             first.settle()
@@ -206,17 +206,17 @@ class Stages:
         self._host: PlayedHost = first.host
         first.kill()
 
-    def begin(self) -> House:
+    def begin(self) -> SimulatedDaemon:
         self._number += 1
         state = self._root / str(self._number)
         shutil.copytree(self._root / "first", state)
-        house = House(state, copy.deepcopy(self._host))
-        house.clock.time = self._clock
+        daemon = SimulatedDaemon(state, copy.deepcopy(self._host))
+        daemon.clock.time = self._clock
         if not self._story.from_nothing:
-            house.declare(*HOME)
-            house.settle()
-        self._story.meanwhile(house)
-        return house
+            daemon.declare(*HOME)
+            daemon.settle()
+        self._story.meanwhile(daemon)
+        return daemon
 
 
 def counts(call: Call) -> bool:
@@ -230,36 +230,36 @@ Moment = tuple[int, str]
 class At:
     """Does something at one moment, once; the program on the host goes on with its writes all the while."""
 
-    def __init__(self, house: House, moment: Moment, then: Callable[[House, Call], None]) -> None:
+    def __init__(self, daemon: SimulatedDaemon, moment: Moment, then: Callable[[SimulatedDaemon, Call], None]) -> None:
         self._left, self._when = moment
         self._then = then
         self.done: Call | None = None
-        self._house = house
-        calls = house.calls
+        self._daemon = daemon
+        calls = daemon.calls
         calls.before = lambda call: self._pass("before", call)
         calls.midway = lambda call: self._pass("midway", call)
         calls.after = lambda call: self._pass("after", call)
 
     def _pass(self, when: str, call: Call) -> None:
         if when == "before":
-            self._house.host.io.step()
+            self._daemon.host.io.step()
         if when == "before" and counts(call):
             self._left -= 1
         if self._left >= 0 or self.done is not None or when != self._when or not counts(call):
             return
         self.done = call
-        self._then(self._house, call)
+        self._then(self._daemon, call)
 
 
 def moments(stages: Stages, story: Story) -> Iterator[Moment]:
     """Of an undisturbed run."""
-    house = stages.begin()
+    daemon = stages.begin()
     seen: list[Moment] = []
     number = -1
 
     def before(call: Call) -> None:
         nonlocal number
-        house.host.io.step()
+        daemon.host.io.step()
         if counts(call):
             number += 1
             seen.extend([(number, "before"), (number, "after")])
@@ -267,32 +267,32 @@ def moments(stages: Stages, story: Story) -> Iterator[Moment]:
     def midway(_: Call) -> None:
         seen.append((number, "midway"))
 
-    house.calls.before, house.calls.midway = before, midway
-    house.declare(*story.wanted)
-    house.settle()
-    _finish(house, story)
+    daemon.calls.before, daemon.calls.midway = before, midway
+    daemon.declare(*story.wanted)
+    daemon.settle()
+    _finish(daemon, story)
     yield from seen
 
 
-def _finish(house: House, story: Story) -> None:
-    house.calls.before = house.calls.midway = house.calls.after = lambda _: None
-    if "tank-a" in house.host.io.writers:
-        house.host.io.end("tank-a")
-    house.settle()
-    house.check()
-    story.check(house)
-    house.kill()
+def _finish(daemon: SimulatedDaemon, story: Story) -> None:
+    daemon.calls.before = daemon.calls.midway = daemon.calls.after = lambda _: None
+    if "tank-a" in daemon.host.io.writers:
+        daemon.host.io.end("tank-a")
+    daemon.settle()
+    daemon.check()
+    story.check(daemon)
+    daemon.kill()
 
 
-def _kill(house: House, _: Call) -> None:
-    house.calls.crash()
+def _kill(daemon: SimulatedDaemon, _: Call) -> None:
+    daemon.calls.crash()
 
 
-def _go(house: House, story: Story) -> bool:
+def _go(daemon: SimulatedDaemon, story: Story) -> bool:
     """Whether it was killed."""
     try:
-        house.declare(*story.wanted)
-        house.settle()
+        daemon.declare(*story.wanted)
+        daemon.settle()
     except Crashed:
         return True
     return False
@@ -304,13 +304,13 @@ def test_a_crash_around_every_call(tmp_path: Path, name: str, power: bool) -> No
     story = STORIES[name]
     stages = Stages(tmp_path, story)
     for moment in moments(stages, story):
-        house = stages.begin()
-        at = At(house, moment, _kill)
-        assert _go(house, story), f"it was not killed at {moment}"
+        daemon = stages.begin()
+        at = At(daemon, moment, _kill)
+        assert _go(daemon, story), f"it was not killed at {moment}"
         try:
-            house.power_cut() if power else house.restart()
-            house.settle()
-            _finish(house, story)
+            daemon.power_cut() if power else daemon.restart()
+            daemon.settle()
+            _finish(daemon, story)
         except BaseException as error:
             error.add_note(f"after a crash {moment[1]} {at.done} (call {moment[0]})")
             raise
@@ -322,19 +322,19 @@ def test_an_origin_that_a_killed_daemon_left_suspended_is_resumed_at_once(tmp_pa
     stages = Stages(tmp_path, story)
     seen = 0
     for moment in moments(stages, story):
-        house = stages.begin()
-        At(house, moment, _kill)
-        assert _go(house, story)
-        info = house.info("tank-a")
+        daemon = stages.begin()
+        At(daemon, moment, _kill)
+        assert _go(daemon, story)
+        info = daemon.info("tank-a")
         assert info is not None
         if info.suspended:
             seen += 1
-            house.restart()
-            house.work()
-            info = house.info("tank-a")
+            daemon.restart()
+            daemon.work()
+            info = daemon.info("tank-a")
             assert info is not None
             assert not info.suspended, f"after a crash {moment[1]} call {moment[0]}"
-        house.kill()
+        daemon.kill()
     assert seen >= 2, "killed after the suspension, and after the message"
 
 
@@ -354,17 +354,17 @@ def test_every_call_fails_once(tmp_path: Path, name: str, number: int) -> None:
     story = STORIES[name]
     stages = Stages(tmp_path, story)
 
-    def fail(_: House, call: Call) -> None:
+    def fail(_: SimulatedDaemon, call: Call) -> None:
         if call.part == "store":
             return
         raise HostError(call.name, str(call.args[0]), number, "for this once")
 
     for moment in moments(stages, story):
-        house = stages.begin()
-        at = At(house, moment, fail)
+        daemon = stages.begin()
+        at = At(daemon, moment, fail)
         try:
-            assert not _go(house, story)
-            _finish(house, story)
+            assert not _go(daemon, story)
+            _finish(daemon, story)
         except BaseException as error:
             error.add_note(f"after a failure {moment[1]} {at.done} (call {moment[0]})")
             raise
@@ -377,33 +377,33 @@ def test_crashes_one_after_the_other(tmp_path: Path, name: str) -> None:
     stages = Stages(tmp_path, story)
     count = len(list(moments(stages, story)))
     for seed in range(20):
-        rng, house = random.Random(seed), stages.begin()
+        rng, daemon = random.Random(seed), stages.begin()
         told = []
         try:
             for _ in range(4):
                 moment = rng.randrange(count), rng.choice(["before", "after"])
-                At(house, moment, _kill)
-                if not _go(house, story):
+                At(daemon, moment, _kill)
+                if not _go(daemon, story):
                     break
                 power = rng.random() < 0.3
-                told.append(f"{moment[1]} {house.calls.made[-1]}{', power cut' if power else ''}")
-                house.power_cut() if power else house.restart()
+                told.append(f"{moment[1]} {daemon.calls.made[-1]}{', power cut' if power else ''}")
+                daemon.power_cut() if power else daemon.restart()
             else:
-                house.settle()
-            _finish(house, story)
+                daemon.settle()
+            _finish(daemon, story)
         except BaseException as error:
             error.add_note(f"seed {seed}: crashes {'; '.join(told)}")
             raise
 
 
-def _repair(house: House) -> None:
+def _repair(daemon: SimulatedDaemon) -> None:
     """What the message about an unhealthy pool tells the operator to do, after a reboot."""
-    house.kill()
-    house.host.power_cut()
-    for file in house.host.files.values():
+    daemon.kill()
+    daemon.host.power_cut()
+    for file in daemon.host.files.values():
         if file.image is not None:
             file.image.needs_check = False
-    house.start()
+    daemon.start()
 
 
 @pytest.mark.parametrize("name", [name for name in STORIES if name != "pool create"])
@@ -415,20 +415,20 @@ def test_the_commit_of_each_message_fails_though_the_kernel_says_ok(
     story = STORIES[name]
     stages = Stages(tmp_path, story)
 
-    def fail(house: House, call: Call) -> None:
-        if call.name == "message" and POOL in house.host.devices.by_name:
-            house.host.fail_commits(POOL, how)
+    def fail(daemon: SimulatedDaemon, call: Call) -> None:
+        if call.name == "message" and POOL in daemon.host.devices.by_name:
+            daemon.host.fail_commits(POOL, how)
 
     for moment in moments(stages, story):
-        house = stages.begin()
-        at = At(house, moment, fail)
-        house.declare(*story.wanted)
-        house.run(60)
+        daemon = stages.begin()
+        at = At(daemon, moment, fail)
+        daemon.declare(*story.wanted)
+        daemon.run(60)
         try:
             if at.done is None or at.done.name != "message":
                 continue
-            _repair(house)
-            _finish(house, story)
+            _repair(daemon)
+            _finish(daemon, story)
         except BaseException as error:
             error.add_note(f"after a commit that failed {moment[1]} {at.done} (call {moment[0]})")
             raise

@@ -12,7 +12,7 @@ from reconciler.kernel.simulated import Call
 from reconciler.kernel.steps.table import run_step
 from reconciler.model.errors import HostError
 from reconciler.model.steps import DeleteThin
-from tests.simulation.house import POOL, House, a_house, device_record, pool_record
+from tests.simulation.simulated_daemon import POOL, SimulatedDaemon, a_simulated_daemon, device_record, pool_record
 
 
 class FailsOnce:
@@ -31,24 +31,26 @@ class FailsOnce:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    with a_house(tmp_path / "state") as house:
-        house.declare(pool_record(), device_record("a"))
-        house.settle()
-        yield house
+def daemon(tmp_path: Path) -> Iterator[SimulatedDaemon]:
+    with a_simulated_daemon(tmp_path / "state") as daemon:
+        daemon.declare(pool_record(), device_record("a"))
+        daemon.settle()
+        yield daemon
 
 
 @pytest.mark.parametrize("name", ["resume", "status"])
-def test_an_id_is_not_noted_as_somebody_elses_where_another_call_says_that_it_exists(house: House, name: str) -> None:
+def test_an_id_is_not_noted_as_somebody_elses_where_another_call_says_that_it_exists(
+    daemon: SimulatedDaemon, name: str
+) -> None:
     """The snapshot is there by then: its id would leak."""
-    house.calls.before = fails = FailsOnce("create_snap", name, errno.EEXIST)
-    house.also(device_record("s", snapshotOf="a"))
-    house.settle()
+    daemon.calls.before = fails = FailsOnce("create_snap", name, errno.EEXIST)
+    daemon.also(device_record("s", snapshotOf="a"))
+    daemon.settle()
     assert fails.has_failed
-    house.check()
+    daemon.check()
 
 
-def test_a_thin_that_is_there_is_not_gone_though_another_call_says_so(house: House) -> None:
+def test_a_thin_that_is_there_is_not_gone_though_another_call_says_so(daemon: SimulatedDaemon) -> None:
     """Its id would be free in the store, and leak in the pool."""
     looks: list[Call] = []
 
@@ -58,14 +60,14 @@ def test_a_thin_that_is_there_is_not_gone_though_another_call_says_so(house: Hou
         if len(looks) == 2:  # the first is the step's own, the second that of its message
             raise HostError("status", POOL, errno.ENODATA)
 
-    number, transaction = house.known("a").thin_id, house.host.image(POOL).transaction_id
-    house.outside.dm.remove("tank-a")
-    house.calls.before = fail
+    number, transaction = daemon.known("a").thin_id, daemon.host.image(POOL).transaction_id
+    daemon.outside.dm.remove("tank-a")
+    daemon.calls.before = fail
     with pytest.raises(HostError, match="status"):
-        run_step(house.kernel, DeleteThin(POOL, number, transaction))
-    assert number in house.ids()
+        run_step(daemon.kernel, DeleteThin(POOL, number, transaction))
+    assert number in daemon.ids()
 
 
-def test_a_thin_of_which_the_pool_says_that_there_is_none_is_gone(house: House) -> None:
-    transaction = house.host.image(POOL).transaction_id
-    assert run_step(house.kernel, DeleteThin(POOL, 4000, transaction)).note == "gone already"
+def test_a_thin_of_which_the_pool_says_that_there_is_none_is_gone(daemon: SimulatedDaemon) -> None:
+    transaction = daemon.host.image(POOL).transaction_id
+    assert run_step(daemon.kernel, DeleteThin(POOL, 4000, transaction)).note == "gone already"

@@ -9,8 +9,8 @@ import pytest
 
 from reconciler.controller.queue import BUSY_MOST, FIRST_RETRY, Done, RequeueAfter, RequeueWithBackoff, WorkQueue
 from reconciler.model.names import Key
+from tests.testing.fake_clock import FakeClock
 from tests.testing.queue import next_due
-from tests.unit.controller.still import StillClock
 
 TANK, APP, OTHER = Key("tank"), Key("tank", "app"), Key("vault")
 
@@ -39,8 +39,8 @@ class Counts:
 
 
 @pytest.fixture
-def clock() -> StillClock:
-    return StillClock()
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def counts() -> Counts:
 
 
 @pytest.fixture
-def queue(clock: StillClock, counts: Counts) -> WorkQueue:
+def queue(clock: FakeClock, counts: Counts) -> WorkQueue:
     return WorkQueue(clock, random.Random(7), counts)
 
 
@@ -83,7 +83,7 @@ def test_a_lane_gives_only_the_keys_of_its_pool(queue: WorkQueue) -> None:
     assert take(queue, "vault") == {OTHER}
 
 
-def test_a_later_key_is_not_due_before_its_time(queue: WorkQueue, clock: StillClock) -> None:
+def test_a_later_key_is_not_due_before_its_time(queue: WorkQueue, clock: FakeClock) -> None:
     queue.add(APP, after=5)
     assert take(queue) == set()
     clock.time += 5
@@ -98,7 +98,7 @@ def test_an_earlier_time_wins_and_a_later_one_does_not_put_off(queue: WorkQueue)
 
 
 def test_how_long_a_key_waited_is_counted_from_when_it_was_due(
-    queue: WorkQueue, clock: StillClock, counts: Counts
+    queue: WorkQueue, clock: FakeClock, counts: Counts
 ) -> None:
     queue.add(APP, after=1)
     clock.time += 3
@@ -111,13 +111,13 @@ def test_done_leaves_nothing_to_do(queue: WorkQueue) -> None:
     assert next_due(queue, "tank") is None
 
 
-def test_look_again_is_due_after_its_seconds(queue: WorkQueue, clock: StillClock) -> None:
+def test_look_again_is_due_after_its_seconds(queue: WorkQueue, clock: FakeClock) -> None:
     queue.finish(APP, RequeueAfter(2.5))
     assert next_due(queue, "tank") == clock.time + 2.5
 
 
 def test_retries_come_later_each_time_with_jitter_and_never_later_than_the_most(
-    queue: WorkQueue, clock: StillClock, counts: Counts
+    queue: WorkQueue, clock: FakeClock, counts: Counts
 ) -> None:
     delays = []
     for _ in range(14):
@@ -141,7 +141,7 @@ def test_success_ends_the_backing_off(queue: WorkQueue) -> None:
     assert not queue.is_backing_off(APP)
 
 
-def test_a_key_is_held_until_its_next_try_however_often_it_is_looked_at(queue: WorkQueue, clock: StillClock) -> None:
+def test_a_key_is_held_until_its_next_try_however_often_it_is_looked_at(queue: WorkQueue, clock: FakeClock) -> None:
     assert not queue.hold(TANK)
     for _ in range(8):
         queue.finish(TANK, RequeueWithBackoff(BUSY_MOST))

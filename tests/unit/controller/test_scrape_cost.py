@@ -8,13 +8,13 @@ from prometheus_client import CollectorRegistry
 
 from reconciler.telemetry.collector import Exposition
 from reconciler.telemetry.metrics import Metrics
-from tests.simulation.house import POOL, House, device_record, pool_record
+from tests.simulation.simulated_daemon import POOL, SimulatedDaemon, device_record, pool_record
 from tests.testing.thread_time import best_of
 
 DEVICES = 200
 
 
-class Scraped(House):
+class Scraped(SimulatedDaemon):
     """With a registry that can be asked."""
 
     def _new_metrics(self) -> Metrics:
@@ -23,18 +23,18 @@ class Scraped(House):
 
 
 def test_a_scrape_costs_less_than_a_tenth_of_a_pass(tmp_path: Path) -> None:
-    house = Scraped(tmp_path / "state")
-    house.declare(pool_record(), *(device_record(f"d{number}", size="64KiB") for number in range(DEVICES)))
-    house.settle()
-    exposition = Exposition(house.registry)
+    daemon = Scraped(tmp_path / "state")
+    daemon.declare(pool_record(), *(device_record(f"d{number}", size="64KiB") for number in range(DEVICES)))
+    daemon.settle()
+    exposition = Exposition(daemon.registry)
 
     def whole_pass() -> None:
-        house.pool_controllers[POOL].start_over()
-        house.resync()
-        house.work()
+        daemon.pool_controllers[POOL].start_over()
+        daemon.resync()
+        daemon.work()
 
     one_pass = best_of(3, whole_pass)
     scrape = best_of(5, lambda: exposition.answer(""))
-    house.store.close()
+    daemon.store.close()
     assert exposition.answer("")[0].count(b"dm_reconciler_device_ready{") == DEVICES
     assert scrape < one_pass / 10

@@ -12,7 +12,7 @@ from reconciler.model.steps import StoreStep
 from reconciler.store.errors import StoreUnusable
 from reconciler.store.store import Store
 from tests.simulation.calls import changes
-from tests.simulation.house import House, device_record, pool_record
+from tests.simulation.simulated_daemon import SimulatedDaemon, device_record, pool_record
 
 HOME = (pool_record(), device_record("a", filesystem={"type": "ext4"}), device_record("c", state="Committed"))
 AND = (
@@ -25,7 +25,7 @@ STEPS = 8
 """Each begins and ends; in between it is noted that a thin for a filesystem is made, and that an origin runs again."""
 
 
-class Full(House):
+class Full(SimulatedDaemon):
     """Its store takes so many steps more, and then no write at all, until there is room again."""
 
     def _watch_store(self, store: Store) -> None:
@@ -44,7 +44,7 @@ class Full(House):
         store.apply = apply  # type: ignore[method-assign]
 
     def work(self) -> None:
-        """As the controller's lanes do."""
+        """As the controller's pool controllers do."""
         for name, pool_controller in self.pool_controllers.items():
             while keys := self.queue.take(name, timeout=0.0):
                 try:
@@ -59,30 +59,30 @@ class Full(House):
         assert self.store.trouble is None
 
 
-def done_to_devices(house: Full) -> list[str]:
+def done_to_devices(daemon: Full) -> list[str]:
     """Reading the thin ids is no more than a look, though it takes messages."""
-    made = (str(call) for call in house.calls.made if changes(call) and call.part != "store")
+    made = (str(call) for call in daemon.calls.made if changes(call) and call.part != "store")
     return [call for call in made if "metadata_snap" not in call]
 
 
 @pytest.mark.parametrize("taken", range(STEPS + 1))
 def test_after_any_of_its_steps(tmp_path: Path, taken: int) -> None:
-    house = Full(tmp_path / "state")
-    house.declare(*HOME)
-    house.settle()
-    house.left = taken
-    house.declare(*AND)
-    house.run(2.0)
-    assert (house.store.trouble is None) == (taken == STEPS)
+    daemon = Full(tmp_path / "state")
+    daemon.declare(*HOME)
+    daemon.settle()
+    daemon.left = taken
+    daemon.declare(*AND)
+    daemon.run(2.0)
+    assert (daemon.store.trouble is None) == (taken == STEPS)
     if taken == STEPS:
-        house.store._db.read("PRAGMA query_only = ON")
-    before = done_to_devices(house)
-    house.host.devices.by_name["tank-a"].suspended = True
-    house.run(60.0)
-    assert house.store.trouble is not None
-    assert done_to_devices(house) == before, "something was done that could not be noted"
-    house.make_room()
-    house.settle()
-    house.check()
-    assert {"a", "b", "c", "s", "t"} == set(house.store.known_devices("tank"))
-    house.store.close()
+        daemon.store._db.read("PRAGMA query_only = ON")
+    before = done_to_devices(daemon)
+    daemon.host.devices.by_name["tank-a"].suspended = True
+    daemon.run(60.0)
+    assert daemon.store.trouble is not None
+    assert done_to_devices(daemon) == before, "something was done that could not be noted"
+    daemon.make_room()
+    daemon.settle()
+    daemon.check()
+    assert {"a", "b", "c", "s", "t"} == set(daemon.store.known_devices("tank"))
+    daemon.store.close()

@@ -20,7 +20,7 @@ from reconciler.model.records import Record
 from reconciler.model.units import Sectors
 from tests.simulation.calls import changes
 from tests.simulation.host import PlayedHost
-from tests.simulation.house import POOL, House, a_house, device_record, pool_record
+from tests.simulation.simulated_daemon import POOL, SimulatedDaemon, a_simulated_daemon, device_record, pool_record
 
 MIB = 2048
 SIZE = Sectors(MIB)
@@ -47,58 +47,58 @@ def host() -> PlayedHost:
 
 
 @pytest.fixture
-def guest(host: PlayedHost, tmp_path: Path) -> Iterator[House]:
+def guest(host: PlayedHost, tmp_path: Path) -> Iterator[SimulatedDaemon]:
     """A daemon whose record adopts that thin."""
-    house = House(tmp_path / "state", host)
-    house.declare(*RECORDS)
-    house.settle()
-    yield house
-    house.kill()
+    daemon = SimulatedDaemon(tmp_path / "state", host)
+    daemon.declare(*RECORDS)
+    daemon.settle()
+    yield daemon
+    daemon.kill()
 
 
 def messages(calls: Calls) -> list[str]:
     return [str(call.args[1]) for call in calls.made if call.name == "message"]
 
 
-def preview(house: House) -> Calls:
+def preview(daemon: SimulatedDaemon) -> Calls:
     calls = Calls()
     port = InlineWorkerClient(
-        simulated_kernel(house.host, calls), ScanScope(POOL, None, None, frozenset()), house.state_dir
+        simulated_kernel(daemon.host, calls), ScanScope(POOL, None, None, frozenset()), daemon.state_dir
     )
     rng = random.Random(1)
-    list(preview_pool(house._desired.of_pool(POOL), client=port, store=house.store, clock=house.clock, rng=rng))
+    list(preview_pool(daemon._desired.of_pool(POOL), client=port, store=daemon.store, clock=daemon.clock, rng=rng))
     return calls
 
 
 def test_a_daemon_reads_those_of_its_own_pool_through_a_metadata_snapshot(tmp_path: Path) -> None:
-    with a_house(tmp_path / "state") as house:
-        house.declare(pool_record(), device_record("a"))
-        house.settle()
-        assert "reserve_metadata_snap" in messages(house.calls)
+    with a_simulated_daemon(tmp_path / "state") as daemon:
+        daemon.declare(pool_record(), device_record("a"))
+        daemon.settle()
+        assert "reserve_metadata_snap" in messages(daemon.calls)
 
 
 def test_a_thin_that_appears_without_a_transaction_is_noticed(tmp_path: Path) -> None:
     """`dmsetup message` moves no transaction id: only that more of the metadata is in use tells of it."""
-    with a_house(tmp_path / "state") as house:
-        house.declare(pool_record(), device_record("a"))
-        house.settle()
-        house.run(60)  # by then they were read since the last transaction of its own
-        house.outside.dm.message(POOL, "create_thin 4000")
-        house.run(30)
-        pool = house.recorder.statuses()[Key(POOL)]
+    with a_simulated_daemon(tmp_path / "state") as daemon:
+        daemon.declare(pool_record(), device_record("a"))
+        daemon.settle()
+        daemon.run(60)  # by then they were read since the last transaction of its own
+        daemon.outside.dm.message(POOL, "create_thin 4000")
+        daemon.run(30)
+        pool = daemon.recorder.statuses()[Key(POOL)]
         assert isinstance(pool, PoolStatusReport)
         assert pool.leaked_ids == (4000,)
 
 
 def test_who_only_shows_what_would_be_done_changes_nothing(tmp_path: Path) -> None:
-    with a_house(tmp_path / "state") as house:
-        house.declare(pool_record(), device_record("a"))
-        house.settle()
-        house.also(device_record("b"), device_record("a", state="Absent"))
-        assert not [call for call in preview(house).made if changes(call)]
+    with a_simulated_daemon(tmp_path / "state") as daemon:
+        daemon.declare(pool_record(), device_record("a"))
+        daemon.settle()
+        daemon.also(device_record("b"), device_record("a", state="Absent"))
+        assert not [call for call in preview(daemon).made if changes(call)]
 
 
-def test_no_message_is_ever_sent_to_somebody_elses_pool(guest: House) -> None:
+def test_no_message_is_ever_sent_to_somebody_elses_pool(guest: SimulatedDaemon) -> None:
     guest.outside.dm.remove("ctr-1")
     guest.settle()
     assert guest.info("ctr-1") is not None, "its device is healed all the same"
@@ -108,7 +108,7 @@ def test_no_message_is_ever_sent_to_somebody_elses_pool(guest: House) -> None:
     assert not messages(preview(guest))
 
 
-def test_nor_where_the_thin_that_a_record_adopts_is_gone(guest: House) -> None:
+def test_nor_where_the_thin_that_a_record_adopts_is_gone(guest: SimulatedDaemon) -> None:
     """ENODATA asks for the ids: of a pool of ours they would be read now."""
     guest.outside.dm.remove("ctr-1")
     guest.outside.dm.message(POOL, "delete 1")
@@ -118,7 +118,7 @@ def test_nor_where_the_thin_that_a_record_adopts_is_gone(guest: House) -> None:
 
 
 def test_nor_by_who_only_observes(host: PlayedHost, tmp_path: Path) -> None:
-    observer = House(tmp_path / "other", host, Settings(observe_only=True))
+    observer = SimulatedDaemon(tmp_path / "other", host, Settings(observe_only=True))
     observer.declare(*RECORDS)
     observer.run(60)
     observer.kill()

@@ -14,7 +14,7 @@ from reconciler.kernel.simulated.kernel import SimulatedTools
 from reconciler.model.conditions import PoolStatusReport, Reason, Status
 from reconciler.model.errors import HostError
 from reconciler.model.names import Key
-from tests.simulation.house import POOL, House, a_house, device_record, pool_record
+from tests.simulation.simulated_daemon import POOL, SimulatedDaemon, a_simulated_daemon, device_record, pool_record
 
 XFS = {"type": "xfs"}
 
@@ -34,9 +34,9 @@ class Mkfses:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    with a_house(tmp_path / "state") as house:
-        yield house
+def daemon(tmp_path: Path) -> Iterator[SimulatedDaemon]:
+    with a_simulated_daemon(tmp_path / "state") as daemon:
+        yield daemon
 
 
 @pytest.fixture
@@ -46,75 +46,77 @@ def mkfs(monkeypatch: pytest.MonkeyPatch) -> Mkfses:
     return failing
 
 
-def hear(house: House, name: str) -> None:
+def hear(daemon: SimulatedDaemon, name: str) -> None:
     """An event of the device, as those that come and go with each try."""
-    house.queue.add(Key(POOL, name))
-    house.work()
+    daemon.queue.add(Key(POOL, name))
+    daemon.work()
 
 
-def pool_status(house: House) -> PoolStatusReport:
-    status = house.recorder.statuses()[Key(POOL)]
+def pool_status(daemon: SimulatedDaemon) -> PoolStatusReport:
+    status = daemon.recorder.statuses()[Key(POOL)]
     assert isinstance(status, PoolStatusReport)
     return status
 
 
-def test_events_of_its_own_making_do_not_hurry_it(house: House, mkfs: Mkfses) -> None:
-    house.declare(pool_record(), device_record("a", filesystem=XFS))
-    house.work()
+def test_events_of_its_own_making_do_not_hurry_it(daemon: SimulatedDaemon, mkfs: Mkfses) -> None:
+    daemon.declare(pool_record(), device_record("a", filesystem=XFS))
+    daemon.work()
     before = len(mkfs.attempts)
     assert before == 1
     for _ in range(20):
-        hear(house, "a")
+        hear(daemon, "a")
     assert len(mkfs.attempts) == before
-    assert house.status("a").reason is Reason.KERNEL_ERROR, "what has failed is still told"
-    house.run(600)
+    assert daemon.status("a").reason is Reason.KERNEL_ERROR, "what has failed is still told"
+    daemon.run(600)
     assert before + 5 < len(mkfs.attempts) < before + 20, "again and again, at growing intervals"
-    house.check()
+    daemon.check()
 
 
-def test_each_try_takes_a_thin_id_and_two_transactions_so_that_there_are_few(house: House, mkfs: Mkfses) -> None:
-    house.declare(pool_record(), device_record("a", filesystem=XFS))
-    house.work()
-    before = house.host.image(POOL).transaction_id
+def test_each_try_takes_a_thin_id_and_two_transactions_so_that_there_are_few(
+    daemon: SimulatedDaemon, mkfs: Mkfses
+) -> None:
+    daemon.declare(pool_record(), device_record("a", filesystem=XFS))
+    daemon.work()
+    before = daemon.host.image(POOL).transaction_id
     for _ in range(40):
-        hear(house, "a")
-        house.run(0.1)
-    assert house.host.image(POOL).transaction_id == before, "it begins with a pause"
-    house.run(56)
-    assert house.host.image(POOL).transaction_id <= before + 2 * 4, "and goes on with longer ones"
+        hear(daemon, "a")
+        daemon.run(0.1)
+    assert daemon.host.image(POOL).transaction_id == before, "it begins with a pause"
+    daemon.run(56)
+    assert daemon.host.image(POOL).transaction_id <= before + 2 * 4, "and goes on with longer ones"
     assert len(mkfs.attempts) >= 3
 
 
-def test_what_has_failed_is_told_since_then_also_while_it_is_tried(house: House, mkfs: Mkfses) -> None:
-    house.declare(pool_record(), device_record("a", filesystem=XFS))
-    house.work()
-    first = house.status("a")
+def test_what_has_failed_is_told_since_then_also_while_it_is_tried(daemon: SimulatedDaemon, mkfs: Mkfses) -> None:
+    daemon.declare(pool_record(), device_record("a", filesystem=XFS))
+    daemon.work()
+    first = daemon.status("a")
     seen: list[Status] = []
-    mkfs.during = lambda: seen.append(house.status("a"))
-    house.run(600)
+    mkfs.during = lambda: seen.append(daemon.status("a"))
+    daemon.run(600)
     assert len(seen) > 5
     assert {(one.reason, one.message, one.since) for one in seen} == {(first.reason, first.message, first.since)}
 
 
-def test_its_figures_are_those_of_today(house: House) -> None:
+def test_its_figures_are_those_of_today(daemon: SimulatedDaemon) -> None:
     """Also between the tries: how full a pool is matters most when it cannot be made larger."""
 
     def no_load(call: Call) -> None:
         if call.name == "load":
             raise HostError("load", POOL, errno.EIO)
 
-    house.declare(pool_record(), device_record("a"))
-    house.settle()
-    house.kill()
-    house.start(Calls(before=no_load))
-    house.declare(pool_record(data={"file": "/srv/tank.data", "size": "64MiB"}), device_record("a"))
-    house.run(300)
-    before = pool_status(house)
+    daemon.declare(pool_record(), device_record("a"))
+    daemon.settle()
+    daemon.kill()
+    daemon.start(Calls(before=no_load))
+    daemon.declare(pool_record(data={"file": "/srv/tank.data", "size": "64MiB"}), device_record("a"))
+    daemon.run(300)
+    before = pool_status(daemon)
     assert before.reason is Reason.KERNEL_ERROR
-    house.host.io.write("tank-a", 3, "new")
-    house.resync()
-    house.work()
-    after = pool_status(house)
+    daemon.host.io.write("tank-a", 3, "new")
+    daemon.resync()
+    daemon.work()
+    after = pool_status(daemon)
     assert (after.reason, after.since) == (before.reason, before.since)
     assert before.data_used is not None
     assert after.data_used is not None
@@ -122,40 +124,42 @@ def test_its_figures_are_those_of_today(house: House) -> None:
 
 
 @pytest.mark.usefixtures("mkfs")
-def test_a_try_that_works_ends_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    house.declare(pool_record(), device_record("a", filesystem=XFS))
-    house.run(300)
+def test_a_try_that_works_ends_it(daemon: SimulatedDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon.declare(pool_record(), device_record("a", filesystem=XFS))
+    daemon.run(300)
     monkeypatch.undo()
-    house.run(600)
-    assert house.status("a").reason is Reason.CONVERGED
+    daemon.run(600)
+    assert daemon.status("a").reason is Reason.CONVERGED
 
 
-def test_another_record_is_tried_at_once(house: House, mkfs: Mkfses) -> None:
-    house.declare(pool_record(), device_record("a", filesystem=XFS))
-    house.run(300)
+def test_another_record_is_tried_at_once(daemon: SimulatedDaemon, mkfs: Mkfses) -> None:
+    daemon.declare(pool_record(), device_record("a", filesystem=XFS))
+    daemon.run(300)
     before = len(mkfs.attempts)
-    house.declare(pool_record(), device_record("a", size="8MiB", filesystem=XFS))
-    house.work()
+    daemon.declare(pool_record(), device_record("a", size="8MiB", filesystem=XFS))
+    daemon.work()
     assert len(mkfs.attempts) == before + 1
 
 
-def test_so_it_is_when_the_pool_has_become_larger(house: House, mkfs: Mkfses) -> None:
+def test_so_it_is_when_the_pool_has_become_larger(daemon: SimulatedDaemon, mkfs: Mkfses) -> None:
     """It may have been too full."""
-    house.declare(pool_record(), device_record("a", filesystem=XFS))
-    house.run(300)
+    daemon.declare(pool_record(), device_record("a", filesystem=XFS))
+    daemon.run(300)
     before = len(mkfs.attempts)
     # The record of the pool alone: the device's stays as it was.
-    house.declare(pool_record(data={"file": "/srv/tank.data", "size": "64MiB"}), device_record("a", filesystem=XFS))
-    house.work()
+    daemon.declare(pool_record(data={"file": "/srv/tank.data", "size": "64MiB"}), device_record("a", filesystem=XFS))
+    daemon.work()
     assert len(mkfs.attempts) > before
 
 
-def test_a_device_that_others_have_taken_down_meanwhile_is_another_matter(house: House, mkfs: Mkfses) -> None:
+def test_a_device_that_others_have_taken_down_meanwhile_is_another_matter(
+    daemon: SimulatedDaemon, mkfs: Mkfses
+) -> None:
     """Its own circumstances have changed: it is activated at once, though a filesystem could not be made before."""
-    house.declare(pool_record(), device_record("a"), device_record("b", filesystem=XFS))
-    house.run(300)
-    house.outside.dm.remove("tank-a")
-    hear(house, "a")
-    assert house.info("tank-a") is not None
-    assert house.status("b").reason is Reason.KERNEL_ERROR
+    daemon.declare(pool_record(), device_record("a"), device_record("b", filesystem=XFS))
+    daemon.run(300)
+    daemon.outside.dm.remove("tank-a")
+    hear(daemon, "a")
+    assert daemon.info("tank-a") is not None
+    assert daemon.status("b").reason is Reason.KERNEL_ERROR
     assert mkfs.attempts

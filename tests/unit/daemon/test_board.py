@@ -20,19 +20,19 @@ from reconciler.model.names import Key
 from reconciler.model.recordset import Problem, RecordSet
 from reconciler.model.units import Bytes
 from reconciler.store.store import Store
-from tests.simulation.house import device_record, pool_record
-from tests.unit.telemetry.page.stands import Stand, device_status
+from tests.simulation.simulated_daemon import device_record, pool_record
+from tests.unit.telemetry.page.environments import Environment, device_status
 
 
 @pytest.fixture
-def stand(tmp_path: Path) -> Iterator[Stand]:
-    stand = Stand(tmp_path)
-    yield stand
-    stand.close()
+def environment(tmp_path: Path) -> Iterator[Environment]:
+    environment = Environment(tmp_path)
+    yield environment
+    environment.close()
 
 
-def test_a_revision_is_another_one_once_something_else_is_told(stand: Stand) -> None:
-    status_api, record = stand.board, device_record("a")
+def test_a_revision_is_another_one_once_something_else_is_told(environment: Environment) -> None:
+    status_api, record = environment.board, device_record("a")
     seen = [status_api.items_revision()]
 
     def has_changed() -> bool:
@@ -40,46 +40,46 @@ def test_a_revision_is_another_one_once_something_else_is_told(stand: Stand) -> 
         return seen[-1] not in seen[:-1]
 
     assert not has_changed()
-    stand.declare(pool_record(), record)
+    environment.declare(pool_record(), record)
     assert has_changed()
     status = device_status(record.key)
-    stand.found(record, status)
+    environment.found(record, status)
     assert has_changed()
-    stand.found(record, status)
+    environment.found(record, status)
     assert not has_changed()
-    stand.found(record, device_status(record.key, mapped=Bytes(65536)))
+    environment.found(record, device_status(record.key, mapped=Bytes(65536)))
     assert has_changed()
-    stand.found(record, device_status(record.key, Reason.BUSY, "held"))
+    environment.found(record, device_status(record.key, Reason.BUSY, "held"))
     assert has_changed()
-    stand.recorder.forget([record.key])
+    environment.recorder.forget([record.key])
     assert has_changed()
 
 
-def test_so_is_that_of_the_events(stand: Stand) -> None:
-    first = stand.board.events_revision()
-    assert stand.board.events_revision() == first
+def test_so_is_that_of_the_events(environment: Environment) -> None:
+    first = environment.board.events_revision()
+    assert environment.board.events_revision() == first
     found = {first}
     for _ in range(2):  # the second is a repeat, which counts up
-        stand.recorder.event(Key("tank"), EventType.INFO, "Noted", "x")
-        found.add(stand.board.events_revision())
+        environment.recorder.event(Key("tank"), EventType.INFO, "Noted", "x")
+        found.add(environment.board.events_revision())
     assert len(found) == 3
 
 
-def test_another_daemon_calls_nothing_by_the_same_revision(stand: Stand, tmp_path: Path) -> None:
+def test_another_daemon_calls_nothing_by_the_same_revision(environment: Environment, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir(mode=0o700)
-    other = Stand(tmp_path / "other")
-    assert stand.board.items_revision() != other.board.items_revision()
-    assert stand.board.events_revision() != other.board.events_revision()
+    other = Environment(tmp_path / "other")
+    assert environment.board.items_revision() != other.board.items_revision()
+    assert environment.board.events_revision() != other.board.events_revision()
     other.close()
 
 
-def test_the_daemon_says_what_keeps_it_from_its_work(stand: Stand) -> None:
-    (item,) = stand.board.daemon()
+def test_the_daemon_says_what_keeps_it_from_its_work(environment: Environment) -> None:
+    (item,) = environment.board.daemon()
     assert (item["kind"], item["metadata"]["name"]) == ("Daemon", "web-1")
     assert (item["status"]["healthy"], item["status"]["ready"], item["status"]["message"]) == (True, True, "")
-    stand.board.obstacle = lambda: "no valid manifests were ever loaded: see the log"
-    (item,) = stand.board.daemon()
-    assert (item["status"]["ready"], item["status"]["message"]) == (False, stand.board.obstacle())
+    environment.board.obstacle = lambda: "no valid manifests were ever loaded: see the log"
+    (item,) = environment.board.daemon()
+    assert (item["status"]["ready"], item["status"]["message"]) == (False, environment.board.obstacle())
 
 
 @pytest.mark.parametrize("only", [False, True])
@@ -107,14 +107,14 @@ def test_its_build_names_the_kernel_by_its_release_not_by_the_drivers_version(tm
     assert sample.labels == {"version": __version__, "kernel": os.uname().release, "libdevmapper": library}
 
 
-def test_of_very_many_problems_the_first_are_told(stand: Stand) -> None:
-    stand.board.problems = lambda: [Problem("a.yaml", number, 1, "", "wrong") for number in range(1, 31)]
-    told = stand.board.daemon()[0]["status"]["manifestProblems"]
+def test_of_very_many_problems_the_first_are_told(environment: Environment) -> None:
+    environment.board.problems = lambda: [Problem("a.yaml", number, 1, "", "wrong") for number in range(1, 31)]
+    told = environment.board.daemon()[0]["status"]["manifestProblems"]
     assert (len(told), told[0]) == (21, "a.yaml:1:1: wrong")
     assert told[-1] == "and 10 more: see `dm-reconciler validate`"
 
 
-def test_good_is_told_of_what_is_left_alone_on_purpose(stand: Stand) -> None:
-    stand.found(None, device_status(Key("tank", "a"), Reason.ORPHANED, "kept", good=True), retained=True)
-    (item,) = stand.board.items("ThinDevice")
+def test_good_is_told_of_what_is_left_alone_on_purpose(environment: Environment) -> None:
+    environment.found(None, device_status(Key("tank", "a"), Reason.ORPHANED, "kept", good=True), retained=True)
+    (item,) = environment.board.items("ThinDevice")
     assert (item["spec"], item["status"]["ready"], item["status"]["good"]) == (None, False, True)

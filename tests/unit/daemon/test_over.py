@@ -12,7 +12,7 @@ from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 from reconciler.model.records import Record
 from reconciler.model.recordset import RecordSet
-from tests.simulation.house import device_record, pool_record
+from tests.simulation.simulated_daemon import device_record, pool_record
 
 POOL = Key("tank")
 

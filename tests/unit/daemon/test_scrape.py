@@ -28,7 +28,7 @@ from reconciler.model.recordset import RecordSet
 from reconciler.store.store import Store
 from reconciler.telemetry.http.routes import StatusServer
 from reconciler.telemetry.metrics import Metrics
-from tests.simulation.house import device_record, pool_record
+from tests.simulation.simulated_daemon import device_record, pool_record
 
 PATIENCE = 30.0
 AT_ONCE = 2.0
@@ -51,7 +51,7 @@ class HangingPort(InlineWorkerClient):
         return super().look(request)
 
 
-class Stage:
+class Environment:
     """The controller with its threads and HTTP, on a simulated host with one pool and one device."""
 
     def __init__(self, store: Store, state_dir: Path) -> None:
@@ -88,31 +88,31 @@ def until(ask: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
+def environment(tmp_path: Path) -> Iterator[Environment]:
     with Store.open(tmp_path / "state", wall_clock=time.time) as store:
-        stage = Stage(store, tmp_path / "state")
-        yield stage
-        stage.port.may_return.set()
-        stage.controller.stop()
-        stage.http.stop()
+        environment = Environment(store, tmp_path / "state")
+        yield environment
+        environment.port.may_return.set()
+        environment.controller.stop()
+        environment.http.stop()
 
 
-def test_a_scrape_makes_no_kernel_call(stage: Stage) -> None:
-    before = len(stage.calls.made)
+def test_a_scrape_makes_no_kernel_call(environment: Environment) -> None:
+    before = len(environment.calls.made)
     for _ in range(3):
-        assert 'dm_reconciler_device_ready{device="app",pool="tank"} 1.0' in stage.scrape()
-    assert len(stage.calls.made) == before > 0
+        assert 'dm_reconciler_device_ready{device="app",pool="tank"} 1.0' in environment.scrape()
+    assert len(environment.calls.made) == before > 0
 
 
-def test_a_scrape_does_not_wait_for_a_pool_that_hangs_and_tells_what_was_last_seen(stage: Stage) -> None:
-    calm = stage.scrape()
-    stage.port.may_return.clear()
-    stage.controller.resync()
-    assert stage.port.hangs.wait(PATIENCE)
+def test_a_scrape_does_not_wait_for_a_pool_that_hangs_and_tells_what_was_last_seen(environment: Environment) -> None:
+    calm = environment.scrape()
+    environment.port.may_return.clear()
+    environment.controller.resync()
+    assert environment.port.hangs.wait(PATIENCE)
     begun = time.monotonic()
-    told = stage.scrape()
+    told = environment.scrape()
     assert time.monotonic() - begun < AT_ONCE
-    assert not stage.port.may_return.is_set(), "it hung all the while"
+    assert not environment.port.may_return.is_set(), "it hung all the while"
     figures = [line for line in calm.splitlines() if line.startswith("dm_reconciler_pool_data_")]
     assert len(figures) == 3
     assert set(figures) <= set(told.splitlines())

@@ -30,7 +30,7 @@ from reconciler.kernel.protocol import Mkfs
 from reconciler.model.dm_tables import Devno
 from reconciler.model.units import Bytes
 
-EXT4 = Mkfs("ext4", "home", Bytes(4096), discard=False)
+EXT4 = Mkfs("ext4", "daemon", Bytes(4096), discard=False)
 XFS = Mkfs("xfs", "", Bytes(4096), discard=True)
 
 
@@ -49,7 +49,7 @@ def test_a_line_says_the_very_words(words: list[str]) -> None:
         (delete_file_command("/srv/data"), "rm -f /srv/data"),
         (zero_command("/dev/loop0", 4096), "dd if=/dev/zero of=/dev/loop0 bs=4096 count=1 conv=notrunc,fsync"),
         (attach_command("/srv/data"), "losetup --find --show --nooverlap --direct-io=on /srv/data"),
-        (mkfs_command("/dev/x", EXT4), "mkfs.ext4 -q -E lazy_itable_init=1,nodiscard -L home -b 4096 /dev/x"),
+        (mkfs_command("/dev/x", EXT4), "mkfs.ext4 -q -E lazy_itable_init=1,nodiscard -L daemon -b 4096 /dev/x"),
         (mkfs_command("/dev/x", XFS), "mkfs.xfs -q -b size=4096 /dev/x"),
         (discard_command("/dev/x"), "blkdiscard /dev/x"),
         (thin_check_command("/dev/x"), "thin_check --ignore-non-fatal-errors /dev/x"),

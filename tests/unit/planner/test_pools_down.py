@@ -90,7 +90,7 @@ EMPTY = disk(superblock=Superblock.ZERO)
     ("data", "metadata"),
     [
         (disk(signature="ext4"), EMPTY),
-        (disk(used_by=("a mount at /home",)), EMPTY),
+        (disk(used_by=("a mount at /daemon",)), EMPTY),
         (disk(), disk(superblock=Superblock.OTHER)),
         (disk(), disk(superblock=Superblock.UNREAD)),
         (disk(kind=PathKind.FILE), EMPTY),

@@ -200,17 +200,17 @@ def test_as_an_ordinary_user(sandboxes: Any) -> None:
         or subprocess.run([python, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"], check=False).returncode
     ):
         pytest.skip("NOT TESTED: no /usr/bin/python3 >= 3.11, and an ordinary user may not be able to read this one")
-    home = Path("/tmp") / f"dm-reconciler test {os.getpid()}"
+    daemon = Path("/tmp") / f"dm-reconciler test {os.getpid()}"
     try:
-        shutil.copytree(Path(__file__).parents[3] / "reconciler", home / "reconciler")
-        (home / "shared").mkdir()
-        shutil.chown(home / "shared", "nobody")
+        shutil.copytree(Path(__file__).parents[3] / "reconciler", daemon / "reconciler")
+        (daemon / "shared").mkdir()
+        shutil.chown(daemon / "shared", "nobody")
         done = subprocess.run(
             [
                 *(python, "-m", "reconciler.sandbox", "--share", "shared", "--"),
                 *("sh", "-c", "id -u; pwd; dmsetup targets | grep -c thin; echo x > shared/file; echo x > file"),
             ],
-            cwd=home,
+            cwd=daemon,
             user="nobody",
             group="nogroup",
             extra_groups=[],
@@ -219,8 +219,8 @@ def test_as_an_ordinary_user(sandboxes: Any) -> None:
             text=True,
             check=False,
         )
-        assert done.stdout == f"0\n{home}\n2\n"
+        assert done.stdout == f"0\n{daemon}\n2\n"
         assert "Read-only file system" in done.stderr
-        assert (home / "shared" / "file").owner() == "nobody"
+        assert (daemon / "shared" / "file").owner() == "nobody"
     finally:
-        shutil.rmtree(home)
+        shutil.rmtree(daemon)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import ConsoleMessage, Error, Page, Request, Response, expect, sync_playwright
 
-from tests.unit.telemetry.page.stands import Stand
+from tests.unit.telemetry.page.environments import Environment
 
 CHROMIUM = shutil.which("chromium")
 MISSING = "NOT TESTED: the status page in a browser; chromium is missing, see `make setup`"
@@ -66,8 +66,8 @@ class Window:
     def hear(self, answer: Response) -> None:
         self.answers.append(answer)
 
-    def show(self, stand: Stand) -> Page:
-        self.page.goto(stand.url)
+    def show(self, environment: Environment) -> Page:
+        self.page.goto(environment.url)
         expect(self.page.locator("#freshness")).to_contain_text("live")
         return self.page
 
@@ -96,7 +96,7 @@ def window(tab: Page) -> Iterator[Window]:
 
 
 @pytest.fixture
-def stand(tmp_path: Path) -> Iterator[Stand]:
-    stand = Stand(tmp_path)
-    yield stand
-    stand.close()
+def environment(tmp_path: Path) -> Iterator[Environment]:
+    environment = Environment(tmp_path)
+    yield environment
+    environment.close()

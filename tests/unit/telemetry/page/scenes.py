@@ -12,13 +12,13 @@ from reconciler.model.live import LiveState
 from reconciler.model.names import Key
 from reconciler.model.records import Record
 from reconciler.model.units import Bytes
-from tests.simulation.house import device_record, pool_record
-from tests.unit.telemetry.page.stands import GIB, Stand, device_status, pool_status
+from tests.simulation.simulated_daemon import device_record, pool_record
+from tests.unit.telemetry.page.environments import GIB, Environment, device_status, pool_status
 
 EXTEND = {"threshold": "80%", "step": "20%", "max": "100GiB"}
 
 
-def everything(stand: Stand) -> None:
+def everything(environment: Environment) -> None:
     """Three pools, a tree three levels deep, and every way of not being as desired."""
     tank, vault = pool_record("tank", extend=EXTEND), pool_record("vault")
     specs: dict[str, dict[str, Any]] = {
@@ -34,14 +34,14 @@ def everything(stand: Stand) -> None:
     devices = {name: device_record(name, **spec) for name, spec in specs.items()}
     ledger = device_record("ledger", "vault")
     declared: list[Record] = [tank, vault, *devices.values(), ledger]
-    stand.declare(*declared)
-    stand.found(tank, pool_status("tank", leaked_ids=(17, 41), leaked=Bytes(3 << 28)))
+    environment.declare(*declared)
+    environment.found(tank, pool_status("tank", leaked_ids=(17, 41), leaked=Bytes(3 << 28)))
     low = "pool vault has used 93% of its data and 61% of its metadata: raise `data.size` or `metadata.size` in its record, or add `extend`"
-    stand.found(
+    environment.found(
         vault,
         pool_status("vault", Reason.POOL_LOW, low, data_used=Bytes(int(18.7 * GIB)), metadata_used=Bytes(39 << 20)),
     )
-    stand.found(
+    environment.found(
         None,
         pool_status(
             "attic",
@@ -54,15 +54,15 @@ def everything(stand: Stand) -> None:
             metadata_size=None,
         ),
     )
-    _devices(stand, devices)
-    stand.found(ledger, device_status(ledger.key, since=time.time() - 400000, device_id=1))
-    _events(stand)
+    _devices(environment, devices)
+    environment.found(ledger, device_status(ledger.key, since=time.time() - 400000, device_id=1))
+    _events(environment)
 
 
-def _devices(stand: Stand, devices: Mapping[str, Record]) -> None:
+def _devices(environment: Environment, devices: Mapping[str, Record]) -> None:
     def found(name: str, *args: Any, **fields: Any) -> None:
         fields = {"device_id": len(name), **fields}
-        stand.found(devices[name], device_status(devices[name].key, *args, **fields))
+        environment.found(devices[name], device_status(devices[name].key, *args, **fields))
 
     resting = {"live": LiveState.INACTIVE, "mapped": None}
     found("base", **resting)
@@ -87,12 +87,12 @@ def _devices(stand: Stand, devices: Mapping[str, Record]) -> None:
     found("archive", origin="base", **resting)
     found("scratch", Reason.PAUSED, "paused: it is suspended")
     orphan = device_status(Key("tank", "old"), Reason.ORPHANED, "no record names it any more; it is kept", good=True)
-    stand.found(None, orphan, retained=True)
+    environment.found(None, orphan, retained=True)
 
 
-def _events(stand: Stand) -> None:
+def _events(environment: Environment) -> None:
     def event(device: str, kind: EventType, reason: str, message: str, seconds: float | None = None) -> None:
-        stand.recorder.event(Key("tank", device), kind, reason, message, seconds)
+        environment.recorder.event(Key("tank", device), kind, reason, message, seconds)
 
     event("base", EventType.HEALED, "CommittedButActive", "tank/base is no longer CommittedButActive", 0.082)
     event("web", EventType.FAILED, "EBUSY", "load tank-web: Device or resource busy")
@@ -106,7 +106,7 @@ def _events(stand: Stand) -> None:
     event("app", EventType.HEALED, "NodeMissing", "tank/app is no longer NodeMissing", 1.204)
 
 
-def many(stand: Stand, number: int) -> list[Record]:
+def many(environment: Environment, number: int) -> list[Record]:
     """A thousand devices and more, in ten families of snapshots, with a few among them that are not as desired."""
     pool = pool_record("farm", data={"device": "/dev/sdb"}, metadata={"device": "/dev/sdc"})
     records: list[Record] = []
@@ -114,10 +114,10 @@ def many(stand: Stand, number: int) -> list[Record]:
         golden = count % 100 == 0
         spec: dict[str, Any] = {"state": "Committed"} if golden else {"snapshotOf": f"vm-{count - count % 100}"}
         records.append(device_record(f"vm-{count}", "farm", **spec))
-    stand.declare(pool, *records)
-    stand.found(pool, pool_status("farm"))
+    environment.declare(pool, *records)
+    environment.found(pool, pool_status("farm"))
     for count, record in enumerate(records):
-        stand.found(record, one_of_many(record, count))
+        environment.found(record, one_of_many(record, count))
     return records
 
 

@@ -7,13 +7,13 @@ from playwright.sync_api import Page, expect
 
 from tests.unit.telemetry.page import scenes
 from tests.unit.telemetry.page.conftest import Window
-from tests.unit.telemetry.page.stands import Stand
+from tests.unit.telemetry.page.environments import Environment
 
 
 @pytest.fixture
-def page(stand: Stand, window: Window) -> Page:
-    scenes.everything(stand)
-    return window.show(stand)
+def page(environment: Environment, window: Window) -> Page:
+    scenes.everything(environment)
+    return window.show(environment)
 
 
 def focused(page: Page) -> str:

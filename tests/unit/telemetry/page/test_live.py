@@ -9,21 +9,21 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from reconciler.model.conditions import Reason
-from tests.simulation.house import device_record, pool_record
+from tests.simulation.simulated_daemon import device_record, pool_record
 from tests.unit.telemetry.page import scenes
 from tests.unit.telemetry.page.conftest import Window
-from tests.unit.telemetry.page.stands import LiveStand, Stand, device_status, pool_status
+from tests.unit.telemetry.page.environments import Environment, LiveEnvironment, device_status, pool_status
 
 ALL_WELL = "Everything is as desired"
 OBSERVES = "! It only observes: nothing is done (--observe)."
 
 
 @pytest.fixture
-def live(tmp_path: Path) -> Iterator[LiveStand]:
+def live(tmp_path: Path) -> Iterator[LiveEnvironment]:
     golden = device_record("base", state="Committed")
-    stand = LiveStand(tmp_path, pool_record(), golden, device_record("app", snapshotOf="base"))
-    yield stand
-    stand.close()
+    environment = LiveEnvironment(tmp_path, pool_record(), golden, device_record("app", snapshotOf="base"))
+    yield environment
+    environment.close()
 
 
 def mark_as_loaded(page: Page) -> None:
@@ -35,7 +35,7 @@ def is_still_loaded(page: Page) -> bool:
     return bool(page.evaluate("() => window.loadedOnce === true"))
 
 
-def test_a_suspended_device_appears_and_goes_by_itself(live: LiveStand, window: Window) -> None:
+def test_a_suspended_device_appears_and_goes_by_itself(live: LiveEnvironment, window: Window) -> None:
     page = window.show(live)
     words, reason = page.locator("#verdict-words"), page.locator("tr[data-name='tank/app'] .of-reason")
     expect(words).to_have_text(ALL_WELL)
@@ -56,7 +56,7 @@ def test_a_suspended_device_appears_and_goes_by_itself(live: LiveStand, window: 
     assert is_still_loaded(page)
 
 
-def test_a_device_that_somebody_removed_is_told_and_is_back(live: LiveStand, window: Window) -> None:
+def test_a_device_that_somebody_removed_is_told_and_is_back(live: LiveEnvironment, window: Window) -> None:
     page = window.show(live)
     expect(page.locator("#verdict-words")).to_have_text(ALL_WELL)
     with live.in_turn:
@@ -67,44 +67,44 @@ def test_a_device_that_somebody_removed_is_told_and_is_back(live: LiveStand, win
     expect(page.locator("tr[data-name='tank/app'] .of-live")).to_have_text("Active")
 
 
-def test_a_daemon_that_is_gone_is_said_to_be_and_so_is_its_return(stand: Stand, window: Window) -> None:
-    scenes.everything(stand)
+def test_a_daemon_that_is_gone_is_said_to_be_and_so_is_its_return(environment: Environment, window: Window) -> None:
+    scenes.everything(environment)
     window.forgiven = "Failed to load resource: net::ERR_"
-    page = window.show(stand)
+    page = window.show(environment)
     mark_as_loaded(page)
-    port = stand.go_silent()
+    port = environment.go_silent()
     expect(page.locator("#stale")).to_contain_text("The daemon does not answer")
     expect(page.locator("#freshness")).to_contain_text("no answer since")
     expect(page.locator("tr[data-name='tank/web'] .of-reason")).to_have_text("Busy")  # what was known stays readable
     assert page.title().startswith("\N{MULTIPLICATION SIGN} No answer")
-    stand.come_back(port)
+    environment.come_back(port)
     expect(page.locator("#stale")).to_be_hidden()
     expect(page.locator("#freshness")).to_contain_text("live")
     assert is_still_loaded(page)
 
 
-def test_an_answer_that_says_no_is_told_with_its_reason(stand: Stand, window: Window) -> None:
+def test_an_answer_that_says_no_is_told_with_its_reason(environment: Environment, window: Window) -> None:
     window.forgiven = "503"
-    page = window.show(stand)
+    page = window.show(environment)
     page.route("**/api/v1/devices", lambda route: route.fulfill(status=503, body='{"error":"too many connections"}'))
     expect(page.locator("#stale")).to_contain_text("api/v1/devices: 503")
 
 
-def test_what_has_not_changed_is_not_sent_again(stand: Stand, window: Window) -> None:
-    scenes.everything(stand)
-    page = window.show(stand)
+def test_what_has_not_changed_is_not_sent_again(environment: Environment, window: Window) -> None:
+    scenes.everything(environment)
+    page = window.show(environment)
     with page.expect_response(lambda answer: answer.url.endswith("/events") and answer.status == 304):
         pass
     statuses = {answer.url.rpartition("/")[2]: answer.status for answer in window.answers}
     assert {statuses["pools"], statuses["devices"], statuses["events"]} == {304}
     record = device_record("new")
     with page.expect_response(lambda answer: answer.url.endswith("/devices") and answer.status == 200):
-        stand.found(record, device_status(record.key))
+        environment.found(record, device_status(record.key))
     expect(page.locator("tr[data-name='tank/new'] .of-reason")).to_have_text("Converged")
 
 
-def test_nobody_is_asked_while_nobody_looks(stand: Stand, window: Window) -> None:
-    page = window.show(stand)
+def test_nobody_is_asked_while_nobody_looks(environment: Environment, window: Window) -> None:
+    page = window.show(environment)
     page.evaluate(
         """() => {
             window.away = true;
@@ -120,57 +120,57 @@ def test_nobody_is_asked_while_nobody_looks(stand: Stand, window: Window) -> Non
         page.evaluate("() => { window.away = false; document.dispatchEvent(new Event('visibilitychange')); }")
 
 
-def test_what_keeps_the_daemon_from_its_work_is_said_first(stand: Stand, window: Window) -> None:
+def test_what_keeps_the_daemon_from_its_work_is_said_first(environment: Environment, window: Window) -> None:
     record = pool_record()
-    stand.declare(record)
-    stand.found(record, pool_status("tank"))
-    page = window.show(stand)
+    environment.declare(record)
+    environment.found(record, pool_status("tank"))
+    page = window.show(environment)
     expect(page.locator("#verdict-words")).to_have_text(ALL_WELL)
     troubles = page.locator("#troubles")
     expect(troubles).to_be_empty()
     expect(troubles).to_have_role("alert")
-    stand.board.observe_only = True
+    environment.board.observe_only = True
     expect(troubles.locator("p")).to_have_text(OBSERVES)
     expect(page.locator("#verdict-words")).to_have_text(ALL_WELL)
     problem = "tank.yaml:30:9: spec.size: '256MB' is not a binary unit: write 256MiB"
-    stand.board.problems = lambda: (problem,)  # type: ignore[assignment, return-value]
+    environment.board.problems = lambda: (problem,)  # type: ignore[assignment, return-value]
     expect(page.locator("#verdict-words")).to_have_text("The manifests are invalid")
     expect(troubles).to_contain_text(problem)
     expect(troubles.locator("p").first).to_have_text(OBSERVES)
-    stand.board.problems = lambda: ()
-    stand.board.observe_only = False
+    environment.board.problems = lambda: ()
+    environment.board.observe_only = False
     expect(troubles).to_be_empty()
-    stand.board.obstacle = lambda: "the disk is full; nothing is done to any device until then"
+    environment.board.obstacle = lambda: "the disk is full; nothing is done to any device until then"
     expect(page.locator("#verdict-words")).to_have_text("The reconciler is not ready")
     expect(troubles).to_contain_text("the disk is full")
-    stand.board.obstacle = lambda: ""
-    stand.board._patience = -1.0
+    environment.board.obstacle = lambda: ""
+    environment.board._patience = -1.0
     expect(page.locator("#verdict-words")).to_have_text("The reconciler does not turn")
     expect(troubles).to_contain_text("the dispatcher has not turned for")
 
 
-def test_a_device_that_goes_takes_its_row_along(stand: Stand, window: Window) -> None:
+def test_a_device_that_goes_takes_its_row_along(environment: Environment, window: Window) -> None:
     records = [device_record(name) for name in ("a", "b")]
-    stand.declare(pool_record(), *records)
-    stand.devices_are(records)
-    page = window.show(stand)
+    environment.declare(pool_record(), *records)
+    environment.devices_are(records)
+    page = window.show(environment)
     page.locator("tr[data-name='tank/b'] button.device-name").click()
     expect(page.locator(".details")).to_contain_text("describe device tank/b")
-    stand.declare(pool_record(), records[0])
-    stand.recorder.forget([records[1].key])
+    environment.declare(pool_record(), records[0])
+    environment.recorder.forget([records[1].key])
     expect(page.locator("tr[data-name]")).to_have_count(1)
     expect(page.locator(".details")).to_have_count(0)
 
 
-def test_what_somebody_is_doing_survives_an_update(stand: Stand, window: Window) -> None:
-    scenes.everything(stand)
-    page = window.show(stand)
+def test_what_somebody_is_doing_survives_an_update(environment: Environment, window: Window) -> None:
+    scenes.everything(environment)
+    page = window.show(environment)
     button = page.locator("tr[data-name='tank/web'] button.device-name")
     button.click()
     page.get_by_label("Filter").fill("web")
     button.focus()
     record = device_record("web")
-    stand.found(record, device_status(record.key, Reason.STUCK, "the pool hangs"))
+    environment.found(record, device_status(record.key, Reason.STUCK, "the pool hangs"))
     expect(page.locator(".details")).to_contain_text("the pool hangs")
     expect(button).to_be_focused()
     expect(page.get_by_label("Filter")).to_have_value("web")

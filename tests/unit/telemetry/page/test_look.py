@@ -11,10 +11,10 @@ from playwright.sync_api import Page, expect
 
 from reconciler.model.conditions import EventType, Reason
 from reconciler.model.names import Key
-from tests.simulation.house import device_record, pool_record
+from tests.simulation.simulated_daemon import device_record, pool_record
 from tests.unit.telemetry.page import scenes
 from tests.unit.telemetry.page.conftest import Window
-from tests.unit.telemetry.page.stands import Stand, device_status
+from tests.unit.telemetry.page.environments import Environment, device_status
 
 CONTRASTS = (Path(__file__).parent / "contrasts.js").read_text(encoding="utf-8")
 AA, AA_LARGE = 4.5, 3.0
@@ -23,9 +23,9 @@ HOSTILE = "<img src=x onerror=window.broken=1><script>window.broken=1</script>&a
 
 
 @pytest.fixture
-def page(stand: Stand, window: Window) -> Page:
-    scenes.everything(stand)
-    return window.show(stand)
+def page(environment: Environment, window: Window) -> Page:
+    scenes.everything(environment)
+    return window.show(environment)
 
 
 def names(page: Page) -> list[str]:
@@ -101,30 +101,30 @@ def test_events_say_what_was_done_and_how_long_it_took(page: Page) -> None:
     expect(page.locator(".details")).to_contain_text("dm-reconciler describe device tank/app")
 
 
-def test_many_events_come_in_pieces(stand: Stand, window: Window) -> None:
+def test_many_events_come_in_pieces(environment: Environment, window: Window) -> None:
     for number in range(120):
-        stand.recorder.event(Key("tank", f"d{number}"), EventType.INFO, "Noted", f"number {number}")
-    page = window.show(stand)
+        environment.recorder.event(Key("tank", f"d{number}"), EventType.INFO, "Noted", f"number {number}")
+    page = window.show(environment)
     expect(page.locator("#events .event")).to_have_count(50)
     page.get_by_role("button", name="Show 50 more of 70 older events").click()
     expect(page.locator("#events .event")).to_have_count(100)
 
 
-def test_an_empty_host_says_what_is_missing(stand: Stand, window: Window) -> None:
-    page = window.show(stand)
+def test_an_empty_host_says_what_is_missing(environment: Environment, window: Window) -> None:
+    page = window.show(environment)
     expect(page.locator("#verdict-words")).to_have_text("Nothing is declared")
     for text in ("No record declares a pool yet", "No record declares a device yet", "Nothing was found amiss"):
         expect(page.get_by_text(text)).to_be_visible()
 
 
-def test_whatever_names_and_messages_say_they_are_text(stand: Stand, window: Window) -> None:
-    stand.declare(pool_record(), device_record("a"))
+def test_whatever_names_and_messages_say_they_are_text(environment: Environment, window: Window) -> None:
+    environment.declare(pool_record(), device_record("a"))
     key = Key("tank", HOSTILE)
-    stand.found(None, device_status(key, Reason.BUSY, HOSTILE, holders=(HOSTILE,), origin=HOSTILE, uuid=HOSTILE))
-    stand.recorder.event(key, EventType.BLOCKED, HOSTILE, HOSTILE)
-    stand.board.problems = lambda: (HOSTILE,)  # type: ignore[assignment, return-value]
-    stand.board.node = HOSTILE
-    page = window.show(stand)
+    environment.found(None, device_status(key, Reason.BUSY, HOSTILE, holders=(HOSTILE,), origin=HOSTILE, uuid=HOSTILE))
+    environment.recorder.event(key, EventType.BLOCKED, HOSTILE, HOSTILE)
+    environment.board.problems = lambda: (HOSTILE,)  # type: ignore[assignment, return-value]
+    environment.board.node = HOSTILE
+    page = window.show(environment)
     page.locator("button.device-name", has_text=HOSTILE).click()
     expect(page.locator(".details .message")).to_have_text(f"Busy {HOSTILE}")
     expect(page.locator("#events .event-message").first).to_have_text(HOSTILE)
@@ -134,9 +134,11 @@ def test_whatever_names_and_messages_say_they_are_text(stand: Stand, window: Win
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_stands_out_from_its_ground(stand: Stand, page: Page, scheme: Literal["light", "dark"]) -> None:
+def test_every_text_stands_out_from_its_ground(
+    environment: Environment, page: Page, scheme: Literal["light", "dark"]
+) -> None:
     page.emulate_media(color_scheme=scheme)
-    stand.board.observe_only = True
+    environment.board.observe_only = True
     expect(page.locator("#troubles")).to_contain_text("! It only observes")
     page.locator("tr[data-name='tank/web'] button").click()
     measured = page.evaluate(CONTRASTS)
@@ -146,13 +148,13 @@ def test_every_text_stands_out_from_its_ground(stand: Stand, page: Page, scheme:
 
 
 @pytest.mark.parametrize("width", [360, 820])
-def test_nothing_sticks_out_of_a_narrow_screen(stand: Stand, window: Window, width: int) -> None:
-    scenes.everything(stand)
-    stand.board.observe_only = True
+def test_nothing_sticks_out_of_a_narrow_screen(environment: Environment, window: Window, width: int) -> None:
+    scenes.everything(environment)
+    environment.board.observe_only = True
     long = Key("tank", "x" * 63)
-    stand.found(None, device_status(long, Reason.INACTIVE_BUT_DESIRED_ACTIVE, "y" * 200))
+    environment.found(None, device_status(long, Reason.INACTIVE_BUT_DESIRED_ACTIVE, "y" * 200))
     window.page.set_viewport_size({"width": width, "height": 780})
-    page = window.show(stand)
+    page = window.show(environment)
     option = page.locator("#troubles code")
     expect(option).to_have_text("--observe")
     assert option.evaluate("code => code.getClientRects().length") == 1, "it is one word"
@@ -164,10 +166,10 @@ def test_nothing_sticks_out_of_a_narrow_screen(stand: Stand, window: Window, wid
     assert names(page)[0] == "tank/app"
 
 
-def test_a_state_is_one_word_however_narrow_the_table(stand: Stand, window: Window) -> None:
-    scenes.everything(stand)
+def test_a_state_is_one_word_however_narrow_the_table(environment: Environment, window: Window) -> None:
+    scenes.everything(environment)
     window.page.set_viewport_size({"width": 990, "height": 780})
-    page = window.show(stand)
+    page = window.show(environment)
     lines = "cells => cells.map(one => one.getClientRects()[0].height)"
     heights = page.locator("tr[data-name='tank/base'] td").evaluate_all(lines)
     assert max(heights) < 45

@@ -13,7 +13,7 @@ from reconciler.model.records import Record
 from reconciler.model.units import Bytes
 from tests.unit.telemetry.page import scenes
 from tests.unit.telemetry.page.conftest import Window
-from tests.unit.telemetry.page.stands import Stand, device_status
+from tests.unit.telemetry.page.environments import Environment, device_status
 
 pytestmark = pytest.mark.soak
 
@@ -24,14 +24,14 @@ PIECE = 100
 
 
 @pytest.fixture
-def records(stand: Stand) -> list[Record]:
-    return scenes.many(stand, NUMBER)
+def records(environment: Environment) -> list[Record]:
+    return scenes.many(environment, NUMBER)
 
 
 @pytest.fixture
-def page(stand: Stand, window: Window, records: list[Record]) -> Page:
+def page(environment: Environment, window: Window, records: list[Record]) -> Page:
     del records
-    return window.show(stand)
+    return window.show(environment)
 
 
 def names(page: Page, number: int) -> list[str]:
@@ -69,10 +69,10 @@ def test_the_first_look_takes_no_time_that_is_felt(page: Page, busy: Callable[[]
 
 
 def test_nor_does_news_of_every_device_at_once(
-    page: Page, stand: Stand, records: list[Record], busy: Callable[[], float]
+    page: Page, environment: Environment, records: list[Record], busy: Callable[[], float]
 ) -> None:
     before = busy()
-    stand.devices_are(records, mapped=Bytes(123 << 20))
+    environment.devices_are(records, mapped=Bytes(123 << 20))
     expect(page.locator("tr[data-name='farm/vm-99'] .of-mapped")).to_have_text("123\u00a0MiB")
     assert busy() - before < LONGEST
 
@@ -134,12 +134,14 @@ def test_each_column_puts_them_in_its_order(page: Page) -> None:
     assert names(page, 3) == ["farm/vm-0", "farm/vm-1", "farm/vm-2"]
 
 
-def test_more_rows_come_as_somebody_comes_near_them(page: Page, stand: Stand, records: list[Record]) -> None:
+def test_more_rows_come_as_somebody_comes_near_them(
+    page: Page, environment: Environment, records: list[Record]
+) -> None:
     page.keyboard.press("End")
     expect(page.locator("tr[data-name]")).not_to_have_count(PIECE)
     assert page.locator("th").first.evaluate("one => getComputedStyle(one).position") == "sticky"
     last = records[-1]
-    stand.found(last, device_status(last.key, Reason.SUSPENDED, "it is suspended", live=LiveState.SUSPENDED))
+    environment.found(last, device_status(last.key, Reason.SUSPENDED, "it is suspended", live=LiveState.SUSPENDED))
     page.locator("#offenders").get_by_role("button", name="farm/vm-999").click()
     expect(page.locator("tr[data-name='farm/vm-999'] button")).to_be_focused()
     expect(page.locator("tr[data-name='farm/vm-999']")).to_be_in_viewport()

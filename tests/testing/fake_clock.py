@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class StillClock:
+class FakeClock:
     """A clock that is moved by hand."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The end of a story: nobody meddles any more, the operator does what the messages say, and all must become good."""
+"""The end of a scenario: nobody meddles any more, the operator does what the messages say, and all must become good."""
 
 from __future__ import annotations
 
@@ -19,67 +19,67 @@ from reconciler.model.names import Key
 from reconciler.model.recordset import PoolRecords
 from reconciler.model.steps import ForgetRecord, Step
 from tests.simulation.events import World
+from tests.simulation.fleet import Fleet
 from tests.simulation.oracle import check_all
-from tests.simulation.people import rename_back
-from tests.simulation.quiet import ALL_TURNS, check_grace, check_quiet
-from tests.simulation.village import Village
+from tests.simulation.settled import ALL_TURNS, check_grace, check_settled
+from tests.simulation.users import rename_back
 
 Guarded = Callable[[Callable[[], None]], None]
 _SOON: Final = 40.0
 _REPAIRS: Final = 12
 
 
-def bring_calm(world: World, guarded: Guarded, told: list[str]) -> None:
-    village = world.village
-    told.append("calm")
+def bring_convergence(world: World, guarded: Guarded, told: list[str]) -> None:
+    fleet = world.fleet
+    told.append("convergence")
     guarded(lambda: _stop_meddling(world))
     for _ in range(_REPAIRS):
-        guarded(lambda: village.rest(_SOON))
+        guarded(lambda: fleet.rest(_SOON))
         guarded(lambda: _release_held(world))
         _drop_what_cannot_be(world)
-        if not _repair(world, told) and village.is_settled():
+        if not _repair(world, told) and fleet.is_settled():
             break
-    village.settle()
-    village.run(ALL_TURNS)
-    village.settle()
+    fleet.settle()
+    fleet.run(ALL_TURNS)
+    fleet.settle()
     check_all(world)
-    check_quiet(world)
+    check_settled(world)
     check_grace(world)
     check_all(world)
 
 
 def _stop_meddling(world: World) -> None:
-    village, host = world.village, world.village.host
-    village.ring(everything=True)
+    fleet, host = world.fleet, world.fleet.host
+    fleet.ring(everything=True)
     world.disks.put_into_record(world.operator)
     host.nodes.lost, host.nodes.running = 0, True
     for pool in host.devices.pools.values():
         pool.commit_fault = CommitFault.NONE
     _release_held(world)
     if host.io.writers:
-        village.run(30)  # whatever holds the writer's device suspended is ended first
+        fleet.run(30)  # whatever holds the writer's device suspended is ended first
     for name in list(host.io.writers):
         try:
             host.io.end(name)
         except HostError:  # its device is dead: the program gives up
             host.io.give_up(name)
-    village.ring(everything=True)
-    world.squatters.leave_all()
+    fleet.ring(everything=True)
+    world.device_holders.leave_all()
     rename_back(world)  # also what had to wait for a name
 
 
 def _release_held(world: World) -> None:
     """What others hold of a pool's metadata. One that is down yet, as after a power cut, lets go once it is up."""
-    village = world.village
-    for name in sorted(village.book.held):
-        if name not in village.store.reserved:  # else somebody has released it, and it is ours by now
+    fleet = world.fleet
+    for name in sorted(fleet.seen_states.held):
+        if name not in fleet.store.reserved:  # else somebody has released it, and it is ours by now
             with suppress(HostError):
-                village.dm.message(name, "release_metadata_snap")
+                fleet.dm.message(name, "release_metadata_snap")
 
 
 def _drop_what_cannot_be(world: World) -> None:
     """A snapshot of what was never made, or is gone by now, waits for it for ever: that is as it should be."""
-    operator, store = world.operator, world.village.store
+    operator, store = world.operator, world.fleet.store
     gone = {key for key, spec in operator.devices.items() if spec["state"] == "Absent"}
     for key in sorted(operator.devices):  # origins come before their snapshots
         origin = operator.devices[key].get("snapshotOf")
@@ -97,16 +97,16 @@ def _drop_what_cannot_be(world: World) -> None:
 
 def _repair(world: World, told: list[str]) -> bool:
     """The next thing that only a person can do; false where there is none."""
-    for key, status in sorted(world.village.recorder.statuses().items()):
+    for key, status in sorted(world.fleet.recorder.statuses().items()):
         if status.reason is Reason.POOL_UNHEALTHY and not key.device:
             told.append(f"repair {key}: {status.message}")
             _repair_pool(world, key.pool)
             return True
-    for key, status in sorted(world.village.recorder.statuses().items()):
+    for key, status in sorted(world.fleet.recorder.statuses().items()):
         if status.reason is Reason.POOL_LOW and not key.device:
             told.append(f"grow {key}: {status.message}")
             return _grow(world, key.pool)
-    statuses = sorted(world.village.recorder.statuses().items())
+    statuses = sorted(world.fleet.recorder.statuses().items())
     wrong = [key for key, status in statuses if status.reason is Reason.INVALID_CHANGE and key.device]
     corrected = [key for key in wrong if world.operator.correct(key)]
     told.extend(f"correct {key}" for key in corrected)
@@ -136,7 +136,7 @@ def _bring_back(world: World, keys: Iterable[Key]) -> bool:
 def _name_strangers(world: World, pool: str) -> bool:
     """As only the operator knows: these are others', and no data of a record is in them. Whether that is news."""
     spec = world.operator.pools[pool]
-    theirs = sorted(number for of, number in world.village.book.strangers if of == pool)
+    theirs = sorted(number for of, number in world.fleet.seen_states.strangers if of == pool)
     if not theirs or spec.get("foreignThins") == theirs:
         return False
     spec["foreignThins"] = theirs
@@ -146,9 +146,9 @@ def _name_strangers(world: World, pool: str) -> bool:
 
 def _grow(world: World, pool: str) -> bool:
     """Data or metadata, whichever there is hardly any left of; where it cannot grow, what is in it goes."""
-    village, operator = world.village, world.operator
-    up = pool in village.host.devices.by_name
-    if up and village.host.image(pool).metadata_used() * 4 > village.host.image(pool).metadata_blocks * 3:
+    fleet, operator = world.fleet, world.operator
+    up = pool in fleet.host.devices.by_name
+    if up and fleet.host.image(pool).metadata_used() * 4 > fleet.host.image(pool).metadata_blocks * 3:
         operator.grow_metadata(pool)
     elif not operator.grow_pool(pool):
         return _empty(world, pool)
@@ -169,8 +169,8 @@ def _empty(world: World, pool: str) -> bool:
 
 def _repair_pool(world: World, pool: str) -> None:
     """Stop what uses it, `state: Inactive`, wait until it is gone, thin_check --clear-needs-check-flag, Active."""
-    village, operator, host = world.village, world.operator, world.village.host
-    if village.host.devices.by_name.get(pool) is None:
+    fleet, operator, host = world.fleet, world.operator, world.fleet.host
+    if fleet.host.devices.by_name.get(pool) is None:
         _clear_needs_check(world, pool)
         return
     if not host.image(pool).needs_check and host.pool(pool).mode in {
@@ -187,9 +187,9 @@ def _repair_pool(world: World, pool: str) -> None:
         operator.devices[key]["state"] = "Inactive" if state == "Active" else state
     operator.pools[pool]["state"] = "Inactive"
     operator.apply()
-    end = village.clock.now() + 900
-    while pool in host.devices.by_name and village.clock.now() < end:
-        village.run(5)
+    end = fleet.clock.now() + 900
+    while pool in host.devices.by_name and fleet.clock.now() < end:
+        fleet.run(5)
     _clear_needs_check(world, pool)
     operator.pools[pool].pop("state")
     for key, state in before.items():
@@ -199,7 +199,7 @@ def _repair_pool(world: World, pool: str) -> None:
 
 def _clear_needs_check(world: World, pool: str) -> None:
     path = world.operator.pools[pool]["metadata"]
-    host = world.village.host
+    host = world.fleet.host
     devno = host.resolve(path.get("device", ""))
     disk = host.files[path["file"]] if "file" in path else host.disk_of(devno) if devno is not None else None
     if disk is not None and disk.image is not None and disk not in host.devices.pools:
@@ -208,38 +208,38 @@ def _clear_needs_check(world: World, pool: str) -> None:
 
 def _ask_doctor(world: World, pool: str, told: list[str]) -> bool:
     """`doctor --fix`, and whatever it offers is agreed to. It runs while the daemon does not."""
-    village = world.village
-    village.kill()
-    village.start()
-    port = village.client_of(pool)
-    village.guards.pass_began(pool)
-    with mock.patch("reconciler.doctor.report.HostTools", return_value=village.outside.tools):
-        eyes = PoolInspector(pool, port, village.store, alone=True)
-        view = eyes.look(village.desired.of_pool(pool))
+    fleet = world.fleet
+    fleet.kill()
+    fleet.start()
+    port = fleet.client_of(pool)
+    fleet.invariants.pass_began(pool)
+    with mock.patch("reconciler.doctor.report.HostTools", return_value=fleet.outside.tools):
+        eyes = PoolInspector(pool, port, fleet.store, alone=True)
+        view = eyes.look(fleet.desired.of_pool(pool))
         if isinstance(first_of(view), Withheld):
             # The thins are others', as only the operator knows: records of what is not made yet go for as long.
             told.append(f"doctor: {pool} is held back, records are taken away meanwhile")
-            view = eyes.look(_without_the_unmade(village, pool))
+            view = eyes.look(_without_the_unmade(fleet, pool))
         offers = repairs_of(view)
     for repair in offers:
         told.append(f"doctor: {repair.what}")
-        Executor(port, village.store, _Silent()).run(repair.key, repair.steps)
+        Executor(port, fleet.store, _Silent()).run(repair.key, repair.steps)
         for step in repair.steps:
             if isinstance(step, ForgetRecord):
-                world.village.store.drop_statuses([step.key])
-    village.kill()
-    village.start()
+                world.fleet.store.drop_statuses([step.key])
+    fleet.kill()
+    fleet.start()
     return bool(offers) or _take_over(world, pool)
 
 
-def _without_the_unmade(village: Village, pool: str) -> PoolRecords:
-    records, known = village.desired.of_pool(pool), village.store.known_devices(pool)
+def _without_the_unmade(fleet: Fleet, pool: str) -> PoolRecords:
+    records, known = fleet.desired.of_pool(pool), fleet.store.known_devices(pool)
     return replace(records, devices={key: each for key, each in records.devices.items() if key.device in known})
 
 
 def _take_over(world: World, pool: str) -> bool:
     """A stranger made a thin in a pool that had just come to be: only the operator can say that it is theirs."""
-    known, spec = world.village.store.known_pool(pool), world.operator.pools[pool]
+    known, spec = world.fleet.store.known_pool(pool), world.operator.pools[pool]
     if (known is not None and known.created) or spec.get("adopt"):
         return False
     spec["adopt"] = True

@@ -1,6 +1,6 @@
 """The real controller, planner and store over a simulated kernel, on a clock that is moved by hand.
 
-Lanes are worked on in turn, in this thread, as their own threads would: the queue says when each is due.
+InlineControllers are worked on in turn, in this thread, as their own threads would: the queue says when each is due.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _metrics() -> Metrics:
     return Metrics(CollectorRegistry())
 
 
-class House:
+class SimulatedDaemon:
     """One daemon on one host. The host, the state directory and the clock outlive the daemon."""
 
     def __init__(self, state_dir: Path, host: PlayedHost | None = None, settings: Settings | None = None) -> None:
@@ -99,7 +99,7 @@ class House:
         self.calls = calls or Calls()
         self.kernel: Kernel = simulated_kernel(self.host, self.calls)
         self.store = Store.open(self.state_dir, wall_clock=self.clock.wall)
-        # A test that makes a house for each moment of a story leaves them to the garbage collector.
+        # A test that makes a daemon for each moment of a scenario leaves them to the garbage collector.
         weakref.finalize(self, self.store._db._connection.close)
         self._watch_store(self.store)
         self.metrics = self._new_metrics()
@@ -148,7 +148,7 @@ class House:
         self._desired = Desired.of(RecordSet.of(records), self.clock.now()).after(self._desired)
         pools = {record.key.pool for record in records} | set(self.store.known_pools())
         for name in sorted(pools - self.pool_controllers.keys()):
-            self.pool_controllers[name] = self._lane(name)
+            self.pool_controllers[name] = self._controller_of(name)
         self.resync()
 
     def also(self, *records: Record) -> None:
@@ -162,7 +162,7 @@ class House:
     def client_of(self, name: str) -> WorkerClient:
         return InlineWorkerClient(self.kernel, ScanScope(name, None, None, frozenset()), self.state_dir)
 
-    def _lane(self, name: str) -> PoolReconciler:
+    def _controller_of(self, name: str) -> PoolReconciler:
         gatherer = FactGatherer(name, self.store, self.clock, self.rng, self._settings)
         latest = partial(self._records_of, name)
         return PoolReconciler(gatherer, self.client_of(name), self.recorder, self.queue, latest=latest)
@@ -261,14 +261,14 @@ class House:
             assert not device.name.endswith(".private"), f"{device.name} is left behind"
 
 
-Scene = Callable[[House], None]
+Scene = Callable[[SimulatedDaemon], None]
 
 
 @contextmanager
-def a_house(state_dir: Path) -> Iterator[House]:
-    house = House(state_dir)
+def a_simulated_daemon(state_dir: Path) -> Iterator[SimulatedDaemon]:
+    daemon = SimulatedDaemon(state_dir)
     try:
-        yield house
+        yield daemon
     finally:
         with suppress(Crashed):
-            house.store.close()
+            daemon.store.close()

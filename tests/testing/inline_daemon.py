@@ -18,8 +18,8 @@ from reconciler.model.names import Key
 from reconciler.model.records import Record as TypedRecord
 from reconciler.model.records import ThinDevice, ThinPool
 from reconciler.model.recordset import RecordSet
-from tests.crash.lane import Lane
-from tests.testing.environment import House, Record, a_house
+from tests.crash.inline_controller import InlineController
+from tests.testing.environment import Environment, Record, an_environment
 
 
 @dataclass
@@ -70,19 +70,19 @@ class FaultyDm:
         return does(*arguments, **named)
 
 
-class Bench:
-    """One pool of a house without a daemon, and the controller of it in this process."""
+class InlineDaemon:
+    """One pool of an environment without a daemon, and the controller of it in this process."""
 
-    def __init__(self, house: House, grace: float) -> None:
-        self.house = house
-        self.records: dict[str, Record] = {"": house.pool()}
-        self.name = house.prefix + "tank"
-        house.state.mkdir(mode=0o700)
+    def __init__(self, env: Environment, grace: float) -> None:
+        self.env = env
+        self.records: dict[str, Record] = {"": env.pool()}
+        self.name = env.prefix + "tank"
+        env.state.mkdir(mode=0o700)
         self.dm = FaultyDm()
         host = host_kernel()
         kernel = Kernel(dm=self.dm, disks=host.disks, tools=host.tools, udev=host.udev)
-        self._lane = Lane(self.name, kernel, house.state, grace)
-        self.store = self._lane.store
+        self._controller = InlineController(self.name, kernel, env.state, grace)
+        self.store = self._controller.store
         self._set()
 
     def end(self) -> None:
@@ -90,7 +90,7 @@ class Bench:
 
     def declare(self, name: str, **spec: Any) -> None:
         """Beside what is declared already."""
-        self.records[name] = self.house.device(name, **spec)
+        self.records[name] = self.env.device(name, **spec)
         self._set()
 
     def withdraw(self, name: str) -> None:
@@ -102,16 +102,16 @@ class Bench:
 
     def turn(self) -> None:
         """What the daemon does once in each resync, and what is due by then."""
-        self._lane.turn(self._desired)
+        self._controller.turn(self._desired)
 
     def until(self, so: Callable[[], Any], what: str, within: float = 20.0) -> None:
         end = time.monotonic() + within
         while not so():
-            assert time.monotonic() < end, f"{what}: {self._lane.statuses()}"
+            assert time.monotonic() < end, f"{what}: {self._controller.statuses()}"
             self.turn()
 
     def status(self, name: str) -> Status | None:
-        return self._lane.statuses().get(Key(self.name, name))
+        return self._controller.statuses().get(Key(self.name, name))
 
     def reason(self, name: str) -> str:
         status = self.status(name)
@@ -126,17 +126,17 @@ class Bench:
 
     def ids(self) -> set[int]:
         """In the pool."""
-        return set(self.house.thin_ids())
+        return set(self.env.thin_ids())
 
 
 @contextmanager
-def a_bench(grace: float) -> Iterator[Bench]:
-    with a_house() as house:
-        bench = Bench(house, grace)
+def an_inline_daemon(grace: float) -> Iterator[InlineDaemon]:
+    with an_environment() as env:
+        inline = InlineDaemon(env, grace)
         try:
-            yield bench
+            yield inline
         finally:
-            bench.end()
+            inline.end()
 
 
 def _typed(record: Record) -> TypedRecord:

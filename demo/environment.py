@@ -16,7 +16,7 @@ MOUNTED = Path("/mnt/scratch")
 
 
 @dataclass(slots=True)
-class Stage:
+class Environment:
     daemon: Daemon
     screen: Screen
     digest: str = ""

@@ -44,7 +44,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class Scenario:
     wanted: Callable[[Site], tuple[Record, ...]]
     check: Callable[[Found], None]
     start: Start = Start.HOME
@@ -52,16 +52,16 @@ class Story:
     """A program writes to `a` all the while."""
 
 
-# Where the stories begin
+# Where the scenarios begin
 
 
-def home(site: Site) -> tuple[Record, ...]:
+def daemon(site: Site) -> tuple[Record, ...]:
     return site.pool_record(), _a(site), _b(site)
 
 
 def furnish(site: Site) -> None:
-    """Make the home and what is in it, flushed, all of it; then take it down."""
-    converge(site, home(site))
+    """Make the daemon and what is in it, flushed, all of it; then take it down."""
+    converge(site, daemon(site))
     with site.mounted("a") as place:
         (place / FILE).write_bytes(blocks_of(0) + _kept())
         run(["sync", "--file-system", str(place)], "a")
@@ -71,11 +71,11 @@ def furnish(site: Site) -> None:
     site.down()
 
 
-def begin(site: Site, story: Story) -> None:
-    """From a furnished home that is down."""
-    if story.start is Start.NOTHING:
+def begin(site: Site, scenario: Scenario) -> None:
+    """From a furnished daemon that is down."""
+    if scenario.start is Start.NOTHING:
         site.empty()
-    elif story.start is Start.FORGOTTEN:
+    elif scenario.start is Start.FORGOTTEN:
         site.forget()
     else:
         site.up()
@@ -204,27 +204,27 @@ def _adopting(site: Site) -> tuple[Record, ...]:
 
 
 EXTEND = {"threshold": "15%", "step": "100%", "max": "128MiB"}
-"""The home takes more than that of its 32 MiB, and less of 64."""
+"""The daemon takes more than that of its 32 MiB, and less of 64."""
 
 STORIES = {
-    "create": Story(lambda s: (*home(s), s.device_record("c", filesystem=EXT4)), _created),
-    "create without a filesystem": Story(lambda s: (*home(s), s.device_record("c")), _has_c),
-    "snapshot": Story(lambda s: (*home(s), s.device_record("c", snapshotOf="a")), _snapped, busy=True),
-    "commit": Story(lambda s: (s.pool_record(), _a(s, state="Committed"), _b(s)), _committed),
-    "grow": Story(lambda s: (s.pool_record(), _a(s, size="24MiB"), _b(s)), _grown),
-    "grow while mounted": Story(lambda s: (s.pool_record(), _a(s, size="24MiB"), _b(s)), _grown, busy=True),
-    "delete": Story(lambda s: (s.pool_record(), _a(s), _b(s, state="Absent")), _deleted),
-    "delete with a discard": Story(
+    "create": Scenario(lambda s: (*daemon(s), s.device_record("c", filesystem=EXT4)), _created),
+    "create without a filesystem": Scenario(lambda s: (*daemon(s), s.device_record("c")), _has_c),
+    "snapshot": Scenario(lambda s: (*daemon(s), s.device_record("c", snapshotOf="a")), _snapped, busy=True),
+    "commit": Scenario(lambda s: (s.pool_record(), _a(s, state="Committed"), _b(s)), _committed),
+    "grow": Scenario(lambda s: (s.pool_record(), _a(s, size="24MiB"), _b(s)), _grown),
+    "grow while mounted": Scenario(lambda s: (s.pool_record(), _a(s, size="24MiB"), _b(s)), _grown, busy=True),
+    "delete": Scenario(lambda s: (s.pool_record(), _a(s), _b(s, state="Absent")), _deleted),
+    "delete with a discard": Scenario(
         lambda s: (s.pool_record(), _a(s), _b(s, state="Absent", discardOnDelete=True)), _deleted
     ),
-    "pool create": Story(
+    "pool create": Scenario(
         lambda s: (s.pool_record(), _a(s), s.device_record("c", snapshotOf="a", state="Inactive")),
         _begun,
         start=Start.NOTHING,
     ),
-    "pool extend": Story(lambda s: (s.pool_record(extend=EXTEND), _a(s), _b(s)), _extended),
-    "adopt": Story(_adopting, _adopted, start=Start.FORGOTTEN),
-    "pool delete": Story(
+    "pool extend": Scenario(lambda s: (s.pool_record(extend=EXTEND), _a(s), _b(s)), _extended),
+    "adopt": Scenario(_adopting, _adopted, start=Start.FORGOTTEN),
+    "pool delete": Scenario(
         lambda s: (s.pool_record(state="Absent"), _a(s, state="Absent"), _b(s, state="Absent")), _gone
     ),
 }

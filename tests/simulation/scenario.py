@@ -1,6 +1,6 @@
-"""A seed becomes a story: events, one after the other, some of them at a call to come. It is told again from the seed.
+"""A seed becomes a scenario: events, one after the other, some of them at a call to come. It is told again from the seed.
 
-A story that ends badly is cut down: whatever can be left out without changing how it ends is left out, and what
+A scenario that ends badly is cut down: whatever can be left out without changing how it ends is left out, and what
 remains is named by its numbers.
 """
 
@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Final
 
 from reconciler.kernel.simulated import Call, Crashed
-from tests.simulation import disks, edits, people, trouble
-from tests.simulation.calm import bring_calm
+from tests.simulation import disks, edits, trouble, users
+from tests.simulation.convergence import bring_convergence
 from tests.simulation.disks import Disks
 from tests.simulation.events import KINDS, World
+from tests.simulation.fleet import BEFORE, Fleet
 from tests.simulation.operator import POOLS, RUNTIME, TANK, VAULT, Operator
-from tests.simulation.runtime import Runtime, Squatters
-from tests.simulation.village import BEFORE, Village
+from tests.simulation.runtime import DeviceHolders, Runtime
 
-_KINDS_OF: Final = (edits, people, trouble, disks)
+_KINDS_OF: Final = (edits, users, trouble, disks)
 """Whose events are in KINDS by being imported."""
 WAIT: Final = "wait"
 _WAITS: Final = (0.2, 0.5, 1, 3, 7, 20)
@@ -38,7 +38,7 @@ class Event:
 
 
 def events_of(seed: int) -> list[Event]:
-    rng = random.Random(f"story {seed}")
+    rng = random.Random(f"scenario {seed}")
     kinds = list(KINDS)
     weights = [KINDS[kind].weight for kind in kinds]
     count = rng.randint(6, 30)
@@ -58,8 +58,8 @@ def pools_of(seed: int) -> tuple[str, ...]:
     return tuple(name for name in POOLS if name == TANK or rng.random() < {VAULT: 0.5, RUNTIME: 0.4}[name])
 
 
-class Story:
-    """One life of a daemon. `told` says what happened, for people."""
+class Scenario:
+    """One life of a daemon. `told` says what happened, for users."""
 
     def __init__(self, seed: int, state_dir: Path, only: Iterable[int] | None = None) -> None:
         self.seed = seed
@@ -67,18 +67,18 @@ class Story:
         events = events_of(seed)
         chosen = None if only is None else frozenset(only)
         self.events = [event for event in events if chosen is None or event.number in chosen]
-        self.village = Village(state_dir, seed)
-        below = Disks(self.village)
+        self.fleet = Fleet(state_dir, seed)
+        below = Disks(self.fleet)
         pools = pools_of(seed)
-        runtime = Runtime(self.village) if RUNTIME in pools else None
-        squatters = Squatters(self.village)
+        runtime = Runtime(self.fleet) if RUNTIME in pools else None
+        device_holders = DeviceHolders(self.fleet)
         below.add_others()
-        self.world = World(self.village, Operator(self.village, pools), runtime, squatters, below)
-        self.village.on_boot = self._boot
+        self.world = World(self.fleet, Operator(self.fleet, pools), runtime, device_holders, below)
+        self.fleet.on_boot = self._boot
 
     def _boot(self) -> None:
         """What others have on the host comes back with it."""
-        self.world.squatters.names.clear()
+        self.world.device_holders.names.clear()
         if self.world.runtime is not None:
             self.world.runtime.start()
 
@@ -86,8 +86,8 @@ class Story:
         """Raises AssertionError where a promise is broken, and whatever the product should never raise."""
         for event in self.events:
             self._guarded(lambda event=event: self._happen(event))  # type: ignore[misc]
-        self.village.triggers.clear()
-        bring_calm(self.world, self._guarded, self.told)
+        self.fleet.triggers.clear()
+        bring_convergence(self.world, self._guarded, self.told)
 
     def ending(self) -> Exception | None:
         """What was wrong with it; None: nothing."""
@@ -102,21 +102,21 @@ class Story:
         try:
             what()
         except Crashed:
-            self._tell("-- and starts again" + (" after the power was cut" if self.village.power_lost else ""))
-            self.village.come_back()
+            self._tell("-- and starts again" + (" after the power was cut" if self.fleet.power_lost else ""))
+            self.fleet.come_back()
 
     def _happen(self, event: Event) -> None:
         if event.kind == WAIT:
-            self.village.run(self._rng(event).choice([*_WAITS, _LONG]))
+            self.fleet.run(self._rng(event).choice([*_WAITS, _LONG]))
         elif event.calls:
-            self.village.at_call(event.calls, BEFORE, lambda call: self._do(event, call), changing=False)
+            self.fleet.at_call(event.calls, BEFORE, lambda call: self._do(event, call), changing=False)
         else:
             self._do(event, None)
 
     def _do(self, event: Event, call: Call | None) -> None:
         number = len(self.told)
         self._tell(f"#{event.number} {event.kind}")
-        self.village.count(event.kind)
+        self.fleet.count(event.kind)
         said = KINDS[event.kind].happen(self.world, self._rng(event))
         self.told[number] += f": {said}" + (f" (before {call})" if call is not None else "")
 
@@ -124,24 +124,24 @@ class Story:
         return random.Random(f"event {self.seed} {event.number}")
 
     def _tell(self, what: str) -> None:
-        self.told.append(f"{self.village.clock.now() - 1000:9.2f} {what}")
+        self.told.append(f"{self.fleet.clock.now() - 1000:9.2f} {what}")
 
     def end(self) -> None:
-        self.village.end()
+        self.fleet.end()
 
 
 def fails(seed: int, only: Sequence[int] | None, state_dir: Callable[[], Path]) -> Exception | None:
-    """How the story ends badly; None: it does not."""
-    story = Story(seed, state_dir(), only)
-    error = story.ending()
-    story.end()
+    """How the scenario ends badly; None: it does not."""
+    scenario = Scenario(seed, state_dir(), only)
+    error = scenario.ending()
+    scenario.end()
     if error is not None:
-        error.add_note("\n".join(story.told))
+        error.add_note("\n".join(scenario.told))
     return error
 
 
 def cut_down(seed: int, state_dir: Callable[[], Path], attempts: int = 200) -> list[int]:
-    """The numbers of the events that are needed for the story to end badly."""
+    """The numbers of the events that are needed for the scenario to end badly."""
     left = [event.number for event in events_of(seed)]
     size = max(1, len(left) // 2)
     while size >= 1 and attempts > 0:

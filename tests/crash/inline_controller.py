@@ -26,7 +26,7 @@ from reconciler.store.store import Store
 from reconciler.telemetry.metrics import Metrics
 
 
-class Lane:
+class InlineController:
     """What the daemon has for one pool, without the worker process: the kernel's calls are made here."""
 
     def __init__(self, pool: str, kernel: Kernel, state_dir: Path, grace: float) -> None:

@@ -30,24 +30,24 @@ UUID = "DMR-6d0c4d2be4d14b5a9a4d7b8f20a3c1e5-"
 TURN = 0.1
 
 
-class Stand:
+class Environment:
     """The daemon's side of HTTP, with nobody at work: a test says what was found."""
 
     def __init__(self, state_dir: Path) -> None:
         self.store = Store.open(state_dir, wall_clock=time.time)
-        self.house = self._wired(state_dir)
-        self.recorder = self.house.recorder
-        self.board = StatusApi(self.store, self.recorder, self.house.controller, self.house.clock, resync=1.0)
+        self.simulated = self._wired(state_dir)
+        self.recorder = self.simulated.recorder
+        self.board = StatusApi(self.store, self.recorder, self.simulated.controller, self.simulated.clock, resync=1.0)
         self.board.node = "web-1"
         self.server = self._serve(0)
 
     def _wired(self, state_dir: Path) -> App:
-        house = App(self.store, Settings(), simulated_client(host_for(RecordSet.of([])), state_dir))
-        house.controller.limit_to(frozenset())  # no pool is worked on
-        return house
+        simulated = App(self.store, Settings(), simulated_client(host_for(RecordSet.of([])), state_dir))
+        simulated.controller.limit_to(frozenset())  # no pool is worked on
+        return simulated
 
     def _serve(self, port: int) -> StatusServer:
-        server = StatusServer(("127.0.0.1", port), self.board, self.house.registry)
+        server = StatusServer(("127.0.0.1", port), self.board, self.simulated.registry)
         server.start()
         return server
 
@@ -66,13 +66,13 @@ class Stand:
 
     def close(self) -> None:
         self.server.stop()
-        self.house.controller.stop()
+        self.simulated.controller.stop()
         self.store.close()
 
     # What a test says
 
     def declare(self, *records: Record) -> None:
-        self.house.controller.set_desired(Desired.of(RecordSet.of(records), time.monotonic()))
+        self.simulated.controller.set_desired(Desired.of(RecordSet.of(records), time.monotonic()))
 
     def found(self, record: Record | None, status: Status, *, retained: bool = False) -> None:
         """This, of a record or of what was one, at a look."""
@@ -119,8 +119,8 @@ def pool_status(
     return PoolStatusReport(key=Key(name), reason=reason, message=message, **{**common, **fields})
 
 
-class LiveStand(Stand):
-    """The whole of it: lanes at work on a host in memory, which a test breaks."""
+class LiveEnvironment(Environment):
+    """The whole of it: pool controllers at work on a host in memory, which a test breaks."""
 
     def __init__(self, state_dir: Path, *records: Record) -> None:
         self._host = host_for(RecordSet.of(records))
@@ -132,7 +132,7 @@ class LiveStand(Stand):
 
     def _wired(self, state_dir: Path) -> App:
         port_of = simulated_client(self._host, state_dir)
-        # The host in memory is not made for several threads: who breaks it takes its turn among the lanes.
+        # The host in memory is not made for several threads: who breaks it takes its turn among the pool controllers.
         self.in_turn = port_of("")._lock  # type: ignore[attr-defined]
         return App(self.store, Settings(grace=1.0), port_of)
 
@@ -143,7 +143,7 @@ class LiveStand(Stand):
 
     def _turn(self) -> None:
         while not self._stopping.wait(TURN):
-            self.house.controller.resync()
+            self.simulated.controller.resync()
             self.board.turned()
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ LAST: Final = 400
 """Lines of it that are shown."""
 
 
-class Story:
+class Scenario:
     def __init__(self, *, aloud: bool) -> None:
         self._began = time.monotonic()
         self._aloud = aloud

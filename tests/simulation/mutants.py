@@ -1,6 +1,6 @@
 """Bugs that could have been made, planted one at a time: the simulation has to find each.
 
-`python -m tests.simulation.bugs` tells after how many seeds each was found.
+`python -m tests.simulation.mutants` tells after how many seeds each was found.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from reconciler.planner.facts import PruneVerdict
 from reconciler.planner.orphans import PoolOrphans, PruneRules, prune_verdict
 from reconciler.planner.pool_missing import plan_missing
 from tests.simulation.directories import directories, in_the_same_order
-from tests.simulation.story import fails
+from tests.simulation.scenario import fails
 
 MOST: Final = 1000
 """Seeds that a bug may take to be found."""
@@ -307,7 +307,7 @@ def found_by(name: str, seeds: Iterable[int]) -> int | None:
 
 
 def found_soon(name: str) -> int | None:
-    """Begun where it was found before; further on if the simulation tells other stories by now."""
+    """Begun where it was found before; further on if the simulation tells other scenarios by now."""
     start = FOUND_BY.get(name, 0)
     return found_by(name, itertools.chain(range(start, start + NEAR), range(MOST)))
 
@@ -317,11 +317,11 @@ def found_from_the_first(name: str) -> int | None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.simulation.bugs", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants", description=__doc__)
     parser.add_argument("names", nargs="*", help="these alone, by a part of what they are called")
     parser.add_argument("--soon", action="store_true", help="begin each with the seed that found it before")
     given = parser.parse_args()
-    in_the_same_order("tests.simulation.bugs")
+    in_the_same_order("tests.simulation.mutants")
     names = [name for name in BUGS if not given.names or any(part in name for part in given.names)]
     begun, missed = time.monotonic(), 0
     with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.bugs import BUGS
 from tests.simulation.directories import directories
-from tests.simulation.story import cut_down, events_of, fails
+from tests.simulation.mutants import BUGS
+from tests.simulation.scenario import cut_down, events_of, fails
 
 TREE = Path(__file__).parents[2]
 SEEDS = 2000
@@ -45,7 +45,7 @@ def test_every_story_ends_well(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.timeout(900)
 def test_every_planted_bug_is_found(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(BUGS) >= 20
-    said = run("tests.simulation.bugs", "--soon")
+    said = run("tests.simulation.mutants", "--soon")
     with capsys.disabled():
         print(f"\n{said.splitlines()[-1]}")
     assert f"{len(BUGS)} of {len(BUGS)} bugs found" in said

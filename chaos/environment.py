@@ -12,7 +12,7 @@ from chaos.foreign import Foreign
 from chaos.host import Failed, NotSo
 from chaos.records import Name, Records
 from chaos.runtime import Runtime
-from chaos.story import Story
+from chaos.scenario import Scenario
 from chaos.writers import Writers
 
 TAKING_BACK: Final = 120.0
@@ -29,8 +29,8 @@ class Undo:
 
 
 @dataclass(slots=True)
-class Stage:
-    story: Story
+class Environment:
+    scenario: Scenario
     daemon: Daemon
     records: Records
     writers: Writers
@@ -75,8 +75,8 @@ class Stage:
         try:
             undo.act()
         except Failed as failed:
-            self.story.tell(f"  {undo.what}: not yet, {failed}")
+            self.scenario.tell(f"  {undo.what}: not yet, {failed}")
             return False
         self.undos.remove(undo)
-        self.story.tell(f"  {undo.what}")
+        self.scenario.tell(f"  {undo.what}")
         return True

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.testing.environment import House, a_house, eventually
+from tests.testing.environment import Environment, an_environment, eventually
 from tests.testing.real_kernel import run
 
 READERS = {
@@ -21,16 +21,16 @@ COMMITS = 6
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
-    with a_house() as house:
-        house.declare(house.pool())
-        house.start("--suspend-grace", "1s", "--resync", "250ms")
-        house.wait_pool()
-        yield house
+def env() -> Iterator[Environment]:
+    with an_environment() as env:
+        env.declare(env.pool())
+        env.start("--suspend-grace", "1s", "--resync", "250ms")
+        env.wait_pool()
+        yield env
 
 
-def start(house: House, reader: str, name: str) -> subprocess.Popen[bytes]:
-    command = [word.format(node=house.node(name)) for word in READERS[reader]]
+def start(env: Environment, reader: str, name: str) -> subprocess.Popen[bytes]:
+    command = [word.format(node=env.node(name)) for word in READERS[reader]]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -39,20 +39,20 @@ def waits_in_the_kernel(process: subprocess.Popen[bytes]) -> bool:
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_reader_that_hangs_on_a_suspended_committed_device_gets_on(house: House, reader: str) -> None:
+def test_a_reader_that_hangs_on_a_suspended_committed_device_gets_on(env: Environment, reader: str) -> None:
     name = f"left-{reader}"
-    house.have(name, state="Committed")
-    table = house.thin_table(name)
-    with house.asleep():
-        run("dmsetup", "create", house.dm_name(name), "--table", table)
+    env.have(name, state="Committed")
+    table = env.thin_table(name)
+    with env.asleep():
+        run("dmsetup", "create", env.dm_name(name), "--table", table)
         run("udevadm", "settle")
-        run("dmsetup", "suspend", house.dm_name(name))
-        hanging = start(house, reader, name)
+        run("dmsetup", "suspend", env.dm_name(name))
+        hanging = start(env, reader, name)
         eventually(lambda: waits_in_the_kernel(hanging), f"{reader} hangs")
     deferred: list[bool] = []
 
     def gone() -> bool:
-        info = house.info(name)
+        info = env.info(name)
         if info is not None:
             deferred.append(info.deferred_remove)
         return info is None
@@ -61,36 +61,34 @@ def test_a_reader_that_hangs_on_a_suspended_committed_device_gets_on(house: Hous
     assert hanging.wait(10) == 0, "the reader got what it waited for"
     assert deferred
     assert not any(deferred)
-    house.wait(name, live="Inactive")
+    env.wait(name, live="Inactive")
 
 
-def test_committing_never_suspends_and_nobody_is_caught(house: House) -> None:
+def test_committing_never_suspends_and_nobody_is_caught(env: Environment) -> None:
     names = [f"layer-{number}" for number in range(COMMITS)]
-    house.declare(*(house.device(name) for name in names), file="layers.yaml")
+    env.declare(*(env.device(name) for name in names), file="layers.yaml")
     for name in names:
-        house.wait(name, live="Active")
+        env.wait(name, live="Active")
     script = (
         'while [ -e "$0/go" ]; do for node in "$@"; do timeout 5 dd if=$node of=/dev/null bs=4k count=1 iflag=direct'
     )
     script += ' 2>/dev/null; [ $? -eq 124 ] && echo "caught at $node"; done; done; exit 0'
-    go = house.root / "go"
+    go = env.root / "go"
     go.touch()
-    nodes = [str(house.node(name)) for name in names]
+    nodes = [str(env.node(name)) for name in names]
     suspended: list[str] = []
 
     def all_gone() -> bool:
-        infos = [house.info(name) for name in names]
+        infos = [env.info(name) for name in names]
         suspended.extend(info.name for info in infos if info is not None and info.suspended)
         return not any(infos)
 
-    with subprocess.Popen(
-        ["bash", "-c", script, str(house.root), *nodes], stdout=subprocess.PIPE, text=True
-    ) as readers:
-        house.declare(*(house.device(name, state="Committed") for name in names), file="layers.yaml")
+    with subprocess.Popen(["bash", "-c", script, str(env.root), *nodes], stdout=subprocess.PIPE, text=True) as readers:
+        env.declare(*(env.device(name, state="Committed") for name in names), file="layers.yaml")
         eventually(all_gone, "all are committed", pause=0.005)
         go.unlink()
         caught, _ = readers.communicate(timeout=30)
     assert not caught
     assert not suspended
     for name in names:
-        house.wait(name, live="Inactive")
+        env.wait(name, live="Inactive")

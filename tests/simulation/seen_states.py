@@ -23,7 +23,7 @@ class Fingerprint:
 
 
 @dataclass
-class Book:
+class SeenStates:
     now: Callable[[], float]
     foreign: dict[str, Fingerprint | None] = field(default_factory=dict)
     """By dm name; None while its owner is about to change it."""

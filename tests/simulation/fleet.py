@@ -1,6 +1,6 @@
 """A simulated host with a daemon on it, and everybody else who lives there.
 
-The daemon is the real one from its queue downwards: lanes, planner, executor and store; its workers are simulated
+The daemon is the real one from its queue downwards: pool controllers, planner, executor and store; its workers are simulated
 processes. Time passes only where somebody waits.
 """
 
@@ -27,12 +27,12 @@ from reconciler.model.names import Key
 from reconciler.model.records import Record
 from reconciler.model.steps import CreateSnapshot
 from reconciler.telemetry.metrics import Metrics, Result
-from tests.simulation.book import Book
 from tests.simulation.calls import changes
-from tests.simulation.guards import Guards
 from tests.simulation.host import PlayedHost
-from tests.simulation.house import RESYNC, House
+from tests.simulation.invariants import Invariants
 from tests.simulation.port import SimulatedPort
+from tests.simulation.seen_states import SeenStates
+from tests.simulation.simulated_daemon import RESYNC, SimulatedDaemon
 from tests.simulation.worker import Lie, Waits, Worker
 from tests.testing.queue import next_due
 
@@ -57,11 +57,11 @@ class Trigger:
         self.changing = changing
 
 
-class Village(House):
-    """House, whose workers hang and die, on a host where others meddle."""
+class Fleet(SimulatedDaemon):
+    """SimulatedDaemon, whose workers hang and die, on a host where others meddle."""
 
     def __init__(self, state_dir: Path, seed: object) -> None:
-        self.dice = random.Random(f"village {seed}")
+        self.dice = random.Random(f"fleet {seed}")
         self.is_dead = False
         self.is_doomed = False
         """The daemon is killed while its workers end the step at hand."""
@@ -85,12 +85,12 @@ class Village(House):
         self._busy: list[str] = []
         self.on_boot: Callable[[], None] = lambda: None
         """Whoever else starts with the host."""
-        """Pools whose lanes wait for a worker at this moment."""
+        """Pools whose pool controllers wait for a worker at this moment."""
         host = PlayedHost(release=random.Random(f"release {seed}").choice((Release.V6_1, Release.V6_12)))
         super().__init__(state_dir, host)
         self._born = self.clock.now()
-        self.book = Book(self.clock.now)
-        self.guards = Guards(self)
+        self.seen_states = SeenStates(self.clock.now)
+        self.invariants = Invariants(self)
 
     # The daemon
 
@@ -141,7 +141,7 @@ class Village(House):
             self.count("power cuts")
             self.kill()
             self.host.power_cut()
-            self.book.power_cut()
+            self.seen_states.power_cut()
             self.on_boot()
         elif self.is_doomed:
             self.abandon()
@@ -149,7 +149,7 @@ class Village(House):
             self.kill()
         self.start()
         for name in self.cut_off():
-            self.book.seen_live(name)
+            self.seen_states.seen_live(name)
 
     def cut_off(self) -> set[str]:
         """Origins whose snapshot was begun and cut off: whether its own freeze has ended, or had begun, nobody can tell."""
@@ -231,12 +231,12 @@ class Village(House):
         self.work()
 
     def work(self) -> None:
-        """All that is due now, but for pools whose lanes wait for their workers. Time does not pass: it must end."""
+        """All that is due now, but for pools whose pool controllers wait for their workers. Time does not pass: it must end."""
         for name, pool_controller in list(self.pool_controllers.items()):
             passes = itertools.count(1)
             while name not in self._busy and (keys := self.queue.take(name, timeout=0.0)):
                 assert next(passes) < PASSES, f"{name} is worked on without end: {keys}"
-                self.guards.pass_began(name)
+                self.invariants.pass_began(name)
                 pool_controller.reconcile(keys, self._desired.of_pool(name), self._desired.loaded_at)
 
     def rest(self, seconds: float) -> None:
@@ -253,7 +253,7 @@ class Village(House):
             if self.is_settled():
                 return
         told = "\n".join(f"{key}: {s.reason} {s.message}" for key, s in self.recorder.statuses().items())
-        raise AssertionError(f"not settled within {PATIENCE:.0f} s of calm:\n{told}")
+        raise AssertionError(f"not settled within {PATIENCE:.0f} s of convergence:\n{told}")
 
     # Around each call
 
@@ -264,7 +264,7 @@ class Village(House):
         if worker.is_dead or self.is_dead:
             raise Crashed
         if not isinstance(told, Lie) and changes(call):
-            self.guards.before(worker, call)
+            self.invariants.before(worker, call)
         if changes(call) and not _only_reads(call):
             self.effects, self.last_effect = self.effects + 1, call
         return told
@@ -274,7 +274,7 @@ class Village(House):
         self._at(MIDWAY, call)
 
     def after_call(self, worker: Worker, call: Call, answer: Any) -> None:
-        self.guards.after(worker, call, answer)
+        self.invariants.after(worker, call, answer)
         if call.part == "dm" and call.name in _ANNOUNCED:
             self.hear(call.args[0])
         self._at(AFTER, call)
@@ -284,7 +284,7 @@ class Village(House):
         if self.is_dead:
             raise Crashed
         if when is BEFORE:
-            self.guards.store_step(call.args[0])
+            self.invariants.store_step(call.args[0])
 
     def _at(self, when: str, call: Call) -> Waits | Lie | None:
         told: Waits | Lie | None = None

@@ -1,4 +1,4 @@
-"""The simulated kernel as a stage for operations."""
+"""The simulated kernel as an environment for operations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ METADATA = 2 * 1024 * 1024
 DATA_BLOCKS = 24
 
 
-class SimulatedStage:
+class SimulatedEnvironment:
     def __init__(self, prefix: str = "", release: Release = Release.V6_12) -> None:
         self.prefix = prefix
         self.host = PlayedHost(release=release)
