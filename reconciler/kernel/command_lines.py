@@ -1,4 +1,6 @@
-"""The command line that a person would type for each thing that is done here. Pure: starts nothing, looks at nothing.
+"""The command lines that a person would type, and that more than one place needs. Pure: starts nothing, looks at nothing.
+
+What only one step shows stands at its entry in the table of steps.
 
 `programs.py` runs the commands for which it needs a program, so that what `plan` shows cannot differ from what is done.
 Calls of the DeviceMapper protocol are shown as the dmsetup command that does the same, which is never run. What dmsetup
@@ -11,8 +13,7 @@ import shlex
 from typing import Final
 
 from reconciler.kernel.protocol import Mkfs
-from reconciler.model.dm_tables import Devno, Table
-from reconciler.model.units import Bytes
+from reconciler.model.dm_tables import Table
 
 _INFO_COLUMNS = "name,uuid,major,minor,open,events,suspended,tables_loaded,readonly"
 
@@ -108,27 +109,6 @@ def shell_line(*commands: Command) -> str:
     return " && ".join(shlex.join(command) for command in commands)
 
 
-def make_file_command(path: str, size: Bytes, *, allocate: bool) -> Command:
-    return ("fallocate", "-l", str(size), path) if allocate else ("truncate", "-s", str(size), path)
-
-
-def grow_file_command(path: str, size: Bytes, *, allocate: bool) -> Command:
-    """The `>` keeps truncate from shrinking; fallocate never does."""
-    return ("fallocate", "-l", str(size), path) if allocate else ("truncate", "-s", f">{size}", path)
-
-
-def delete_file_command(path: str) -> Command:
-    return ("rm", "-f", path)
-
-
-def zero_command(path: str, length: int) -> Command:
-    return ("dd", "if=/dev/zero", f"of={path}", f"bs={length}", "count=1", "conv=notrunc,fsync")
-
-
-def attach_command(path: str) -> Command:
-    return ("losetup", "--find", "--show", "--nooverlap", "--direct-io=on", path)
-
-
 def mkfs_command(node: str, wanted: Mkfs) -> Command:
     label = ("-L", wanted.label) if wanted.label else ()
     if wanted.type == "xfs":
@@ -154,14 +134,6 @@ def grow_in_private_mount_command(node: str, kind: str) -> Command:
     return ("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "grow", node)
 
 
-def set_writable_command(node: str) -> Command:
-    return ("blockdev", "--setrw", node)
-
-
-def discard_command(node: str) -> Command:
-    return ("blkdiscard", node)
-
-
 def thin_check_command(metadata: str) -> Command:
     """It still looks for all, and says it; blocks that have leaked, as in a power cut, are no failure then."""
     return ("thin_check", "--ignore-non-fatal-errors", metadata)
@@ -171,7 +143,3 @@ def thin_ls_command(metadata: str, *, live: bool) -> Command:
     """Fields that stand in the devices' details. EXCLUSIVE and SHARED would walk all mappings."""
     snapshot = ("--metadata-snap",) if live else ()
     return ("thin_ls", "--no-headers", "--format", "DEV,MAPPED_BLOCKS,TRANSACTION", *snapshot, metadata)
-
-
-def udev_trigger_command(devno: Devno) -> Command:
-    return ("udevadm", "trigger", "--action=change", "--settle", f"/sys/dev/block/{devno}")

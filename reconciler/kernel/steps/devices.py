@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Final
 
 from reconciler.kernel.command_lines import (
-    discard_command,
     dmsetup_clear,
     dmsetup_create,
     dmsetup_load,
@@ -18,9 +17,7 @@ from reconciler.kernel.command_lines import (
     dmsetup_resume,
     grow_filesystem_command,
     mkfs_command,
-    set_writable_command,
     shell_line,
-    udev_trigger_command,
 )
 from reconciler.kernel.protocol import Kernel, Mkfs
 from reconciler.kernel.steps import StepHandler, StepTable, answered, looked_at_by
@@ -98,7 +95,7 @@ def _is_writable(kernel: Kernel, step: MakeWritable) -> None:
 
 
 def _make_writable_commands(step: MakeWritable) -> list[str]:
-    flag = shell_line(set_writable_command(f"/dev/mapper/{step.subject}"))
+    flag = shell_line(("blockdev", "--setrw", f"/dev/mapper/{step.subject}"))
     if step.table is None:
         return [flag]
     return [flag, *(f"{line}  # if it is still read-only" for line in _load_commands(Load(step.subject, step.table)))]
@@ -144,6 +141,11 @@ def _refresh_nodes(kernel: Kernel, step: RefreshNodes) -> None:
         return
     why = unmade or kernel.udev.in_the_way(still[0]) or trouble or "udev's rules did not make it"
     raise VerificationError("refresh the nodes of", step.subject, 0, f"{', '.join(still)} is missing: {why}")
+
+
+def _refresh_nodes_commands(step: RefreshNodes) -> list[str]:
+    trigger = ("udevadm", "trigger", "--action=change", "--settle", f"/sys/dev/block/{step.devno}")
+    return [shell_line(trigger), dmsetup_mknodes(step.subject)]
 
 
 def _have_udev_look(kernel: Kernel, step: RefreshNodes) -> str:
@@ -206,7 +208,7 @@ def _discard(kernel: Kernel, step: DiscardThin) -> None:
 
 
 def _discard_commands(step: DiscardThin) -> list[str]:
-    discard = shell_line(discard_command(f"/dev/mapper/{step.subject}"))
+    discard = shell_line(("blkdiscard", f"/dev/mapper/{step.subject}"))
     return [*_activation(step), discard, dmsetup_remove(step.subject)]
 
 
@@ -253,7 +255,7 @@ DEVICE_STEPS: Final[StepTable] = {
     RefreshNodes: StepHandler(
         _refresh_nodes,
         looked_at_by(_refresh_nodes),
-        lambda step: [shell_line(udev_trigger_command(step.devno)), dmsetup_mknodes(step.subject)],
+        _refresh_nodes_commands,
         "test_refresh_nodes",
     ),
     MakeFilesystem: StepHandler(_mkfs, looked_at_by(remove), _mkfs_commands, "test_make_filesystem"),

@@ -6,15 +6,7 @@ import errno
 from typing import Final
 
 from reconciler.kernel.block.files import SUPERBLOCK_SIZE
-from reconciler.kernel.command_lines import (
-    attach_command,
-    delete_file_command,
-    grow_file_command,
-    make_file_command,
-    shell_line,
-    thin_check_command,
-    zero_command,
-)
+from reconciler.kernel.command_lines import shell_line, thin_check_command
 from reconciler.kernel.protocol import Disks, Kernel
 from reconciler.kernel.steps import StepHandler, StepTable, answered
 from reconciler.model.errors import HostError, VerificationError
@@ -49,6 +41,12 @@ def _grow_file(kernel: Kernel, step: GrowFile) -> None:
     loop = the_loop(kernel.disks, step.subject)
     if loop is not None:
         kernel.disks.resize_loop(loop)
+
+
+def _size_commands(step: MakeFile | GrowFile, at_least: str = "") -> list[str]:
+    """A `>` keeps truncate from shrinking; fallocate never does."""
+    program = ("fallocate", "-l", str(step.size)) if step.allocate else ("truncate", "-s", f"{at_least}{step.size}")
+    return [shell_line((*program, step.subject))]
 
 
 def _attach(kernel: Kernel, step: AttachLoop) -> str | None:
@@ -103,6 +101,11 @@ def _zero(kernel: Kernel, step: ZeroSuperblock) -> None:
     kernel.disks.zero(step.subject, SUPERBLOCK_SIZE)
 
 
+def _zero_commands(step: ZeroSuperblock) -> list[str]:
+    where = (f"of={step.subject}", f"bs={SUPERBLOCK_SIZE}")
+    return [shell_line(("dd", "if=/dev/zero", *where, "count=1", "conv=notrunc,fsync"))]
+
+
 def _delete(kernel: Kernel, step: DeleteFile) -> None:
     if the_loop(kernel.disks, step.subject) is not None:
         raise HostError("delete", step.subject, errno.EBUSY, "a loop is on it")
@@ -110,20 +113,13 @@ def _delete(kernel: Kernel, step: DeleteFile) -> None:
 
 
 DISK_STEPS: Final[StepTable] = {
-    MakeFile: StepHandler(
-        _make_file,
-        answered,
-        lambda step: [shell_line(make_file_command(step.subject, step.size, allocate=step.allocate))],
-        "test_make_file",
-    ),
-    GrowFile: StepHandler(
-        _grow_file,
-        answered,
-        lambda step: [shell_line(grow_file_command(step.subject, step.size, allocate=step.allocate))],
-        "test_grow_file",
-    ),
+    MakeFile: StepHandler(_make_file, answered, _size_commands, "test_make_file"),
+    GrowFile: StepHandler(_grow_file, answered, lambda step: _size_commands(step, ">"), "test_grow_file"),
     AttachLoop: StepHandler(
-        _attach, _is_attached, lambda step: [shell_line(attach_command(step.subject))], "test_attach_loop"
+        _attach,
+        _is_attached,
+        lambda step: [shell_line(("losetup", "--find", "--show", "--nooverlap", "--direct-io=on", step.subject))],
+        "test_attach_loop",
     ),
     DetachLoop: StepHandler(
         _detach,
@@ -137,10 +133,10 @@ DISK_STEPS: Final[StepTable] = {
     ZeroSuperblock: StepHandler(
         _zero,
         answered,
-        lambda step: [shell_line(zero_command(step.subject, SUPERBLOCK_SIZE))],
+        _zero_commands,
         "test_zero_superblock",
     ),
     DeleteFile: StepHandler(
-        _delete, answered, lambda step: [shell_line(delete_file_command(step.subject))], "test_delete_file"
+        _delete, answered, lambda step: [shell_line(("rm", "-f", step.subject))], "test_delete_file"
     ),
 }

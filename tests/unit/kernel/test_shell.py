@@ -12,23 +12,28 @@ from hypothesis import strategies as st
 
 from reconciler.kernel.command_lines import (
     Command,
-    attach_command,
-    delete_file_command,
-    discard_command,
-    grow_file_command,
     grow_filesystem_command,
     grow_in_private_mount_command,
-    make_file_command,
     mkfs_command,
     shell_line,
     thin_check_command,
     thin_ls_command,
-    udev_trigger_command,
-    zero_command,
 )
 from reconciler.kernel.protocol import Mkfs
-from reconciler.model.dm_tables import Devno
-from reconciler.model.units import Bytes
+from reconciler.kernel.steps.table import commands_of
+from reconciler.model.dm_tables import Devno, ThinTable
+from reconciler.model.steps import (
+    AttachLoop,
+    DeleteFile,
+    DiscardThin,
+    GrowFile,
+    HostStep,
+    MakeFile,
+    MakeWritable,
+    RefreshNodes,
+    ZeroSuperblock,
+)
+from reconciler.model.units import Bytes, Sectors
 
 EXT4 = Mkfs("ext4", "daemon", Bytes(4096), discard=False)
 XFS = Mkfs("xfs", "", Bytes(4096), discard=True)
@@ -42,26 +47,51 @@ def test_a_line_says_the_very_words(words: list[str]) -> None:
 @pytest.mark.parametrize(
     ("command", "line"),
     [
-        (make_file_command("/srv/data", Bytes(512), allocate=False), "truncate -s 512 /srv/data"),
-        (make_file_command("/srv/da ta", Bytes(512), allocate=True), "fallocate -l 512 '/srv/da ta'"),
-        (grow_file_command("/srv/data", Bytes(512), allocate=False), "truncate -s '>512' /srv/data"),
-        (grow_file_command("/srv/data", Bytes(512), allocate=True), "fallocate -l 512 /srv/data"),
-        (delete_file_command("/srv/data"), "rm -f /srv/data"),
-        (zero_command("/dev/loop0", 4096), "dd if=/dev/zero of=/dev/loop0 bs=4096 count=1 conv=notrunc,fsync"),
-        (attach_command("/srv/data"), "losetup --find --show --nooverlap --direct-io=on /srv/data"),
         (mkfs_command("/dev/x", EXT4), "mkfs.ext4 -q -E lazy_itable_init=1,nodiscard -L daemon -b 4096 /dev/x"),
         (mkfs_command("/dev/x", XFS), "mkfs.xfs -q -b size=4096 /dev/x"),
-        (discard_command("/dev/x"), "blkdiscard /dev/x"),
         (thin_check_command("/dev/x"), "thin_check --ignore-non-fatal-errors /dev/x"),
         (
             thin_ls_command("/dev/x", live=True),
             "thin_ls --no-headers --format DEV,MAPPED_BLOCKS,TRANSACTION --metadata-snap /dev/x",
         ),
-        (udev_trigger_command(Devno(254, 3)), "udevadm trigger --action=change --settle /sys/dev/block/254:3"),
     ],
 )
-def test_each_operation_has_its_command(command: Command, line: str) -> None:
+def test_what_a_program_does_is_shown_as_it_is_run(command: Command, line: str) -> None:
     assert shell_line(command) == line
+
+
+THIN = ThinTable(Sectors(2048), Devno(253, 1), 7).target()
+
+
+@pytest.mark.parametrize(
+    ("step", "lines"),
+    [
+        (MakeFile("/srv/data", Bytes(512), allocate=False), ["truncate -s 512 /srv/data"]),
+        (MakeFile("/srv/da ta", Bytes(512), allocate=True), ["fallocate -l 512 '/srv/da ta'"]),
+        (GrowFile("/srv/data", Bytes(512), allocate=False), ["truncate -s '>512' /srv/data"]),
+        (GrowFile("/srv/data", Bytes(512), allocate=True), ["fallocate -l 512 /srv/data"]),
+        (DeleteFile("/srv/da ta"), ["rm -f '/srv/da ta'"]),
+        (ZeroSuperblock("/dev/loop0"), ["dd if=/dev/zero of=/dev/loop0 bs=4096 count=1 conv=notrunc,fsync"]),
+        (AttachLoop("/srv/data"), ["losetup --find --show --nooverlap --direct-io=on /srv/data"]),
+        (MakeWritable("tank", None), ["blockdev --setrw /dev/mapper/tank"]),
+        (
+            RefreshNodes("tank", Devno(254, 3)),
+            ["udevadm trigger --action=change --settle /sys/dev/block/254:3", "dmsetup mknodes tank"],
+        ),
+        (
+            DiscardThin("x", "DMR-1", THIN),
+            [
+                "dmsetup create x --uuid DMR-1 --notable",
+                "dmsetup load x --table '0 2048 thin 253:1 7'",
+                "dmsetup resume x",
+                "blkdiscard /dev/mapper/x",
+                "dmsetup remove x",
+            ],
+        ),
+    ],
+)
+def test_each_step_has_its_commands(step: HostStep, lines: list[str]) -> None:
+    assert commands_of(step) == lines
 
 
 def test_without_discard_nothing_is_discarded() -> None:
