@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from math import inf
 
-from reconciler.model.names import Key
 from reconciler.model.records import Record
 from reconciler.model.recordset import PoolRecords, RecordSet
 
@@ -34,9 +33,6 @@ class Desired:
         """The same object each time, also for a pool that no record names."""
         found = self.pools.get(name)
         return self._absent.setdefault(name, PoolRecords(name)) if found is None else found
-
-    def get(self, key: Key) -> Record | None:
-        return self.of_pool(key.pool).get(key)
 
     def after(self, before: Desired) -> Desired:
         """The same, with the objects of `before` for pools of which nothing else is said now."""

@@ -213,13 +213,6 @@ class PoolSpec(Model):
         """Data and metadata, as far as given: an external pool may leave them out."""
         return tuple(backing for backing in (self.data, self.metadata) if backing is not None)
 
-    @property
-    def disks(self) -> tuple[Backing, Backing]:
-        """Data and metadata of a pool that is not external: such a pool has both."""
-        assert self.data is not None, "checked when it was built"  # noqa: S101
-        assert self.metadata is not None, "checked when it was built"  # noqa: S101
-        return self.data, self.metadata
-
 
 def is_pattern(node: str) -> bool:
     """Whether an entry of `nodes` may fit several hosts."""

@@ -118,9 +118,6 @@ class RecordSet:
     def __contains__(self, key: object) -> bool:
         return key in self.pools or key in self.devices
 
-    def get(self, key: Key) -> Record | None:
-        return self.devices.get(key) or self.pools.get(key)
-
     def for_node(self, node: str) -> RecordSet:
         """The pools that are for the host of that name, and their devices."""
         pools = {key: pool for key, pool in self.pools.items() if pool.fits(node)}

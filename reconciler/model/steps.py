@@ -348,7 +348,6 @@ Step = HostStep | StoreStep
 class StepResult:
     """What became of a host step."""
 
-    seconds: float
     note: str = ""
     """Why there was nothing to do, where what the step is for was so already: `gone already`. A step that did nothing
     while what it is for is not so raises NothingDoneError.

@@ -248,7 +248,7 @@ class Invariants:
         desired = self._desired[step.key.pool]
         if not self._may_go(step.key, desired):
             raise Violation(f"{step.key} is deleted, and nobody asked for it")
-        if desired.get(step.key) is None:
+        if desired.of_pool(step.key.pool).get(step.key) is None:
             self._pruned(step.key, desired)
 
     def _pruned(self, key: Key, desired: Desired) -> None:

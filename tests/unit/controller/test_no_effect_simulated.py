@@ -98,7 +98,7 @@ def test_a_step_that_does_nothing_is_tried_at_growing_intervals(
         if not isinstance(step, kind):
             return carry_out(port, step)
         tried[step.subject] += 1
-        return StepResult(0.0)
+        return StepResult()
 
     monkeypatch.setattr(InlineWorkerClient, "run", run)
     met = 0
@@ -116,7 +116,7 @@ def test_what_has_no_effect_is_told_with_what_it_was_to_mend(
 ) -> None:
     daemon.declare(pool_record(), device_record("a"))
     daemon.settle()
-    monkeypatch.setattr(InlineWorkerClient, "run", lambda *_: StepResult(0.0))
+    monkeypatch.setattr(InlineWorkerClient, "run", lambda *_: StepResult())
     daemon.host.protect("tank-a")
     daemon.run(60)
     status = daemon.status("a")
@@ -140,7 +140,7 @@ def test_two_faults_that_take_turns_are_held_back_by_turns(
     def run(port: InlineWorkerClient, step: HostStep) -> StepResult:
         del port
         tried.append(step.action)
-        return StepResult(0.0)
+        return StepResult()
 
     monkeypatch.setattr(InlineWorkerClient, "run", run)
     device = daemon.host.devices.by_name["tank-a"]

@@ -63,7 +63,7 @@ def test_a_good_set_is_put_in_force_once(directory: Path, store: Store) -> None:
     loader, registry = an_intake(directory, store)
     desired = loader.load()
     assert desired is not None
-    assert desired.get(Key("tank", "app")) is not None
+    assert Key("tank", "app") in desired.pools["tank"].devices
     assert loader.load() is None, "nothing was edited"
     assert registry.get_sample_value("dm_reconciler_records", {"kind": "ThinDevice"}) == 1
 

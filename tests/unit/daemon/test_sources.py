@@ -76,7 +76,7 @@ def test_what_a_second_source_tells_is_in_force_beside_the_manifests(place: Plac
     records = desired.of_pool("tank")
     assert set(records.devices) == {Key("tank", "app"), LISTED}
     assert not records.permissions[LISTED].may_remove
-    assert desired.get(LISTED) is not None
+    assert LISTED in desired.pools[LISTED.pool].devices
 
 
 def test_only_the_manifests_are_kept_as_the_last_good_set(place: Place) -> None:

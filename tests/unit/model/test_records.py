@@ -188,7 +188,7 @@ def test_only_an_external_pool_may_leave_out_what_it_lies_on(part: str) -> None:
 
 
 def test_a_pool_of_ones_own_has_both_disks() -> None:
-    assert [backing.path for backing in pool().spec.disks] == ["/srv/a", "/srv/b"]
+    assert [backing.path for backing in pool().spec.backings] == ["/srv/a", "/srv/b"]
 
 
 @pytest.mark.parametrize("spec", [{"snapshot_of": "a"}, {"state": DeviceState.ABSENT}])

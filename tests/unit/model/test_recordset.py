@@ -182,9 +182,8 @@ def test_a_set_gives_pools_first_and_each_in_the_order_of_keys() -> None:
 
 def test_a_set_finds_records_by_key() -> None:
     records = RecordSet.of([pool(), device("a")])
-    assert records.get(Key("tank")) == pool()
-    assert records.get(Key("tank", "a")) == device("a")
-    assert records.get(Key("tank", "b")) is None
+    assert records.pools[Key("tank")] == pool()
+    assert records.devices[Key("tank", "a")] == device("a")
     assert Key("tank") in records
     assert Key("tank", "b") not in records
 
