@@ -1,4 +1,4 @@
-"""The loop: keys in a queue, one look, a plan, its steps, another look.
+"""The control loop: keys in a queue, a scan, a plan, its steps, and a second scan that verifies them.
 
-Level-triggered: an event only says that something should be looked at, never what to do.
+The loop is level-triggered: an event only says that something should be scanned, never what to do about it.
 """

@@ -1,4 +1,4 @@
-"""Time and chance, passed in, so that a test can hold them still."""
+"""Clock and random source, passed in so that a test can control them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Protocol
 
 class Clock(Protocol):
     def now(self) -> float:
-        """Seconds that only go forward, from anywhere."""
+        """The monotonic time, in seconds since an arbitrary moment."""
 
     def wall(self) -> float:
-        """Seconds since 1970."""
+        """The time of day, in seconds since 1970."""
 
 
 class SystemClock:
@@ -24,5 +24,5 @@ class SystemClock:
 
 
 def system_random() -> random.Random:
-    """For jitter and for UUIDs."""
+    """A random source for jitter and for UUIDs."""
     return random.SystemRandom()

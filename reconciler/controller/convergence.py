@@ -1,7 +1,7 @@
 """Brings one key to its desired state: plan, act and verify, round after round, until a plan has nothing more to do.
 
-What differs between a pool and a device is in two targets: how their facts are gathered and planned, what is written
-down, and what a fault teaches.
+A pool and a device differ in how their facts are gathered and planned, in what is recorded, and in what a fault
+teaches. Two targets, `PoolTarget` and `DeviceTarget`, hold those differences.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from reconciler.planner.plan import Plan, forbidden, suppressed
 from reconciler.planner.pool import plan_pool
 
 _ROUNDS: Final = 12
-"""Plans for one key in one pass: each round must lead on, so that this is never reached but by a bug or an adversary."""
+"""Plans that one key may have in one pass. Each must make progress, so only a bug or an adversary gets so far."""
 
 
 class PoolTarget:
-    """The pool itself. Its facts are shared by the plans of its devices."""
+    """The pool as a target. Its facts are shared by the plans of its devices."""
 
     circumstances: Circumstances
-    """Of the last plan."""
+    """The circumstances of the last plan."""
 
     def __init__(self, gatherer: FactGatherer, observer: PoolObserver, recorder: Recorder) -> None:
         self.key = Key(gatherer.name)
@@ -55,11 +55,11 @@ class PoolTarget:
         self.facts = gatherer.pool_facts(observer.observed)
 
     def refresh(self) -> None:
-        """After a scan, or a note in the store."""
+        """Gathers the pool's facts anew, after a scan or after a note in the store."""
         self.facts = self.gatherer.pool_facts(self.observer.observed, self.observer.trouble)
 
     def plan(self) -> Plan:
-        """With the pool's thin ids, where they are needed."""
+        """Plans the pool, and reads its thin ids first if the plan needs them."""
         plan = plan_pool(self.facts)
         if plan.needs_ids and self.observer.read_ids():
             self.refresh()
@@ -70,7 +70,7 @@ class PoolTarget:
         return plan
 
     def without_ids(self, plan: Plan) -> Plan:
-        """It cannot be decided: say why."""
+        """The plan, blocked because the thin ids that it needs cannot be read, and why."""
         why = self.observer.ids_trouble or self.observer.trouble or "the pool is in no state to tell them"
         message = f"{plan.condition.message}; but the thin ids of pool {self.key} cannot be read: {why}"
         return plan.blocked(Reason.KERNEL_ERROR, message)
@@ -86,7 +86,7 @@ class PoolTarget:
         self.recorder.record(status, condition, "" if facts.record is None else facts.record.spec.state.value)
 
     def learn(self, step: Step, fault: HostError) -> bool:
-        """Nothing: a pool's steps are planned anew in the next pass."""
+        """Learns nothing, and returns False: a pool's steps are planned anew in the next pass."""
         del step, fault
         return False
 
@@ -95,12 +95,12 @@ class PoolTarget:
 
 
 class DeviceTarget:
-    """A device in the pool: made, changed and taken away by it."""
+    """One device of the pool as a target."""
 
     _facts: DeviceFacts
-    """Of the last plan."""
+    """The facts of the last plan."""
     circumstances: Circumstances
-    """Of the last plan."""
+    """The circumstances of the last plan."""
 
     def __init__(self, key: Key, pool: PoolTarget) -> None:
         self.key = key
@@ -111,7 +111,7 @@ class DeviceTarget:
         self._has_reread = False
 
     def plan(self) -> Plan:
-        """With all that the plan needs to know: the pool's thin ids, and who holds the device."""
+        """Plans the device, once the pool's thin ids and the device's holders are known where the plan needs them."""
         for _ in range(_ROUNDS):
             self._facts = self._pool.gatherer.device_facts(self.key, self._observer.observed, self._pool.facts)
             plan = plan_device(self._facts)
@@ -134,20 +134,20 @@ class DeviceTarget:
         self._recorder.record(status, condition, "" if facts.record is None else facts.record.spec.state.value)
 
     def learn(self, step: Step, fault: HostError) -> bool:
-        """What some faults teach, so that the next plan is another one. True if it is worth planning again at once."""
+        """Takes in what a fault teaches, so that the next plan differs. True if it is worth planning again at once."""
         if answers_message(fault, errno.EEXIST) and isinstance(step, CreateThin | CreateSnapshot):
             self._note_taken(step)
             return True
         if isinstance(fault, NothingDoneError):
             return self._let_filesystem_be(fault)
         if isinstance(fault, PreconditionError) and isinstance(step, CreateSnapshot):
-            # Somebody else suspended the origin: the intent must not pass for our own freeze.
+            # Somebody else suspended the origin: the intent must not let their freeze pass for the reconciler's own.
             self._abandon()
             return False
         if fault.errno == errno.ENODATA and not self._has_reread:
             self._has_reread = True
             return self._observer.read_ids()
-        if self.is_half_done():  # what is left is undone at once, by looking at the pool
+        if self.is_half_done():  # the next look at the pool undoes at once what is left
             self._observer.read_ids()
         return False
 
@@ -155,7 +155,7 @@ class DeviceTarget:
         return self._intent() is not None
 
     def _let_filesystem_be(self, fault: NothingDoneError) -> bool:
-        """Nothing of that type is there to be grown, and no record says any more that there should be."""
+        """Ends an intent that would grow a filesystem that is not there, once no record asks for one any more."""
         record, known = self._facts.record, self._store.known_devices(self.key.pool).get(self.key.device)
         if known is None or record is None or record.spec.filesystem is not None:
             return False
@@ -174,7 +174,7 @@ class DeviceTarget:
         self._abandon()
 
     def _abandon(self) -> None:
-        """An intent of which nothing came true."""
+        """Aborts the device's intent, of which nothing came true."""
         intent = self._intent()
         if intent is not None:
             self._store.apply(AbortIntent(self.key, intent.transaction_id))
@@ -188,7 +188,7 @@ Target = PoolTarget | DeviceTarget
 
 
 class Convergence:
-    """Of one pool and its devices, one at a time."""
+    """Converges the keys of one pool, one at a time."""
 
     def __init__(
         self, pool: PoolTarget, executor: Executor, attempts: FailedAttempts, only: frozenset[Key] | None
@@ -199,7 +199,9 @@ class Convergence:
         self._only = only
 
     def converge(self, target: Target) -> Outcome | None:
-        """What became of it; None: it waits for its next try, which the queue has."""
+        """Converges the target, and returns how its key goes on; None if it waits for the attempt that the queue
+        already has.
+        """
         fault: Condition | None = None
         failure: Outcome | None = None
         outcome: Outcome = Done()
@@ -215,12 +217,13 @@ class Convergence:
                 target.record(fault)
                 break
             told, is_too_early = (fault, False) if fault is not None or not may_act else self._former(target, plan)
-            # So far as desired, with news to be noted first: whether there is more only the next plan tells.
+            # The steps of a converged plan only note news. Only the next plan shows whether there is more, so it
+            # records instead.
             if told is not None or not (may_act and plan.reason is Reason.CONVERGED):
                 target.record(told or suppressed(plan, why_not))
             if is_too_early:
                 return None
-            # After a fault only what it left half done is gone on with: it is undone, and the rest is tried later.
+            # After a fault, only half-done work goes on, so that it is undone; everything else is tried again later.
             if not may_act or (fault is not None and not target.is_half_done()):
                 break
             ran = self.act(target.key, plan)
@@ -241,7 +244,7 @@ class Convergence:
         return failure or outcome
 
     def act(self, key: Key, plan: Plan) -> Ran:
-        """Carry out a plan, and look at what came of it."""
+        """Carries out a plan, and scans what came of it."""
         observer = self._pool.observer
         ran = self._executor.run(key, plan.steps)
         observer.follow(ran.done)
@@ -253,13 +256,13 @@ class Convergence:
         return ran
 
     def why_not(self, key: Key, plan: Plan | None = None) -> str | None:
-        """Why this plan, or none at all, may be carried out, whatever is found; None if it may."""
+        """Why neither this plan nor any other may be carried out now, whatever was found; None if it may."""
         gatherer = self._pool.gatherer
         if gatherer.settings.observe_only:
             return "--observe"
         if self._only is not None and key not in self._only:
             return "it was not asked for"
-        # What is done must be noted first, so that a crash can be undone.
+        # A step is noted before it is done, so that a crash can be undone; without a writable store nothing is done.
         if gatherer.store.trouble is not None:
             return "the store cannot be written to"
         if plan is None:
@@ -267,13 +270,15 @@ class Convergence:
         return forbidden(plan, gatherer.records.permissions.get(key, PERMITTED), gatherer.clock.now())
 
     def _after(self, key: Key, plan: Plan) -> Outcome:
-        """Of a plan, carried out or not. What is not permitted yet is looked at again when it may be."""
+        """The outcome of a plan, carried out or not. A plan that is not permitted yet is requeued until it is."""
         permissions = self._pool.gatherer.records.permissions.get(key, PERMITTED)
         left = permissions.not_before - self._pool.gatherer.clock.now()
         return RequeueAfter(left) if plan.steps and 0 < left < inf else after(plan)
 
     def _had_no_effect(self, target: Target, plan: Plan) -> Condition:
-        """It counts as failed: else it would be done again and again, as fast as the host lets it."""
+        """Counts the plan's steps as failed: the host would otherwise be asked for the same again and again, without a
+        pause.
+        """
         step = next((step for step in reversed(plan.steps) if isinstance(step, HostStep)), plan.steps[-1])
         action, subject = (step.action, step.subject) if isinstance(step, HostStep) else ("note", str(step.key))
         detail = f"it was answered with OK, and the same is found again, or somebody undid it: {plan.condition.message}"
@@ -284,10 +289,10 @@ class Convergence:
         return condition
 
     def _former(self, target: Target, plan: Plan) -> tuple[Condition | None, bool]:
-        """What former attempts have to say of this plan, and whether it is too early for the next one.
+        """What earlier attempts say of this plan, and whether it is too early for the next attempt.
 
-        What failed stands until a try works, also while one is made. What was put right again and again, and is broken each
-        time, waits too.
+        The condition of a failed attempt stands until an attempt works, also while one is made. A plan that mends what
+        is broken anew each time waits too.
         """
         standing = self._attempts.standing(target.key, target.circumstances)
         if standing is not None:
@@ -305,7 +310,7 @@ class Convergence:
 
 
 def with_place(condition: Condition, key: Key, gatherer: FactGatherer) -> Condition:
-    """What only another record ends says where the record is."""
+    """The condition, with the place of its record where only an edit of that record ends the condition."""
     place = gatherer.records.places.get(key)
     if condition.reason is not Reason.INVALID_CHANGE or place is None:
         return condition

@@ -1,4 +1,4 @@
-"""The records in force on this host, a pool each."""
+"""The records in force on this host, by pool."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from reconciler.model.recordset import PoolRecords, RecordSet
 
 @dataclass(frozen=True)
 class Desired:
-    """Immutable: when anything changes there is a new Desired, in which unchanged pools have the same records, the same object."""
+    """The records in force. Immutable: each change makes a new `Desired`, which has the same objects for pools that did
+    not change.
+    """
 
     pools: Mapping[str, PoolRecords] = field(default_factory=dict)
     loaded_at: float = -inf
-    """When the directory's content last changed, in seconds of the monotonic clock, so that a host whose time of day is
-    put right does not pass for one that has waited: pruning waits for it to settle. Long ago, where nothing is said.
+    """When the content of the directory last changed, in monotonic seconds; the far past by default. Pruning waits
+    until the directory has settled, and a monotonic time keeps a corrected wall clock from looking like that wait.
     """
     _absent: dict[str, PoolRecords] = field(default_factory=dict, init=False, compare=False, repr=False)
 
@@ -30,15 +32,15 @@ class Desired:
         return chain.from_iterable(self.pools.values())
 
     def of_pool(self, name: str) -> PoolRecords:
-        """The same object each time, also for a pool that no record names."""
+        """The pool's records, the same object each time, also for a pool that no record names."""
         found = self.pools.get(name)
         return self._absent.setdefault(name, PoolRecords(name)) if found is None else found
 
     def after(self, before: Desired) -> Desired:
-        """The same, with the objects of `before` for pools of which nothing else is said now."""
+        """This `Desired`, with the objects of `before` for all pools whose records are equal."""
         unchanged = {name: old for name, old in before.pools.items() if old == self.pools.get(name)}
         return replace(self, pools={**self.pools, **unchanged})
 
     def renewed(self) -> Desired:
-        """The same in other objects: passes over the former ones do not count any more."""
+        """A copy with new objects for the same records, so that earlier passes do not count any more."""
         return replace(self, pools={name: replace(records) for name, records in self.pools.items()})

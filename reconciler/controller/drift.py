@@ -1,6 +1,7 @@
-"""Open drift of every record, from the scan that found it to the one that finds it gone; and a throttle for its log lines.
+"""Open drift of every record, from the scan that found it to the scan that finds it gone, and a throttle for its log
+lines.
 
-A fault that lasts is logged once, and then with its count, each time after twice as many attempts.
+A fault that lasts is logged at its first attempt, and then with its count whenever the number of attempts has doubled.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from reconciler.model.conditions import Reason
 from reconciler.model.names import Key
 
 _MOST: Final = 32
-"""Different things that are counted of one record: with more, each is told as if it were new."""
+"""How many different things are counted for one record. Beyond that, the counts begin anew, all is logged again."""
 
 
 class LogThrottle:
-    """Not for several threads at a time."""
+    """Decides which repetitions of an event are worth a log line. Not thread-safe."""
 
     def __init__(self) -> None:
         self._counts: defaultdict[Key, Counter[Hashable]] = defaultdict(Counter)
 
     def again(self, key: Key, what: Hashable) -> int:
-        """How often it has happened by now, if that is worth a line: 1, 2, 4, 8 and so on; else 0."""
+        """How often `what` has happened to the record, if that is worth a line (1, 2, 4, 8 and so on), else 0."""
         counts = self._counts[key]
         if len(counts) >= _MOST and what not in counts:
             counts.clear()
@@ -33,17 +34,17 @@ class LogThrottle:
         return count if count & (count - 1) == 0 else 0
 
     def over(self, key: Key) -> None:
-        """All is well, or nothing is left of it: what happens from now on is news."""
+        """Resets the record's counts, because it is well or gone: whatever happens from now on is news."""
         self._counts.pop(key, None)
 
 
 def times(count: int) -> str:
-    """What is put behind a line that was told before."""
+    """The suffix of a log line that repeats an earlier one."""
     return "" if count == 1 else f" ({count} times by now)"
 
 
 _SHOWN: Final = 6
-"""Steps that are named, of those that an episode took."""
+"""How many of the steps against one drift a message names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +52,22 @@ class OpenDrift:
     reason: Reason
     since: float
     done: tuple[str, ...] = ()
-    """The steps that worked while it was what was told, each once."""
+    """The steps that worked while this was the reported drift, each once."""
     left: bool = False
-    """It was told what is not done about it, as nothing may be done."""
+    """Whether it was reported that nothing may be done about this drift."""
 
     @property
     def how(self) -> str:
-        """What was done about it, for people."""
+        """What was done about the drift, in words for a message."""
         shown = ", ".join(self.done[:_SHOWN]) + (", ..." if len(self.done) > _SHOWN else "")
         return shown or "by itself"
 
 
 class DriftTracker:
-    """Of all records. A look tells one drift of a record, the first that fits: another may be there behind it.
+    """Open drift of every record. The planner reports only its first match, so other drift may be masked by it.
 
-    So a drift that is no longer told, though nothing was done about it, is not over: it is over once the record is as
-    desired. Not for several threads at a time.
+    Drift that is no longer reported is therefore not closed by that alone: it closes when a step against it succeeded,
+    or when the record converged. Not thread-safe.
     """
 
     def __init__(self) -> None:
@@ -74,11 +75,11 @@ class DriftTracker:
         self._told: dict[Key, Reason] = {}
 
     def told(self, key: Key) -> OpenDrift | None:
-        """The one that the last look has told."""
+        """The drift that the last scan reported for the record."""
         return self._open.get(key, {}).get(self._told[key]) if key in self._told else None
 
     def found(self, key: Key, reason: Reason, now: float) -> bool:
-        """Whether it is news."""
+        """Opens the reported drift, and returns whether it is new."""
         self._told[key] = reason
         if reason in self._open[key]:
             return False
@@ -86,7 +87,7 @@ class DriftTracker:
         return True
 
     def left(self, key: Key) -> bool:
-        """What is told is left alone. Whether that is news."""
+        """Marks the reported drift as left alone, and returns whether that is new."""
         open_drift = self.told(key)
         if open_drift is None or open_drift.left:
             return False
@@ -94,14 +95,16 @@ class DriftTracker:
         return True
 
     def worked(self, key: Key, what: str) -> OpenDrift | None:
-        """A step that was taken against what is told."""
+        """Notes that a step against the reported drift worked, and returns that drift."""
         open_drift = self.told(key)
         if open_drift is not None and what not in open_drift.done:
             self._open[key][open_drift.reason] = replace(open_drift, done=(*open_drift.done, what))
         return open_drift
 
     def over(self, key: Key, drift: Reason | None, *, converged: bool) -> list[OpenDrift]:
-        """Those that a look finds to be gone, which tells this drift, if any."""
+        """Closes the record's drift that a scan found to be gone, and returns it. `drift` is what the scan reports now,
+        if any.
+        """
         mine = self._open.get(key, {})
         ended = [one for one in mine.values() if converged or (drift and drift is not one.reason and one.done)]
         for open_drift in ended:

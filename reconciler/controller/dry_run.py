@@ -1,4 +1,4 @@
-"""What would be done: one look, and the plans that follow from it. Changes nothing, holds no lock."""
+"""Shows what would be done: one scan and the plans that follow from it. It changes nothing and takes no lock."""
 
 from __future__ import annotations
 
@@ -26,30 +26,32 @@ from reconciler.planner.pool import plan_pool
 from reconciler.store.store import Store
 
 _NOT_YET = Devno(0, 0)
-"""Stands for the number of a pool that would be activated first."""
+"""Stands for the device number of a pool that would have to be activated first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """One record's plan."""
+    """The plan for one record."""
 
     key: Key
     plan: Plan
     record: ThinPool | None = None
-    """Of a pool."""
+    """The pool's record; only of a pool."""
 
     @property
     def is_change(self) -> bool:
-        """Something would be done on the host."""
+        """Whether the plan would do anything on the host."""
         return any(isinstance(step, HostStep) for step in self.plan.steps)
 
     def commands(self) -> list[str]:
-        """The equivalent command lines, in order."""
+        """The command lines that do the same as the steps, in their order."""
         return [_named(line, self.key) for step in self.plan.steps for line in commands_of(step)]
 
 
 def _named(line: str, key: Key) -> str:
-    """A pool that is not active yet has no number: its node says the same, and dmsetup takes it."""
+    """The command line with the pool's node instead of its number, which dmsetup takes too: an inactive pool has no
+    number.
+    """
     return line.replace(f"thin {_NOT_YET} ", f"thin /dev/mapper/{key.pool} ")
 
 
@@ -62,9 +64,12 @@ def preview_pool(
     clock: Clock,
     rng: random.Random,
 ) -> Iterator[Preview]:
-    """The plans for a pool and its devices, in the order in which they would be carried out. `loaded_at` as in `Desired`."""
+    """Yields the plans for a pool and its devices in the order in which they would be carried out.
+
+    `loaded_at` has the meaning of `Desired.loaded_at`.
+    """
     name = records.name
-    settings = Settings(grace=0.0, observe_only=True)  # shown is what would be done if what is seen now lasted
+    settings = Settings(grace=0.0, observe_only=True)  # shows what would be done if the signs that are seen now lasted
     gatherer = FactGatherer(name, store, clock, rng, settings)
     gatherer.use(records, loaded_at)
     observer = PoolObserver(client, gatherer)
@@ -91,7 +96,7 @@ def preview_pool(
 
 
 class Ahead:
-    """What the plans before would have done by then: the devices they make, and the numbers they use up."""
+    """What the earlier plans would have changed by then: the devices that they make, and the thin ids that they use."""
 
     def __init__(self) -> None:
         self._made: dict[str, StoredDevice] = {}
@@ -130,7 +135,7 @@ def _activation(steps: tuple[Step, ...]) -> ActivatePool | None:
 
 
 def _as_if_active(pool: LivePool, name: str) -> LivePool:
-    """The pool as it would be after its own plan, so that the plans of its devices can be shown too."""
+    """The pool as its own plan would leave it, so that the plans of its devices can be shown too."""
     nothing: Table = ()
     transaction = pool.metadata.transaction_id or 0
     status = PoolStatus(transaction, 0, 1, 0, 1, held_root=False, mode=PoolMode.RW, needs_check=False)
@@ -138,7 +143,7 @@ def _as_if_active(pool: LivePool, name: str) -> LivePool:
 
 
 def _info(name: str) -> DeviceInfo:
-    """Of a device that would be active by then."""
+    """The information of a device that would be active by then."""
     return DeviceInfo(
         name=name,
         uuid="",
@@ -154,5 +159,5 @@ def _info(name: str) -> DeviceInfo:
 
 
 def is_pending(preview: Preview) -> bool:
-    """Whether `plan` counts this as not as desired."""
+    """Whether `plan` counts this record as not converged."""
     return preview.is_change or not preview.plan.condition.good

@@ -1,6 +1,6 @@
-"""Carries out a plan: one step after the other, each flushed or verified before the next begins.
+"""Carries out a plan, one step after the other; each step is flushed or verified before the next one begins.
 
-A step that failed becomes a condition by its errno, never by the text of a message.
+A failed step becomes a condition by its errno, never by the text of its message.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _ADVICE = "it is tried again, each time a little later; `dm-reconciler doctor` l
 
 
 def condition_of(found: Condition, step: Step, fault: HostError) -> Condition:
-    """What is said while a step does not work. What it was to mend stays visible beneath."""
+    """The condition while a step fails. The condition that the step was to mend stays visible beneath it."""
     beneath = found.reason if found.reason in DRIFT else found.beneath
     if isinstance(fault, WorkerTimeoutError):
         return Condition(Reason.STUCK, str(fault), LiveState.UNKNOWN, beneath=beneath)
     if isinstance(step, CreateSnapshot) and isinstance(fault, PreconditionError) and fault.errno != errno.EIO:
         return Condition(Reason.WAITING_FOR_ORIGIN, str(fault), found.live, beneath=beneath)
     if isinstance(fault, NothingDoneError):
-        # Its record asks for what is not there: only a person can say which of the two is right.
+        # The record names a filesystem that is not on the device, and only a person knows which of the two is right.
         advice = "put the type in its record right, or take `filesystem` out of it, and nothing is grown"
         return Condition(Reason.INVALID_CHANGE, f"{fault}; {advice}", found.live, beneath=beneath)
     if isinstance(step, CheckMetadata) and fault.errno == errno.EUCLEAN:
@@ -59,17 +59,17 @@ _log = logging.getLogger(__name__)
 
 
 class ActionWatcher(Protocol):
-    """Who hears of each step: metrics, and commands that show progress."""
+    """An observer that is told of each step: the metrics, and commands that show progress."""
 
     def begun(self, key: Key, step: Step) -> None: ...
 
     def ended(self, key: Key, step: Step, seconds: float, fault: HostError | None, note: str = "") -> None:
-        """`note`: what the step found to be so already."""
+        """A step has ended after `seconds`. `note` says what the step found already in place."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What became of the steps of a plan."""
+    """The result of a plan's steps."""
 
     done: Sequence[Step]
     failed: Step | None = None
@@ -77,7 +77,7 @@ class Ran:
 
 
 class Executor:
-    """Of one pool: host steps go to its worker, store steps to the store."""
+    """Runs the steps of one pool: host steps go to its worker, store steps to the store."""
 
     def __init__(self, client: WorkerClient, store: Store, watcher: ActionWatcher) -> None:
         self._client = client
@@ -85,7 +85,7 @@ class Executor:
         self._watcher = watcher
 
     def run(self, key: Key, steps: Iterable[Step]) -> Ran:
-        """In order, until one fails. Those after it are not begun."""
+        """Runs the steps in order until one fails. Steps after that are not begun."""
         done: list[Step] = []
         for step in steps:
             fault = self._run(key, step)
@@ -105,7 +105,8 @@ class Executor:
 
     def _carry_out(self, step: Step) -> tuple[str, HostError | None]:
         if isinstance(step, StoreStep):
-            self._store.apply(step)  # a store that cannot be written stops the daemon: nothing goes on without it
+            # an unwritable store raises here, and stops the daemon before anything else is done
+            self._store.apply(step)
             return "", None
         try:
             return self._client.run(step).note, None
@@ -113,7 +114,7 @@ class Executor:
             return "", fault
 
     def _confirm_empty(self, step: ConfirmEmpty) -> tuple[str, HostError | None]:
-        """It reads the thin ids: that a metadata snapshot is reserved for it is flushed first."""
+        """Runs a step that reads the thin ids, and flushes before that a metadata snapshot is reserved for it."""
         reserved = self._store.reserved
         ours = step.subject in reserved
         reserved.note(step.subject, reserved=True)

@@ -1,6 +1,6 @@
-"""Gathers the facts that bear on one record: what the records say, what is stored, and what the last scan saw of its pool.
+"""Gathers the facts about one record: what the records say, what is stored, and what the last scan saw of its pool.
 
-The scan is kept in `ObservedPool`, with since when each sign of drift has been seen without a break.
+`ObservedPool` holds the result of the scan, and how long each sign of drift has been seen without a break.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ObservedPool:
         self.ids: dict[int, ThinEntry] | None = None
         self.ids_at = 0.0
         self.ids_are_told = False
-        """Whether they are the pool's own word, and not the store's."""
+        """Whether the ids come from the pool itself, and not from the store."""
         self.protected: frozenset[Devno] = frozenset()
         self._since: dict[str, dict[Sign, float]] = {}
         self._touched: dict[str, set[int]] = {}
@@ -43,7 +43,7 @@ class ObservedPool:
         self._shown_by: dict[tuple[Devno, int], set[str]] = {}
 
     def absorb(self, look: PoolScan, now: float) -> set[str]:
-        """Take in a look; the names whose state has changed. The pool's own name is among them if it has."""
+        """Takes in a scan. Returns the dm names of which the state has changed, the pool's own among them."""
         gone = set(look.gone) | ({name for name in self.devices if name not in look.devices} if look.first else set())
         for name in gone:
             self.devices.pop(name, None)
@@ -56,7 +56,7 @@ class ObservedPool:
         if look.ids is not None:
             self.ids, self.ids_at, self.ids_are_told = dict(look.ids), now, True
         if look.pool.device is None:
-            self.ids = None  # whoever has the pool active elsewhere meanwhile may change them
+            self.ids = None  # the pool may be active elsewhere meanwhile, where its thin ids can change
         self.protected = look.protected
         changed = gone | set(look.devices)
         if look.pool != self.pool and look.pool.device is not None:
@@ -66,18 +66,20 @@ class ObservedPool:
         return changed
 
     def grace(self, name: str, now: float, length: float) -> Grace:
-        """Of a device; of the pool itself by the empty name."""
+        """How long each sign of a device has lasted; the empty name stands for the pool itself."""
         return Grace(now, length, self._since.get(name, {}))
 
     def live_on_pool(self) -> tuple[str, ...]:
-        """Dm names of the devices that lie on the pool, whosever they are."""
+        """The dm names of all devices on the pool, whoever owns them."""
         pool = self.pool.device
         if pool is None:
             return ()
         return tuple(sorted(name for name, (devno, _) in self._shows.items() if devno == pool.info.devno))
 
     def elsewhere(self, thin_id: int, own: str, *, private: bool = False) -> tuple[str, ...]:
-        """Dm names of other devices than `own` that show this thin; with private ones of ours only if asked for."""
+        """The dm names of other devices than `own` that show this thin. Private devices of this store count only if
+        `private`.
+        """
         pool = self.pool.device
         if pool is None:
             return ()
@@ -96,7 +98,7 @@ class ObservedPool:
             self._since.pop(name, None)
 
     def take_shown(self) -> dict[str, set[int]]:
-        """The thin ids that each device which changed since this was last asked shows, or showed."""
+        """Returns, for each device that changed since the last call, the thin ids that it shows or showed."""
         shown, self._touched = self._touched, {}
         return shown
 
@@ -115,28 +117,28 @@ class ObservedPool:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the operator may set."""
+    """Settings of the operator."""
 
     grace: float = 5.0
-    """Seconds that a suspension is somebody's right."""
+    """How many seconds a suspension is tolerated as somebody else's work."""
     prune: PruneRules = field(default_factory=PruneRules)
     observe_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What belongs to a pool, by the records and the store: the same until one of the two changes."""
+    """The keys and names in a pool, by the records and the store. They change only when one of the two does."""
 
     watched: ScanScope
     keys: frozenset[Key]
-    """Of all devices that are recorded, known, or under way."""
+    """The keys of all devices that are recorded, stored, or have an intent."""
     names: Mapping[Key, tuple[str, str]]
-    """Each device's dm name and private name."""
+    """The dm name and the private name of each device."""
     by_name: Mapping[str, Key]
 
 
 class FactGatherer:
-    """Of one pool, by the records that `use` was last told."""
+    """Gathers the facts of one pool, from the records that `use` was last given."""
 
     def __init__(self, name: str, store: Store, clock: Clock, rng: random.Random, settings: Settings) -> None:
         self.name = self._name = name
@@ -152,15 +154,17 @@ class FactGatherer:
         self._mark: object = None
 
     def use(self, records: PoolRecords, loaded_at: float) -> None:
-        """From now on. `loaded_at` as in `Desired`."""
+        """Sets the records in force. `loaded_at` has the meaning of `Desired.loaded_at`."""
         self.records, self._loaded_at = records, loaded_at
 
     def another(self) -> FactGatherer:
-        """One more of the same pool, which may use other records."""
+        """A second gatherer for the same pool, which may use other records."""
         return FactGatherer(self._name, self._store, self._clock, self._rng, self._settings)
 
     def scope(self) -> Scope:
-        """Made anew only when it has changed: knowledge changes with each step, and mostly adds what is recorded."""
+        """The pool's scope, cached until it changes: each step changes what is stored, but rarely which devices there
+        are.
+        """
         records, knowledge = self.records, self._store.knowledge(self._name)
         if self._scope is not None and self._scope_of[0] is records and self._scope_of[1] is knowledge:
             return self._scope
@@ -176,7 +180,7 @@ class FactGatherer:
         return self._scope
 
     def _strays(self) -> dict[Key, str]:
-        """Devices that are known or under way and have no record, or another dm name than their record says."""
+        """Devices that are stored or have an intent, and have no record or another dm name than their record says."""
         recorded = self._recorded
         known = self._store.known_devices(self._name).values()
         intents = self._store.intents(self._name)
@@ -193,13 +197,13 @@ class FactGatherer:
         )
 
     def named_ids(self) -> frozenset[int]:
-        """Thin ids of devices (recorded, adopted or orphaned) and of operations under way."""
+        """The thin ids of recorded, adopted and orphaned devices and of intents."""
         known = self._store.known_devices(self._name).values()
         intents = self._store.intents(self._name)
         return frozenset({device.thin_id for device in known} | {intent.thin_id for intent in intents})
 
     def keys_of(self, thin_ids: frozenset[int]) -> set[Key]:
-        """The known devices with these thin ids."""
+        """The keys of the stored devices that have these thin ids."""
         return {device.key for device in self._store.known_devices(self._name).values() if device.thin_id in thin_ids}
 
     def _watched(self, names: frozenset[str]) -> ScanScope:
@@ -227,7 +231,7 @@ class FactGatherer:
             new_uuid=self._new_uuid(),
             intents=intents,
             ids=observed.ids,
-            # What is on the pool matters only to one that is to go, and this is asked after each step.
+            # Only a pool that is to be taken down needs these two, and the facts are gathered after every step.
             devices_live=observed.live_on_pool() if goes_down else (),
             known_devices=tuple(sorted(self._store.known_devices(self._name))) if goes_down else (),
             needed=goes_down and self._needed(intents),
@@ -236,7 +240,9 @@ class FactGatherer:
         )
 
     def _largest(self, intents: tuple[Intent, ...]) -> Bytes:
-        """Asked of a pool that is down: what is at the start of its data may be a filesystem in one of them."""
+        """The size of the pool's largest device, which matters while the pool is down: a filesystem at the start of its
+        data may belong to that device.
+        """
         sizes = [device.size for device in self._store.known_devices(self._name).values()]
         return in_bytes(max((*sizes, *(intent.size for intent in intents)), default=Sectors(0)))
 
@@ -255,7 +261,8 @@ class FactGatherer:
         intent = next((intent for intent in intents if intent.key == key), None)
         thin_id = _thin_id(record, known)
         elsewhere = observed.elsewhere(thin_id, name) if thin_id is not None else ()
-        # A later look than the pool's own, such as one for the ids, may have found it otherwise, or failed.
+        # A later scan than the pool's own, for example for the thin ids, may have found the pool changed, or have
+        # failed.
         pool = pool if pool.live is observed.pool else replace(pool, live=observed.pool)
         return DeviceFacts(
             key=key,
@@ -285,11 +292,12 @@ class FactGatherer:
         )
 
     def _suspects(self, key: Key, observed: ObservedPool, pool: PoolFacts) -> ThinIds | None:
-        """Thin ids that may be the data of this device, which the store does not know. None: nobody can tell."""
+        """Thin ids that may be the data of this device, which the store does not know. None if the ids are unknown."""
         left = self._store.left_by(self._name, key.device)
         if pool.known is None or (pool.known.taken_over_at is None and not left):
             return {}
-        ids = observed.ids if observed.ids_are_told else self._told()  # who only looks has the daemon's word
+        # without reading the pool, the ids that the daemon last reported are all there is
+        ids = observed.ids if observed.ids_are_told else self._told()
         if ids is None:
             return None
         records = self.records.devices.values()
@@ -298,7 +306,7 @@ class FactGatherer:
         return suspects_of(pool.known, ids, named=self.named_ids() | adopted, left=left, foreign=foreign)
 
     def _told(self) -> ThinIds | None:
-        """The thin ids that nobody names, as the daemon has last told them; None where it has not."""
+        """The thin ids that the daemon last reported as leaked; None if it has reported none."""
         status = self._store.statuses().get(Key(self._name))
         told = status.leaked_ids if isinstance(status, PoolStatusReport) else None
         if told is None:
@@ -307,7 +315,7 @@ class FactGatherer:
         return {number: ThinEntry(0, left[number].created_at if number in left else 0) for number in told}
 
     def _private(self, key: Key, observed: ObservedPool) -> LiveDevice | None:
-        """The device under the private name. One of another store's is foreign, and so is one without our UUID."""
+        """The device under the private name. It is foreign without a UUID that this store gave."""
         device = observed.devices.get(private_dm_name(key.pool, key.device))
         if device is None or not device.info.uuid.endswith("-private"):
             return device
@@ -329,14 +337,15 @@ class FactGatherer:
             dm_name=dm_name,
             known=known,
             live=live,
-            # Also where a crash, or a removal that did not happen, has left a private one: it would not be suspended.
+            # Private devices count too: a crash, or a removal that did not happen, may have left one, and suspending
+            # the device would not suspend that one.
             elsewhere=observed.elsewhere(known.thin_id, dm_name, private=True) if known is not None else (),
             protected=live is not None and live.info.devno in observed.protected,
             paused=own_record is not None and own_record.spec.paused,
         )
 
     def _adopted_by(self, key: Key, thin_id: int | None) -> str | None:
-        """Another device here that has this thin id; None if none has."""
+        """Another device of this store that has this thin id; None if there is none."""
         devices = self._store.known_devices(self._name).values()
         return next((str(device.key) for device in devices if device.thin_id == thin_id and device.key != key), None)
 
@@ -364,7 +373,7 @@ def _dm_name(key: Key, record: ThinDevice | None, known: StoredDevice | None) ->
 
 
 def _thin_id(record: ThinDevice | None, known: StoredDevice | None) -> int | None:
-    """The thin that is the device's, or that its record wants to adopt."""
+    """The thin id of the device, or the one that its record is to adopt."""
     if known is not None:
         return known.thin_id
     return record.spec.adopt.device_id if record is not None and record.spec.adopt is not None else None
@@ -377,7 +386,7 @@ def _renamed(elsewhere: tuple[str, ...], known: StoredDevice | None, observed: O
 
 
 def _known_place(path: str) -> BackingPath:
-    """Of a pool whose record is gone, only to look at it."""
+    """The path of a pool without a record, which is only scanned."""
     return BackingPath(path, is_file=not path.startswith("/dev/"))
 
 
@@ -389,5 +398,5 @@ def _place(backing: Backing | None, known: str, noted: Marks) -> BackingPath | N
 
 
 def _no_grace(observed: ObservedPool, name: str, now: float) -> Grace:
-    """For a plan that is only shown: what would be done if what is seen now lasted."""
+    """Without any grace, for a plan that is only shown: it says what would be done if the signs lasted."""
     return Grace(now, 0.0, dict.fromkeys(observed.signs_of(name), 0.0))

@@ -1,8 +1,8 @@
-"""When something is tried again: what did not work, what changed nothing, and what somebody breaks again and again.
+"""Decides when something is tried again: what failed, what had no effect, and what somebody keeps breaking.
 
-What failed is not tried again before its time, however often events have it looked at meanwhile. A step that was answered
-with OK has failed too where the look after it finds the same to be done. And what works, and is found broken again at
-once, is put right often at first, and then at a steady pace.
+A failed attempt is not repeated before its time, however often events cause a scan meanwhile. A step that reported
+success has failed as well if the scan after it finds the same work again. What succeeds, and is found broken again at
+once, is mended at once at first (`BURST` times), and then at a steady pace (`PACE`).
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from reconciler.planner.facts import DeviceFacts, PoolFacts
 from reconciler.planner.plan import Plan
 
 BURST: Final = 10
-"""So often the same is put right as soon as it is found."""
+"""How many times the same drift is mended as soon as it is found."""
 PACE: Final = 5.0
-"""Seconds for which each of those counts, and so between two from then on."""
+"""Seconds for which each of those repairs counts, and therefore the interval between two repairs after the burst."""
 
 _REMEMBERED: Final = 4
-"""Different failures of one record."""
+"""How many different failures of one record are remembered."""
 
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What bears on whether a plan's steps work. Not the ids and UUIDs in them, which are others each time."""
+    """What decides whether a plan's steps work. Thin ids and UUIDs are left out, because they differ each time."""
 
     what: object
-    """Reason and steps, and how large the pool is: where that changes, growing it has led on."""
+    """The reason, the steps and the size of the pool. A changed size means that growing the pool made progress."""
     around: object
-    """The record, and what else is live. None: whatever that is."""
+    """The record, and what else is live; None if that does not matter."""
 
     def fits(self, now: Circumstances) -> bool:
         return self.what == now.what and (self.around is None or self.around == now.around)
@@ -50,7 +50,7 @@ def of_device(facts: DeviceFacts, plan: Plan) -> Circumstances:
 
 
 def of_pool(facts: PoolFacts, plan: Plan) -> Circumstances:
-    """Not how much room there is, nor who uses the pool's devices: that changes all the time."""
+    """The circumstances of a pool's plan. Free space and open counts are left out, because they change all the time."""
     live = facts.live
     device = None if live.device is None else (replace(live.device.info, event_nr=0, open_count=0), live.device.table)
     mode = live.status.mode if isinstance(live.status, PoolStatus) else live.status
@@ -59,7 +59,7 @@ def of_pool(facts: PoolFacts, plan: Plan) -> Circumstances:
 
 
 def _backing(found: LiveBacking) -> object:
-    """What it is and who has it: not what is written to it."""
+    """What a backing device is and who uses it, without what is written to it."""
     place = found.kind, found.size, found.devno, found.loops, found.folder_exists, found.elsewhere
     return *place, found.superblock, found.used_by, found.read_only
 
@@ -74,7 +74,7 @@ def _kinds(plan: Plan) -> object:
 
 
 def _kind(step: Step, *, whole: bool) -> object:
-    """A note in the store is another one if it says something else, where noting is all that is done."""
+    """What identifies a step. A step on the store counts with its content if the plan has nothing but such steps."""
     if isinstance(step, HostStep):
         return type(step), step.subject
     return step if whole and not isinstance(step, BeginIntent) else (type(step), step.key)
@@ -88,7 +88,7 @@ class Pause:
 
 @dataclass(slots=True)
 class _Spent:
-    """How often something was put right lately: each time counts for a while."""
+    """How often something was mended lately; each time counts for a while."""
 
     what: object
     at: float
@@ -100,42 +100,50 @@ class _Spent:
 
 
 class FailedAttempts:
-    """Of one pool's keys. Other circumstances are another matter: then it is tried at once."""
+    """The failed attempts of one pool's keys. In changed circumstances, an attempt is made at once."""
 
     def __init__(self, queue: WorkQueue, clock: Clock) -> None:
         self._queue = queue
         self._clock = clock
         self._failed: dict[Key, list[tuple[Circumstances, Condition]]] = {}
-        """The last first: what fails by turns is held back by turns."""
+        """The failures of each key, the latest first. Several are kept, so that failures that alternate are all
+        delayed.
+        """
         self._spent: dict[Key, list[_Spent]] = {}
 
     def failed(self, key: Key, circumstances: Circumstances, condition: Condition) -> None:
-        """With what is said of it."""
+        """Remembers a failed attempt and the condition that it ended with."""
         before = [(old, said) for old, said in self._failed.get(key, []) if not old.fits(circumstances)]
         self._failed[key] = [(circumstances, condition), *before][:_REMEMBERED]
 
     def had_no_effect(self, key: Key, circumstances: Circumstances, condition: Condition) -> None:
-        """The same will be found whatever else changes: each try changes the device's own state."""
+        """Remembers an attempt that had no effect, in whatever circumstances: each attempt changes the device's own
+        state.
+        """
         self.failed(key, replace(circumstances, around=None), condition)
 
     def worked(self, key: Key) -> None:
         self._failed.pop(key, None)
 
     def forget(self) -> None:
-        """New records: all of it may work now."""
+        """Forgets all failures, because the records have changed and everything may work now."""
         self._failed.clear()
         self._spent.clear()
 
     def standing(self, key: Key, circumstances: Circumstances) -> Condition | None:
-        """What was said when the same failed the last time. It stands until a try works, also while one is made."""
+        """The condition that the last attempt in identical circumstances ended with, or None. It stands until one
+        works.
+        """
         return next((said for before, said in self._failed.get(key, []) if before.fits(circumstances)), None)
 
     def is_too_early(self, key: Key) -> bool:
-        """Whether its next try is still to come: the queue has it then."""
+        """Whether the key's next attempt is still to come; the queue holds the key until then."""
         return self._queue.hold(key)
 
     def pause(self, key: Key, circumstances: Circumstances) -> Pause | None:
-        """Where this was put right too often lately, when it is again. None: now, and it counts as done."""
+        """How long to wait if this was mended too often lately. None: it may be mended now, and this counts as once
+        more.
+        """
         now = self._clock.now()
         spent = self._spent[key] = [one for one in self._spent.get(key, ()) if one.left(now) > 0]
         mine = next((one for one in spent if one.what == circumstances.what), None)
@@ -151,14 +159,14 @@ class FailedAttempts:
 
 
 class Pass:
-    """One key in one pass: what was done for it, which must not be found to be done once more."""
+    """What was done for one key in one pass. Finding the same work again means that it had no effect."""
 
     def __init__(self) -> None:
         self._done: list[object] = []
 
     @property
     def has_done(self) -> bool:
-        """Something worked."""
+        """Whether any step has worked in this pass."""
         return bool(self._done)
 
     def is_again(self, circumstances: Circumstances) -> bool:

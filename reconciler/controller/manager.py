@@ -1,4 +1,4 @@
-"""All pools side by side: a controller each, which is a thread, a worker and a share of the queue."""
+"""Runs a controller for each pool, side by side: each is a thread with a worker and its share of the queue."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from reconciler.telemetry.logs import log_context
 from reconciler.telemetry.metrics import Metrics
 
 _STOP_WITHIN: Final = 3.0
-"""Seconds that pool controllers are given to end the step at hand."""
+"""Seconds that pool controllers have to end the step at hand."""
 _LET_GO_WITHIN: Final = 0.7
-"""Seconds that threads, and then workers, are given once nobody listens to them any more."""
+"""Seconds that threads, and then workers, have to end once their clients are abandoned."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class PoolController:
-    """One pool's thread and what it works with."""
+    """One pool's thread, and what it works with."""
 
     client: WorkerClient
     reconciler: PoolReconciler
     thread: threading.Thread | None = None
     busy_since: float | None = None
     passed: PoolRecords | None = None
-    """The records that its last whole pass was for."""
+    """The records that its last pass over the whole pool was for."""
     bugs: LogThrottle = field(default_factory=LogThrottle)
 
 
@@ -55,7 +55,7 @@ class Manager:
         gatherer_of: Callable[[str], FactGatherer],
         client_of: Callable[[str], WorkerClient],
     ) -> None:
-        """`gatherer_of` and `client_of` a pool make what its controller is to have for itself."""
+        """`gatherer_of` and `client_of` make a pool's own fact gatherer and worker client from its name."""
         self._store = store
         self._recorder = recorder
         self._metrics = metrics
@@ -68,16 +68,16 @@ class Manager:
         self._only: frozenset[Key] | None = None
         self._stopping = False
         self.failure: StoreError | None = None
-        """Why nothing can go on, for good: the store cannot be believed any more."""
+        """Why the manager has stopped for good: the store can no longer be trusted. None while it runs."""
         self.failed: Callable[[], None] = lambda: None
-        """Called, from a pool controller's thread, when `failure` was set."""
+        """A callback for when `failure` was set, called in a pool controller's thread."""
 
     @property
     def desired(self) -> Desired:
         return self._desired
 
     def set_desired(self, desired: Desired) -> None:
-        """These records are in force from now on."""
+        """Puts these records in force."""
         self._desired = desired
         pools = desired.pools.keys() | set(self._store.known_pools())
         for name in sorted(pools):
@@ -89,22 +89,22 @@ class Manager:
         self.resync()
 
     def limit_to(self, keys: frozenset[Key] | None) -> None:
-        """Before anything is begun: touch nothing but these."""
+        """Limits the manager to these keys; None for all. To be called before anything is started."""
         self._only = keys
 
     def statuses(self) -> dict[Key, Status]:
-        """Of all that is worked on and was looked at since the start."""
+        """The statuses of all keys in its charge that were scanned since the start."""
         return {
             key: status for key, status in self._recorder.statuses().items() if self._only is None or key in self._only
         }
 
     def resync(self) -> None:
-        """Look at everything again."""
+        """Queues every pool to be scanned."""
         for name in self._pool_controllers:
             self._queue.add(Key(name))
 
     def look_at(self, dm_names: Iterable[str]) -> None:
-        """Something happened to these devices; those that are nobody's here are passed over."""
+        """Queues the devices with these dm names, because something happened to them. Unknown names are ignored."""
         for dm_name in dm_names:
             for name, pool_controller in self._pool_controllers.items():
                 key = Key(name) if dm_name == name else pool_controller.reconciler.key_of(dm_name)
@@ -112,7 +112,7 @@ class Manager:
                     self._queue.add(key)
 
     def longest_running(self) -> float:
-        """Seconds for which the pool controller that has been at work longest has been so; 0 if none is."""
+        """Seconds for which the busiest pool controller has been in its present pass; 0 if none is in one."""
         now = self._clock.now()
         return max(
             (
@@ -128,12 +128,12 @@ class Manager:
         return all(each.passed is self._desired.of_pool(name) for name, each in self._pool_controllers.items())
 
     def stop(self) -> None:
-        """End within a few seconds, however many pools hang: steps that do, or take long, are left to their workers."""
+        """Ends within a few seconds, however many pools hang. A step that hangs or takes long is left to its worker."""
         self._stopping = True
         self._queue.stop()
         self._join(_STOP_WITHIN)
         for pool_controller in self._pool_controllers.values():
-            pool_controller.client.abandon()  # all workers begin to end at once
+            pool_controller.client.abandon()  # lets all workers begin to end at once
         self._join(_LET_GO_WITHIN)
         end = self._clock.now() + _LET_GO_WITHIN
         for pool_controller in self._pool_controllers.values():
@@ -141,7 +141,7 @@ class Manager:
                 pool_controller.client.close(max(0.0, end - self._clock.now()))
 
     def _join(self, seconds: float) -> None:
-        """All threads together get so long."""
+        """Joins all threads, within `seconds` altogether."""
         end = self._clock.now() + seconds
         for pool_controller in self._pool_controllers.values():
             if pool_controller.thread is not None:
@@ -158,7 +158,7 @@ class Manager:
         pool_controller.thread.start()
 
     def _records_of(self, name: str) -> PoolRecords:
-        """Those in force now."""
+        """The pool's records that are in force now."""
         return self._desired.of_pool(name)
 
     def _work(self, name: str, pool_controller: PoolController) -> None:
@@ -177,7 +177,8 @@ class Manager:
         try:
             pool_controller.reconciler.reconcile(keys, records, desired.loaded_at)
         except StoreUnusable:
-            # What was to be written first was not, so nothing was done: the store says why, to whoever asks it.
+            # The note that precedes a step could not be written, so nothing was done. The store keeps the cause for the
+            # status.
             pool_controller.reconciler.start_over()
             self._queue.finish(Key(name), RequeueWithBackoff(BUSY_MOST))
             self._recorder.changed()
@@ -188,7 +189,8 @@ class Manager:
             self.failed()
             return
         except Exception as error:  # noqa: BLE001  # logged in full, with its trace
-            # A bug shows itself in one pool, and must not take the others with it. It may do so every second.
+            # A bug in the pass over one pool must not stop the others. It may recur every second, so its log is
+            # throttled.
             count = pool_controller.bugs.again(Key(name), repr(error))
             if count:
                 bug = f"the pass over pool {name} failed; this is a bug{times(count)}"

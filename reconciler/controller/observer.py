@@ -1,4 +1,4 @@
-"""Looking at one pool through its worker, and remembering what was seen."""
+"""Scans one pool through its worker, and keeps what was seen."""
 
 from __future__ import annotations
 
@@ -18,29 +18,31 @@ from reconciler.planner.facts import DeviceFacts
 from reconciler.planner.plan import Plan
 
 _IDS_EVERY = 15.0
-"""Seconds between two readings of the thin ids, while the pool's metadata changes."""
+"""Seconds between two readings of the thin ids while the pool's metadata changes."""
 _IDS_SHARE = 50
-"""A reading may take one part in so many of the time."""
+"""A reading of the thin ids may take at most one part in this many of the time."""
 _HOLDERS_EVERY = 5.0
 _LOCKED_FOR = 2.0
-"""Seconds until a pool that another worker still holds is tried again."""
+"""Seconds until a pool that another worker has locked is tried again."""
 
 
 class PoolObserver:
     def __init__(self, client: WorkerClient, gatherer: FactGatherer, *, observe_only: bool = False) -> None:
-        """`observe_only` writes nothing, nor has the kernel write anything, not even to read the thin ids."""
+        """With `observe_only`, nothing is written, by the kernel neither: reading the thin ids is left out, as it
+        writes metadata.
+        """
         self.observed = ObservedPool()
         self.trouble: str | None = None
-        """Why the pool cannot be looked at. None: it can."""
+        """Why the pool cannot be scanned; None if it can."""
         self.ids_trouble: str | None = None
-        """Why the thin ids could not be read when they were last asked for."""
+        """Why the thin ids could not be read at the last attempt."""
         self._client = client
         self.gatherer = gatherer
         self._clock = gatherer.clock
         self._observe_only = observe_only or gatherer.settings.observe_only
         self._scope: Scope | None = None
         self._watched: ScanScope | None = None
-        """What the port was told, and took."""
+        """The scan scope that the worker was given and has accepted."""
         self._changed: set[Key] = set()
         self._pool_changed = False
         self._held_until = 0.0
@@ -48,7 +50,7 @@ class PoolObserver:
         self._ids_cost = 0.0
         self._ids_taken_at = 0.0
         self._is_reserved = False
-        """The metadata snapshot of the last look may still be held."""
+        """Whether the metadata snapshot of the last scan may still be held."""
         self._ids_mark: tuple[int, int] | None = None
         self._holders_at: dict[str, tuple[float, DeviceInfo | None]] = {}
 
@@ -56,7 +58,7 @@ class PoolObserver:
         return self._scope.by_name.get(dm_name) if self._scope is not None else None
 
     def look(self, due: Iterable[Key], *, whole: bool) -> str | None:
-        """Look at the pool, or at the devices of these keys only. Why that did not work, or None."""
+        """Scans the whole pool, or only the devices of these keys. Returns why that failed, or None."""
         if self._clock.now() < self._held_until:
             return self.trouble
         whole |= self._thorough
@@ -70,46 +72,46 @@ class PoolObserver:
         return self.trouble
 
     def start_over(self) -> None:
-        """Something may have been done that was not looked at: believe nothing that was seen before."""
+        """Drops everything that was seen before, because steps may have been taken that were not followed by a scan."""
         self.observed.ids = None
         self._thorough = True
 
     def look_after(self, key: Key) -> None:
-        """After steps: at what they were about; everything about a pool."""
+        """Scans what the steps for `key` were about: a device, or the whole pool."""
         self._ask(ScanRequest(names=frozenset(self._names_of([key])) if key.device else None, thorough=True))
 
     def look_at_pool(self) -> None:
-        """At the pool alone, closely, and at none of its devices."""
+        """Scans the pool closely, and none of its devices."""
         self._ask(ScanRequest(names=frozenset(), thorough=True))
 
     def rewatch(self) -> None:
-        """After steps on the store, which may have changed what is to be looked at."""
+        """Updates the scan scope after steps on the store, which may have changed what is to be scanned."""
         if self._scope is None or self.gatherer.scope().watched != self._scope.watched:
             self._ask(ScanRequest())
 
     def take_changed(self) -> set[Key]:
-        """The devices that changed since this was last asked."""
+        """Returns the devices that changed since the last call."""
         changed, self._changed = self._changed, set()
         return changed
 
     def take_pool_changed(self) -> bool:
-        """Whether the pool itself changed since this was last asked."""
+        """Returns whether the pool itself changed since the last call."""
         changed, self._pool_changed = self._pool_changed, False
         return changed
 
     def take_new_ids(self) -> Container[int] | None:
-        """The pool's thin ids, if they were read anew since this was last asked."""
+        """Returns the pool's thin ids if they were read since the last call."""
         if self.observed.ids_at == self._ids_taken_at:
             return None
         self._ids_taken_at = self.observed.ids_at
         return self.observed.ids
 
     def read_ids(self) -> bool:
-        """Read the pool's thin ids anew. False if that cannot be."""
+        """Reads the pool's thin ids anew. False if that is not possible."""
         if self._observe_only or self._is_somebody_elses():
             return self._assume_ids()
         begun = self._clock.now()
-        self.observed.ids = None  # what was read before may be why it is asked again
+        self.observed.ids = None  # the ids that were read before may be the very reason to read them again
         if not self._ask_ids():
             return False
         self._ids_cost = self._clock.now() - begun
@@ -117,9 +119,11 @@ class PoolObserver:
         return self.observed.ids is not None
 
     def _ask_ids(self) -> bool:
-        """That a metadata snapshot is reserved is flushed first, so that it is known for ours after a crash."""
+        """Reads the ids. That a metadata snapshot is reserved is flushed before, so that after a crash it is known as
+        ours.
+        """
         store, pool = self.gatherer.store, self.gatherer.name
-        if store.read_only:  # who only reads the store can note nothing: what is held then, is told
+        if store.read_only:  # with a read-only store nothing can be noted, so a held snapshot is only reported
             return self._ask(ScanRequest(ids=True))
         if store.trouble is not None:
             self.ids_trouble = "that they are read cannot be noted, as the store cannot be written to"
@@ -130,27 +134,27 @@ class PoolObserver:
             return False
         store.reserved.note(pool, reserved=True)
         answered = self._ask(ScanRequest(ids=True, ours=ours))
-        unread = not answered or self.observed.ids is None  # then one of ours may be held as before
+        unread = not answered or self.observed.ids is None  # without an answer, a snapshot of ours may still be held
         store.reserved.note(pool, reserved=unread and (ours or self._is_reserved))
         return answered
 
     def _note_released(self) -> None:
-        """Whoever reserves one from now on is somebody else."""
+        """Notes that the snapshot was released: whoever reserves one from now on is another program."""
         store, pool, status = self.gatherer.store, self.gatherer.name, self.observed.pool.status
         if pool not in store.reserved or store.read_only or store.trouble is not None:
             return
-        if self._observe_only:  # the second worker: the first may be about to reserve one, in a call that hangs
+        if self._observe_only:  # the first worker may be in a call that hangs, about to reserve a snapshot
             return
         if isinstance(status, PoolStatus) and not status.held_root:
             store.reserved.note(pool, reserved=False)
 
     def know_id(self, thin_id: int) -> None:
-        """Somebody's id was met."""
+        """Adds a thin id of somebody else that a create ran into."""
         if self.observed.ids is not None:
             self.observed.ids.setdefault(thin_id, ThinEntry(0, 0))
 
     def follow(self, done: Iterable[Step]) -> None:
-        """Keep the known ids true to what was done, so that they need not be read again."""
+        """Updates the known thin ids by the steps that were done, so that they need not be read again."""
         ids = self.observed.ids
         if ids is None:
             return
@@ -159,11 +163,11 @@ class PoolObserver:
                 ids.setdefault(step.thin_id, ThinEntry(0, 0))
             elif isinstance(step, DeleteThin):
                 ids.pop(step.thin_id, None)
-            elif isinstance(step, SaveDevice):  # an adopted one, that was seen live
+            elif isinstance(step, SaveDevice):  # an adopted device, which was seen live
                 ids.setdefault(step.device.thin_id, ThinEntry(0, 0))
 
     def wants_holders(self, facts: DeviceFacts, plan: Plan) -> bool:
-        """Whether somebody has it open who should be named, and was not lately."""
+        """Whether somebody has the device open who should be named in its status, and was not looked up lately."""
         if plan.reason is not Reason.BUSY or facts.live is None or not facts.live.info.open_count:
             return False
         at, seen = self._holders_at.get(facts.live.info.name, (-_HOLDERS_EVERY, None))
@@ -196,7 +200,8 @@ class PoolObserver:
         changed = self.observed.absorb(look, self._clock.now())
         by_name = self._scope.by_name if self._scope is not None else {}
         self._changed |= {by_name[name] for name in changed if name in by_name}
-        # A stranger that shows the thin of a device bears on it, though that device itself is as it was.
+        # A foreign device that shows the thin of a device concerns that device, though the device itself did not
+        # change.
         shown = [ids for name, ids in self.observed.take_shown().items() if name not in by_name]
         if shown:
             self._changed |= self.gatherer.keys_of(frozenset().union(*shown))
@@ -209,7 +214,7 @@ class PoolObserver:
         if scope is self._scope:
             return
         if self._watched != scope.watched:
-            self._watched = None  # until it has answered nobody can tell what it looks at
+            self._watched = None  # until the worker answers, the scope that it uses is unknown
             self._client.watch(scope.watched)
             self._watched = scope.watched
         self._scope = scope
@@ -219,7 +224,7 @@ class PoolObserver:
         return [name for key in keys for name in names.get(key, ())]
 
     def _ids_are_due(self) -> bool:
-        """At first, and then when the pool's metadata has changed, but not all the time."""
+        """Whether to read the thin ids: at first, and then when the pool's metadata has changed, but not too often."""
         mark = self._mark()
         if mark is None or self._observe_only:
             return False
@@ -235,11 +240,13 @@ class PoolObserver:
         return status.transaction_id, status.metadata_used
 
     def _is_somebody_elses(self) -> bool:
-        """An external pool: what it lies on is not known either."""
+        """Whether the pool is external; the devices below it are then unknown too."""
         return self._scope is not None and self._scope.watched.metadata is None
 
     def _assume_ids(self) -> bool:
-        """Reading the ids writes to the pool's metadata: who only looks, or is a guest, takes the store's word."""
+        """Whether to take the ids from the store, as reading them writes metadata: with `observe_only`, or in an
+        external pool.
+        """
         if self.observed.ids is not None:
             return False
         self.observed.ids = {number: ThinEntry(0, 0) for number in self.gatherer.named_ids()}

@@ -1,5 +1,6 @@
-"""The queue: keys, each at most once, each with a time at which it is due; and what became of a key, which is a closed set
-that one `match` turns into what the queue does.
+"""The work queue: each key is in it at most once, with the time at which it is due.
+
+The outcome of a key is a closed set of types, which one `match` turns into what the queue does.
 """
 
 from __future__ import annotations
@@ -18,55 +19,55 @@ from reconciler.planner.plan import Plan
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Nothing more to do until something changes."""
+    """Nothing is left to do until something changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequeueAfter:
-    """A look is due, though nothing may announce itself."""
+    """A scan is due after some seconds, even if no event announces a change."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class RequeueWithBackoff:
-    """A step did not work: again, each time later, at most so many seconds later."""
+    """A step failed: the key is retried with growing delays, of at most `most` seconds."""
 
     most: float
     first: float | None = None
-    """Seconds until the first try, where it is not to be made at once."""
+    """Seconds until the first attempt, if not the default of `FIRST_RETRY`."""
 
 
 Outcome = Done | RequeueAfter | RequeueWithBackoff
 
 BUSY_MOST = 30.0
-"""Seconds between two tries on something that is only busy."""
+"""The longest delay between two attempts, in seconds, while a device is only busy."""
 ERROR_MOST = 300.0
-"""Seconds between two tries after any other error."""
+"""The longest delay between two attempts, in seconds, after any other error."""
 FIRST_ANEW = 5.0
-"""Seconds until the first try of what makes its device anew each time: that takes a thin id and two transactions."""
+"""Seconds until the first retry of a step that makes its device anew, which takes a thin id and two transactions."""
 
 
 def after(plan: Plan) -> Outcome:
-    """Of a plan that was carried out, or has nothing to carry out."""
+    """The outcome of a plan that was carried out, or has no steps."""
     if plan.reason is Reason.KERNEL_ERROR:
         return RequeueWithBackoff(ERROR_MOST)
     return Done() if plan.requeue_after is None else RequeueAfter(plan.requeue_after)
 
 
 def after_fault(condition: Condition, step: Step | None = None) -> Outcome:
-    """Of a step that did not work."""
+    """The outcome of a step that failed."""
     if isinstance(step, MakeFilesystem):
         return RequeueWithBackoff(ERROR_MOST, FIRST_ANEW)
     return RequeueWithBackoff(BUSY_MOST if condition.reason is Reason.BUSY else ERROR_MOST)
 
 
 FIRST_RETRY: Final = 0.05
-"""Seconds; doubles with each try."""
+"""Seconds until the first retry; doubles with each further attempt."""
 
 
 class QueueWatcher(Protocol):
-    """Who counts what happens here: the metrics."""
+    """An observer that counts what happens in the queue, for the metrics."""
 
     def add(self) -> None: ...
 
@@ -80,7 +81,7 @@ class QueueWatcher(Protocol):
 
 
 class WorkQueue:
-    """Safe for any number of threads. A key that is added while it is worked on is due again afterwards."""
+    """A thread-safe queue. A key that is added while it is worked on is due again afterwards."""
 
     def __init__(self, clock: Clock, rng: random.Random, watcher: QueueWatcher) -> None:
         self.clock = self._clock = clock
@@ -93,7 +94,7 @@ class WorkQueue:
         self._stopped = False
 
     def add(self, key: Key, after: float = 0.0) -> None:
-        """Due in `after` seconds, or earlier if it was due earlier."""
+        """Makes the key due in `after` seconds, unless it is due earlier already."""
         due = self._clock.now() + after
         with self._changed:
             pool_controller = self._due.setdefault(key.pool, {})
@@ -105,7 +106,7 @@ class WorkQueue:
             self._watcher.depth(sum(map(len, self._due.values())))
 
     def finish(self, key: Key, outcome: Outcome) -> None:
-        """Turn what became of a key into when it is due again."""
+        """Ends the work on a key, and decides by its outcome when it is due again."""
         match outcome:
             case Done():
                 self._forget_tries(key)
@@ -116,7 +117,7 @@ class WorkQueue:
                 attempts = self._attempts.get(key, 0)
                 self._attempts[key] = attempts + 1
                 self._watcher.retry()
-                # Jitter, so that pools that failed together do not try together for ever.
+                # The jitter keeps pools that failed together from retrying together for ever.
                 delay = min(most, (first or FIRST_RETRY) * 2 ** min(attempts, 20)) * self._rng.uniform(0.75, 1.25)
                 self._not_before[key] = self._clock.now() + delay
                 self.add(key, delay)
@@ -125,7 +126,9 @@ class WorkQueue:
         return key in self._attempts
 
     def hold(self, key: Key) -> bool:
-        """Whether its next try is still to come. It then is due at that time, though it was due for a look before."""
+        """Whether the key's next attempt is still to come. The key is then due at that time, even if a scan was due
+        earlier.
+        """
         left = self._not_before.get(key, 0.0) - self._clock.now()
         if left > 0:
             self.add(key, left)
@@ -136,7 +139,9 @@ class WorkQueue:
         self._not_before.pop(key, None)
 
     def take(self, pool: str, timeout: float | None = None) -> set[Key]:
-        """All keys of the pool that are due; waits until there is one. Empty after the timeout, or when stopped."""
+        """Waits until keys of the pool are due, and returns them all. Empty after the timeout, or when the queue is
+        stopped.
+        """
         end = None if timeout is None else self._clock.now() + timeout
         with self._changed:
             while not self._stopped:
@@ -150,7 +155,7 @@ class WorkQueue:
         return set()
 
     def stop(self) -> None:
-        """Nobody waits any more."""
+        """Stops the queue, and wakes all threads that wait on it."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()

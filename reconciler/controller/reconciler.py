@@ -1,8 +1,8 @@
-"""One pass over one pool, in phases: observe it, converge the pool, then those of its devices that something bears on,
-note what it lies on, and write down what was found and done.
+"""One pass over one pool, in phases: observe the pool, converge it, converge those devices that may need it, note what
+the pool lies on, and record what was found and done.
 
-The scan's scope follows the keys that are due: a single device's key has that device scanned, the pool's own key all
-of it. Devices that did not change since they converged are not planned again.
+The keys that are due decide the scope of the scan: a device's key scans that device, the pool's own key all of it.
+Devices that did not change since they converged are not planned again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from reconciler.planner.pool_state import plan_note
 
 
 class PoolReconciler:
-    """Not for several threads: a pool's keys are worked on one after the other, in order."""
+    """Reconciles one pool. Not thread-safe: the keys of a pool are worked on one after the other."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class PoolReconciler:
         only: frozenset[Key] | None = None,
         latest: Callable[[], PoolRecords] | None = None,
     ) -> None:
-        """`only` these keys are touched; None: all of the pool. `latest` are the records in force at any moment."""
+        """`only` are the keys that may be touched, None for all. `latest` returns the records in force."""
         self._key = Key(gatherer.name)
         self._gatherer = gatherer
         self._recorder = recorder
@@ -49,23 +49,24 @@ class PoolReconciler:
         executor = Executor(client, gatherer.store, recorder)
         self._convergence = Convergence(self._pool, executor, self._attempts, only)
         self._access: PoolAccess | None = None
-        """What was allowed of its pool when its devices were planned last. None: they are all to be planned anew."""
+        """What its pool allowed when the devices were last planned. None: all devices are to be planned anew."""
         self._unsettled: set[Key] = set()
         client.tell_of_waits(Rescuer(gatherer.another(), recorder, latest or (lambda: gatherer.records), only))
 
     def key_of(self, dm_name: str) -> Key | None:
-        """The device that carries this name, if it is one of this pool. For any thread."""
+        """The key of the device with this dm name, if it belongs to this pool. Thread-safe."""
         return self._observer.key_of(dm_name)
 
     def start_over(self) -> None:
-        """A pass did not come to its end: the next one looks at every device."""
+        """Makes the next pass plan every device, because a pass was broken off."""
         self._access = None
         self._observer.start_over()
 
     def reconcile(self, keys: Iterable[Key], records: PoolRecords, loaded_at: float = -inf) -> None:
-        """Work on these keys, and on whatever the scan shows to have changed. Never raises for the host's faults.
+        """Works on these keys, and on whatever the scan shows to have changed. It does not raise for errors of the
+        host.
 
-        Raises StoreUnusable, after which `start_over` is called.
+        Raises StoreUnusable, after which the caller must call `start_over`.
         """
         due = set(keys)
         is_new = records is not self._gatherer.records
@@ -89,7 +90,9 @@ class PoolReconciler:
             self._queue.finish(target.key, outcome)
 
     def _take_over(self) -> None:
-        """New records: everything is looked at anew, and who has lost its record is noted, with when."""
+        """Takes over new records: everything is planned anew, and devices that lost their record are noted with the
+        time.
+        """
         store, records = self._gatherer.store, self._gatherer.records
         for device in store.known_devices(self._key.pool).values():
             recorded = device.key in records.devices
@@ -102,7 +105,7 @@ class PoolReconciler:
         self._attempts.forget()
 
     def _todo(self, due: set[Key], access: PoolAccess, *, whole: bool) -> set[Key]:
-        """The devices to be planned."""
+        """The devices that have to be planned."""
         present = self._gatherer.scope().keys
         before, self._access = self._access, access
         if access != before:
@@ -113,7 +116,7 @@ class PoolReconciler:
         return todo & present
 
     def _lost(self) -> set[Key]:
-        """Devices whose thin is not in the pool: of one that is not live, only its missing id shows it."""
+        """Devices whose thin is not in the pool. If such a device is not live, nothing else shows it."""
         ids = self._observer.take_new_ids()
         if ids is None:
             return set()
@@ -121,14 +124,14 @@ class PoolReconciler:
         return {device.key for device in known if device.thin_id not in ids}
 
     def _settle(self, key: Key) -> None:
-        """Who is as desired is not planned again before something changes."""
+        """Marks a converged device, which is not planned again until something changes."""
         if self._recorder.is_converged(key):
             self._unsettled.discard(key)
         else:
             self._unsettled.add(key)
 
     def _note_pool(self) -> None:
-        """What the pool lies on is noted again once its thins have changed: at the next boot it is known by that."""
+        """Notes what the pool lies on again once its thins have changed: at the next boot it is recognised by that."""
         store = self._gatherer.store
         known = store.known_pool(self._key.pool)
         if known is None or known.noted is None or known.noted.transaction_id == known.transaction_id:

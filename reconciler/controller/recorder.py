@@ -58,7 +58,7 @@ def device_status(facts: DeviceFacts, condition: Condition, wall: float) -> Devi
 
 
 def _mapped(facts: DeviceFacts) -> Bytes | None:
-    """From the live device, else from the last reading of the pool's thin ids."""
+    """The bytes that the device has mapped, from the live device or else the last reading of the thin ids."""
     if facts.live is not None and isinstance(facts.live.status, ThinStatus):
         return in_bytes(Sectors(facts.live.status.mapped))
     if facts.known is None or facts.ids is None or facts.known.thin_id not in facts.ids:
@@ -67,18 +67,20 @@ def _mapped(facts: DeviceFacts) -> Bytes | None:
 
 
 def block_bytes(pool: LivePool) -> int:
-    """Of one of the pool's data blocks; 0 while nobody can tell."""
+    """The size of one of the pool's data blocks in bytes; 0 if it is unknown."""
     table = read_table(pool.device.table) if pool.device is not None else None
     return table.block * SECTOR if isinstance(table, PoolTable) else 0
 
 
 def leaked_ids(ids: ThinIds, named: frozenset[int]) -> dict[int, ThinEntry]:
-    """Thin ids in the pool that nothing here names."""
+    """The thin ids in the pool that nothing here names."""
     return {number: entry for number, entry in ids.items() if number not in named}
 
 
 def pool_status(facts: PoolFacts, condition: Condition, wall: float, named: frozenset[int] | None) -> PoolStatusReport:
-    """`named` are the thin ids of devices, intents and adoptions. None: the case's ids are those, and not the pool's."""
+    """The status of a pool. `named` are the thin ids of devices, intents and adoptions; None if the ids are not the
+    pool's own.
+    """
     live, status = facts.live, facts.live.status
     numbers = status if isinstance(status, PoolStatus) else None
     block = block_bytes(live)
@@ -112,7 +114,7 @@ def pool_status(facts: PoolFacts, condition: Condition, wall: float, named: froz
 
 
 def _limit(size: Bytes | None, most: Bytes | None) -> Bytes | None:
-    """To which it may grow by itself: what the record lets it be, or what it is."""
+    """The size to which a backing device may grow by itself: the record's limit, or the present size."""
     return size if size is None or most is None else max(size, most)
 
 
@@ -121,7 +123,7 @@ def _mode(status: PoolStatus | PoolFailure | None) -> PoolMode:
 
 
 _LATE: Final = 1000
-"""Events that are kept while the store cannot be written to."""
+"""How many events are kept in memory while the store cannot be written to."""
 _GRAVE: Final = frozenset({Reason.POOL_UNHEALTHY, Reason.METADATA_MISMATCH, Reason.KERNEL_ERROR, Reason.STUCK})
 _WAITING: Final = frozenset({Reason.WAITING_FOR_POOL, Reason.WAITING_FOR_ORIGIN})
 
@@ -129,7 +131,7 @@ _log = logging.getLogger(__name__)
 
 
 class Progress(Protocol):
-    """A command that shows what happens. Called from the pools' threads, one at a time."""
+    """A command that shows progress. It is called in the pools' threads, one call at a time."""
 
     def found(self, key: Key, condition: Condition) -> None: ...
 
@@ -143,7 +145,7 @@ class Progress(Protocol):
 
 
 class Recorder:
-    """For all pools; safe for their threads. Readers get what is there and wait for nobody's kernel call."""
+    """Records the results of all pools; thread-safe. Readers never wait for a kernel call."""
 
     def __init__(self, store: Store, metrics: Metrics, clock: Clock, progress: Progress | None = None) -> None:
         self._store = store
@@ -152,7 +154,7 @@ class Recorder:
         self._progress = progress
         self._lock = threading.RLock()
         self._flushing = threading.Lock()
-        """Held from the taking of what is pending until it is written: else an older status may be written last."""
+        """Held from taking the pending statuses until they are written, so that no older status is written last."""
         self._statuses: dict[Key, Status] = dict(store.statuses())
         self._pending: dict[Key, Status] = {}
         self._current: set[Key] = set()
@@ -163,14 +165,14 @@ class Recorder:
         self._leaked = {key: _leaked_of(status) for key, status in self._statuses.items()}
         self._desired: dict[Key, str] = {}
         self.revision = 0
-        """Another one whenever what `statuses` tells has changed."""
+        """A number that changes whenever the result of `statuses` has changed."""
         self.shown: frozenset[Key] | None = None
-        """What `progress` hears of; None: everything."""
+        """The keys that `progress` is told of; None for all."""
         self.changed: Callable[[], None] = lambda: None
         """Called after a pass, and when records were forgotten."""
 
     def record(self, status: Status, condition: Condition, desired: str) -> None:
-        """Take in what was found of one record at one look."""
+        """Records the condition that one scan found for one record."""
         with self._lock:
             before = self._statuses.get(status.key)
             known_before = status.key in self._current
@@ -190,7 +192,7 @@ class Recorder:
             self._pending[status.key] = status
 
     def forget(self, keys: Iterable[Key]) -> None:
-        """Records that are gone for good, with nothing left of them."""
+        """Removes the statuses of records that are gone and have nothing left on the host."""
         gone = set(keys)
         with self._lock:
             for key in gone:
@@ -207,7 +209,9 @@ class Recorder:
         self.changed()
 
     def statuses(self) -> dict[Key, Status]:
-        """Of all that was looked at since the start. What a former run has left may be from before a reboot."""
+        """The statuses of all keys that were scanned since the start. Those of a former run may be from before a
+        reboot.
+        """
         with self._lock:
             return {key: status for key, status in self._statuses.items() if key in self._current}
 
@@ -221,9 +225,10 @@ class Recorder:
             return status is not None and status.ready
 
     def flush(self) -> None:
-        """Write to the store what was recorded since the last time: one transaction for a whole pass.
+        """Writes to the store what was recorded since the last call, in one transaction for a whole pass.
 
-        What cannot be written waits for the next time. Nothing is done meanwhile, so that there is little to tell.
+        If the store cannot be written to, the data waits for the next call. No steps are taken meanwhile, so there is
+        little.
         """
         with self._flushing:
             with self._lock:
@@ -242,7 +247,7 @@ class Recorder:
     def event(self, key: Key, kind: EventType, reason: str, message: str, seconds: float | None = None) -> None:
         event = Event(key, kind, reason, message, time=self._clock.wall(), seconds=seconds)
         if self._late:
-            self._late.append(event)  # after those before it
+            self._late.append(event)  # keeps the event behind earlier ones
             return
         try:
             self._store.add_event(event)
@@ -253,7 +258,7 @@ class Recorder:
         with self._lock:
             event = self._late.popleft() if self._late else None
         if event is None:
-            return  # another pool's thread was first
+            return  # another pool's thread has written it already
         try:
             self._store.add_event(event)
         except StoreUnusable:
@@ -261,7 +266,7 @@ class Recorder:
                 self._late.appendleft(event)
             raise
 
-    # Steps: what the executor tells.
+    # What the executor reports of its steps.
 
     def warn(self, key: Key, reason: Reason, text: str) -> None:
         _log.warning("%s", text, extra=log_context(key, reason=reason))
@@ -269,7 +274,9 @@ class Recorder:
             self._progress.warned(key, text)
 
     def relieved(self, key: Key, reason: Reason, seconds: float) -> None:
-        """What kept a worker waiting was found and is healed, `seconds` later: no look of that worker tells of it."""
+        """Records that the cause of a hanging worker was found and mended after `seconds`; no scan of that worker
+        reports it.
+        """
         with self._lock:
             self._metrics.drift(key.kind, reason)
             self._metrics.healed(key.kind, reason, "success", seconds, key)
@@ -278,7 +285,7 @@ class Recorder:
 
     def begun(self, key: Key, step: Step) -> None:
         if isinstance(step, HostStep) and step.deadline >= LONG:
-            self.flush()  # so that it can be seen what takes so long
+            self.flush()  # makes visible what takes so long
         if self._progress is not None:
             self._progress.step(key, step)
 
@@ -299,7 +306,7 @@ class Recorder:
                 self._metrics.healed(key.kind, open_drift.reason, "error", seconds, key)
 
     def had_no_effect(self, key: Key, action: str, fault: HostError) -> None:
-        """A step that was told as done, and the look after it finds the same again."""
+        """Records that a step reported success, and that the scan after it finds the same drift."""
         with self._lock:
             count = self._repeats.again(key, (action, fault.subject, "no effect"))
             open_drift = self._drifts.told(key)
@@ -312,7 +319,8 @@ class Recorder:
 
     def _worked(self, key: Key, step: HostStep, seconds: float, reason: str, what: str) -> None:
         with self._lock:
-            count = self._repeats.again(key, (step.action, step.subject))  # a later step may fail again and again
+            # counts a later step on its own, as it may fail again and again
+            count = self._repeats.again(key, (step.action, step.subject))
         if count:
             extra = log_context(key, reason=reason, action=step.action, seconds=seconds)
             _log.info("%s%s", what, times(count), extra=extra)
@@ -321,7 +329,7 @@ class Recorder:
         with self._lock:
             count = self._repeats.again(key, (step.action, step.subject, fault.code))
         if count:
-            # Somebody who has it in use is no fault of the host's.
+            # A device in use by somebody else is no fault of the host.
             level = (
                 logging.WARNING if fault.errno == errno.EBUSY or isinstance(fault, PreconditionError) else logging.ERROR
             )
@@ -331,7 +339,7 @@ class Recorder:
         if self._progress is not None:
             self._progress.failed(key, step, fault)
 
-    # Episodes.
+    # What opens and closes drift.
 
     def _open_drift(self, status: Status, condition: Condition) -> None:
         drift = next((r for r in (condition.reason, condition.beneath) if r in DRIFT), None)
@@ -340,12 +348,12 @@ class Recorder:
         if drift is None:
             return
         is_new = self._drifts.found(status.key, drift, self._clock.now())
-        # What would be done is not known within a grace: it is told when it is.
+        # Within a grace the steps are not known yet, so they are reported after it.
         is_left = bool(condition.would) and self._drifts.left(status.key)
         if is_new:
             self._found(status.key, drift, condition)
         if is_new or is_left:
-            # What has yet to be made is no surprise; all else is somebody's doing, or a fault.
+            # A device that is yet to be created is expected; all other drift is a fault or somebody's doing.
             level = logging.INFO if drift is Reason.NOT_CREATED else logging.WARNING
             _log.log(level, "%s", condition.message, extra=log_context(status.key, reason=drift))
             self.event(status.key, EventType.FOUND if is_new else EventType.BLOCKED, drift, condition.message)
@@ -359,7 +367,7 @@ class Recorder:
         return self.shown is None or key in self.shown
 
     def _leaks(self, status: PoolStatusReport) -> None:
-        """Counted and reported; only a person can say whose they are."""
+        """Counts and reports leaked thin ids; only a person can say whose they are."""
         if status.leaked_ids is None:
             return
         known, self._leaked[status.key] = self._leaked.get(status.key, frozenset()), frozenset(status.leaked_ids)
@@ -382,7 +390,7 @@ class Recorder:
         self.event(key, EventType.HEALED, open_drift.reason, message, seconds)
 
     def _say(self, before: Status | None, status: Status) -> None:
-        """Tell what nothing can be done about, once; and with its count where every try ends in it again."""
+        """Logs a condition without a remedy once, and again with its count if every attempt ends in it."""
         if status.ready:
             self._repeats.over(status.key)
         if status.good or status.reason in DRIFT or (before is not None and before.reason == status.reason):

@@ -1,5 +1,7 @@
-"""Rescue for a pool whose worker does not answer: somebody else may have suspended the pool, or a device of it, in the
-midst of a step, and the worker hangs until that is resumed. A second worker scans, and resumes what may be resumed.
+"""Rescue for a pool whose worker does not answer.
+
+Somebody else may have suspended the pool, or a device of it, in the middle of a step, and the worker then hangs until
+it is resumed. A second worker scans the pool, and resumes what may be resumed.
 """
 
 from __future__ import annotations
@@ -20,11 +22,13 @@ from reconciler.planner.plan import Sign
 from reconciler.planner.rescue import rescue_of_device, rescue_of_pool, suspended_in
 
 _PAUSE: Final = 30.0
-"""Seconds until anything is tried again after a step that did not work."""
+"""Seconds until anything is tried again after a step that failed."""
 
 
 class Rescuer:
-    """A `kernel.worker.client.StallHandler`, called in the pool controller's own thread. It records no status: that is for whoever sees the whole."""
+    """A `kernel.worker.client.StallHandler`, called in the pool controller's thread. It records no status, because it
+    sees only a part of the pool's state.
+    """
 
     def __init__(
         self,
@@ -33,7 +37,7 @@ class Rescuer:
         latest: Callable[[], PoolRecords],
         only: frozenset[Key] | None,
     ) -> None:
-        """`latest` are the records in force: a step may have begun long before them, and a pool be paused by now."""
+        """`latest` returns the records in force: the step may have begun long before, and the pool be paused by now."""
         self._key = Key(gatherer.name)
         self._store = gatherer.store
         self._recorder = recorder
@@ -43,12 +47,16 @@ class Rescuer:
         self._latest = latest
         self._gatherer = gatherer
         self._observer: PoolObserver | None = None
-        """Of this wait alone: what is suspended must have been so without a break."""
+        """The observer for the present stall only: a suspension counts if it was seen during this stall without a
+        break.
+        """
         self._since = 0.0
-        """When it first looked in this wait."""
+        """When the first scan of the present stall was made, in monotonic seconds."""
         self._not_before = 0.0
         self._cause: str | None = None
-        """What is suspended below the pool, or the pool itself, at the second worker's last look."""
+        """The suspended device below the pool, or the pool itself, at the second worker's last scan; None if there is
+        none.
+        """
 
     def waiting(self, beside: WorkerClient) -> None:
         if self._settings.observe_only or self._store.trouble is not None or self._clock.now() < self._not_before:
@@ -56,12 +64,12 @@ class Rescuer:
         self._gatherer.use(self._latest(), self._clock.now())
         if self._observer is None:
             self._since = self._clock.now()
-        # As one that only looks: to read the thin ids is to write to the pool's metadata, where a call may be going on.
+        # Only observes: reading the thin ids writes to the pool's metadata, where a call may be going on.
         observer = self._observer = self._observer or PoolObserver(beside, self._gatherer, observe_only=True)
         trouble = observer.look((), whole=True)
         self._cause = None if trouble else suspended_in(self._gatherer.pool_facts(observer.observed))
         if trouble:
-            return  # it hangs too
+            return  # the second worker hangs too
         executor = Executor(beside, self._store, self._recorder)
         for key, steps in self._steps(observer):
             self._say(key, steps)
@@ -77,7 +85,9 @@ class Rescuer:
         self._observer = self._cause = None
 
     def _steps(self, observer: PoolObserver) -> Iterator[tuple[Key, tuple[HostStep, ...]]]:
-        """The pool's; its devices' only at a later look, when it is not suspended any more."""
+        """Yields the steps for the pool; those for its devices follow in a later scan, when the pool is not suspended
+        any more.
+        """
         observed, now = observer.observed, self._clock.now()
         pool = self._gatherer.pool_facts(observed)
         steps = rescue_of_pool(pool)
