@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from reconciler.kernel.simulated import SimulatedHost
 from reconciler.kernel.simulated.device import node_of
 from reconciler.kernel.simulated.faults import fault
-from reconciler.kernel.simulated.io import HEAD, TAIL
+from reconciler.kernel.simulated.host import HEAD, TAIL
 from reconciler.kernel.simulated.machine import PoolImage
 from reconciler.kernel.simulated.pool import CommitFault, Mode, Pool, pool_of
 from reconciler.model.dm_tables import Devno

@@ -149,7 +149,7 @@ def _removes_deferred() -> AbstractContextManager[Any]:
         devices = self._host.devices
         devices.remove(devices.get("remove", name), deferred=True)
 
-    return mock.patch("reconciler.kernel.simulated.dm.SimulatedDm.remove", remove)
+    return mock.patch("reconciler.kernel.simulated.kernel.SimulatedDm.remove", remove)
 
 
 def _grows_no_loop(kernel: Kernel, step: GrowFile) -> None:

@@ -20,10 +20,13 @@ from reconciler.kernel.command_lines import (
     shell_line,
 )
 from reconciler.kernel.protocol import Kernel, Mkfs
-from reconciler.kernel.steps import StepHandler, StepTable, answered, looked_at_by
 from reconciler.kernel.steps.dm_operations import (
+    StepHandler,
+    StepTable,
     activate,
+    answered,
     confirm_table,
+    looked_at_by,
     make_node,
     remove,
     require,

@@ -8,7 +8,7 @@ from typing import Final
 from reconciler.kernel.block.files import SUPERBLOCK_SIZE
 from reconciler.kernel.command_lines import shell_line, thin_check_command
 from reconciler.kernel.protocol import Disks, Kernel
-from reconciler.kernel.steps import StepHandler, StepTable, answered
+from reconciler.kernel.steps.dm_operations import StepHandler, StepTable, answered
 from reconciler.model.errors import HostError, VerificationError
 from reconciler.model.live import Loop, PathKind
 from reconciler.model.steps import (

@@ -19,11 +19,14 @@ from reconciler.kernel.command_lines import (
     dmsetup_suspend,
 )
 from reconciler.kernel.protocol import Disks, Kernel
-from reconciler.kernel.steps import StepHandler, StepTable, answered, looked_at_by
 from reconciler.kernel.steps.disks import the_loop
 from reconciler.kernel.steps.dm_operations import (
+    StepHandler,
+    StepTable,
     activate,
+    answered,
     confirm_table,
+    looked_at_by,
     read_ids,
     refuse_on_failing_disk,
     remove,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from reconciler.kernel.protocol import Kernel
-from reconciler.kernel.steps import StepTable
 from reconciler.kernel.steps.devices import DEVICE_STEPS
 from reconciler.kernel.steps.disks import DISK_STEPS
+from reconciler.kernel.steps.dm_operations import StepTable
 from reconciler.kernel.steps.pools import POOL_STEPS
 from reconciler.model.steps import HostStep, Step, StepResult
 
