@@ -393,7 +393,7 @@ def _known_place(path: str) -> BackingPath:
 def _place(backing: Backing | None, known: str, noted: Marks) -> BackingPath | None:
     if backing is None:
         return None
-    former = known if known != backing.path else ""
+    former = known if known != backing.path else None
     return BackingPath(backing.path, backing.file is not None, former, noted)
 
 

@@ -162,19 +162,19 @@ def check_run_folder(state_dir: Path) -> list[Check]:
     if doubt is not None:
         text = f"{doubt.partition(': ')[0]}: whoever may write to it could keep the daemon from its pools"
         return [Check(str(FOLDER), Severity.WRONG, text, f"`chown root {FOLDER} && chmod 0700 {FOLDER}`")]
-    others = [text for lock in sorted(FOLDER.glob("*.lock")) if (text := _other_holder(lock, state_dir))]
+    others = [told for lock in sorted(FOLDER.glob("*.lock")) if (told := _other_holder(lock, state_dir))]
     if others:
         return [Check("pool locks", Severity.LEFT, text) for text in others]
     return [Check(str(FOLDER), Severity.OK, "there, and root's alone")]
 
 
-def _other_holder(lock: Path, state_dir: Path) -> str:
-    """Who else works on the pool; empty where nobody does, or it is the daemon of this state directory."""
+def _other_holder(lock: Path, state_dir: Path) -> str | None:
+    """Who else works on the pool; None where nobody does, or it is the daemon of this state directory."""
     try:
         held = PoolLock(lock.stem, FOLDER).holder()
     except OSError:
-        return ""
-    return "" if held is None or held.state_dir == str(state_dir) else str(held)
+        return None
+    return None if held is None or held.state_dir == str(state_dir) else str(held)
 
 
 def check_manifests(manifests: Path, loaded: Loaded) -> list[Check]:

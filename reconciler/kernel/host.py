@@ -78,7 +78,7 @@ class HostUdev:
         links = [link for link in self._links(info.devno) if link != node]
         return (*lost, *(link for link in links if not self._is_right(link, info.devno)))
 
-    def in_the_way(self, path: str) -> str:
+    def in_the_way(self, path: str) -> str | None:
         return in_the_way(path)
 
     def trigger(self, devno: Devno) -> None:

@@ -106,11 +106,11 @@ def leads_to(path: str) -> Devno | None:
     return devno_of(facts.st_rdev) if stat.S_ISBLK(facts.st_mode) else None
 
 
-def in_the_way(path: str) -> str:
+def in_the_way(path: str) -> str | None:
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
-        return ""
+        return None
     except NotADirectoryError:
         return f"{os.path.dirname(path)} is no folder: `rm {os.path.dirname(path)}`"  # noqa: PTH120  # it is text
     if stat.S_ISDIR(mode):

@@ -153,8 +153,8 @@ class Disks(Protocol):
         file behind a loop. Empty where it has nothing, or there is nothing.
         """
 
-    def whereabouts(self, marks: Marks) -> str:
-        """The path of the block device that has these marks now, empty where none has."""
+    def whereabouts(self, marks: Marks) -> str | None:
+        """The path of the block device that has these marks now, None where none has."""
 
     def read_only(self, devno: Devno) -> bool:
         """Whether the kernel refuses writes to it: by its own flag, or its disk's."""
@@ -265,8 +265,8 @@ class Udev(Protocol):
     def why_not(self) -> str:
         """Why udev does not make what is missing, with the command that helps."""
 
-    def in_the_way(self, path: str) -> str:
-        """What is at a path where a node should be, and how it is taken away. Empty where nothing is."""
+    def in_the_way(self, path: str) -> str | None:
+        """What is at a path where a node should be, and how it is taken away. None where nothing is."""
 
     def trigger(self, devno: Devno) -> None:
         """Have udev run its rules for the device (a synthetic change event), and wait for it.

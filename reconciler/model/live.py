@@ -123,7 +123,7 @@ class LiveBacking:
     data_blocks_used: int = 0
     """How many blocks of the pool's data it says are in use."""
     signature: str = ""
-    """What libblkid finds on it, in a word. Read only while no pool lies on it."""
+    """What libblkid finds on it, in a word, if anything. Read only while no pool lies on it."""
     used_by: tuple[str, ...] = ()
     """Devices above it but for the pool itself, and other loops on the file behind it; mounts and swap only while no
     pool lies on it."""
@@ -135,7 +135,7 @@ class LiveBacking:
     """Of the file behind a loop that is itself named as the device: the loop goes on showing what was there."""
     marks: Marks = ()
     """What it is known by, whichever path leads to it."""
-    elsewhere: str = ""
+    elsewhere: str | None = None
     """Where the disk with the marks that were noted is, if this is not it."""
     is_known_place: bool = False
     """The path that the store knows is another one, and leads to the very same device or file."""
@@ -161,7 +161,7 @@ class LivePool:
     data: LiveBacking = field(default_factory=LiveBacking)
     metadata: LiveBacking = field(default_factory=LiveBacking)
     suspended_below: tuple[Below, ...] = ()
-    renamed: str = ""
+    renamed: str | None = None
     """Of a pool whose name is not there, or another device's: the name of the one that carries its UUID."""
 
 
@@ -183,7 +183,7 @@ class BackingPath:
 
     path: str
     is_file: bool
-    known: str = ""
+    known: str | None = None
     """The path that the store knows, where that is another one."""
     noted: Marks = ()
     """The marks of what was there when the pool was last well."""

@@ -122,12 +122,12 @@ def explain_os(path: Path, error: OSError) -> str:
     return f"{said}: run as the user that the daemon runs as, on a writable filesystem with room"
 
 
-def _trouble_of(place: Path) -> str:
-    """What SQLite's code leaves open: it says only that a read or a write failed. Empty where the place is fine."""
+def _trouble_of(place: Path) -> str | None:
+    """What SQLite's code leaves open: it says only that a read or a write failed. None where the place is fine."""
     try:
         found = os.statvfs(place)
     except OSError:
-        return ""
+        return None
     if found.f_flag & os.ST_RDONLY:
         return _READ_ONLY.format(place=place)
     free = found.f_frsize * (found.f_bfree if os.geteuid() == 0 else found.f_bavail)
@@ -135,4 +135,4 @@ def _trouble_of(place: Path) -> str:
         return f"the filesystem of {place} is full; {_FULL.format(place=place)}"
     if found.f_files and not found.f_ffree:
         return f"the filesystem of {place} has no inode left; {_FULL.format(place=place)}"
-    return ""
+    return None

@@ -23,9 +23,9 @@ _DM_NAME: Final = re.compile(DM_NAME_PATTERN[1:-1])
 _LONGEST_UUID: Final = 128
 
 
-def problem_of(name: str, known: StoredPoolState) -> str:
-    """Why this cannot be what a pool of that name is; empty if it can."""
-    return next(_problems(name, known), "")
+def problem_of(name: str, known: StoredPoolState) -> str | None:
+    """Why this cannot be what a pool of that name is; None if it can."""
+    return next(_problems(name, known), None)
 
 
 def pool_problem(name: str, pool: StoredPool) -> str:

@@ -110,7 +110,7 @@ def _file(disks: Disks, place: BackingPath, found: LiveBacking) -> LiveBacking:
 def _identified(disks: Disks, place: BackingPath, found: LiveBacking) -> LiveBacking:
     marks = () if found.kind in {PathKind.MISSING, PathKind.OTHER} else disks.marks(place.path)
     is_gone = found.kind is PathKind.MISSING or is_other(place.noted, marks)
-    elsewhere = disks.whereabouts(place.noted) if place.noted and is_gone else ""
+    elsewhere = disks.whereabouts(place.noted) if place.noted and is_gone else None
     return replace(found, marks=marks, elsewhere=elsewhere, is_known_place=_is_known(disks, place, found, marks))
 
 

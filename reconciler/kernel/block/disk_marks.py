@@ -41,14 +41,14 @@ def is_unstable(path: str) -> bool:
     return _UNSTABLE.fullmatch(path) is not None
 
 
-def stable_name(path: str) -> str:
-    """What to write in a record instead: `device: /dev/disk/by-id/...`; empty where nothing stable leads there, or the
+def stable_name(path: str) -> str | None:
+    """What to write in a record instead: `device: /dev/disk/by-id/...`; None where nothing stable leads there, or the
     path is not on this host.
     """
     try:
         number = devno_of(os.stat(path).st_rdev)  # noqa: PTH116  # nothing else of it is needed
     except OSError:
-        return ""
+        return None
     mapped = read_attribute(sysfs(number) / "dm/name")
     if mapped:
         return f"device: /dev/mapper/{mapped}"
@@ -56,7 +56,7 @@ def stable_name(path: str) -> str:
     if link:
         return f"device: {link}"
     file = loops.backing_file(number)
-    return f"file: {file}" if file else ""
+    return f"file: {file}" if file else None
 
 
 def stable_path(node: str) -> str:
@@ -110,7 +110,7 @@ def marks_of_device(devno: Devno) -> Marks:
     return tuple(sorted(set(_of_device(devno, depth=0))))
 
 
-def whereabouts(wanted: Marks) -> str:
+def whereabouts(wanted: Marks) -> str | None:
     for folder in sorted(Path("/sys/class/block").iterdir()):
         devno = read_devno(folder)
         if devno is None:
@@ -118,7 +118,7 @@ def whereabouts(wanted: Marks) -> str:
         with contextlib.suppress(HostError, OSError):  # one that does not answer is not the one that is looked for
             if is_same(wanted, marks_of_device(devno)):
                 return stable_path(node_of_device(devno))
-    return ""
+    return None
 
 
 def _of_device(devno: Devno, depth: int) -> list[str]:

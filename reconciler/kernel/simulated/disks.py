@@ -121,9 +121,9 @@ class SimulatedDisks:
         block = self._host.blocks.get(devno)
         return (f"serial:{block.disk.serial}",) if block is not None and block.disk.serial else ()
 
-    def whereabouts(self, marks: Marks) -> str:
+    def whereabouts(self, marks: Marks) -> str | None:
         numbers = (*self._host.blocks, *self._host.loops)
-        return next((self.node(devno) for devno in numbers if is_same(marks, self._marks(devno))), "")
+        return next((self.node(devno) for devno in numbers if is_same(marks, self._marks(devno))), None)
 
     def read_only(self, devno: Devno) -> bool:
         held = self._host.loops.get(devno) or self._host.blocks.get(devno)

@@ -230,9 +230,9 @@ class SimulatedUdev:
     def why_not(self) -> str:
         return "" if self._host.nodes.running else "udevd does not run: `systemctl restart systemd-udevd`"
 
-    def in_the_way(self, path: str) -> str:
+    def in_the_way(self, path: str) -> str | None:
         there = self._host.nodes.paths.get(path)
-        return "" if there is None else f"a node of another device, {there}, is in its place: `rm {path}`"
+        return None if there is None else f"a node of another device, {there}, is in its place: `rm {path}`"
 
     def trigger(self, devno: Devno) -> None:
         nodes, device = self._host.nodes, self._host.devices.by_devno(devno)

@@ -89,11 +89,11 @@ def with_disk(kernel: Kernel, fault: HostError, table: Target) -> HostError:
     return type(fault)(fault.operation, fault.subject, fault.errno, f"{fault.detail}; {words}".removeprefix("; "))
 
 
-def _failing(kernel: Kernel, pool: str) -> str:
-    """The lowest device below the pool's data that cannot be read, in words; empty if all can."""
+def _failing(kernel: Kernel, pool: str) -> str | None:
+    """The lowest device below the pool's data that cannot be read, in words; None if all can."""
     table = read_table(kernel.dm.table(pool))
     if not isinstance(table, PoolTable):
-        return ""
+        return None
     for devno in _from_below(kernel, table.data):
         node = kernel.disks.node(devno)
         try:
@@ -105,7 +105,7 @@ def _failing(kernel: Kernel, pool: str) -> str:
             return (
                 f"the disk below the pool's data, {name or node}, cannot be read ({fault.code}): mend it, see `dmesg`"
             )
-    return ""
+    return None
 
 
 def _from_below(kernel: Kernel, data: Devno) -> Iterator[Devno]:
@@ -119,9 +119,9 @@ def _from_below(kernel: Kernel, data: Devno) -> Iterator[Devno]:
         yield devno
 
 
-def _name_of(kernel: Kernel, devno: Devno) -> str:
-    """Of a dm device, as people know it; empty for any other."""
-    return next((f"/dev/mapper/{found.name}" for found in kernel.dm.list_all() if found.devno == devno), "")
+def _name_of(kernel: Kernel, devno: Devno) -> str | None:
+    """Of a dm device, as people know it; None for any other."""
+    return next((f"/dev/mapper/{found.name}" for found in kernel.dm.list_all() if found.devno == devno), None)
 
 
 def _pool_of(kernel: Kernel, table: Target) -> str:
@@ -149,14 +149,14 @@ def activate(kernel: Kernel, name: str, uuid: str, table: Target, *, read_only: 
         make_node(kernel, name)
 
 
-def make_node(kernel: Kernel, name: str) -> str:
-    """Its node in /dev/mapper, where it is missing. Gives why it still is: empty where it is there."""
+def make_node(kernel: Kernel, name: str) -> str | None:
+    """Its node in /dev/mapper, where it is missing. Gives why it still is: None where it is there."""
     info, path = require(kernel, "make the node of", name), f"/dev/mapper/{name}"
     if path not in kernel.udev.missing(info):
-        return ""
+        return None
     kernel.dm.mknodes(name)
     if path not in kernel.udev.missing(info):
-        return ""
+        return None
     return kernel.udev.in_the_way(path) or "device-mapper's library did not make it"
 
 

@@ -194,14 +194,14 @@ class PoolScanner:
             self._is_used = status.data_used > 0
         return LivePool(device, status, data, self._metadata, renamed=self._renamed(info))
 
-    def _renamed(self, named: DeviceInfo | None) -> str:
+    def _renamed(self, named: DeviceInfo | None) -> str | None:
         """Above the disks, as that is where the pool is, whatever its name has become."""
         uuid, disks = self._watched.uuid, self._kernel.disks
         if not uuid or (named is not None and named.uuid == uuid):
-            return ""
+            return None
         devnos = [backing.devno for backing in (self._metadata, self._data) if backing.devno is not None]
         above = (self._kernel.dm.info(name) for devno in devnos for name in disks.above(devno))
-        return next((info.name for info in above if info is not None and info.uuid == uuid), "")
+        return next((info.name for info in above if info is not None and info.uuid == uuid), None)
 
     def _start(self) -> Start | None:
         """Nothing below the pool is suspended, so its data can be read."""

@@ -48,4 +48,4 @@ def test_what_is_named_is_stable(path: str) -> None:
 
 
 def test_what_is_not_on_this_host_has_no_name_here() -> None:
-    assert stable_name("/dev/sdzzz99") == ""
+    assert stable_name("/dev/sdzzz99") is None
