@@ -1,4 +1,6 @@
-"""Whose is what: private devices left by a crash, names that others carry, thins that are live twice."""
+"""Conflicts of ownership: private devices left by a crash, names that other devices carry, thins
+that are live twice.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from reconciler.planner.plan import Plan
 
 
 def plan_private(facts: DeviceFacts) -> Plan | None:
-    """A private device of ours, left by a crash: away with it, then its intent is taken up again."""
+    """Removes a private device of this store that a crash has left; after that, its intent is taken up again."""
     private = facts.private
     if private is None or facts.access.access is Access.NONE:
         return None
@@ -37,7 +39,7 @@ def plan_private(facts: DeviceFacts) -> Plan | None:
 
 
 def plan_claims(facts: DeviceFacts) -> Plan | None:
-    """Somebody else's device under this record's name, or another device on its thin."""
+    """Reports somebody else's device under this record's name, or another device on its thin."""
     moved = _plan_moved(facts)
     if moved is not None:
         return moved
@@ -53,7 +55,7 @@ def plan_claims(facts: DeviceFacts) -> Plan | None:
     if live is None or not is_foreign(facts):
         return None
     if _can_end_operation(facts):
-        # Half-done work needs only the thin id, not the name; left open, it would hold up the whole pool.
+        # A half-done operation needs only the thin id and not the name; left open, it would block the whole pool.
         return plan_intent(replace(facts, live=None), facts.record)
     return finding(facts, Reason.CONFLICT, _carried_by(facts, live))
 
@@ -61,13 +63,15 @@ def plan_claims(facts: DeviceFacts) -> Plan | None:
 def _renamed(facts: DeviceFacts) -> str:
     name = facts.dm_name
     rename = f"`dmsetup rename {facts.renamed} {name}`"
-    if facts.live is not None:  # two names may have been swapped: a third one undoes that, and nothing is removed
+    if facts.live is not None:  # two names may have been swapped; a third name undoes that without removing anything
         rename = f"{name} is the name of another device now: `dmsetup rename {name} {name}.other`, then {rename}"
     return f"{facts.key} is live as {facts.renamed}: it has the UUID of {facts.dm_name}, and was renamed. {rename} puts it right"
 
 
 def _plan_moved(facts: DeviceFacts) -> Plan | None:
-    """Whoever made an adopted device has given it another thin, as LVM does when it merges a snapshot into it."""
+    """Reports that the maker of an adopted device has given it another thin, as LVM does when it merges a snapshot into
+    it.
+    """
     known, live, pool = facts.known, facts.live, facts.pool.device
     if known is None or not known.adopted or live is None or pool is None or live.info.uuid != known.uuid:
         return None
@@ -89,7 +93,7 @@ def _carried_by(facts: DeviceFacts, live: LiveDevice) -> str:
     name, table, pool = live.info.name, read_table(live.table), facts.pool.device
     is_in_it = isinstance(table, ThinTable) and pool is not None and table.pool == pool.info.devno
     if isinstance(table, ThinTable) and is_in_it and is_made_by(live.info, facts.new_uuid):
-        # To rename it would have the record made anew, empty, beside it.
+        # If this device were renamed, the record would be made anew beside it, empty.
         return (
             f"the name {name} is carried by a device that this store made and does not know any more: it was forgotten, "
             f"or an older copy of the store was put back. Take it in by `adopt: {{deviceId: {table.thin_id}, dmName: {name}}}`"
@@ -106,7 +110,9 @@ def is_foreign(facts: DeviceFacts) -> bool:
 
 
 def _to_be_adopted(facts: DeviceFacts, pool: Devno | None) -> bool:
-    """Never for a record that is Absent: its thin may be long gone, and the id somebody else's by now."""
+    """Whether the live device is to be adopted. Never for an Absent record: its thin may be gone, and the id reused by
+    somebody else.
+    """
     adopt = facts.record.spec.adopt if facts.record is not None else None
     if facts.record is None or adopt is None or facts.known is not None or facts.live is None or pool is None:
         return False

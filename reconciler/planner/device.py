@@ -1,4 +1,4 @@
-"""Devices: the ladder of docs/reference/healing.md, "Devices", first row that fits.
+"""Plans devices by the ladder of docs/reference/healing.md, "Devices": the first row that matches decides.
 
 The rows that hold for every desired state are here; those of one desired state are in files of their own.
 """
@@ -30,7 +30,7 @@ from reconciler.planner.plan import Plan, Sign, live_state, paused
 
 
 def plan_device(facts: DeviceFacts) -> Plan:
-    """The first row of the table that fits."""
+    """The plan of the first row that matches."""
     record, pool_record = facts.record, facts.pool_record
     if record is None:
         return _plan_unrecorded(facts)
@@ -67,7 +67,7 @@ def _plan_unpaused(facts: DeviceFacts, record: ThinDevice, pool_record: ThinPool
 
 
 def _plan_pool(facts: DeviceFacts, record: ThinDevice) -> Plan | None:
-    """What the state of the pool forbids."""
+    """Blocks what the state of the pool forbids."""
     access = facts.access
     if access.access is Access.FULL:
         return None
@@ -75,7 +75,7 @@ def _plan_pool(facts: DeviceFacts, record: ThinDevice) -> Plan | None:
     if record.spec.state is DeviceState.ABSENT and nothing_of_it:
         return converged(facts, "as desired: absent")
     if access.access is Access.RELEASE and (record.spec.state is DeviceState.ABSENT or facts.intent is not None):
-        return None  # what goes makes room, and what is half made is ended
+        return None  # deleting makes room, and a half-done creation is ended
     if access.access in {Access.RELEASE, Access.MAINTAIN}:
         return _maintain(facts, record)
     resting = record.spec.state in {DeviceState.INACTIVE, DeviceState.COMMITTED}
@@ -86,7 +86,7 @@ def _plan_pool(facts: DeviceFacts, record: ThinDevice) -> Plan | None:
 
 
 def _maintain(facts: DeviceFacts, record: ThinDevice) -> Plan:
-    """A pool that must not be written to: let go what hangs, take down what should not be up, nothing else."""
+    """Plans a device in a pool that must not be written to: it may be resumed and taken down, nothing else."""
     live = facts.live
     message = facts.access.message
     if live is None or facts.known is None:
@@ -100,7 +100,7 @@ def _maintain(facts: DeviceFacts, record: ThinDevice) -> Plan:
 
 
 def _plan_adoption_rules(facts: DeviceFacts, record: ThinDevice, pool_record: ThinPool) -> Plan | None:
-    """In a pool of somebody else's there is nothing to create and nothing to delete."""
+    """Reports records in an external pool that would create or delete something there."""
     if not pool_record.spec.external:
         return None
     if facts.intent is not None:
@@ -118,7 +118,7 @@ def _plan_adoption_rules(facts: DeviceFacts, record: ThinDevice, pool_record: Th
 
 
 def _plan_lost(facts: DeviceFacts, record: ThinDevice) -> Plan | None:
-    """The recorded id is not in the pool: never an empty device in the place of a full one."""
+    """Reports a recorded id that is not in the pool. An empty device must never take the place of one with data."""
     known = facts.known
     if known is None or facts.live is not None or facts.ids is None or record.spec.state is DeviceState.ABSENT:
         return None
@@ -138,7 +138,9 @@ def _plan_lost(facts: DeviceFacts, record: ThinDevice) -> Plan | None:
 
 
 def _plan_grace(facts: DeviceFacts) -> Plan | None:
-    """Suspended: for a moment that is somebody's right; beyond it, everything that opens the device hangs."""
+    """Reports a suspended device: tolerated for the grace as somebody's work; after that, whoever opens the device
+    hangs.
+    """
     live = facts.live
     if live is None or not live.info.suspended:
         return None
@@ -151,7 +153,7 @@ def _plan_grace(facts: DeviceFacts) -> Plan | None:
 
 
 def _plan_waiting(facts: DeviceFacts, record: ThinDevice, pool_record: ThinPool) -> Plan | None:
-    """A pool that is on its way down, or gone, brings nothing up any more."""
+    """Waits for a pool that is on its way down, or gone: nothing is brought up in it any more."""
     if pool_record.spec.state is PoolState.ACTIVE or record.spec.state is DeviceState.ABSENT:
         return None
     if facts.known is not None and (facts.live is not None or record.spec.state is not DeviceState.ACTIVE):
@@ -180,7 +182,9 @@ def _plan_desired(facts: DeviceFacts, record: ThinDevice) -> Plan:
 
 
 def _off_grid(facts: DeviceFacts, record: ThinDevice) -> str | None:
-    """Why the kernel would refuse each table of it (EINVAL): the disk below has larger sectors. None if it would not."""
+    """Why the kernel would refuse every table of the device (EINVAL) because the disk below has larger sectors; None if
+    it would not.
+    """
     known, spec, sector = facts.known, record.spec, facts.pool.data.sector
     size = sectors(spec.size) if spec.size is not None else known.size if known is not None else Sectors(0)
     if off_grid(size, sector):
@@ -198,7 +202,7 @@ def _off_grid(facts: DeviceFacts, record: ThinDevice) -> str | None:
 
 
 def _invalid_change(facts: DeviceFacts, record: ThinDevice) -> str | None:
-    """What a record cannot change about a device that exists; None if nothing."""
+    """What the record tries to change about an existing device and cannot; None if nothing."""
     known, spec = facts.known, record.spec
     if known is None:
         return None

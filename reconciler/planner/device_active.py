@@ -1,4 +1,4 @@
-"""Devices whose records are Active: there, live, the right table, the node present."""
+"""Devices whose records are Active: the thin exists, the device is live with the right table, and its node is there."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def plan_active(facts: DeviceFacts, record: ThinDevice) -> Plan:
 
 
 def _without_origin(facts: DeviceFacts, known: StoredDevice) -> Plan | None:
-    """The number of an external origin may be another disk's by now, so that only a live table tells which it is."""
+    """Reports a device that is not live and has an external origin. Only a live table tells which disk that is, as
+    device numbers are reused.
+    """
     live, pool = facts.live, pool_devno(facts)
     if not known.external or (live is not None and (hangs(live) or external_of(live, pool, known.thin_id))):
         return None
@@ -81,7 +83,9 @@ def _without_origin(facts: DeviceFacts, known: StoredDevice) -> Plan | None:
 
 
 def _target_size(facts: DeviceFacts, record: ThinDevice, known: StoredDevice) -> Sectors:
-    """Never less than what is live: whoever made it longer has perhaps put something there."""
+    """The size that the device is to have: never less than the live one, as whoever extended it may
+    have written there.
+    """
     live = facts.live
     seen = live is not None and shows_thin(live, pool_devno(facts), known.thin_id)
     return max(known.size, wanted_size(facts, record), live.length if live is not None and seen else Sectors(0))
@@ -107,7 +111,9 @@ def _now_known(facts: DeviceFacts, record: ThinDevice, known: StoredDevice) -> S
 
 
 def _know(facts: DeviceFacts, record: ThinDevice, known: StoredDevice) -> tuple[Step, ...]:
-    """Note in the store what is going to be true, if that is news; then let the filesystem follow its device."""
+    """Notes in the store what is about to become true, where that is news, and then lets the filesystem follow its
+    device.
+    """
     now_known = _now_known(facts, record, known)
     steps: list[Step] = [SaveDevice(facts.key, now_known)] if now_known != known else []
     return (*steps, *_grow(facts, record, now_known))
@@ -125,13 +131,13 @@ def _grow(facts: DeviceFacts, record: ThinDevice, known: StoredDevice) -> tuple[
 def _activate(facts: DeviceFacts, record: ThinDevice, known: StoredDevice) -> Plan:
     step = Activate(known.dm_name, known.uuid, _target(facts, record, known), read_only=record.spec.read_only)
     message = f"{known.dm_name} is to be active: activating it"
-    if known.active:  # it was active before: somebody, or a reboot, took it away
+    if known.active:  # it was active before, and somebody or a reboot took it away
         message = f'device "{known.dm_name}" is recorded as Active but is not active, activating it'
     return finding(facts, Reason.INACTIVE_BUT_DESIRED_ACTIVE, message).with_steps(step, *_know(facts, record, known))
 
 
 def _resume(facts: DeviceFacts, record: ThinDevice, known: StoredDevice, live: LiveDevice) -> Plan:
-    """Beyond its grace. RESUME would swap in a table that waits: one that is not wanted is cleared first."""
+    """Resumes the device after its grace. RESUME swaps in the inactive table, so an unwanted one is cleared first."""
     plan = finding(facts, Reason.SUSPENDED, f"{live.info.name} is suspended: whoever opens it hangs")
     return plan.with_steps(*resume_stalled(facts, live, _target(facts, record, known)))
 

@@ -1,4 +1,4 @@
-"""What the rows of a device's table share: finds, sizes and tables."""
+"""What the rows of the device table share: findings, sizes and tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHOWN: Final = 8
 
 
 def finding(facts: DeviceFacts, reason: Reason, message: str) -> Plan:
-    """A find about this device, without steps."""
+    """A plan with a finding about this device and without steps."""
     return Plan(Condition(reason, message, live_state(facts.live, exists=facts.known is not None)))
 
 
@@ -28,14 +28,14 @@ def converged(facts: DeviceFacts, message: str = "as desired") -> Plan:
 
 
 def pool_devno(facts: DeviceFacts) -> Devno:
-    """The pool's number. Only for cases whose access has been checked: the pool is live."""
+    """The pool's device number. Only for devices whose access was checked, so that the pool is live."""
     device = facts.pool.device
     assert device is not None  # noqa: S101  # access says that it is live
     return device.info.devno
 
 
 def wanted_size(facts: DeviceFacts, record: ThinDevice) -> Sectors:
-    """The record's size, or what the device has where the record leaves it open."""
+    """The size in the record, or the present size of the device where the record leaves it open."""
     known = facts.known.size if facts.known is not None else Sectors(0)
     return known if record.spec.size is None else sectors(record.spec.size)
 
@@ -58,13 +58,15 @@ def shows_thin(live: LiveDevice, pool: Devno, thin_id: int) -> bool:
 
 
 def is_error(live: LiveDevice, size: Sectors) -> bool:
-    """An error table of the right size: what `dmsetup remove --force` puts under an open device."""
+    """Whether the device has an error table of this size, which is what `dmsetup remove --force` puts under an open
+    device.
+    """
     table = read_table(live.table)
     return isinstance(table, ErrorTable) and table.length == size
 
 
 def held(live: LiveDevice) -> str:
-    """Who has it open, for messages."""
+    """Who has the device open, for messages."""
     if live.holders:
         more = len(live.holders) - _SHOWN
         return ", ".join(live.holders[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
@@ -72,7 +74,9 @@ def held(live: LiveDevice) -> str:
 
 
 def after_grace(facts: DeviceFacts, sign: Sign, plan: Plan, length: float | None = None) -> Plan:
-    """The plan once the sign has lasted for its grace; until then the same find, and when to look again."""
+    """The plan, once the sign has lasted for its grace. Until then, the same finding without steps, and when to scan
+    again.
+    """
     left = facts.grace.left(sign, length)
     if left <= 0:
         return plan
@@ -81,18 +85,18 @@ def after_grace(facts: DeviceFacts, sign: Sign, plan: Plan, length: float | None
 
 
 def hangs(live: LiveDevice) -> bool:
-    """Whether it holds back I/O. A shell may be suspended too: it has nothing to hold back, and cannot be resumed."""
+    """Whether the device holds back I/O. A shell may be suspended too, but holds back nothing and cannot be resumed."""
     return live.info.suspended and live.info.live_table
 
 
 def after_suspension(facts: DeviceFacts, plan: Plan) -> Plan:
-    """The grace is for other people's work: what the reconciler itself suspended is resumed at once."""
+    """The plan after the grace of a suspension. What the reconciler itself suspended is resumed at once."""
     frozen = facts.known is not None and facts.known.frozen
     return plan if frozen else after_grace(facts, Sign.SUSPENDED, plan)
 
 
 def resume_stalled(facts: DeviceFacts, live: LiveDevice, wanted: Target | None = None) -> tuple[Step, ...]:
-    """Resume it. RESUME would swap in a table that waits: one that is not wanted is cleared first."""
+    """The steps that resume the device. RESUME swaps in the inactive table, so an unwanted one is cleared first."""
     name, known = live.info.name, facts.known
     steps: list[Step] = []
     if live.info.inactive_table and (wanted is None or live.inactive != (wanted,)):

@@ -1,4 +1,4 @@
-"""Devices whose records say that no device is to be there: Inactive and Committed keep the thin, Absent deletes it."""
+"""Devices whose records ask for no live device: Inactive and Committed keep the thin, Absent deletes it."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def plan_inactive(facts: DeviceFacts, record: ThinDevice) -> Plan:
 
 
 def take_down(facts: DeviceFacts, live: LiveDevice, record: ThinDevice) -> Plan:
-    """Resume first, so that whoever waits on it gets on; then remove it, if nobody has it open."""
+    """Resumes the device first, so that whoever waits on it can go on; then removes it if nobody has it open."""
     reason, words = _REASONS[record.spec.state]
     return remove_live(facts, live, finding(facts, reason, f"{live.info.name} is {words}, and is active"))
 
 
 def remove_live(facts: DeviceFacts, live: LiveDevice, plan: Plan) -> Plan:
-    """The steps that take a live device away, or why they have to wait."""
+    """Adds the steps that remove a live device, or reports why they have to wait."""
     info = live.info
     if hangs(live):
         return after_suspension(facts, plan.with_steps(*resume_stalled(facts, live)))
@@ -82,7 +82,9 @@ def remove_live(facts: DeviceFacts, live: LiveDevice, plan: Plan) -> Plan:
 
 
 def _note_size(facts: DeviceFacts, live: LiveDevice) -> tuple[Step, ...]:
-    """Somebody made it longer, or gave it an external origin: brought back without, what is on it would be cut off."""
+    """Notes a live size or external origin that the store does not know: brought back without it, the device would lose
+    data.
+    """
     known = facts.known
     if known is None or not shows_thin(live, pool_devno(facts), known.thin_id):
         return ()
@@ -104,7 +106,7 @@ def plan_absent(facts: DeviceFacts, record: ThinDevice) -> Plan:
 
 
 def delete(facts: DeviceFacts, known: StoredDevice, plan: Plan, *, discard: bool) -> Plan:
-    """Delete a thin of a healthy pool, with the intent flushed first."""
+    """Deletes a thin of a healthy pool; the intent is flushed first."""
     if facts.other_intent:
         return plan.blocked(
             Reason.WAITING_FOR_POOL, f"the operation under way on {facts.other_intent} has to end first"
@@ -123,14 +125,14 @@ def delete(facts: DeviceFacts, known: StoredDevice, plan: Plan, *, discard: bool
     steps: list[Step] = [BeginIntent(facts.key, intent)]
     if discard and not known.external:
         name = private_dm_name(facts.key.pool, facts.key.device)
-        # An adopted device's UUID is its maker's, and would not show that the private one is the reconciler's.
+        # The UUID of an adopted device is its maker's, and would not show that the private device is the reconciler's.
         uuid = private_uuid(facts.new_uuid if known.adopted else known.uuid)
         steps.append(DiscardThin(name, uuid, thin_target(facts, known.thin_id, known.size)))
     return plan.with_steps(*steps, *forward(facts, intent))
 
 
 def forward(facts: DeviceFacts, intent: Intent) -> tuple[Step, ...]:
-    """The rest of a deletion, whose intent is flushed."""
+    """The rest of a deletion whose intent is already flushed."""
     return (
         DeleteThin(facts.key.pool, intent.thin_id, intent.transaction_id),
         SetTransactionId(facts.key.pool, intent.transaction_id),

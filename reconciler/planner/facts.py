@@ -1,4 +1,4 @@
-"""What a planner is asked: everything that bears on one record, gathered by the controller."""
+"""The planner's input: all facts that bear on one record, gathered by the controller."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from reconciler.planner.plan import Sign
 
 @dataclass(frozen=True, slots=True)
 class Grace:
-    """Since when each sign has been seen without a break, and how long it is let be. Seconds of one clock."""
+    """How long each sign has been seen without a break, and how long it is tolerated, in seconds of one clock."""
 
     now: float
     length: float
     since: Mapping[Sign, float] = field(default_factory=dict)
 
     def left(self, sign: Sign, length: float | None = None) -> float:
-        """Seconds until the sign counts; 0 or less once it does."""
+        """Seconds until the sign counts as drift; 0 or less once it does."""
         return self.since.get(sign, self.now) + (self.length if length is None else length) - self.now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolFacts:
-    """One pool. `record` is None when the pool is only known from the store."""
+    """The facts about one pool. `record` is None for a pool that only the store knows."""
 
     name: str
     record: ThinPool | None
@@ -42,25 +42,25 @@ class PoolFacts:
     intents: tuple[Intent, ...] = ()
     ids: ThinIds | None = None
     devices_live: tuple[str, ...] = ()
-    """dm names of live devices on the pool, whosever they are."""
+    """The dm names of the live devices on the pool, whoever owns them."""
     known_devices: tuple[str, ...] = ()
-    """Devices that the store has in this pool."""
+    """The devices that the store has in this pool."""
     needed: bool = False
-    """A device still has to be deleted from it, which takes an active pool."""
+    """Whether a device is still to be deleted from the pool, which takes an active pool."""
     largest: Bytes = Bytes(0)
-    """The size of the largest device that the store has in it."""
+    """The size of the largest device that the store has in the pool."""
     stuck: str | None = None
-    """Why its worker does not answer."""
+    """Why the pool's worker does not answer; None if it does."""
 
 
 class Access(StrEnum):
-    """What may be done to the devices of a pool as it is."""
+    """What may be done to the devices of a pool in its present state."""
 
     FULL = "full"
     RELEASE = "release"
-    """As `MAINTAIN`, and thins may be deleted: of a pool whose data is full, which only gains by it."""
+    """As `MAINTAIN`, and thins may be deleted; for a pool whose data is full, because that frees space."""
     MAINTAIN = "maintain"
-    """Resume and deactivate; nothing that writes metadata or loads a table."""
+    """Resume and deactivate, but nothing that writes metadata or loads a table."""
     NONE = "none"
 
 
@@ -70,7 +70,7 @@ class PoolAccess:
     reason: Reason = Reason.CONVERGED
     message: str = ""
     no_room: str | None = None
-    """Why nothing new is made in it, though all else may be done. None: there is room."""
+    """Why nothing new can be made in the pool, though everything else may be done; None if there is room."""
 
     @property
     def may_delete(self) -> bool:
@@ -79,7 +79,7 @@ class PoolAccess:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What bears on taking a snapshot of a device."""
+    """The facts about the origin of a snapshot."""
 
     name: str
     dm_name: str
@@ -87,26 +87,26 @@ class Origin:
     live: LiveDevice | None = None
     elsewhere: tuple[str, ...] = ()
     protected: bool = False
-    """The daemon stands on it: suspending it would freeze the daemon."""
+    """Whether the daemon itself uses the device, so that suspending it would freeze the daemon."""
     paused: bool = False
-    """Its record asks for hands off: it is not suspended either."""
+    """Whether the origin's record is paused; it is then not suspended either."""
 
 
 class PruneVerdict(StrEnum):
     """What is to become of a device whose record is gone."""
 
     WAIT = "wait"
-    """The record has not been gone long enough, or the directory is still changing."""
+    """The record has not been gone for long enough, or the directory is still changing."""
     RETAIN = "retain"
     HELD_BACK = "held back"
-    """Too many records vanished at once: nothing is pruned until somebody means it."""
+    """Too many records vanished at once, so nothing is pruned until the operator allows it."""
     DEACTIVATE = "deactivate"
     DELETE = "delete"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceFacts:
-    """One device. `record` is None for an orphan."""
+    """The facts about one device. `record` is None for an orphan."""
 
     key: Key
     record: ThinDevice | None
@@ -118,30 +118,33 @@ class DeviceFacts:
     live: LiveDevice | None
     grace: Grace
     new_id: int
-    """The thin id that it gets if it is made now."""
+    """The thin id that the device gets if it is made now."""
     new_uuid: str
     private: LiveDevice | None = None
     elsewhere: tuple[str, ...] = ()
-    """dm names of other live devices that show the same thin."""
+    """The dm names of other live devices that show the same thin."""
     renamed: str | None = None
     """The one of them that carries this device's UUID."""
     intent: Intent | None = None
     id_taken: bool = False
-    """The store has noted the intent's id as somebody else's: its create found a thin there. Nothing is deleted."""
+    """Whether the store has noted the intent's id as somebody else's, as its create found a thin there. It is not
+    deleted.
+    """
     other_intent: str | None = None
-    """Another device of the pool that has an operation under way."""
+    """Another device of the pool that has an open intent."""
     adopted_by: str | None = None
-    """Another device here that has the thin which this record wants to adopt."""
+    """Another device of this store that has the thin which this record is to adopt."""
     origin: Origin | None = None
     ids: ThinIds | None = None
     suspects: ThinIds | None = field(default_factory=dict)
-    """Thin ids that nobody names and that may be the data of this device, which the store does not know. None: nobody
-    can tell yet."""
+    """Thin ids that nobody names and that may be the data of this device, which the store does not know. None: unknown
+    yet.
+    """
     prune: PruneVerdict = PruneVerdict.RETAIN
 
     @property
     def dm_name(self) -> str:
-        """The name that it has; what the record says counts only as long as it has none."""
+        """The dm name that the device has; the name in the record counts only if it has none yet."""
         if self.known is not None:
             return self.known.dm_name
         return self.record.dm_name if self.record is not None else ""

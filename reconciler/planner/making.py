@@ -1,17 +1,14 @@
-"""Making a device: intent, create, look, transaction id, filesystem, outcome; only then is it published.
+"""Making a device: intent, create, scan, transaction id, filesystem, outcome; only then does the device get its public
+name. See docs/reference/healing.md, "Making a device".
 
-docs/reference/healing.md, "Making a device".
+Unfinished intents: what a crash or a failed step has left half done is finished or undone. A deletion only goes
+forward. A creation is finished only if the pool's transaction id proves that all of it happened; else it is undone and
+begun again, because a half-made snapshot would be of an unknown moment.
 
-Unfinished intents: what a crash, or a step that failed, has left half done is finished or undone.
-
-A deletion only goes forward. A creation is finished only if the pool's transaction id says that all of it happened;
-else it is undone, and begun again: a half-taken snapshot is of an unknown moment.
-
-No empty device takes the place of a full one: the one guard that everything passes which makes a device.
-
-The store may know less than the pool holds: a pool or a device was forgotten, an older copy of the store was put back,
-the state directory is a new one, a pool was taken over. A record that it has no device for may then have its data in a
-thin id that nobody names. As long as there is such an id, nothing is made; the operator says whose each is.
+An empty device must not take the place of one with data, and everything that makes a device passes the guard for that.
+The store may know less than the pool holds: a pool or a device was forgotten, an older copy of the store was restored,
+the state directory is new, or a pool was taken over. A record without a stored device may then have its data in a thin
+id that nobody names. As long as there is such an id, nothing is made; the operator says whose each id is.
 """
 
 from __future__ import annotations
@@ -61,10 +58,11 @@ def suspects_of(
     left: Mapping[int, int | None],
     foreign: Container[int] = (),
 ) -> ThinIds:
-    """Thin ids that may be the data of a device that the store does not know.
+    """The thin ids that may be the data of a device that the store does not know.
 
-    `named` are those of devices, operations and adoptions; `left` those that a device of this very name had when it was
-    forgotten, with the transaction that made each, if known; `foreign` those that the pool's record says are nobody's.
+    `named` are the ids of devices, intents and adoptions. `left` are those that a device of this name had when it was
+    forgotten, each with the transaction that created it, if known. `foreign` are those that the pool's record says are
+    nobody's.
     """
     until = pool.taken_over_at if pool is not None else None
     if until is None and not left:
@@ -83,7 +81,7 @@ def _is_still(made_at: int | None, entry: ThinEntry) -> bool:
 
 
 def withheld(facts: DeviceFacts, record: ThinDevice) -> str | None:
-    """Why the device is not made, and what to do; None where it may be."""
+    """Why the device is not made and what to do about it; None if it may be made."""
     pool = facts.key.pool
     if facts.suspects is None:
         return (
@@ -102,7 +100,9 @@ def withheld(facts: DeviceFacts, record: ThinDevice) -> str | None:
 
 
 def told(ids: ThinIds, block: Sectors) -> str:
-    """With the transaction that made each, where that is known: the order in which they were made."""
+    """The ids for a message, each with the transaction that created it if known, which is the order
+    of their creation.
+    """
     shown = [f"{number}{_figures(entry, block)}" for number, entry in ids.items()]
     more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
     return ", ".join(shown[:_SHOWN]) + more
@@ -115,7 +115,7 @@ def _figures(entry: ThinEntry, block: Sectors) -> str:
 
 
 def plan_making(facts: DeviceFacts, record: ThinDevice) -> Plan:
-    """A device that the store does not know."""
+    """Plans a device that the store does not know."""
     plan = finding(facts, Reason.NOT_CREATED, f"{facts.key} does not exist yet: making it")
     if record.spec.adopt is not None:
         return _adopt(facts, record, plan)
@@ -195,7 +195,9 @@ def _intent(facts: DeviceFacts, record: ThinDevice) -> Intent:
 
 
 def _to_suspend(facts: DeviceFacts, origin: Origin | None) -> str:
-    """The origin's dm name where it is live and shows the origin's thin; one that is not live needs no suspend."""
+    """The dm name of the origin if it is live on its thin, else empty: an origin that is not live
+    needs no suspension.
+    """
     if origin is None or origin.known is None or origin.live is None or not origin.live.info.live_table:
         return ""
     return origin.dm_name if shows_thin(origin.live, pool_devno(facts), origin.known.thin_id) else ""
@@ -207,7 +209,8 @@ def _steps(facts: DeviceFacts, record: ThinDevice, intent: Intent, origin: Origi
     if origin is not None and origin.known is not None:
         steps.append(CreateSnapshot(pool, intent.thin_id, origin.known.thin_id, intent.suspended))
         if intent.suspended:
-            steps.append(MarkCreated(facts.key))  # the origin runs again: who suspends it from now on is somebody else
+            # the origin is resumed by now, so a later suspension is somebody else's
+            steps.append(MarkCreated(facts.key))
     else:
         steps.append(CreateThin(pool, intent.thin_id))
     steps.append(SetTransactionId(pool, intent.transaction_id))
@@ -236,7 +239,7 @@ def _mkfs(facts: DeviceFacts, record: ThinDevice, intent: Intent) -> MakeFilesys
 
 
 def device_of(intent: Intent, record: ThinDevice, origin: Origin | None) -> StoredDevice:
-    """What the store is to know once the intent has come true."""
+    """What the store is to hold once the intent has completed."""
     return StoredDevice(
         key=intent.key,
         uuid=intent.uuid,
@@ -255,7 +258,9 @@ def device_of(intent: Intent, record: ThinDevice, origin: Origin | None) -> Stor
 
 
 def _external(origin: Origin | None) -> str:
-    """A snapshot has the external origin of its origin: the blocks that neither has written are there."""
+    """The external origin of a snapshot is that of its origin, which has the blocks that neither of the two has
+    written.
+    """
     if origin is None or origin.known is None:
         return ""
     table = read_table(origin.live.table) if origin.live is not None else None
@@ -264,14 +269,14 @@ def _external(origin: Origin | None) -> str:
 
 
 def _origins_external(facts: DeviceFacts, origin: Origin | None) -> Devno | None:
-    """As the live origin shows it now."""
+    """The external origin in the live table of the origin."""
     if origin is None or origin.known is None:
         return None
     return external_of(origin.live, pool_devno(facts), origin.known.thin_id)
 
 
 def _filesystem_size(intent: Intent, origin: Origin | None) -> Sectors:
-    """A snapshot has its origin's filesystem on it, which may be smaller than the snapshot, or than the origin."""
+    """The size of the filesystem. A snapshot has that of its origin, which may be smaller than either device."""
     if intent.kind is not IntentKind.SNAPSHOT:
         return intent.size
     if origin is None or origin.known is None:
@@ -280,18 +285,19 @@ def _filesystem_size(intent: Intent, origin: Origin | None) -> Sectors:
 
 
 def _adopt(facts: DeviceFacts, record: ThinDevice, plan: Plan) -> Plan:
-    """Take over a thin that exists, with the name and the UUID (or none) that it has."""
+    """Adopts a thin that exists, with the name and the UUID (or none) that it has."""
     adopt = record.spec.adopt
     assert adopt is not None  # noqa: S101  # the caller looked
     live = facts.live
     if facts.adopted_by:
         message = f"thin id {adopt.device_id} is {facts.adopted_by}'s already: a thin has one record"
         return plan.blocked(Reason.INVALID_CHANGE, message)
-    if facts.other_intent:  # it may be about this very thin, found to be somebody else's
+    if facts.other_intent:  # that intent may be about this very thin, if its create found it to be somebody else's
         return plan.blocked(
             Reason.WAITING_FOR_POOL, f"the operation under way on {facts.other_intent} has to end first"
         )
-    # Of a pool of somebody else's the ids are not read, as that writes to it: a load tells that the thin is missing.
+    # The ids of an external pool are not read, as that writes to its metadata. If the thin is missing, the load says
+    # so.
     own = facts.pool_record is None or not facts.pool_record.spec.external
     if own and live is None and facts.ids is None:
         return Plan(plan.condition, needs_ids=True)
@@ -348,13 +354,14 @@ def _delete(facts: DeviceFacts, intent: Intent, record: ThinDevice | None) -> Pl
     if now == intent.transaction_id:
         return plan.with_steps(*forward(facts, intent))
     if now != intent.transaction_id + 1:
-        return plan.with_steps(AbortIntent(facts.key, now))  # the pool has moved on: it is begun again from where it is
+        # the pool has moved on, so the deletion is begun again from its present transaction
+        return plan.with_steps(AbortIntent(facts.key, now))
     if facts.ids is None:
         return Plan(plan.condition, needs_ids=True)
     if intent.thin_id in facts.ids:
         return plan.with_steps(
             AbortIntent(facts.key, now)
-        )  # somebody else moved the pool on: freeing the id would leak its thin
+        )  # somebody else changed the transaction; freeing the id would leak its thin
     return plan.with_steps(CompleteIntent(facts.key, None))
 
 
@@ -371,7 +378,7 @@ def _create(facts: DeviceFacts, intent: Intent, record: ThinDevice | None) -> Pl
 
 
 def _is_complete(facts: DeviceFacts, intent: Intent, record: ThinDevice, ids: ThinIds) -> bool:
-    """All of it happened, and it is still wanted. An interrupted mkfs leaves nothing worth keeping."""
+    """Whether everything happened and is still wanted. After an interrupted mkfs there is nothing worth keeping."""
     if record.spec.state is DeviceState.ABSENT or intent.filesystem_to_make or facts.id_taken:
         return False
     return _transaction(facts) == intent.transaction_id + 1 and intent.thin_id in ids
@@ -390,12 +397,12 @@ def _undo(facts: DeviceFacts, intent: Intent, ids: ThinIds) -> tuple[Step, ...]:
 
 
 def _resume_origin(facts: DeviceFacts, intent: Intent) -> tuple[Step, ...]:
-    """Resume at once what the intent says that it suspended, whatever its own record says (it may be paused).
+    """Resumes the origin that the intent has suspended, at once, and even if the origin's record is paused.
 
-    Not if the snapshot was seen to have ended, and the origin to run again: then it is somebody else's freeze.
+    If the intent is marked as made, the origin was resumed before: then a suspension is somebody else's, and stays.
 
-    The intent goes, and with it the memory of who suspended the origin: that is handed to what is known of the origin
-    first. If the resume fails, the origin's own row goes on with it, and this intent is not in its way.
+    The intent is ended after this, and with it the note of who suspended the origin, so that is first saved with the
+    origin itself. If the resume fails, the origin's own plan repeats it, and the intent does not stand in its way.
     """
     origin = facts.origin
     if not intent.suspended or intent.made or origin is None:

@@ -1,6 +1,6 @@
-"""Devices that the store made and no record names any more: what becomes of them is their pool's `prune`.
+"""Plans devices that the store made and no record names any more, by the `prune` setting of their pool.
 
-Whether a device whose record is gone may be pruned. A vanished record is not a request to delete data.
+Also decides whether such a device may be pruned: a record that vanished is no request to delete data.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ from reconciler.planner.making import plan_intent
 from reconciler.planner.plan import Plan
 
 WINDOW = 600.0
-"""Seconds within which many vanished records count as vanished together."""
+"""Seconds within which vanished records count as having vanished together."""
 
 
 @dataclass(frozen=True, slots=True)
 class PruneRules:
     delay: float = 60.0
-    """Seconds that a record must have been gone, and the directory unchanged."""
+    """Seconds for which the record must have been gone, and the directory unchanged."""
     allow_mass: bool = False
-    """The operator has said that they mean it."""
+    """Whether the operator has allowed that many devices are pruned at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoolOrphans:
-    """What has vanished from a pool's records, and what they still are."""
+    """What has vanished from a pool's records, and what is left."""
 
     pool: ThinPool | None
-    """Its own record."""
+    """The pool's own record."""
     all_gone: Sequence[float]
-    """When each of its orphans lost its record, in wall-clock seconds."""
+    """When each of the pool's orphans lost its record, in wall-clock seconds."""
     recorded: int
-    """Devices that have a record."""
+    """The number of devices that have a record."""
     settled_for: float
-    """Seconds since the records changed last."""
+    """Seconds since the records last changed."""
 
 
 def prune_verdict(gone_since: float | None, orphans: PoolOrphans, *, now: float, rules: PruneRules) -> PruneVerdict:
-    """What becomes of one orphan, whose record is gone since then. Times are wall-clock seconds."""
+    """The verdict on one orphan, whose record is gone since `gone_since`. Times are wall-clock seconds."""
     pool = orphans.pool
     if pool is None or pool.spec.prune is Prune.RETAIN:
         return PruneVerdict.RETAIN
@@ -57,9 +57,11 @@ def prune_verdict(gone_since: float | None, orphans: PoolOrphans, *, now: float,
 
 
 def _is_mass(all_gone: Sequence[float], recorded: int) -> bool:
-    """More than half of all records vanished within the window: never a single one, unless it was the only one."""
+    """Whether more than half of all records vanished within the window. One alone never counts, unless it was the only
+    one.
+    """
     if all_gone and recorded == 0:
-        return True  # whenever they vanished
+        return True  # all records are gone, whenever they vanished
     times = sorted(all_gone)
     together = max((sum(1 for time in times if start <= time <= start + WINDOW) for start in times), default=0)
     return together * 2 > recorded + len(all_gone)
@@ -78,7 +80,7 @@ _WORDS = {
 
 
 def plan_orphan(facts: DeviceFacts) -> Plan:
-    """A device without a record. An operation that has begun on it is ended first."""
+    """Plans a device without a record. An open intent of it is ended first."""
     if facts.known is None and facts.intent is None:
         return converged(facts, "as desired: absent")
     private = plan_private(facts)
@@ -126,9 +128,11 @@ def _retained(plan: Plan) -> Plan:
 
 
 def _left(facts: DeviceFacts, plan: Plan) -> Plan:
-    """Left alone on purpose; but nothing of ours stays suspended: whoever opens it would hang."""
+    """Leaves the device alone on purpose, but resumes it if this store suspended it, so that whoever opens it does not
+    hang.
+    """
     live, known = facts.live, facts.known
-    if facts.prune is not PruneVerdict.HELD_BACK:  # that one waits for a person
+    if facts.prune is not PruneVerdict.HELD_BACK:  # a device that is held back waits for the operator
         plan = _retained(plan)
     if live is None or known is None or facts.access.access is Access.NONE or is_foreign(facts):
         return plan

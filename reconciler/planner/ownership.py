@@ -1,7 +1,8 @@
-"""Whose a device is, and what may be done to the devices of a pool, judged by the pool alone.
+"""Decides whose a device is, and what may be done to the devices of a pool, judged by the pool alone.
 
-Everything that is not provably ours is foreign, and left alone. What became of the disks under a live pool, and why it
-cannot be written to, is told apart here: the pool itself does not tell the one, and tells several causes by one word.
+Everything that is not provably ours is foreign, and left alone. The causes of a pool that cannot be written to are told
+apart here, and so is what happened to the disks under a live pool: the pool does not report the latter, and reports
+several causes by the same word.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ METADATA_BLOCK = 4096
 
 
 def cut_off(live: LivePool) -> str | None:
-    """How much less there is of data or metadata than the pool uses; None if all is there."""
+    """By how much data or metadata is smaller than the pool uses; None if neither is."""
     table = read_table(live.device.table) if live.device is not None else None
     if not isinstance(table, PoolTable):
         return None
@@ -45,7 +46,7 @@ def cut_off(live: LivePool) -> str | None:
         there = backing.size if backing.file_size is None else min(backing.size, backing.file_size)
         if backing.kind in {PathKind.FILE, PathKind.BLOCK} and there < used:
             return f"its {word} was cut off: {format_size(there)} are left of the {format_size(used)} that it uses"
-    start = live.data.start  # read after the status, in the same look
+    start = live.data.start  # this was read after the status, in the same scan
     is_empty = live.data.kind is PathKind.FILE and not live.data.allocated and start is not None and start.is_zero
     if is_empty and status is not None and status.data_used:
         return f"its data was emptied: the file has no room allocated, and {status.data_used} blocks are in use"
@@ -53,14 +54,14 @@ def cut_off(live: LivePool) -> str | None:
 
 
 def read_only(live: LivePool) -> Iterator[tuple[str, LiveBacking]]:
-    """Which of data and metadata takes no writes."""
+    """Yields which of data and metadata is read-only."""
     for word, backing in (("data", live.data), ("metadata", live.metadata)):
         if backing.read_only:
             yield word, backing
 
 
 def how_to_write(path: str, backing: LiveBacking) -> str:
-    """The command that makes a read-only device take writes."""
+    """The command that makes a read-only device writable."""
     loop = backing.loops[0] if backing.loops else None
     if loop is not None and loop.read_only:
         return f"`losetup -d {loop.path}` once nothing uses it: it is attached for writing then"
@@ -70,25 +71,27 @@ def how_to_write(path: str, backing: LiveBacking) -> str:
 
 
 def off_grid(size: int, sector: int) -> bool:
-    """Whether no table on a disk with such sectors can have this length, in sectors of 512 bytes."""
+    """Whether no table on a disk with sectors of this size in bytes can have the length `size`, in 512-byte sectors."""
     return size * SECTOR % sector != 0
 
 
 class Cause(StrEnum):
-    """What keeps a pool from being written to."""
+    """Why a pool cannot be written to."""
 
     FAILED = "failed"
-    """The kernel could neither write the metadata nor go back to what was written: it trusts none of it."""
+    """The kernel could neither write the metadata nor return to the last commit, so it trusts none of it."""
     NOT_UNDERSTOOD = "not understood"
     NEEDS_CHECK = "needs check"
-    """A commit of the metadata failed, now or before the pool came up, and the kernel went back to the one before."""
+    """A commit of the metadata failed, now or before the pool was activated, and the kernel
+    returned to the one before.
+    """
     READ_ONLY_TABLE = "read-only table"
     METADATA_FULL = "metadata full"
     UNTOLD = "untold"
 
 
 def cause_of(facts: PoolFacts) -> Cause | None:
-    """None: it may be written to, though it may be out of space for data."""
+    """Why the pool cannot be written to. None if it can, though its data space may be used up."""
     status = facts.live.status
     if isinstance(status, PoolFailure):
         return Cause.FAILED if status.mode is PoolMode.FAIL else Cause.NOT_UNDERSTOOD
@@ -103,12 +106,12 @@ def cause_of(facts: PoolFacts) -> Cause | None:
 
 
 def _metadata_is_full(status: PoolStatus) -> bool:
-    """What the kernel keeps back for its own commits counts as used in what it tells."""
+    """Whether the metadata is full. The blocks that the kernel reserves for its own commits are reported as used."""
     return status.metadata_used >= status.metadata_total
 
 
 def words_of(facts: PoolFacts, cause: Cause) -> str:
-    """What is wrong, and the very commands that help, in their order."""
+    """What is wrong, and the commands that help, in their order."""
     name, node = facts.name, _metadata_path(facts)
     if cause is Cause.READ_ONLY_TABLE:
         return f"pool {name} is ro, as its table says read_only: nothing is damaged. Load its table without that word"
@@ -158,7 +161,7 @@ def _down(name: str) -> str:
 
 
 def _metadata_path(facts: PoolFacts) -> str:
-    """The path, not the loop on it: that goes with the pool."""
+    """The path of the metadata, not of the loop on it, because the loop is detached with the pool."""
     return facts.known.metadata if facts.known is not None and facts.known.metadata else "METADATA"
 
 
@@ -172,7 +175,7 @@ OWNERS = {
 
 
 def owner_of(info: DeviceInfo) -> str:
-    """Whose it seems to be, by its UUID's prefix: in words, for messages."""
+    """The likely owner of a device by the prefix of its UUID, in words for messages."""
     for prefix, owner in OWNERS.items():
         if info.uuid.startswith(prefix):
             return f"{owner} (UUID {info.uuid})"
@@ -180,11 +183,11 @@ def owner_of(info: DeviceInfo) -> str:
 
 
 def owns_device(live: LiveDevice, known: StoredDevice | None, pool: Devno | None) -> bool:
-    """Whether a device that carries the record's name is the record's.
+    """Whether a device that carries the record's name belongs to the record.
 
-    By the UUID that the store gave it; or without a UUID by the thin that it shows; or by an error table that has
-    taken the place of a thin which the store knew as active, while nobody has it open; or, where an adopted device
-    never had a UUID, by being an empty shell: what a crash between create and load leaves of it.
+    It does if it has the UUID that the store gave; or, without a UUID, if it shows the record's thin; or if it is an
+    error table, open to nobody, in the place of a thin that the store knew as active; or if it is an empty shell and
+    the adopted device never had a UUID, which is what a crash between create and load leaves.
     """
     if known is None:
         return False
@@ -208,12 +211,12 @@ def _is_shell_of(live: LiveDevice, known: StoredDevice, pool: Devno | None) -> b
 
 
 def is_private_of(info: DeviceInfo, our_uuid: str) -> bool:
-    """Whether it is a private device that was made by the store which `our_uuid` comes from."""
+    """Whether this is a private device of the store that `our_uuid` comes from."""
     return is_private(info.uuid) and is_made_by(info, our_uuid)
 
 
 def is_made_by(info: DeviceInfo, our_uuid: str) -> bool:
-    """Whether it is a device of the store which `our_uuid` comes from."""
+    """Whether this is a device of the store that `our_uuid` comes from."""
     return of_store(info.uuid, our_uuid.removeprefix(UUID_PREFIX).partition("-")[0])
 
 
@@ -235,12 +238,12 @@ def owns_pool(live: LivePool, record: ThinPool | None, known: StoredPool | None)
 
 
 def lies_on_record(live: LivePool, table: PoolTable) -> bool:
-    """Whether the live table lies on the very devices that the record's paths lead to."""
+    """Whether the live table uses the very devices that the record's paths lead to."""
     return table.metadata == live.metadata.devno and table.data == live.data.devno
 
 
 def access_to(facts: PoolFacts) -> PoolAccess:
-    """The first thing that stands in the way of its devices, or full access."""
+    """What the pool allows for its devices: limited by the first obstacle, or full access."""
     if facts.stuck:
         return PoolAccess(Access.NONE, Reason.STUCK, facts.stuck)
     live = facts.live
@@ -289,7 +292,9 @@ def _unwell(facts: PoolFacts, status: PoolStatus | PoolFailure) -> str:
 
 
 def _by_room(facts: PoolFacts, status: PoolStatus) -> PoolAccess:
-    """A full pool's thins can be deleted (observed on 6.1). A suspension, though, would wait behind its writes."""
+    """The access by free space. Thins of a full pool can be deleted (observed on 6.1), but a suspend would wait behind
+    its writes.
+    """
     if status.mode is PoolMode.OUT_OF_DATA_SPACE:
         return PoolAccess(Access.RELEASE, Reason.POOL_UNHEALTHY, _unwell(facts, status))
     if has_metadata_to_spare(status):
@@ -302,6 +307,6 @@ def _by_room(facts: PoolFacts, status: PoolStatus) -> PoolAccess:
 
 
 def expected_transactions(facts: PoolFacts) -> frozenset[int]:
-    """The transaction ids that the pool may have: the store's, or those of an operation under way."""
+    """The transaction ids that the pool may have: the store's, or those of an open intent."""
     mine = {facts.known.transaction_id} if facts.known is not None else set()
     return frozenset(mine | {i.transaction_id + more for i in facts.intents for more in (0, 1)})

@@ -1,4 +1,4 @@
-"""What a planner answers: a condition, steps, and when to look again."""
+"""The planner's output: a condition, steps, and when to scan again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from reconciler.model.steps import (
 
 
 class Sign(StrEnum):
-    """What may be somebody's work in progress for a moment, and counts as drift only once it has lasted."""
+    """A state that may be somebody's work in progress, and counts as drift only once it has lasted for its grace."""
 
     SUSPENDED = "suspended"
     INACTIVE_TABLE = "inactive table"
@@ -33,26 +33,26 @@ class Sign(StrEnum):
 
 
 NODE_GRACE = 1.0
-"""Seconds that udev is given to make a node before its absence counts: its rules run after the resume."""
+"""Seconds that udev has to make a node before its absence counts, because its rules run after the resume."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The condition that was found, the steps that mend it, and when to look again."""
+    """The condition that was found, the steps that mend it, and when to scan again."""
 
     condition: Condition
     steps: tuple[Step, ...] = ()
     requeue_after: float | None = None
-    """Seconds until a look is needed though nothing may announce itself."""
+    """Seconds until a scan is needed even if no event announces a change."""
     needs_ids: bool = False
-    """It cannot be decided without the pool's thin ids: look with them, and plan again."""
+    """Whether the plan needs the pool's thin ids: the caller reads them and plans again."""
 
     @property
     def reason(self) -> Reason:
         return self.condition.reason
 
     def blocked(self, reason: Reason, message: str) -> Plan:
-        """The same find with no steps, because of `reason`; what was found stays visible beneath it."""
+        """The same finding without steps because of `reason`; the first condition stays visible beneath it."""
         found = self.condition.beneath or (None if self.reason is Reason.CONVERGED else self.reason)
         return Plan(Condition(reason, message, self.condition.live, beneath=found))
 
@@ -61,7 +61,7 @@ class Plan:
 
 
 def signs(device: LiveDevice | None) -> frozenset[Sign]:
-    """The signs that a device shows at this look."""
+    """The signs that a device shows in this scan."""
     if device is None:
         return frozenset()
     info = device.info
@@ -75,7 +75,7 @@ def signs(device: LiveDevice | None) -> frozenset[Sign]:
 
 
 def live_state(device: LiveDevice | None, *, exists: bool) -> LiveState:
-    """The one word for a device; `exists` says whether there is something of it besides a dm device."""
+    """The state of a device as one word. `exists` says whether its thin exists, with or without a live device."""
     if device is None:
         return LiveState.INACTIVE if exists else LiveState.ABSENT
     if device.info.suspended:
@@ -90,7 +90,7 @@ _REMOVING: Final = (Remove, DeleteThin, DiscardThin)
 
 
 def forbidden(plan: Plan, permissions: Permissions, now: float) -> str | None:
-    """Why the source of its record does not permit these steps, or not yet; None if it does."""
+    """Why the source of the record does not permit these steps, or not yet; None if it does."""
     if not plan.steps or permissions is PERMITTED:
         return None
     activates = any(isinstance(step, _ACTIVATING) for step in plan.steps)
@@ -101,21 +101,21 @@ def forbidden(plan: Plan, permissions: Permissions, now: float) -> str | None:
 
 
 _SHOWN: Final = 6
-"""Steps that are named."""
+"""How many steps a message names."""
 
 
 def paused(plan: Plan, why: str) -> Plan:
-    """The plan of a record that is paused: no steps, and what is found stays visible."""
+    """The plan of a paused record: the finding stays visible, the steps are dropped."""
     told = suppressed(plan, why)
     message = told.message
-    if message == plan.condition.message:  # it does not speak of anything that would be done
+    if message == plan.condition.message:  # the message names nothing that would be done
         message = why if plan.reason is Reason.CONVERGED else f"{why}; what is found: {message}"
     under = plan.blocked(Reason.PAUSED, message)
     return replace(under, condition=replace(under.condition, would=told.would))
 
 
 def suppressed(plan: Plan, why: str | None) -> Condition:
-    """The plan's condition, with why nothing is done about it and with what would be done else."""
+    """The plan's condition, with why nothing is done about it and what would be done otherwise."""
     steps = [f"{step.action} {step.subject}" for step in plan.steps if isinstance(step, HostStep)]
     waits = plan.reason in DRIFT and plan.requeue_after is not None
     if not why or not (steps or waits):

@@ -1,6 +1,6 @@
-"""Pools: the ladder of docs/reference/healing.md, "Pools", first row that fits.
+"""Plans pools by the ladder of docs/reference/healing.md, "Pools": the first row that matches decides.
 
-Pools of somebody else's (LVM's, containerd's) are looked at, never created, extended, resumed or removed.
+Pools of other owners (LVM, containerd) are only observed, and never created, extended, resumed or removed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from reconciler.planner.pool_state import (
 
 
 def plan_external(facts: PoolFacts, record: ThinPool) -> Plan:
-    """A find, never a step: its owner mends it."""
+    """Reports what is wrong with an external pool, without steps: its owner mends it."""
     if record.spec.state is not PoolState.ACTIVE:
         message = (
             f"pool {facts.name} is external: its owner decides whether it is there; remove `state` from the record"
@@ -65,7 +65,7 @@ def plan_external(facts: PoolFacts, record: ThinPool) -> Plan:
 
 
 def _known(name: str, device: LiveDevice) -> StoredPool:
-    """So that the store can hold what is adopted from it; of the pool itself it notes nothing more."""
+    """What the store notes of an external pool: just enough to hold the devices that are adopted from it."""
     nothing = Sectors(0)
     return StoredPool(
         name, device.info.uuid, created=True, data="", metadata="", block=nothing, discards="", external=True
@@ -73,7 +73,7 @@ def _known(name: str, device: LiveDevice) -> StoredPool:
 
 
 def plan_pool(facts: PoolFacts) -> Plan:
-    """The first row of the table that fits."""
+    """The plan of the first row that matches."""
     record = facts.record
     if record is None:
         return _plan_unrecorded(facts)
@@ -83,7 +83,9 @@ def plan_pool(facts: PoolFacts) -> Plan:
 
 
 def _plan_unrecorded(facts: PoolFacts) -> Plan:
-    """A pool that the store knows and no record names: never pruned, as its devices would go with it."""
+    """Plans a pool that the store knows and no record names. It is never pruned, as its devices
+    would be lost with it.
+    """
     condition = finding(facts, Reason.ORPHANED, f"no record names pool {facts.name}: it is left as it is").condition
     return Plan(Condition(condition.reason, condition.message, condition.live, retained=True))
 
@@ -127,7 +129,7 @@ def _renamed(facts: PoolFacts, record: ThinPool) -> str:
 
 
 def _can_delete(facts: PoolFacts) -> bool:
-    """Whether a device could be deleted from it. Where not, it goes down at once, as its repair needs it to."""
+    """Whether devices can be deleted from the pool. If not, it is taken down at once, as its repair needs that."""
     status = facts.live.status
     if facts.live.device is None:
         return not facts.live.metadata.needs_check
@@ -135,7 +137,9 @@ def _can_delete(facts: PoolFacts) -> bool:
 
 
 def _not_yet_down(facts: PoolFacts, record: ThinPool, plan: Plan) -> Plan:
-    """Live for the sake of a device that is deleted first: as an Active one should be, but not as desired."""
+    """The plan of a pool that stays live until a device is deleted: like that of an Active pool,
+    but never converged.
+    """
     if plan.reason is not Reason.CONVERGED:
         return plan
     gone = record.spec.state is PoolState.ABSENT
@@ -146,19 +150,19 @@ def _not_yet_down(facts: PoolFacts, record: ThinPool, plan: Plan) -> Plan:
 
 
 def _without_former_owner(facts: PoolFacts, record: ThinPool) -> PoolFacts:
-    """A pool that was external is one that this store has never seen, until `adopt: true` takes it over."""
+    """The facts without what is stored, if the pool was external: it is unknown until `adopt: true` takes it over."""
     if record.spec.external or facts.known is None or not facts.known.external:
         return facts
     return replace(facts, known=None)
 
 
 def _is_going(facts: PoolFacts) -> bool:
-    """Its deletion has begun: a pool that is being made has no transaction yet."""
+    """Whether the deletion of the pool has begun. A pool that is still being made has no transaction id yet."""
     return facts.known is not None and not facts.known.created and facts.known.transaction_id > 0
 
 
 def _plan_going(facts: PoolFacts, record: ThinPool) -> Plan:
-    """A deletion only goes forward: its metadata may be zeroed already."""
+    """Goes on with a deletion, even against the record, because the metadata may be zeroed already."""
     plan = _plan_absent(facts, record)
     if record.spec.state is PoolState.ABSENT or not plan.steps:
         return plan
@@ -176,7 +180,7 @@ def _below(facts: PoolFacts) -> Plan:
 
 
 def _plan_live(facts: PoolFacts, record: ThinPool) -> Plan:
-    """The pool's device is there and ours."""
+    """Plans a pool whose device is live and ours."""
     shape = shape_of(record)
     return (
         _shared(facts, record)
@@ -194,7 +198,7 @@ def _plan_live(facts: PoolFacts, record: ThinPool) -> Plan:
 
 
 def _low_or_without_node(facts: PoolFacts, record: ThinPool, shape: PoolShape) -> Plan | None:
-    """Room for its devices comes before its node, and its node before what only its operator can change."""
+    """Space for the devices comes before the node, and the node before what only the operator can change."""
     low, device = pool_low(facts, record, shape), facts.live.device
     if (low is not None and low.steps) or device is None or not device.missing_nodes:
         return low
@@ -204,7 +208,7 @@ def _low_or_without_node(facts: PoolFacts, record: ThinPool, shape: PoolShape) -
 
 
 def _shared(facts: PoolFacts, record: ThinPool) -> Plan | None:
-    """The kernel lets a second pool use the same device."""
+    """Reports a backing device that another pool uses as well; the kernel does not prevent that."""
     for wanted, found in zip(backings(record), (facts.live.data, facts.live.metadata), strict=True):
         if found.used_by:
             message = (
@@ -216,7 +220,9 @@ def _shared(facts: PoolFacts, record: ThinPool) -> Plan | None:
 
 
 def _plan_inactive(facts: PoolFacts, record: ThinPool) -> Plan:
-    """A damaged pool is taken down like any other, as it is repaired while it is down; an unknown one is not ours."""
+    """Plans an Inactive pool. A damaged one is taken down too, as it is repaired while down; an unknown one is not
+    ours.
+    """
     device = facts.live.device
     if device is None:
         return plan_contradiction(facts, record) or plan_inactive(facts, record)
@@ -238,7 +244,7 @@ def _plan_inactive(facts: PoolFacts, record: ThinPool) -> Plan:
 
 
 def _plan_absent(facts: PoolFacts, record: ThinPool) -> Plan:
-    """Only what is provably the store's own, healthy, and empty is deleted."""
+    """Plans an Absent pool: it is deleted only if it is provably the store's own, healthy and empty."""
     if facts.live.device is None:
         return plan_contradiction(facts, record) or plan_gone(facts, record)
     if facts.known is None:
@@ -279,8 +285,8 @@ def _plan_features(facts: PoolFacts, record: ThinPool, shape: PoolShape) -> Plan
 
 
 def _still_fails(facts: PoolFacts) -> bool:
-    """A pool that was full for the kernel's no_space_timeout fails writes that find no room, whatever its table says:
-    with room again, a load of that table lets them wait again.
+    """Whether the pool still fails writes because it was full for the kernel's no_space_timeout. Its table does not
+    show that; once there is space, loading the same table makes such writes wait again.
     """
     status = facts.live.status
     return isinstance(status, PoolStatus) and status.mode is PoolMode.RW and status.errors_when_full

@@ -1,4 +1,4 @@
-"""Pools whose records are Inactive or Absent: taken down, and deleted only when provably empty."""
+"""Pools whose records are Inactive or Absent: taken down, and deleted only if they are provably empty."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from reconciler.planner.pool_shape import backings, finding
 
 
 def plan_inactive(facts: PoolFacts, record: ThinPool) -> Plan:
-    """Down with the pool once nothing is above it."""
+    """Takes the pool down once nothing is above it."""
     held = _held(facts)
     if held:
         return finding(facts, Reason.BUSY, f"pool {facts.name} is to be inactive, and {held}")
@@ -72,7 +72,7 @@ def _take_down(facts: PoolFacts, record: ThinPool) -> tuple[Step, ...]:
 
 
 def _detach(record: ThinPool, data: LiveBacking, metadata: LiveBacking) -> tuple[Step, ...]:
-    """The loops on the pool's own files, but for those that somebody else uses."""
+    """Detaches the loops on the pool's own files, except those that somebody else uses."""
     pairs = zip(backings(record), (data, metadata), strict=True)
     return tuple(
         DetachLoop(wanted.file)
@@ -82,7 +82,7 @@ def _detach(record: ThinPool, data: LiveBacking, metadata: LiveBacking) -> tuple
 
 
 def plan_gone(facts: PoolFacts, record: ThinPool) -> Plan:
-    """Absent: delete the pool, but only an empty one, and of its files only those that the reconciler made."""
+    """Plans an Absent pool that is down: only an empty pool is deleted, and only files that the reconciler made."""
     known = facts.known
     if known is None:
         return finding(facts, Reason.CONVERGED, "as desired: absent")
@@ -132,7 +132,7 @@ def _if_empty(facts: PoolFacts, record: ThinPool) -> Plan:
         return finding(facts, Reason.BUSY, message)
     status = facts.live.status
     if isinstance(status, PoolStatus) and status.data_used:
-        # Ids that were read before somebody made another one; or blocks that nothing refers to.
+        # Either the ids were read before somebody made another thin, or nothing refers to the blocks in use.
         node = facts.known.metadata if facts.known is not None else "METADATA"
         message = (
             f"pool {facts.name} shows no thin id, and yet {status.data_used} blocks of data are in use. If they have leaked, "
@@ -143,7 +143,9 @@ def _if_empty(facts: PoolFacts, record: ThinPool) -> Plan:
 
 
 def _destroy(facts: PoolFacts, record: ThinPool) -> Plan:
-    """That it may go is flushed first, so that a crash on the way does not leave a known pool without metadata."""
+    """Destroys the pool. The intention is flushed first, so that a crash never leaves a stored pool without its
+    metadata.
+    """
     known = facts.known
     assert known is not None  # noqa: S101  # the caller looked
     steps: list[Step] = []
@@ -163,7 +165,7 @@ def _destroy(facts: PoolFacts, record: ThinPool) -> Plan:
 
 
 def _delete_files(facts: PoolFacts, known: StoredPool, wanted: tuple[Backing, Backing]) -> list[Step]:
-    """What the reconciler made: also a file that the record named once, and does not any more."""
+    """Deletes the files that the reconciler made, also one that only an earlier version of the record named."""
     kinds = dict(
         zip((backing.path for backing in wanted), (facts.live.data.kind, facts.live.metadata.kind), strict=True)
     )

@@ -1,4 +1,6 @@
-"""Whether what a pool is to come up on is what it lay on: by its marks, by what stands at its start, and by its metadata."""
+"""Whether the disks for a pool are those that it was on before: by their marks, by their first bytes, and by the pool's
+metadata.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ def parts(facts: PoolFacts, record: ThinPool) -> Iterator[tuple[str, Backing, Li
 
 
 def another_disk(facts: PoolFacts, record: ThinPool, known: StoredPool) -> str | None:
-    """Which part of a pool lies on another disk than before; None if that cannot be proven of any."""
+    """Which part of the pool is provably on another disk than before; None if neither is."""
     if known.noted is None:
         return None
     noted = {"data": known.noted.data, "metadata": known.noted.metadata}
@@ -67,19 +69,19 @@ def _start(start: Start | None) -> str:
     return start.holds or "zeros"
 
 
-# What is noted
+# What is noted in the store to recognise the disks
 
 
 def noted_now(facts: PoolFacts) -> Noted | None:
-    """What is to be noted of a live and healthy pool; None where nothing is, or nothing new can be told at this look."""
+    """What to note of a live and healthy pool; None if nothing is to be noted, or this scan has nothing new to note."""
     known, status = facts.known, facts.live.status
     if known is None or not isinstance(status, PoolStatus) or status.mode is not PoolMode.RW or facts.intents:
         return None
     data, metadata = facts.live.data, facts.live.metadata
     if data.start is None:
-        # Its start was not read at this look. That it is up is noted at once: it is not at rest any more.
+        # The start was not read in this scan. That the pool is up is noted at once, as it is not at rest any more.
         return replace(known.noted, superblock="") if known.noted is not None and known.noted.at_rest else None
-    # The bytes of the first block change all the time. They tell a file from another one in its place, and no disk.
+    # The bytes of the first block change all the time. They distinguish a file from its replacement, but no disk.
     is_file = "file" in by_kind(data.marks)
     start = data.start if is_file or data.start.is_zero else replace(data.start, digest="")
     noted = Noted(data.marks, metadata.marks, start, status.transaction_id)
@@ -87,7 +89,7 @@ def noted_now(facts: PoolFacts) -> Noted | None:
 
 
 def noted_at_rest(facts: PoolFacts, record: ThinPool) -> Noted | None:
-    """What is to be noted of a pool that is seen down for the first time; None where it is known, or not to be trusted."""
+    """What to note of a pool that is first seen while it is down; None if it is known already or cannot be trusted."""
     known, data, metadata = facts.known, facts.live.data, facts.live.metadata
     if known is None or known.noted is None or known.noted.at_rest or known.noted.in_repair:
         return None
@@ -101,7 +103,7 @@ def noted_at_rest(facts: PoolFacts, record: ThinPool) -> Noted | None:
 
 
 def noted_going_down(facts: PoolFacts) -> StoredPool | None:
-    """What the store is to know before a live pool is taken down; None where that is what it knows."""
+    """What the store is to know before a live pool is taken down; None if it knows that already."""
     known, status = facts.known, facts.live.status
     if known is None or known.noted is None:
         return None
@@ -110,11 +112,11 @@ def noted_going_down(facts: PoolFacts) -> StoredPool | None:
     return None if noted == known.noted else replace(known, noted=noted)
 
 
-# The same disk by another path
+# The same disk under another path
 
 
 def contradiction(facts: PoolFacts, record: ThinPool) -> str | None:
-    """What the record says otherwise than what the pool was created with; None if nothing."""
+    """What the record says differently from how the pool was created; None if nothing."""
     known = facts.known
     if known is None:
         return None
@@ -129,7 +131,7 @@ def contradiction(facts: PoolFacts, record: ThinPool) -> str | None:
 
 
 def is_same_place(facts: PoolFacts, wanted: Backing, live: LiveBacking, *, is_metadata: bool) -> bool:
-    """Whether a path that the store does not know leads to what the pool lies on, or lay on."""
+    """Whether a path that the store does not know leads to the device that the pool is, or was, on."""
     known, device = facts.known, facts.live.device
     if known is None:
         return False
@@ -145,11 +147,11 @@ def is_same_place(facts: PoolFacts, wanted: Backing, live: LiveBacking, *, is_me
 
 
 def renamed(facts: PoolFacts, record: ThinPool) -> StoredPool | None:
-    """What the store is to know of a pool whose record names the same disks by other paths; None where it does."""
+    """What the store is to know if the record names the same disks by other paths; None if it does not."""
     known = facts.known
     data, metadata = backings(record)
     if known is None or (known.data, known.metadata) == (data.path, metadata.path):
         return None
-    # A file that its owner moved or linked is the owner's: it is not deleted with the pool.
+    # A file that its owner moved or linked belongs to the owner, and is not deleted with the pool.
     kept = tuple(path for path in known.made_files if path in {data.path, metadata.path})
     return replace(known, data=data.path, metadata=metadata.path, made_files=kept)

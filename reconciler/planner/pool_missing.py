@@ -1,4 +1,4 @@
-"""A pool whose device is not there: made anew only where the store never knew it and nothing is in the way."""
+"""Plans a pool without a device: it is created only if the store never knew it and nothing is in the way."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ from reconciler.planner.pool_shape import backings, finding, shape_of, shown_siz
 
 
 def plan_missing(facts: PoolFacts, record: ThinPool) -> Plan:
-    """Known and whole: brought back. Known and not whole: left. Never known: created, or Conflict."""
+    """A known and whole pool is brought back, a known and damaged one is left, an unknown one is created or is a
+    Conflict.
+    """
     conflict = _conflict(facts, record)
     if conflict:
         return finding(facts, Reason.CONFLICT, conflict)
@@ -40,9 +42,9 @@ def plan_missing(facts: PoolFacts, record: ThinPool) -> Plan:
 
 
 def _conflict(facts: PoolFacts, record: ThinPool) -> str:
-    """What is wrong with the places that the pool is to lie on, whether or not the pool is known."""
+    """What is wrong with the devices that the pool is to use, whether or not the pool is known; empty if nothing."""
     data, metadata = facts.live.data, facts.live.metadata
-    if data.devno is not None and data.devno == metadata.devno:  # by two names of one file, or a link to the device
+    if data.devno is not None and data.devno == metadata.devno:  # two names of one file, or a link to the device
         return f"data and metadata are the same device, {data.devno}: name another for one of them"
     for word, wanted, live in parts(facts, record):
         expected = PathKind.FILE if wanted.file is not None else PathKind.BLOCK
@@ -62,7 +64,7 @@ def _conflict(facts: PoolFacts, record: ThinPool) -> str:
 
 
 def _not_whole(wanted: Backing, live: LiveBacking, loop: Loop) -> str | None:
-    """How a loop that somebody attached does not give all of the file, for writing too; None if it does."""
+    """How a loop that somebody else attached does not offer the whole file for writing; None if it does."""
     if loop.offset:
         return f"shows {wanted.path} only from byte {loop.offset} on"
     if 0 < loop.size_limit < max(live.size, wanted.size or 0):
@@ -77,7 +79,7 @@ def _article(kind: PathKind) -> str:
 
 
 def _stranger(facts: PoolFacts, record: ThinPool) -> Plan:
-    """The metadata holds a pool that this store has never seen."""
+    """Reports that the metadata holds a pool which this store has never seen."""
     if not record.spec.adopt:
         message = (
             f"{backings(record)[1].path} already holds a pool that this store has never seen: nothing is touched. "
@@ -102,7 +104,7 @@ def _create(facts: PoolFacts, record: ThinPool) -> Plan:
 
 
 def _obstacle(facts: PoolFacts, record: ThinPool) -> Plan | None:
-    """Why a pool cannot be created where the record says."""
+    """Why a pool cannot be created where the record says; None if it can."""
     made = facts.known.made_files if facts.known is not None else ()
     for word, wanted, live in parts(facts, record):
         if live.kind is PathKind.MISSING:
@@ -135,7 +137,9 @@ def _obstacle(facts: PoolFacts, record: ThinPool) -> Plan | None:
 
 
 def _not_as_begun(pool: str, wanted: Backing, live: LiveBacking, *, is_metadata: bool) -> str:
-    """The store flushes what it is about to make: somebody may have been there first, or since."""
+    """How the device differs from what the store flushed before it began to create the pool: somebody else may have
+    written there.
+    """
     if not is_metadata:
         return f"{wanted.path} carries {live.signature}, which the reconciler did not make" if live.signature else ""
     if live.superblock is Superblock.OTHER:
@@ -198,7 +202,7 @@ def _make(wanted: Backing, live: LiveBacking, *, allocate: bool) -> list[Step]:
 
 
 def _bring_back(facts: PoolFacts, record: ThinPool, known: StoredPool) -> Plan:
-    """The pool was there before: everything must be as it was left, else nothing is touched."""
+    """Brings back a pool that was there before, if everything is as it was left; otherwise nothing is touched."""
     words = contradiction(facts, record)
     if words:
         return finding(facts, Reason.INVALID_CHANGE, f"{words}; put it back in the record, or make a new pool")
@@ -220,10 +224,10 @@ def _bring_back(facts: PoolFacts, record: ThinPool, known: StoredPool) -> Plan:
         return finding(facts, Reason.METADATA_MISMATCH, other)
     detached = [w.path for _, w, live in parts(facts, record) if w.file is not None and not live.loops]
     shape: PoolShape = shape_of(record)
-    # A loop that lags behind its file would give a shorter table, whose resume fails.
+    # A loop that has not noticed its file's size would give a shorter table, whose resume fails.
     steps: list[Step] = []
     if known.noted is not None and known.noted.at_rest:
-        # From here on it may have been up, and its metadata another.
+        # From this step on, the pool may have been up, and its metadata may have changed.
         steps.append(SavePool(record.key, replace(known, noted=replace(known.noted, superblock=""))))
     steps += [
         GrowFile(wanted.path, live.size, allocate=False)
@@ -243,7 +247,7 @@ def _bring_back(facts: PoolFacts, record: ThinPool, known: StoredPool) -> Plan:
 
 
 def _lost(facts: PoolFacts, record: ThinPool, known: StoredPool) -> str | None:
-    """What is not as the store left it; None if all is."""
+    """What is not as the store left it; None if all of it is."""
     for word, wanted, live in parts(facts, record):
         if live.kind is PathKind.MISSING:
             there = f" (the disk that it was on is {live.elsewhere} now)" if live.elsewhere else ""
@@ -262,7 +266,8 @@ def _lost(facts: PoolFacts, record: ThinPool, known: StoredPool) -> str | None:
         )
     data = facts.live.data
     if data.kind is PathKind.FILE and not data.allocated and metadata.data_blocks_used:
-        # A block in use was written to, so its file has some room on disk: this is another file, and a new one.
+        # A used block was written to, so its file takes up space on disk. This one does not, so it is another, new
+        # file.
         return (
             f"the data of pool {facts.name}, {known.data}, is an empty file, and {metadata.data_blocks_used} blocks of "
             f"the data that was there are in use"

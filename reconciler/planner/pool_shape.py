@@ -1,4 +1,6 @@
-"""A pool's size and table. It only grows: a shorter table loads, but its resume fails and leaves the pool suspended."""
+"""A pool's size and table. A pool only grows: a shorter table loads, but its resume fails and leaves the pool
+suspended.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,14 @@ from reconciler.planner.plan import Plan, live_state
 
 
 def finding(facts: PoolFacts, reason: Reason, message: str) -> Plan:
-    """A find about this pool, without steps."""
+    """A plan with a finding about this pool and without steps."""
     exists = facts.known is not None and facts.known.created
     live = LiveState.UNKNOWN if facts.stuck else live_state(facts.live.device, exists=exists)
     return Plan(Condition(reason, message, live))
 
 
 def backings(record: ThinPool) -> tuple[Backing, Backing]:
-    """(data, metadata) of a pool that is not external: its record was checked to have both."""
+    """The data and the metadata backing of a pool that is not external; its record was checked to have both."""
     data, metadata = record.spec.data, record.spec.metadata
     assert data is not None  # noqa: S101  # the record was checked
     assert metadata is not None  # noqa: S101
@@ -31,7 +33,7 @@ def backings(record: ThinPool) -> tuple[Backing, Backing]:
 
 
 def shape_of(record: ThinPool) -> PoolShape:
-    """The table that the record asks for, but for its length and the numbers of its devices."""
+    """The table that the record asks for, except for its length and the numbers of its devices."""
     data, metadata = backings(record)
     spec = record.spec
     return PoolShape(
@@ -46,17 +48,19 @@ def shape_of(record: ThinPool) -> PoolShape:
 
 
 def whole_blocks(size: Bytes, block: Sectors) -> Sectors:
-    """The part of a data device that a pool can use."""
+    """The part of a data device that a pool can use, in sectors."""
     return Sectors(sectors(size) // block * block)
 
 
 def shown_size(backing: LiveBacking) -> Bytes:
-    """What a pool could use of it now: a loop lags behind its file until it is told to look."""
+    """How much of the backing device a pool could use now: a loop does not notice the new size of
+    its file by itself.
+    """
     return min((backing.size, *(loop.size for loop in backing.loops)))
 
 
 def known_from(facts: PoolFacts, record: ThinPool) -> StoredPool:
-    """What the store is to know of a pool that is live and is this record's."""
+    """What the store is to know of a live pool that belongs to this record."""
     data, metadata = backings(record)
     status, known, device = facts.live.status, facts.known, facts.live.device
     uuid = device.info.uuid if device is not None else facts.new_uuid
@@ -77,12 +81,14 @@ def known_from(facts: PoolFacts, record: ThinPool) -> StoredPool:
 
 METADATA_BLOCK = 4096
 METADATA_MOST = Bytes(255 * (2**14 - 64) * METADATA_BLOCK)
-"""The kernel uses no more (DM_SM_METADATA_MAX_BLOCKS): on 6.1, pools on 16 and on 17 GiB showed 4161600 blocks."""
+"""The most that the kernel uses (DM_SM_METADATA_MAX_BLOCKS): on 6.1, pools on 16 and on 17 GiB
+showed 4161600 blocks.
+"""
 
 
 def plan_size(facts: PoolFacts, record: ThinPool, shape: PoolShape, *, whole: bool = False) -> Plan | None:
-    """Grow what is shorter than the record asks, or than the store has extended it to; with `whole`, than its metadata
-    shows by now, whoever has made that longer.
+    """Grows what is smaller than the record asks for, or than the store has noted from `extend`. With `whole`, also
+    what is smaller than the present metadata device, whoever has extended that.
     """
     data, metadata = backings(record)
     known, device = facts.known, facts.live.device
@@ -106,14 +112,14 @@ def plan_size(facts: PoolFacts, record: ThinPool, shape: PoolShape, *, whole: bo
 
 
 def _wanted(backing: Backing, known: Bytes, live: Bytes) -> Bytes:
-    """A device is used whole; a file is as large as the record says, or as the store has extended it."""
+    """A device is used as a whole; a file has the size in the record, or the one to which the store has extended it."""
     if backing.file is None:
         return max(live, known)
     return max(backing.size or known, known)
 
 
 def _metadata_short(facts: PoolFacts, wanted: Bytes) -> bool:
-    """Whether the kernel uses less of the metadata device than there should be."""
+    """Whether the kernel uses less of the metadata device than it should."""
     status = facts.live.status
     if not isinstance(status, PoolStatus):
         return False
@@ -121,8 +127,10 @@ def _metadata_short(facts: PoolFacts, wanted: Bytes) -> bool:
 
 
 def growth(facts: PoolFacts, record: ThinPool, shape: PoolShape, data: Bytes, metadata: Bytes) -> tuple[Step, ...]:
-    """The files first, so that what the store knows of is there even if the host goes down in the next moment; then
-    the store, so that a crash before the load heals as WrongSize. A file that is longer than known does no harm.
+    """The steps that grow a pool, in an order that is safe against a crash: the files, the store, the table.
+
+    The files come before the store, so that the store never knows of space that is not there; a longer file than known
+    does no harm. The store comes before the table, so that a crash between the two heals as WrongSize.
     """
     known = facts.known
     assert known is not None  # noqa: S101  # the callers looked
@@ -138,8 +146,8 @@ def growth(facts: PoolFacts, record: ThinPool, shape: PoolShape, data: Bytes, me
 
 
 def metadata_reserve(total: int) -> int:
-    """Blocks of metadata that are kept for the devices that are there, of which every write may take some: nothing is
-    made with less. What the kernel keeps back for its own commits is not among them.
+    """Blocks of metadata that are kept for existing devices, of which every write may take some. Nothing is made with
+    fewer free blocks. The kernel's own reserve for its commits is not included.
     """
     return min(total // 20, 1024)
 
@@ -149,7 +157,7 @@ def has_metadata_to_spare(status: PoolStatus) -> bool:
 
 
 def pool_low(facts: PoolFacts, record: ThinPool, shape: PoolShape) -> Plan | None:
-    """The pool fills up. Low water is announced once only, so the numbers are looked at on every pass."""
+    """Reports a pool that fills up. The kernel announces low water only once, so every pass checks the numbers."""
     status = facts.live.status
     if not isinstance(status, PoolStatus):
         return None
@@ -169,7 +177,7 @@ def pool_low(facts: PoolFacts, record: ThinPool, shape: PoolShape) -> Plan | Non
 
 
 def _reason(facts: PoolFacts) -> Reason:
-    """A pool that is full already serves nobody who writes."""
+    """The reason for the report; a full pool already fails or blocks those who write."""
     status = facts.live.status
     return Reason.POOL_LOW if status is not None and status.mode is PoolMode.RW else Reason.POOL_UNHEALTHY
 
@@ -190,7 +198,7 @@ def _words(facts: PoolFacts, record: ThinPool, status: PoolStatus) -> str:
 
 
 def _advice(record: ThinPool, status: PoolStatus, *, data: bool, metadata: bool) -> str:
-    """What makes it larger: of a file its record, of a device whoever made that."""
+    """What makes the pool larger: for a file its record, for a device whoever made it."""
     data_backing, metadata_backing = backings(record)
     ways = [_larger(data_backing, "data")] if data else []
     if metadata and status.metadata_total * METADATA_BLOCK >= METADATA_MOST:
@@ -232,7 +240,9 @@ def _extend(facts: PoolFacts, record: ThinPool, shape: PoolShape, words: str, *,
 
 
 def _sizes(facts: PoolFacts, known: StoredPool) -> tuple[Bytes, Bytes]:
-    """Of data and metadata, as the store knows them; or as they are, where that is more: a store may be an old copy."""
+    """The sizes of data and metadata as the store knows them, or as they are if that is more, because the store may be
+    an old copy.
+    """
     device, status = facts.live.device, facts.live.status
     data = sum(target.length for target in device.table) * SECTOR if device is not None else 0
     metadata = status.metadata_total * METADATA_BLOCK if isinstance(status, PoolStatus) else 0

@@ -1,10 +1,11 @@
-"""A pool's device and metadata as they are: suspended, half made, unknown, damaged, or not what the record says.
+"""Plans a pool whose device or metadata is suspended, half made, unknown, damaged, or not what the record says.
 
-A live pool that is unwell: each cause is told apart, and what is safe without a person is done.
+The causes of a live pool's trouble are told apart, and what is safe without a person is done.
 
-The kernel says `ro` of several things. A pool whose metadata is full is whole, and goes on once that has room: its mode
-changes as the longer metadata device is taken into use (observed on 6.1). So what grows a pool comes here too, and is
-not kept back by what it mends. A pool with needs_check does not grow: the kernel refuses that until it is repaired.
+The kernel reports `ro` for several of them. A pool with full metadata is undamaged and goes on once it has more: its
+mode changes when the longer metadata device is taken into use (observed on 6.1). So growing a pool belongs here as
+well, and is not blocked by the very state that it mends. A pool with needs_check does not grow, because the kernel
+refuses that until the pool is repaired.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from reconciler.planner.pool_shape import backings, finding, known_from, plan_si
 
 
 def plan_health(facts: PoolFacts, record: ThinPool, shape: PoolShape) -> Plan | None:
-    """The rows of what is unwell, with what mends it where that is safe without a person."""
+    """The rows for a pool in trouble, with steps where they are safe without a person."""
     status = facts.live.status
     if status is None:
         return finding(facts, Reason.POOL_UNHEALTHY, f"pool {facts.name} did not tell its status")
@@ -64,13 +65,17 @@ def plan_health(facts: PoolFacts, record: ThinPool, shape: PoolShape) -> Plan | 
 
 
 def more_metadata(facts: PoolFacts, record: ThinPool, shape: PoolShape) -> Plan:
-    """Nothing is damaged: what its record, its device or `extend` gives it more is taken into use while it is up."""
+    """Takes into use what the record, the device or `extend` adds to full metadata while the pool is up; nothing is
+    damaged.
+    """
     found = plan_size(facts, record, shape, whole=True) or pool_low(facts, record, shape)
     return found or finding(facts, Reason.POOL_UNHEALTHY, words_of(facts, Cause.METADATA_FULL))
 
 
 def _at_another_transaction(facts: PoolFacts, record: ThinPool, shape: PoolShape, status: PoolStatus) -> Plan:
-    """Nothing is created or deleted. Room for what is written harms nobody, whoever has changed the pool."""
+    """Plans a pool at an unexpected transaction: nothing is created or deleted, but more space harms nobody and is
+    given.
+    """
     expected = " or ".join(str(number) for number in sorted(expected_transactions(facts)))
     message = (
         f"pool {facts.name} is at transaction {status.transaction_id}, the store expects {expected}: somebody else "
@@ -85,20 +90,20 @@ def _at_another_transaction(facts: PoolFacts, record: ThinPool, shape: PoolShape
 
 
 def plan_damage(facts: PoolFacts) -> Plan | None:
-    """A pool that only a person can bring back, with the words how; of one that the store does not know."""
+    """Reports a pool that only a person can bring back, and how, if the store does not know the pool."""
     cause = cause_of(facts)
     return None if cause is None else finding(facts, Reason.POOL_UNHEALTHY, words_of(facts, cause))
 
 
 def plan_device(facts: PoolFacts, shape: PoolShape) -> Plan | None:
-    """The device itself: its tables and its suspension, each after its grace."""
+    """Plans the device itself: its tables and its suspension, each after its grace."""
     device = facts.live.device
     if device is None:
         return None
     info = device.info
     if not info.live_table:
-        # Loading a table here would let the kernel format metadata that has gone missing meanwhile. Without its
-        # shell the pool is missing, and comes back with all the checks of that row.
+        # The kernel would format missing metadata if a table were loaded here. Without its shell the pool counts as
+        # missing, and comes back with all the checks of that row.
         plan = finding(
             facts, Reason.TABLELESS_SHELL, f"pool {facts.name} was created, and no table was loaded: removing it"
         )
@@ -111,7 +116,7 @@ def plan_device(facts: PoolFacts, shape: PoolShape) -> Plan | None:
     if info.deferred_remove:
         plan = finding(facts, Reason.DEFERRED_REMOVE_PENDING, f"pool {facts.name} is to vanish at its last close")
         return plan.with_steps(CancelDeferredRemove(info.name))
-    if info.read_only:  # a pool's table never is: it is the block layer's flag
+    if info.read_only:  # a pool's table is never read-only by itself; the block layer's flag is meant
         plan = finding(facts, Reason.POOL_TABLE_WRONG, f"the device of pool {facts.name} is read-only")
         return plan.with_steps(MakeWritable(info.name, None))
     return None
@@ -121,7 +126,7 @@ def _resume(facts: PoolFacts, device: LiveDevice, shape: PoolShape) -> Plan:
     info = device.info
     plan = finding(facts, Reason.POOL_SUSPENDED, f"pool {facts.name} is suspended: all its devices are frozen with it")
     if _too_short(facts, device):
-        # A resume under a table that is too short fails, and leaves the pool suspended: load a good one first.
+        # A resume with a table that is too short fails and leaves the pool suspended, so a good table is loaded first.
         return after_grace(facts, Sign.SUSPENDED, plan.with_steps(LoadPool(info.name, shape)))
     clear = (Clear(info.name),) if info.inactive_table else ()
     return after_grace(facts, Sign.SUSPENDED, plan.with_steps(*clear, Resume(info.name)))
@@ -143,7 +148,7 @@ def _too_short(facts: PoolFacts, device: LiveDevice) -> bool:
 
 
 def plan_knowledge(facts: PoolFacts, record: ThinPool) -> Plan | None:
-    """A live pool of ours that the store does not know, or knows only as begun."""
+    """Plans a live pool of ours that the store does not know, or knows only as begun."""
     status, known = facts.live.status, facts.known
     if not isinstance(status, PoolStatus) or (known is not None and known.created):
         return None
@@ -151,7 +156,7 @@ def plan_knowledge(facts: PoolFacts, record: ThinPool) -> Plan | None:
         return finding(facts, Reason.CONVERGED, "taken over").with_steps(
             SavePool(record.key, known_from(facts, record))
         )
-    if facts.ids is None:  # a pool that cannot be written to cannot tell them
+    if facts.ids is None:  # a pool that cannot be written to cannot report them
         reading = finding(facts, Reason.METADATA_MISMATCH, "reading the pool's thin ids").condition
         return _plan_unread(facts, record) or Plan(reading, needs_ids=True)
     if status.transaction_id == 0 and not facts.ids:
@@ -167,7 +172,9 @@ def plan_knowledge(facts: PoolFacts, record: ThinPool) -> Plan | None:
 
 
 def _plan_unread(facts: PoolFacts, record: ThinPool) -> Plan | None:
-    """What is wrong with a pool whose ids nobody has read yet. One that was being made is ours, and may be grown."""
+    """What is wrong with a pool whose ids were not read yet. A pool whose creation has begun is
+    ours, and may be grown.
+    """
     if facts.known is not None and cause_of(facts) is Cause.METADATA_FULL:
         return plan_below(facts, record) or more_metadata(facts, record, shape_of(record))
     return plan_damage(facts)
@@ -190,7 +197,7 @@ def _lies_elsewhere(facts: PoolFacts, record: ThinPool, table: PoolTable) -> str
 
 
 def plan_contradiction(facts: PoolFacts, record: ThinPool) -> Plan | None:
-    """What a record cannot change about a pool that exists."""
+    """Reports what a record cannot change about an existing pool."""
     words = contradiction(facts, record)
     if words:
         return finding(facts, Reason.INVALID_CHANGE, f"{words}; put it back in the record, or make a new pool")
@@ -206,7 +213,7 @@ def plan_contradiction(facts: PoolFacts, record: ThinPool) -> Plan | None:
 
 
 def plan_below(facts: PoolFacts, record: ThinPool) -> Plan | None:
-    """What the pool lies on has changed under it, which the pool itself does not tell."""
+    """Reports a change in what the pool is on, which the pool itself does not report."""
     words = cut_off(facts.live)
     if words:
         message = (
@@ -225,7 +232,7 @@ def plan_below(facts: PoolFacts, record: ThinPool) -> Plan | None:
 
 
 def plan_note(facts: PoolFacts) -> Plan | None:
-    """What a live and healthy pool lies on is noted, so that it is known again."""
+    """Notes what a live and healthy pool is on, so that it is recognised again."""
     noted = noted_now(facts)
     if noted is None or facts.known is None:
         return None

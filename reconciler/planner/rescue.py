@@ -1,8 +1,8 @@
-"""What may be done beside a worker that hangs: resume what somebody else suspended, and nothing more.
+"""Decides what may be done while a worker hangs: resume what somebody else suspended, and nothing more.
 
-It may hang because of just that suspension, and nobody else would end it. The plans are those of the ordinary rows, so
-that nothing is resumed here that would not be resumed there; of their steps, only the first are taken, up to a resume.
-The worker may still be in the midst of its own step: what that step has suspended itself is left to it.
+The worker may hang because of that very suspension, which nobody else would end. The plans are the ordinary ones, so
+that nothing is resumed here that would not be resumed otherwise; only their first steps are taken, up to a resume. The
+worker may still be inside its own step: what that step has suspended is left to it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from reconciler.planner.pool import plan_pool
 
 
 def suspended_in(facts: PoolFacts) -> str | None:
-    """What a worker that hangs may be waiting for: a suspended device below the pool, or the pool. None for neither."""
+    """What a hanging worker may be waiting for: a suspended device below the pool, or the pool. None if neither is
+    suspended.
+    """
     below = facts.live.suspended_below
     if below:
         names = ", ".join(device.name for device in below)
@@ -34,26 +36,28 @@ def suspended_in(facts: PoolFacts) -> str | None:
 
 
 def rescue_of_pool(facts: PoolFacts) -> tuple[HostStep, ...]:
-    """Before that of its devices: with the pool suspended, a resume of one of them would hang too."""
+    """Resumes the pool, before its devices are resumed: a resume of a device hangs as long as the pool is suspended."""
     return _resuming(plan_pool(facts).steps, facts.grace)
 
 
 def rescue_of_device(facts: DeviceFacts, private: Grace, origins: Collection[str]) -> tuple[HostStep, ...]:
-    """`private` is the grace of its private device; `origins` are the devices of which a snapshot is under way."""
+    """Resumes a device. `private` is the grace of its private device, `origins` the devices with a
+    snapshot under way.
+    """
     plan = plan_device(facts)
     if facts.pool_record is None or facts.access.access is Access.NONE or plan.reason is Reason.PAUSED:
         return ()
     if facts.key.device in origins:
-        return ()  # the worker has suspended it: resumed now, its snapshot would be of no one moment
+        return ()  # the worker has suspended it for a snapshot, which would not be of one moment if it were resumed now
     if facts.private is not None:
         return _private(facts, facts.private, private)
     if facts.intent is not None:
-        return ()  # what the worker is at, which takes it up again itself
+        return ()  # the worker is in the middle of this, and takes it up again itself
     return _resuming(plan.steps, facts.grace)
 
 
 def _private(facts: DeviceFacts, device: LiveDevice, grace: Grace) -> tuple[HostStep, ...]:
-    """In use by the step at hand, and to nobody else: only its suspension is a stranger's."""
+    """Resumes the private device, which only the present step uses, so only its suspension can be somebody else's."""
     if not hangs(device) or not is_private_of(device.info, facts.new_uuid) or not _is_over(grace):
         return ()
     clear = (Clear(device.info.name),) if device.info.inactive_table else ()
@@ -72,5 +76,7 @@ def _resumes(step: Step) -> bool:
 
 
 def _is_over(grace: Grace) -> bool:
-    """Also for what the store takes for its own suspension: the worker may be about to resume it."""
+    """Whether the grace has passed. It counts even for a suspension of the store's own, which the worker may be about
+    to end.
+    """
     return grace.left(Sign.SUSPENDED) <= 0
