@@ -166,8 +166,11 @@ def _read_only(facts: DeviceFacts, record: ThinDevice, known: StoredDevice, live
     if wanted and live.info.open_count:
         return plan.blocked(Reason.BUSY, f"{name} should be read-only, but is held by {held(live)}")
     target = _target(facts, record, known)
-    step = Load(name, target, read_only=True) if wanted else MakeWritable(name, target)
-    return plan.with_steps(step, *_know(facts, record, known))
+    if wanted:
+        return plan.with_steps(Load(name, target, read_only=True), *_know(facts, record, known))
+    # Mostly the table stays as it is. A longer one is loaded by the next plan, and only then the filesystem follows.
+    is_long_enough = live.length >= target.length
+    return plan.with_steps(MakeWritable(name, target), *(_know(facts, record, known) if is_long_enough else ()))
 
 
 def _size(facts: DeviceFacts, record: ThinDevice, known: StoredDevice, live: LiveDevice) -> Plan | None:

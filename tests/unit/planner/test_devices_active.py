@@ -144,6 +144,22 @@ def test_a_device_becomes_read_only_only_when_it_is_closed() -> None:
 
 
 @row("D28")
+def test_a_device_that_is_too_small_and_not_writable_is_made_writable_first_and_then_longer() -> None:
+    """What is noted as reached is what was loaded: else its filesystem would never follow."""
+    before = known(filesystem="ext4")
+    live = a.thin(read_only=True)
+    this = facts(live=live, knowing=before, spec={"size": f"{TWICE}s"})
+    assert steps(this) == (MakeWritable(NAME, a.table_of(size=TWICE)),)
+    grown = replace(before, size=TWICE)
+    assert steps(replace(this, live=a.thin())) == (
+        Load(NAME, a.table_of(size=TWICE)),
+        SaveDevice(KEY, grown),
+        GrowFilesystem(NAME, "ext4"),
+        SaveDevice(KEY, replace(grown, filesystem_size=TWICE)),
+    )
+
+
+@row("D28")
 def test_a_device_becomes_writable_also_while_it_is_open() -> None:
     this = facts(live=thin(opened=1, read_only=True))
     assert (plan(this).reason, steps(this)) == (Reason.WRONG_TABLE, (MakeWritable(NAME, a.table_of()),))
