@@ -1,4 +1,4 @@
-"""What is remembered over a restart: records, thin ids, operations under way, statuses and events, in SQLite.
+"""What is kept over a restart: records, thin ids, intents, statuses and events, in SQLite.
 
-Imports nothing but the model. One process writes (`lock`), any number read beside it (`Store.open_read_only`).
+The package imports only the model. One process writes (`lock`), and any number read beside it (`Store.open_read_only`).
 """

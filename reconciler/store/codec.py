@@ -1,7 +1,7 @@
-"""Dataclasses to JSON text and back, written once for all that the store keeps.
+"""Converts dataclasses to JSON text and back, for all that the store keeps.
 
-JSON, as it takes whatever text the host has (NUL, bytes that are no UTF-8, of file names) and whole numbers beyond
-63 bits, and as a field that gets added with a default needs no migration.
+JSON can hold any text of the host (NUL, and bytes of file names that are not UTF-8) and whole numbers beyond 63 bits,
+and a field that is added with a default needs no migration.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ class Data(Protocol):
 
 
 _LAST_TIME: Final = 253_402_300_800
-"""The end of the year 9999, in seconds: all numbers that are no whole ones are times here."""
+"""The end of the year 9999 in seconds, as the upper limit of times: all numbers in the store that are not whole are
+times.
+"""
 T = TypeVar("T", bound=Data)
 Reader = Callable[[Any], Any]
 
@@ -34,14 +36,14 @@ def encode(value: Data) -> str:
 
 
 def _as_mapping(value: Data) -> dict[str, Any]:
-    """Also of a dataclass within another."""
+    """The dataclass as a mapping, with nested dataclasses converted too."""
     if not is_dataclass(value):
         raise TypeError(f"{value!r} has no form as text")
     return {name: getattr(value, name) for name in value.__dataclass_fields__}
 
 
 def decode(kind: type[T], text: str) -> T:
-    """Raises ValueError, saying what is wrong, for text that `encode` has not made of a `kind`."""
+    """Parses what `encode` has made of a `kind`. Raises ValueError, saying what is wrong, for any other text."""
     return _of_mapping(kind, parse(text))
 
 
@@ -56,7 +58,9 @@ def _of_mapping(kind: type[T], stored: Any) -> T:
 
 
 def parse(text: str) -> Any:
-    """JSON. Raises ValueError for what is none, or is nested so deep that nobody here wrote it."""
+    """Parses JSON. Raises ValueError for invalid text, and for text that is nested deeper than
+    anything written here.
+    """
     try:
         return json.loads(text)
     except RecursionError as error:

@@ -1,4 +1,6 @@
-"""The SQLite file: made whole or not at all, checked before it is written to, one connection for all threads."""
+"""The SQLite file: it is created completely or not at all, checked before it is written to, and read by all threads
+through one connection.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ def tune(connection: sqlite3.Connection) -> None:
 
 
 def make(path: Path, first_rows: Callable[[sqlite3.Connection], None]) -> None:
-    """Under another name first: killed in the middle, nothing is there, and an empty file is never mistaken for new."""
+    """Creates the file under another name, and renames it when it is complete, so that a crash never leaves an empty
+    store.
+    """
     log = beside(path, "-wal")
     if size_of(log):
         raise damaged(path, f"it is gone, and its log {log.name} is still there")
@@ -60,14 +64,15 @@ def make(path: Path, first_rows: Callable[[sqlite3.Connection], None]) -> None:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         migrate(connection)
         first_rows(connection)
-        # The log does not come along under the other name: all of it must be in the file, which closing only tries.
+        # The WAL is not renamed along with the file, so everything must be in the file, which closing alone does not
+        # guarantee.
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     new.rename(path)
     flush_directory(path.parent)
 
 
 def keep_copy(path: Path, connection: sqlite3.Connection, version: int) -> None:
-    """As it is before it is brought up to date, for going back to the version of the program that wrote it."""
+    """Copies the database before a migration, so that the program version that wrote it can be used again."""
     new = _cleared(beside(path, ".new"))
     connection.execute("VACUUM INTO ?", (str(new),))
     new.chmod(0o600)
@@ -86,7 +91,7 @@ def flush_directory(directory: Path) -> None:
 
 
 def _cleared(new: Path) -> Path:
-    """What somebody who was killed left under the name goes first."""
+    """The path, after removing what an interrupted attempt left there."""
     for left in new.parent.glob(f"{new.name}*"):
         left.unlink()
     return new
@@ -95,32 +100,32 @@ def _cleared(new: Path) -> Path:
 __all__ = ["NAME", "Database", "examine", "open_for_reading", "open_for_writing"]
 
 _ROOM: Final = 256 * 1024
-"""Bytes: what a few large transactions take."""
+"""Bytes that a few large transactions take."""
 T = TypeVar("T", bound=Data)
 L = TypeVar("L")
 
 
 class Database:
-    """An open store. Whoever uses the connection holds `lock`."""
+    """An open store. Whoever uses the connection must hold `lock`."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection, *, read_only: bool) -> None:
         self.path = path
         self.read_only = read_only
         self.lock = RLock()
         self.trouble: StoreUnusable | None = None
-        """Why a try to write failed, until `try_again` finds that one works."""
+        """Why an attempt to write failed; None once `try_again` finds that one works."""
         self._connection = connection
         self._durable = True
         self._identities = _identities(path)
 
     def read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
-        """All rows at once: a half-read cursor would keep the log from being folded into the file."""
+        """Reads all rows at once, because an open cursor would keep the WAL from being checkpointed."""
         with self.lock, translated(self.path):
             return self._connection.execute(query, values).fetchall()
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """What is read inside is of one moment, whatever the daemon writes meanwhile."""
+        """All reads inside see the same moment, whatever the daemon writes meanwhile."""
         with self.lock, translated(self.path):
             self._connection.execute("BEGIN")
             try:
@@ -130,7 +135,9 @@ class Database:
 
     @contextmanager
     def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
-        """All of it or nothing; on disk before it returns, unless `durable` is given up for speed."""
+        """A transaction: all of it or nothing, and on disk when it returns unless `durable` is
+        False, which is faster.
+        """
         if self.read_only:
             raise StoreError(
                 f"store {self.path} was opened for reading only: only `run`, `apply` and the like write it"
@@ -147,7 +154,7 @@ class Database:
                     self._connection.rollback()
 
     def try_again(self) -> None:
-        """Where a try to write failed: see whether there is room for more than what may happen to fit somewhere."""
+        """After a failed write, tests whether there is space for more than a small transaction."""
         if self.trouble is None:
             return
         with suppress(StoreUnusable):
@@ -166,7 +173,9 @@ class Database:
             raise
 
     def _check_place(self) -> None:
-        """A file that was deleted or replaced can still be written to, and nobody would ever find what is in it."""
+        """Checks that the file is still in its place: a deleted or replaced file can be written to, and all of it would
+        be lost.
+        """
         if _identities(self.path) != self._identities:
             raise StoreUnusable(
                 f"store {self.path}: it, or its log, is gone or was replaced while in use: put back what was there, or "
@@ -180,11 +189,11 @@ class Database:
             raise damaged(self.path, str(error)) from error
 
     def version(self) -> int:
-        """Changes whenever another process has written."""
+        """A number that changes whenever another process has written."""
         return int(self.read("PRAGMA data_version")[0][0])
 
     def is_replaced(self) -> bool:
-        """Whether its file is gone, or another one is in its place: what is read then is history."""
+        """Whether the file is gone or was replaced, so that what is read through this connection is outdated."""
         return _identity(self.path) != self._identities[0]
 
     def close(self) -> None:
@@ -192,7 +201,7 @@ class Database:
             self._connection.close()
 
     def _set_durable(self, durable: bool) -> None:
-        # FULL flushes the log at each commit, NORMAL leaves it to the next one that does.
+        # FULL flushes the WAL at each commit; NORMAL leaves it to the next commit that is FULL.
         if durable != self._durable:
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._durable = durable
@@ -201,9 +210,9 @@ class Database:
 def open_for_writing(
     path: Path, first_rows: Callable[[sqlite3.Connection], None], look: Callable[[Database], L]
 ) -> tuple[Database, L]:
-    """Open it, and make it with `first_rows` where there is none. With what `look` reads of it.
+    """Opens the store, or creates it with `first_rows`, and returns it with the result of `look`.
 
-    It is looked at through a connection that cannot write first, so that a damaged one stays as it is.
+    It is first read through a connection that cannot write, so that a damaged store is left as it is.
     """
     with translated(path):
         if size_of(path) is None:
@@ -216,7 +225,8 @@ def open_for_writing(
             if version < len(MIGRATIONS):
                 keep_copy(path, connection, version)
                 migrate(connection)
-            # A file that cannot be written to is opened all the same, and would fail in the middle of something.
+            # SQLite opens a file that cannot be written to as well, and the error would come in the middle of some
+            # later work.
             connection.executescript("BEGIN IMMEDIATE; ROLLBACK;")
             database = Database(path, connection, read_only=False)
             return database, look(database) if seen is None else seen
@@ -226,7 +236,9 @@ def open_for_writing(
 
 
 def examine(path: Path, look: Callable[[Database], object]) -> None:
-    """Raises StoreError for what `open_for_writing` would refuse. For any time, also beside the daemon."""
+    """Raises StoreError for a store that `open_for_writing` would refuse. It may run at any time, also beside the
+    daemon.
+    """
     with translated(path):
         if size_of(path) is not None:
             _look_at(path, look)
@@ -235,7 +247,7 @@ def examine(path: Path, look: Callable[[Database], object]) -> None:
 
 
 def open_for_reading(path: Path) -> Database:
-    """Open it beside a running daemon."""
+    """Opens the store for reading, beside a running daemon."""
     with translated(path):
         if _size(path) is None:
             raise StoreError(f"there is no store {path} yet: start `dm-reconciler run`, or give its --state-dir")
@@ -254,7 +266,7 @@ def _check_current(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def _look_at(path: Path, look: Callable[[Database], L]) -> L | None:
-    """None: it is whole, and of an earlier version, which only the migrations can read."""
+    """The result of `look`. None for a sound store of an earlier version, which only the migrations can read."""
     _size(path)
     with closing(connect(path, "ro")) as connection:
         check_whole(path, connection)

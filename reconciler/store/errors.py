@@ -1,4 +1,4 @@
-"""Errors of the store, in words that say what to do next."""
+"""Errors of the store, with messages that say what to do next."""
 
 from __future__ import annotations
 
@@ -48,9 +48,11 @@ _NEXT: Final = {
     sqlite3.SQLITE_IOERR_DELETE_NOENT: "a file beside it was removed while in use; try again",
     sqlite3.SQLITE_IOERR_CORRUPTFS: "the filesystem that it is on is damaged; check that (`fsck`), then try again",
 }
-"""What a person can do something about, while the file is as good as before. Extended codes before their plain ones."""
+"""Errors that a person can do something about, while the file is undamaged. Extended codes come before their plain
+ones.
+"""
 _ROOM: Final = 64 * 1024
-"""Bytes: less than this is no room for a transaction."""
+"""Free space in bytes below which no transaction fits."""
 _BY_THE_PLACE: Final = frozenset(
     {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL}
 )
@@ -63,15 +65,15 @@ _LONGEST: Final = 200
 
 
 class StoreError(Exception):
-    """The store cannot do what was asked. One line: what, where, and what to do."""
+    """The store cannot do what was asked. The message is one line: what, where, and what to do."""
 
 
 class StoreUnusable(StoreError):  # noqa: N818  # what it is, as with LockHeld
-    """It cannot be used as things are, and is as good as before once that is over: a full disk, a lock."""
+    """The store cannot be used now and is undamaged: the disk is full, for example, or another process has the lock."""
 
 
 class StoreDamaged(StoreError):  # noqa: N818
-    """What it says cannot be believed. It was left as it is."""
+    """The content of the store cannot be trusted. The file was left as it is."""
 
     def __init__(self, path: Path, detail: str) -> None:
         self.what = f"store {path} is damaged ({' '.join(ascii(detail)[1:-1].split())[:_LONGEST]})"
@@ -82,7 +84,7 @@ class StoreDamaged(StoreError):  # noqa: N818
 
 
 def contradiction(subject: object, problem: str) -> StoreError:
-    """A step that cannot follow from what is known: a mistake in the plan, stopped before it has an effect."""
+    """The error for a step that contradicts what is stored: a bug in the plan, stopped before it has an effect."""
     return StoreError(f"{subject}: {problem}; nothing was done, please report this with the last events")
 
 
@@ -91,10 +93,10 @@ def damaged(path: Path, detail: str) -> StoreDamaged:
 
 
 def explain(path: Path, error: sqlite3.Error) -> StoreError:
-    # Extended codes carry the plain one in their lowest byte.
+    # The lowest byte of an extended code is the plain code.
     extended = getattr(error, "sqlite_errorcode", 0)
     code = extended & 0xFF
-    # Text that is no UTF-8 comes without a code.
+    # The error for text that is not UTF-8 has no code.
     if code in _DAMAGED or (not code and isinstance(error, sqlite3.OperationalError)):
         return damaged(path, str(error))
     if code in _BY_THE_PLACE and (why := _trouble_of(path.parent)):
@@ -108,7 +110,7 @@ def explain(path: Path, error: sqlite3.Error) -> StoreError:
 
 
 def explain_os(path: Path, error: OSError) -> str:
-    """The cause and the cure of a call that failed on the path, which is in the state directory, or is that."""
+    """The cause and the remedy of a failed call on `path`, which is the state directory or a file in it."""
     place = path if path.is_dir() else path.parent
     said = error.strerror or str(error)
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
@@ -123,7 +125,7 @@ def explain_os(path: Path, error: OSError) -> str:
 
 
 def _trouble_of(place: Path) -> str | None:
-    """What SQLite's code leaves open: it says only that a read or a write failed. None where the place is fine."""
+    """Why a read or a write failed, which SQLite's code leaves open; None if the filesystem is fine."""
     try:
         found = os.statvfs(place)
     except OSError:

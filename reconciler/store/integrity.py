@@ -1,4 +1,4 @@
-"""Whether a file is a store, whole, and ours alone; and whether what is in it can be true together."""
+"""Checks that a file is a store, undamaged, and owned by this user alone, and that its content is consistent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LONGEST_UUID: Final = 128
 
 
 def problem_of(name: str, known: StoredPoolState) -> str | None:
-    """Why this cannot be what a pool of that name is; None if it can."""
+    """Why this cannot be the state of a pool of that name; None if it can."""
     return next(_problems(name, known), None)
 
 
@@ -93,7 +93,9 @@ def _intent_problem(name: str, known: StoredPoolState, intent: Intent) -> str:
 
 
 BESIDE: Final = ("", "-wal", "-shm")
-"""What SQLite adds to the file's name: the log of what is not in the file yet, and its index."""
+"""The suffixes of SQLite's files beside the database: the WAL and its index; the empty suffix is
+the database itself.
+"""
 _SMALLEST: Final = 512
 
 
@@ -102,7 +104,9 @@ def beside(path: Path, suffix: str) -> Path:
 
 
 def size_of(path: Path) -> int | None:
-    """None: it is not there. Raises StoreError for what is no plain file of ours: opening a fifo would wait for ever."""
+    """The size of the file in bytes; None if it is missing. Raises StoreError unless it is a plain file of this user,
+    as opening a fifo would block for ever.
+    """
     try:
         found = path.lstat()
     except FileNotFoundError:
@@ -116,8 +120,8 @@ def size_of(path: Path) -> int | None:
 
 
 def check_kind(path: Path, connection: sqlite3.Connection) -> int:
-    """The version of the store's tables."""
-    # SQLite would take so short a file for an empty database.
+    """Checks that the file is a store of this project, and returns the version of its tables."""
+    # SQLite takes a file that is this short for an empty database.
     if (size_of(path) or 0) < _SMALLEST:
         raise damaged(path, "it is cut off")
     if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
@@ -134,7 +138,7 @@ def check_kind(path: Path, connection: sqlite3.Connection) -> int:
 
 
 def check_whole(path: Path, connection: sqlite3.Connection) -> None:
-    """All of it, page by page, and that its tables are those of its version, and refer to what is there."""
+    """Checks every page, and that the tables are those of the version and refer only to existing rows."""
     version = check_kind(path, connection)
     found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if found != "ok":
@@ -156,7 +160,7 @@ def _expected(version: int) -> Mapping[str, tuple[str, ...]]:
 
 
 def _columns(connection: sqlite3.Connection) -> dict[str, tuple[str, ...]]:
-    """Of each table. SQLite's own (of ANALYZE, say) do not count."""
+    """The columns of each table, except for SQLite's own tables (those of ANALYZE, for example)."""
     rows = connection.execute(
         "SELECT tables.name, columns.name FROM sqlite_master AS tables, pragma_table_info(tables.name) AS columns "
         "WHERE tables.type = 'table' AND tables.name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY tables.name, columns.cid"

@@ -1,4 +1,4 @@
-"""The state directory, which is its owner's alone, and its lock: one process writes to it at a time."""
+"""The state directory, which belongs to its owner alone, and its lock: only one process writes to it at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from reconciler.trusted_files import FileLock, LockTaken, untrusted, untrusted_w
 
 
 def make_directory(directory: Path) -> None:
-    """Make it (0700) where it is missing, and check it."""
+    """Makes the directory (0700) if it is missing, and checks it."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -31,7 +31,7 @@ def make_directory(directory: Path) -> None:
 
 
 def check_directory(directory: Path) -> None:
-    """Raises StoreError for a state directory that others may write to, or put another in the place of."""
+    """Raises StoreError for a state directory that other users can write to or replace."""
     try:
         found = directory.stat()
         doubt = untrusted(directory, info=found, ours=True)
@@ -52,9 +52,9 @@ _LONGEST: Final = 400
 
 
 class LockHeld(StoreError):  # noqa: N818  # what it is, not an error of anybody's
-    """Somebody else has the lock. `pid` is 0 where it did not get to write down who it is.
+    """Another process has the lock. `pid` is 0 if it did not get to write its own.
 
-    `url` is where it answers; empty: nowhere, or it is a daemon of 0.1.0.
+    `url` is where it answers; empty if it answers nowhere, or is a daemon of 0.1.0.
     """
 
     def __init__(self, directory: Path, pid: int, command: str, since: float, url: str = "") -> None:
@@ -77,7 +77,7 @@ class StateLock:
         self._lock = FileLock(directory / "lock")
 
     def acquire(self) -> None:
-        """Raises LockHeld, at once, while another process (or another StateLock of this one) has it."""
+        """Takes the lock. Raises LockHeld at once if another process, or another StateLock of this one, has it."""
         if self._lock.is_held:
             return
         make_directory(self._directory)
@@ -94,16 +94,16 @@ class StateLock:
         self._lock.release()
 
     def announce(self, url: str) -> None:
-        """Say where its holder answers, for commands that ask it."""
+        """Writes down the URL at which the holder answers, for commands that ask it."""
         if self._lock.is_held:
             self._sign(url)
 
     def was_taken(self) -> bool:
-        """Whether anybody ever had it."""
+        """Whether any process ever had the lock."""
         return self._lock.path.exists()
 
     def holder(self) -> LockHeld | None:
-        """Who has it, without taking it, and without making anything. None: nobody, or it cannot be looked at."""
+        """Who has the lock, found without taking it or making any file. None if nobody has it, or it cannot be read."""
         try:
             taken = self._lock.holder()
         except OSError:

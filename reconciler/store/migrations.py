@@ -1,7 +1,7 @@
-"""The tables, as numbered migrations. A released one is never edited: what changes is a new one at the end.
+"""The tables, as numbered migrations. A released migration is never edited; a change is a new one at the end.
 
-Of a row only what is looked up, or held together by the schema, has columns; `body` is the whole dataclass (`rows`).
-No STRICT tables, no RETURNING, no JSON functions: SQLite 3.34 is still in use.
+Only what is looked up, or is constrained by the schema, has columns of its own; `body` is the whole dataclass
+(`codec`). There are no STRICT tables, no RETURNING and no JSON functions, because SQLite 3.34 is still in use.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 APPLICATION_ID: Final = 0x444D5201
-"""Marks the file as this project's, for `file` and for us."""
+"""Marks the file as a store of this project, for `file` and for the checks."""
 
 _FIRST: Final = """
 CREATE TABLE meta (
@@ -103,7 +103,7 @@ def version_of(connection: sqlite3.Connection) -> int:
 
 
 def migrate(connection: sqlite3.Connection, migrations: Sequence[str] = MIGRATIONS) -> None:
-    """Bring the tables up to date: each migration wholly, with its number, or not at all."""
+    """Brings the tables up to date. Each migration is applied completely, with its number, or not at all."""
     for number, script in enumerate(migrations, start=1):
         if number <= version_of(connection):
             continue

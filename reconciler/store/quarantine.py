@@ -1,4 +1,4 @@
-"""A store that cannot be believed is kept aside, with its log, and what can still be read of it is evidence."""
+"""Keeps a damaged store aside, with its WAL, and reads what is still readable in it, as evidence."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ D = TypeVar("D", StoredPool, StoredDevice)
 
 
 def name_for_aside(directory: Path, now: float) -> Path:
-    """A name that nothing has yet: `state.db.damaged-20260102T030405Z`."""
+    """A name that is not in use yet: `state.db.damaged-20260102T030405Z`."""
     first = directory / f"{NAME}{_MARK}{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}"
     names = [first, *(beside(first, f".{number}") for number in range(2, 1000))]
     return next(name for name in names if not any(beside(name, suffix).exists() for suffix in BESIDE))
 
 
 def set_aside(directory: Path, target: Path) -> None:
-    """The file first: were it left for a moment without its log, it would pass for a whole one of an earlier time."""
+    """Renames the database before its WAL: a database alone would pass for a valid, older store."""
     path = directory / NAME
     with translated(path):
         for suffix in BESIDE:
@@ -39,7 +39,7 @@ def set_aside(directory: Path, target: Path) -> None:
 
 
 def recall(path: Path | None) -> Mapping[str, SalvagedPool]:
-    """What the store that was set aside there says of each pool, as far as it can be read."""
+    """What the quarantined store says of each pool, as far as it is readable."""
     if path is None or size_of(path) is None:
         return {}
     with _copied(path) as connection:
@@ -51,7 +51,7 @@ def recall(path: Path | None) -> Mapping[str, SalvagedPool]:
 
 
 def recall_id(path: Path) -> str | None:
-    """Its id, which is part of the UUIDs of the devices that it made."""
+    """The id of the quarantined store, which is part of the UUIDs of the devices that it made."""
     with _copied(path) as connection:
         rows = dict(_rows(connection, "meta", "name, value", "name"))
     found = str(rows.get("store_id", ""))
@@ -60,7 +60,7 @@ def recall_id(path: Path) -> str | None:
 
 @contextmanager
 def _copied(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection to a copy: even reading would write to the index of its log."""
+    """A connection to a copy of the database, because even reading writes to the index of the WAL."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, NAME)
         for suffix in ("", "-wal"):
@@ -88,13 +88,13 @@ def _devices(connection: sqlite3.Connection) -> Iterator[StoredDevice]:
 
 
 def _rows(connection: sqlite3.Connection, table: str, columns: str, key: str) -> set[tuple[Any, ...]]:
-    """From both ends, up to where the damage begins."""
+    """Reads the rows from both ends of the table, up to the damage."""
     found: set[tuple[Any, ...]] = set()
     for order in ("ASC", "DESC"):
         by = ", ".join(f"{column} {order}" for column in key.split(", "))
-        with suppress(sqlite3.Error):  # what is behind the damage cannot be had
+        with suppress(sqlite3.Error):  # the rows behind the damage cannot be read
             for row in connection.execute(f"SELECT {columns} FROM {table} ORDER BY {by}"):  # noqa: S608  # of constants
-                found.add(row)  # what came before the error counts
+                found.add(row)  # keeps the rows that came before the error
     return found
 
 

@@ -1,4 +1,4 @@
-"""The store, as the rest of the project sees it."""
+"""The store: the interface that the rest of the project uses."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _INSTEAD_OF: Final = "instead_of"
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What is kept in memory of an open store."""
+    """The content of an open store that is kept in memory."""
 
     store_id: str
     known: dict[str, StoredPoolState]
@@ -49,19 +49,18 @@ class Contents:
 
 
 class Store:
-    """Open with `open`, by the one process that holds the StateLock, or with `open_read_only`, by anybody.
+    """The store. Opened with `open` by the one process that holds the StateLock, or with `open_read_only` by any.
 
-    For any number of threads. What is known is kept in memory, so that a pass over it needs no SQL, and waits for
-    nobody's flush.
+    It is thread-safe. What is stored is also kept in memory, so that a pass needs no SQL and waits for no flush.
     """
 
     def __init__(self, db: Database, wall_clock: Callable[[], float], store_id: str) -> None:
-        """For `open` and `open_read_only`, which then fill it."""
+        """Used only by `open` and `open_read_only`, which then fill the object."""
         self._db = db
         self._wall_clock = wall_clock
         self._events = EventLog(db)
         self.reserved = Reserved(db)
-        """Pools of whose metadata this store may hold a snapshot."""
+        """The pools of which this store may hold a metadata snapshot."""
         self._known: Mapping[str, StoredPoolState] = {}
         self._statuses: dict[Key, Status] = {}
         self._version: int | None = None
@@ -69,10 +68,10 @@ class Store:
 
     @classmethod
     def open(cls, directory: Path, *, wall_clock: Callable[[], float], instead_of: Path | None = None) -> Self:
-        """Open it to write, and make it where it is missing. The caller holds the directory's StateLock.
+        """Opens the store for writing, and creates it if it is missing. The caller holds the directory's StateLock.
 
-        `instead_of` is the damaged one that a new one takes the place of, and has the id of: what carries that is of
-        the same installation.
+        `instead_of` is a damaged store that a new one replaces. The new one gets its id, because devices with that id
+        belong to the same installation.
         """
         make_directory(directory)
 
@@ -87,7 +86,7 @@ class Store:
 
     @classmethod
     def open_read_only(cls, directory: Path) -> Self:
-        """Open it beside the daemon: every question is answered with what the daemon has written by then."""
+        """Opens the store beside the daemon. Every read returns what the daemon has written by then."""
         check_directory(directory)
         db = database.open_for_reading(directory / database.NAME)
         try:
@@ -98,13 +97,15 @@ class Store:
 
     @staticmethod
     def examine(directory: Path) -> None:
-        """Raises StoreError for a store that `open` would refuse. Changes nothing, and needs no lock."""
+        """Raises StoreError for a store that `open` would refuse. It changes nothing and needs no lock."""
         check_directory(directory)
         database.examine(directory / database.NAME, _all_contents)
 
     @property
     def trouble(self) -> StoreError | None:
-        """Why a try to write failed, until `try_again` finds that one works. Nothing is done to devices meanwhile."""
+        """Why an attempt to write failed; None once `try_again` finds that one works. No device is
+        changed until then.
+        """
         return self._db.trouble
 
     @property
@@ -112,7 +113,7 @@ class Store:
         return self._db.read_only
 
     def try_again(self) -> None:
-        """See whether it can be written to again, where it could not."""
+        """Tests whether the store can be written to again, after an attempt that failed."""
         self._db.try_again()
 
     @property
@@ -121,7 +122,7 @@ class Store:
 
     @property
     def instead_of(self) -> Path | None:
-        """The damaged one whose place this one took: what it says may bear on pools that this one does not know."""
+        """The damaged store that this one replaced. Its content may concern pools that this store does not know."""
         rows = self._db.read("SELECT value FROM meta WHERE name = ?", (_INSTEAD_OF,))
         return self._db.path.with_name(Path(str(rows[0][0])).name) if rows else None
 
@@ -142,27 +143,29 @@ class Store:
         return {name: known.pool for name, known in self._all().items() if known.pool is not None}
 
     def knowledge(self, pool: str) -> object:
-        """Another object whenever anything known of the pool has changed, so that what was derived can be kept."""
+        """An object that is replaced whenever anything stored of the pool changes, so that derived values can be
+        cached.
+        """
         return self._of(pool)
 
     def known_pool(self, name: str) -> StoredPool | None:
         return self._of(name).pool
 
     def known_devices(self, pool: str) -> Mapping[str, StoredDevice]:
-        """By name. As of now: it does not change with later steps."""
+        """The pool's devices by name, as they are now. The mapping does not change with later steps."""
         return MappingProxyType(self._of(pool).devices)
 
     def intents(self, pool: str) -> tuple[Intent, ...]:
-        """The operation under way; there is one at a time."""
+        """The pool's open intents; there is one at most."""
         intent = self._of(pool).intent
         return () if intent is None else (intent,)
 
     def taken(self, pool: str) -> frozenset[int]:
-        """Ids that are never handed out though no device has them: somebody else's, and those of forgotten devices."""
+        """Ids that are never handed out though no device has them: those of other programs and of forgotten devices."""
         return frozenset(number for number, held in self._of(pool).ids.items() if held.held_as is IdUse.TAKEN)
 
     def former(self, pool: str) -> Mapping[int, ForgottenThin]:
-        """Thins that this store made and then forgot, by id. Whether they are still there is for the pool to say."""
+        """Thins that this store made and then forgot, by id. Whether they still exist only the pool can say."""
         return {
             number: ForgottenThin(number, held.device, held.created_at)
             for number, held in self._of(pool).ids.items()
@@ -170,7 +173,9 @@ class Store:
         }
 
     def left_by(self, pool: str, device: str) -> Mapping[int, int | None]:
-        """Thin ids that a device of this name had when it was forgotten, and the transaction that made each, if known."""
+        """The thin ids that a device of this name had when it was forgotten, each with its creating transaction, if
+        known.
+        """
         return {
             number: held.created_at
             for number, held in self._of(pool).ids.items()
@@ -178,14 +183,14 @@ class Store:
         }
 
     def free_thin_id(self, pool: str, also_taken: Container[int] = ()) -> int:
-        """An id for `BeginIntent` to reserve."""
+        """A free id, which `BeginIntent` can reserve."""
         thin_id = transitions.free_thin_id(self._of(pool), also_taken)
         if thin_id is None:
             raise StoreError(f"pool {pool} has no thin id left: delete devices that nobody needs")
         return thin_id
 
     def apply(self, step: StoreStep) -> None:
-        """Carry out the step; it is on disk when this returns."""
+        """Carries out the step, which is on disk when this returns."""
         pool = step.key.pool
         with self._db.lock:
             before = self._of(pool)
@@ -195,7 +200,9 @@ class Store:
             self._known = {**self._known, pool: now}
 
     def set_gone(self, key: Key, at: float | None) -> None:
-        """Note since when no record names this device (None: one does). Nothing for one that is not known."""
+        """Notes since when no record names this device, in wall-clock seconds; None if one does. Unknown devices are
+        ignored.
+        """
         with self._db.lock:
             device = self._of(key.pool).devices.get(key.device)
             if device is not None and device.gone_since != at:
@@ -207,13 +214,13 @@ class Store:
         save_last_good(self._db, records, digest, self._wall_clock())
 
     def load_records(self) -> LastGoodRecords | None:
-        """None: no set was ever good."""
+        """The last good set; None if there never was one."""
         return load_last_good(self._db)
 
-    # What is told.
+    # Statuses and events.
 
     def put_statuses(self, new: Iterable[Status]) -> None:
-        """Only what has changed is written."""
+        """Writes those statuses that have changed."""
         with self._db.lock:
             changed = [status for status in new if self._statuses.get(status.key) != status]
             if changed:
@@ -229,15 +236,19 @@ class Store:
                     self._statuses.pop(key, None)
 
     def statuses(self) -> dict[Key, Status]:
-        """Pools before their devices, by name."""
+        """All statuses by key: pools before their devices, in the order of their names."""
         return load_statuses(self._db)
 
     def add_event(self, event: Event) -> None:
-        """A repeat within 10 minutes counts up the one before, which gets a new revision."""
+        """Adds an event. A repeat within 10 minutes increments the count of the earlier one, which
+        gets a new revision.
+        """
         self._events.add(event)
 
     def events(self, after: int | None = None, key: Key | None = None, limit: int = 1000) -> list[tuple[int, Event]]:
-        """With their revisions, oldest first: the first `limit` after a revision, or the last `limit` of all."""
+        """Events with their revisions, oldest first: the first `limit` after the revision `after`, or else the last
+        `limit`.
+        """
         return self._events.read(after, key, limit)
 
     @classmethod
@@ -260,12 +271,14 @@ class Store:
 
 
 def _contents(db: Database) -> Contents:
-    """Raises StoreDamaged for what cannot be."""
+    """Reads the content. Raises StoreDamaged if it is inconsistent."""
     return Contents(_read_id(db), load_ledger(db), load_statuses(db))
 
 
 def _all_contents(db: Database) -> Contents:
-    """Also what is read only when it is asked for is seen to be readable: then there is no going back any more."""
+    """Also reads what is otherwise read on demand, so that all of it is known to be readable before
+    the store is used.
+    """
     load_last_good(db)
     EventLog(db).read(None, None, KEPT)
     return _contents(db)

@@ -1,9 +1,12 @@
-"""The tables of the store: thin ids and intents, events, the last good records, statuses, and reserved metadata snapshots.
+"""The tables of the store: thin ids and intents, events, the last good records, statuses, and reserved metadata
+snapshots.
 
-What is stored of pools is loaded at once, and of each change only the difference is written. Statuses are found anew after
-a restart, so that nothing waits for the disk. A pool has one metadata snapshot at a time, and nothing in it tells who
-reserved it: that one will be reserved is flushed before, and taken back once it is seen to be released, so that after a
-crash between the two the next scan releases it. One that is held without such a note is another program's, and stays.
+What is stored of pools is loaded at once, and only differences are written. Statuses are found anew after a restart, so
+nothing waits for them to be on disk.
+
+A pool has at most one metadata snapshot, and nothing in the pool tells who reserved it. So the store notes durably that
+one is about to be reserved, and removes the note once it is seen to be released. After a crash in between, the next
+scan releases it. A snapshot without such a note belongs to another program, and stays.
 """
 
 from __future__ import annotations
@@ -30,14 +33,16 @@ KEPT: Final = 10_000
 
 
 class EventLog:
-    """The table of events. Told after the fact, so nothing waits for the disk."""
+    """The table of events. Events describe what has happened already, so nothing waits for them to be on disk."""
 
     def __init__(self, db: Database, *, kept: int = KEPT) -> None:
         self._db = db
         self._kept = kept
 
     def add(self, event: Event) -> None:
-        """A repeat takes the place of the one before, counted, under a new revision: so followers see it too."""
+        """Adds an event. A repeat replaces the earlier one with a higher count and a new revision, so that followers
+        see it too.
+        """
         fingerprint = _fingerprint(event)
         with self._db.transaction(durable=False) as connection:
             before = self._before(fingerprint, event.time)
@@ -55,7 +60,7 @@ class EventLog:
                 self._make_room(connection.execute)
 
     def read(self, after: int | None, key: Key | None, limit: int) -> list[tuple[int, Event]]:
-        """Oldest first: the first `limit` after a revision, or the last `limit` of all."""
+        """Events, oldest first: the first `limit` after the revision `after`, or else the last `limit` of all."""
         where = ["revision > ?"]
         values: list[Any] = [-1 if after is None else after]
         if key is not None:
@@ -74,7 +79,7 @@ class EventLog:
         )
         for revision, body in rows:
             former = self._db.decoded(Event, body)
-            # A clock that was put back a little makes no new event; one that was put back far does.
+            # A clock that was set back a little starts no new event; one that was set back far does.
             if abs(time - former.time) <= REPEAT_SECONDS:
                 return int(revision), former
         return None
@@ -95,7 +100,7 @@ def _fingerprint(event: Event) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LastGoodRecord:
-    """One record, and where it was read. Its spec is text here: what it means is for the model."""
+    """One record and where it was read. Its spec is text here; the model gives it its meaning."""
 
     key: Key
     kind: str
@@ -106,12 +111,12 @@ class LastGoodRecord:
 
 @dataclass(frozen=True, slots=True)
 class LastGoodRecords:
-    """A set, in the order in which it was saved."""
+    """A set of records, in the order in which it was saved."""
 
     records: tuple[LastGoodRecord, ...]
     digest: str
     loaded_at: float
-    """Wall-clock seconds."""
+    """When the set was loaded, in wall-clock seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +129,7 @@ _META = "manifests"
 
 
 def save_last_good(db: Database, records: Sequence[LastGoodRecord], digest: str, loaded_at: float) -> None:
-    """In place of the former set, wholly or not at all."""
+    """Replaces the last good set, completely or not at all."""
     rows = [(number, one.key.pool, one.key.device, encode(one)) for number, one in enumerate(records)]
     with db.transaction() as connection:
         connection.execute("DELETE FROM manifests")
@@ -135,7 +140,7 @@ def save_last_good(db: Database, records: Sequence[LastGoodRecord], digest: str,
 
 
 def load_last_good(db: Database) -> LastGoodRecords | None:
-    """None: no set was ever good."""
+    """The last good set; None if there never was one."""
     with db.snapshot():
         meta = db.read("SELECT value FROM meta WHERE name = ?", (_META,))
         rows = db.read("SELECT body FROM manifests ORDER BY position")
@@ -188,7 +193,7 @@ _PREFIX: Final = "metadata_snapshot_of:"
 
 
 class Reserved:
-    """Of all pools of a store."""
+    """The notes of reserved metadata snapshots, of all pools."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -199,7 +204,7 @@ class Reserved:
         return pool in self._pools
 
     def note(self, pool: str, *, reserved: bool) -> None:
-        """On disk when this returns."""
+        """Notes whether a snapshot is reserved; the note is on disk when this returns."""
         if reserved == (pool in self._pools):
             return
         with self._db.lock:
@@ -246,7 +251,9 @@ def _holder(db: Database, held_as: str, device: str, created_at: int | None) -> 
 
 
 def write_ledger(connection: sqlite3.Connection, pool: str, before: StoredPoolState, now: StoredPoolState) -> None:
-    """Within a transaction; the foreign keys are looked at when it ends, so that the order here does not matter."""
+    """Writes the difference within the caller's transaction. Foreign keys are checked at its end,
+    so the order is free.
+    """
     _write_pool(connection, pool, before, now)
     _write_ids(connection, pool, before.ids, now.ids)
     _write_devices(connection, pool, before.devices, now.devices)
@@ -267,7 +274,7 @@ def _write_pool(connection: sqlite3.Connection, pool: str, before: StoredPoolSta
 def _write_ids(
     connection: sqlite3.Connection, pool: str, before: Mapping[int, IdOwner], now: Mapping[int, IdOwner]
 ) -> None:
-    """An id that was free is inserted, never replaced: were it not free after all, the schema refuses it."""
+    """Inserts new ids without replacing, so that the schema refuses an id that is not free after all."""
     for thin_id in before.keys() - now.keys():
         connection.execute("DELETE FROM thin_ids WHERE pool = ? AND thin_id = ?", (pool, thin_id))
     for thin_id, holder in _changed(before, now):
@@ -303,5 +310,5 @@ def _write_intent(connection: sqlite3.Connection, pool: str, before: Intent | No
 
 
 def _changed(before: Mapping[K, V], now: Mapping[K, V]) -> list[tuple[K, V]]:
-    """What is the same object has not changed: a step makes one new value, and a pool may have thousands."""
+    """The items that changed, compared by identity: each step makes one new value, and a pool may have thousands."""
     return [(key, value) for key, value in now.items() if (old := before.get(key)) is not value and old != value]

@@ -1,6 +1,6 @@
-"""What is stored of a pool, and what each step makes of it: pure. `tables` writes down the difference.
+"""What is stored of a pool, and how each step changes it, as pure functions. `tables` writes the difference.
 
-Doing a step again right after itself changes nothing. A step that contradicts what is stored raises StoreError.
+Repeating a step right after itself changes nothing. A step that contradicts what is stored raises StoreError.
 """
 
 from __future__ import annotations
@@ -41,9 +41,11 @@ class IdOwner:
 
     held_as: IdUse
     device: str = ""
-    """Who has it. Of one that is taken: who had it, where that was forgotten; else it is somebody else's."""
+    """The device that has the id. For a taken id: the device that had it before it was forgotten, or empty if the id is
+    another program's.
+    """
     created_at: int | None = None
-    """Of a thin that this store made and then forgot: the pool's transaction id then."""
+    """The pool's transaction id when the thin was made; only for a thin that this store made and then forgot."""
 
 
 _TAKEN: Final = IdOwner(IdUse.TAKEN)
@@ -51,7 +53,7 @@ _TAKEN: Final = IdOwner(IdUse.TAKEN)
 
 @dataclass(frozen=True, slots=True)
 class StoredPoolState:
-    """All that is known of one pool. Mappings are never changed in place, so that readers need no lock."""
+    """All that is stored of one pool. Mappings are never changed in place, so that readers need no lock."""
 
     pool: StoredPool | None = None
     devices: Mapping[str, StoredDevice] = field(default_factory=dict)
@@ -62,7 +64,7 @@ class StoredPoolState:
 
 
 def free_thin_id(known: StoredPoolState, also_taken: Container[int]) -> int | None:
-    """The next id after the last one, so that a freed one is not used again before all others were."""
+    """The next id after the last one, so that a freed id is reused only after all others."""
     for step in range(1, THIN_IDS + 1):
         thin_id = (known.last_thin_id + step) % THIN_IDS
         if thin_id not in known.ids and thin_id not in also_taken:
@@ -71,7 +73,7 @@ def free_thin_id(known: StoredPoolState, also_taken: Container[int]) -> int | No
 
 
 def after(known: StoredPoolState, step: StoreStep) -> StoredPoolState:
-    """What is known after the step."""
+    """The state after the step."""
     match step:
         case SavePool():
             return _know_pool(known, step)
@@ -116,7 +118,7 @@ def _begin(known: StoredPoolState, pool: StoredPool, intent: Intent) -> StoredPo
 
 
 def _begin_delete(known: StoredPoolState, intent: Intent, holder: IdOwner | None) -> StoredPoolState:
-    """The id stays with its device until it is seen to be gone. A leaked one has no device."""
+    """Begins a deletion. The id stays with its device until the thin is seen to be gone; a leaked id has no device."""
     if holder == IdOwner(IdUse.DEVICE, intent.key.device):
         return replace(known, intent=intent)
     if holder is not None and holder.held_as is IdUse.DEVICE:
@@ -165,14 +167,14 @@ def _abandon(known: StoredPoolState, pool: StoredPool, key: Key, transaction_id:
     holder = ids.get(intent.thin_id)
     if holder is not None and holder.held_as is IdUse.INTENT:
         del ids[intent.thin_id]
-        # A thin whose delete was not seen to succeed is still there.
+        # A thin that was not seen to be deleted still exists.
         if intent.kind is IntentKind.DELETE:
             ids[intent.thin_id] = replace(holder, held_as=IdUse.TAKEN) if holder.created_at is not None else _TAKEN
     return replace(known, pool=_at_transaction(pool, transaction_id), intent=None, ids=ids)
 
 
 def _note_taken(known: StoredPoolState, key: Key, thin_id: int) -> StoredPoolState:
-    """Also of an open intent's own id: its create found somebody else's thin there."""
+    """Marks an id as somebody else's; also that of an open intent, whose create found a thin of another program."""
     holder = known.ids.get(thin_id)
     if not 0 <= thin_id < THIN_IDS:
         raise contradiction(key, f"{thin_id} is no thin id")
@@ -195,7 +197,7 @@ def _know_device(known: StoredPoolState, device: StoredDevice) -> StoredPoolStat
     ids = {**known.ids, device.thin_id: ours}
     before = known.devices.get(key.device)
     if before is not None and before.thin_id != device.thin_id:
-        # An adoption was pointed to another thin; the former one is still in the pool.
+        # The adoption was changed to another thin; the former thin is still in the pool.
         ids[before.thin_id] = _left_by(before)
     return replace(known, devices={**known.devices, key.device: device}, ids=ids)
 
@@ -208,12 +210,14 @@ def _know_pool(known: StoredPoolState, step: SavePool) -> StoredPoolState:
 
 
 def _taken_over_at(before: StoredPool | None, step: SavePool) -> int | None:
-    """Here, where every way passes by which a pool becomes known, or its transaction id another than the store's own
-    operations made it: adopted, rebuilt, put right after an older copy of the store, and whatever comes later.
+    """The transaction id at which the pool was taken over, or None.
+
+    Every change by which a pool becomes known, or gets a transaction id that is not from this store's own operations,
+    passes here: adoption, rebuilding, and a repair after an older copy of the store.
     """
     pool = step.pool
     if before is not None and before.external:
-        before = None  # a guest knows of what it adopted, and of nothing else
+        before = None  # of an external pool, the store knows only what it adopted
     kept = before.taken_over_at if before is not None else None
     if not pool.created or pool.external or step.empty:
         return kept
@@ -223,7 +227,7 @@ def _taken_over_at(before: StoredPool | None, step: SavePool) -> int | None:
 
 
 def _forget(known: StoredPoolState, key: Key) -> StoredPoolState:
-    """With a pool goes all that was in it. A device's id is not free by that: its thin may still be in the pool."""
+    """Forgets a pool with everything in it, or a device. The device's id is not free then: its thin may still exist."""
     if not key.device:
         return StoredPoolState()
     if known.intent is not None and known.intent.key == key:
@@ -238,7 +242,7 @@ def _forget(known: StoredPoolState, key: Key) -> StoredPoolState:
 
 
 def _left_by(device: StoredDevice) -> IdOwner:
-    """What is held of a thin that is nobody's any more. When it was made is known only of one that was not adopted."""
+    """What is kept of a thin that no device has any more. When it was made is only known if it was not adopted."""
     return IdOwner(IdUse.TAKEN, device.key.device, None if device.adopted else device.created_at)
 
 
