@@ -1,1 +1,1 @@
-"""Wires everything together: the only place that constructs. Signals, systemd, what is heard from the host."""
+"""Wires everything together, and runs it: signals, systemd, and the announcements of the host."""

@@ -1,4 +1,4 @@
-"""Wires one process that reconciles: the daemon, or a command that does its work once."""
+"""Wires one process that reconciles: the daemon, or a command that does the same work once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from reconciler.telemetry.metrics import Metrics
 
 
 def host_client(state_dir: Path, *, lock: bool) -> Callable[[str], WorkerClient]:
-    """Ports to the real host, each a worker process that is started with its first question."""
+    """Makes worker clients for the real host. Each starts its worker process with its first question."""
 
     def client_of(pool: str) -> WorkerClient:
         return ProcessWorkerClient(ScanScope(pool, None, None, frozenset()), state_dir, lock=lock)
@@ -57,10 +57,12 @@ class App:
         self.controller = Manager(store, self.recorder, self.metrics, queue, gatherer_of, client_of)
 
     def loader(self, sources: Sequence[RecordSource], node: str) -> RecordLoader:
-        """`sources` as `RecordLoader` wants them: the manifests first."""
+        """The record loader. `sources` in the order that `RecordLoader` asks for: the manifests first."""
         return RecordLoader(sources, node, self.store, self.metrics, self.clock)
 
     def tell_build(self, dm: DeviceMapper) -> None:
-        """Raises HostError where the host has no device-mapper: with that, nothing can begin."""
+        """Sets the build metrics. Raises HostError if the host has no device-mapper, without which
+        nothing can begin.
+        """
         library, _ = dm.versions()
         self.metrics.build_info(__version__, os.uname().release, library)

@@ -1,8 +1,8 @@
-"""The daemon's work done once, by a command: `apply`, and `plan`, which only looks.
+"""The daemon's work done once by a command: `apply`, and `plan`, which changes nothing.
 
-`--kernel simulated` does it on an empty host in memory that has the disks and folders of the manifests. `apply` is over when
-all is as desired or only a person can go on; what waits for something that only a person can put right waits for that
-person too.
+`--kernel simulated` does it on an empty host in memory that has the disks and folders of the manifests. `apply` ends
+when everything is converged or when only a person can go on; a record that waits for one that only a person can mend
+counts as such, too.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ METADATA_SIZE: Final = Bytes(1024**3)
 
 
 def host_for(records: RecordSet) -> SimulatedHost:
-    """With the disks that the records name, and the folders that their files are to be in."""
+    """A simulated host with the disks that the records name, and the folders for their files."""
     host = SimulatedHost(free_space=_room(records))
     for path, size in _disks(records):
         host.blocks[host.add_disk(path, size)].node = path
@@ -54,12 +54,14 @@ def host_for(records: RecordSet) -> SimulatedHost:
 
 
 def disks_in_words(records: RecordSet) -> list[str]:
-    """`/dev/sdb of 1TiB` for each disk that is simply there."""
+    """The disks of the simulated host, each as `/dev/sdb of 1TiB`."""
     return [f"{path} of {format_size(size)}" for path, size in _disks(records)]
 
 
 def simulated_client(host: SimulatedHost, state_dir: Path) -> Callable[[str], WorkerClient]:
-    """Clients of the one simulated host. Pool controllers are threads, and it is not made for several at a time."""
+    """Makes clients of one simulated host. It is not thread-safe and pool controllers are threads,
+    so calls take turns.
+    """
     lock = threading.Lock()
 
     def client_of(pool: str) -> WorkerClient:
@@ -83,7 +85,7 @@ class _ClientInTurn(InlineWorkerClient):
 
 
 def _disks(records: RecordSet) -> Iterator[tuple[str, Bytes]]:
-    """What lies on a device that the records themselves make is there once that is."""
+    """The disks to simulate, with their sizes; those on devices that the records themselves make are left out."""
     made = {f"/dev/mapper/{record.dm_name}" for record in records}
     for pool in records.pools.values():
         for backing, size in ((pool.spec.data, DATA_SIZE), (pool.spec.metadata, METADATA_SIZE)):
@@ -96,7 +98,7 @@ def _files(records: RecordSet) -> Iterator[str]:
 
 
 def _room(records: RecordSet) -> int:
-    """Every file fits, as far as it may grow."""
+    """The space for all files, each at its largest size."""
     wanted = (pool.spec.extend.max for pool in records.pools.values() if pool.spec.extend is not None)
     return DATA_SIZE + sum(wanted) + sum(backing.size or 0 for backing in _backings(records))
 
@@ -106,9 +108,9 @@ def _backings(records: RecordSet) -> Iterable[Backing]:
 
 
 _DAMAGED: Final = frozenset({PoolMode.NEEDS_CHECK, PoolMode.FAIL})
-"""No pool leaves these by itself."""
+"""Modes that no pool leaves by itself."""
 _OF_ITS_POOL: Final = frozenset({Reason.WAITING_FOR_POOL, Reason.POOL_UNHEALTHY})
-"""What a device says of the pool that it is in."""
+"""The reasons by which a device reports the state of its pool."""
 
 
 def is_over(statuses: Mapping[Key, Status], desired: Desired) -> bool:
@@ -116,7 +118,7 @@ def is_over(statuses: Mapping[Key, Status], desired: Desired) -> bool:
 
 
 def _is_final(status: Status, statuses: Mapping[Key, Status], desired: Desired) -> bool:
-    """Whether no time changes it."""
+    """Whether the status cannot change by itself, however long one waits."""
     if status.reason in FINAL:
         return True
     key = status.key
@@ -139,12 +141,14 @@ def _is_final_of_pool(key: Key, statuses: Mapping[Key, Status], desired: Desired
         return False
     if not pool.good:
         return _is_final(pool, statuses, desired)
-    # One that is down as its record says brings nothing up; in any other an operation goes on, or a repair.
+    # A pool that is down as its record says brings nothing up; in any other, an operation or a repair may go on.
     return record is not None and (record.spec.paused or record.spec.state is not PoolState.ACTIVE)
 
 
 def _is_final_of_origin(key: Key, statuses: Mapping[Key, Status], desired: Desired) -> bool:
-    """Origins are no circle: the records were checked together. One that is not recorded has to be by a person."""
+    """The same for the origin of a snapshot. Origins form no circle, because the records were checked together. Only a
+    person can add one that has no record.
+    """
     records = desired.of_pool(key.pool).devices
     record = records.get(key)
     if record is None or record.spec.snapshot_of is None:
@@ -157,18 +161,18 @@ def _is_final_of_origin(key: Key, statuses: Mapping[Key, Status], desired: Desir
 
 
 _RESYNC: Final = 1.0
-"""Seconds between two looks at what announces nothing."""
+"""Seconds between two scans for changes that no event announces."""
 
 
 @dataclass(frozen=True, slots=True)
 class OneShotOptions:
-    """What the operator said. Times in seconds."""
+    """What the operator asked for; times in seconds."""
 
     manifests: Path
     state_dir: Path
     node: str
     names: tuple[str, ...] = ()
-    """`POOL` or `POOL/NAME`; none means all."""
+    """`POOL` or `POOL/NAME`; all records if empty."""
     timeout: float = 60.0
     settings: Settings = field(default_factory=Settings)
 
@@ -176,7 +180,7 @@ class OneShotOptions:
 @dataclass(frozen=True, slots=True)
 class Result:
     statuses: dict[Key, Status]
-    """Of all that was asked for."""
+    """The statuses of all keys that were asked for."""
     timed_out: bool
 
     @property
@@ -185,22 +189,22 @@ class Result:
 
 
 class Shown(Progress, Protocol):
-    """A command that also shows what is waited for."""
+    """A command that also shows what it waits for."""
 
     def waiting(self, left: list[Status], seconds: float) -> None:
-        """Nothing has happened for a second: these are not as desired yet (none: the first look goes on), and there
-        is so much time left.
+        """Called after a second without news. `left` are the statuses that have not converged (empty during the first
+        scan), `seconds` is the time left.
         """
 
 
 class UnknownName(Exception):  # noqa: N818  # says what is
-    """Somebody asked for what no record names."""
+    """A name that no record has."""
 
 
 def apply_once(once: OneShotOptions, shown: Shown) -> Result:
-    """Converge; ends when all is as desired, when only a person can go on, or at the timeout.
+    """Converges, until all is as desired, only a person can go on, or the time is over.
 
-    Raises ManifestsInvalid, UnknownName, StoreError (the lock, the store) and HostError (no kernel).
+    Raises ManifestsInvalid, UnknownName, StoreError (the lock or the store) and HostError (no device-mapper).
     """
     _check_host()
     with _locked(once.state_dir) as store:
@@ -212,12 +216,12 @@ def apply_once(once: OneShotOptions, shown: Shown) -> Result:
 
 
 def apply_simulated(once: OneShotOptions, progress: Progress, begin: Callable[[list[str]], None]) -> Result:
-    """The same on a host in memory, which is empty but for disks that `begin` is told: nothing real is looked at, and
-    nothing is kept. Ends when nothing happens any more.
+    """Does the same on a simulated host, which is empty except for its disks; `begin` is told what these are. The real
+    host is not touched, and nothing is kept. It ends when nothing happens any more.
 
     Raises ManifestsInvalid and UnknownName.
     """
-    records, _ = _load(once.manifests, trust=False)  # what is written there decides over nothing
+    records, _ = _load(once.manifests, trust=False)  # these manifests have no effect on the host
     mine = records.for_node(once.node)
     begin(disks_in_words(mine))
     with tempfile.TemporaryDirectory() as empty, Store.open(Path(empty), wall_clock=time.time) as store:
@@ -227,7 +231,7 @@ def apply_simulated(once: OneShotOptions, progress: Progress, begin: Callable[[l
 
 
 def _check_host() -> None:
-    """Without a device-mapper, or without being allowed to use it, there is nothing to begin."""
+    """Raises HostError if there is no device-mapper, or no permission to use it."""
     dm = LibDm()
     require_admin()
     dm.versions()
@@ -272,11 +276,13 @@ def _converge(app: App, desired: Desired, timeout: float, shown: Shown) -> Resul
 
 
 def _settle(app: App, desired: Desired, timeout: float) -> Result:
-    """As `_converge`, where nobody else does anything: what two whole passes find alike stays so."""
+    """Converges as `_converge` does, on a host that nobody else changes: it ends when two whole
+    passes find the same.
+    """
     something = _when_something_happens(app)
     end, before = app.clock.now() + timeout, dict[Key, Status]()
     while True:
-        app.controller.set_desired(desired.renewed())  # passes that began earlier do not count
+        app.controller.set_desired(desired.renewed())  # lets passes that began earlier not count
         while not app.controller.all_passed():
             if not something.wait(max(0.0, end - app.clock.now())):
                 return Result(app.controller.statuses(), timed_out=True)
@@ -296,7 +302,7 @@ def _when_something_happens(app: App) -> threading.Event:
 
 
 def _check_store(app: App) -> None:
-    """Raises StoreError where nothing can go on."""
+    """Raises StoreError if the store prevents all further work."""
     if app.controller.failure is not None:
         raise app.controller.failure
     if app.store.trouble is not None:
@@ -304,7 +310,9 @@ def _check_store(app: App) -> None:
 
 
 def plan_once(once: OneShotOptions, tell: Callable[[str], None]) -> list[Preview]:
-    """What `apply` would do. `tell` hears what it is at. Raises as `apply_once` does, but for the lock, which it does not take."""
+    """Plans what `apply` would do; `tell` receives its progress. Raises as `apply_once`, except for the lock, which it
+    does not take.
+    """
     _check_host()
     records, _ = _load(once.manifests)
     desired, clock = Desired.of(records.for_node(once.node)), SystemClock()
@@ -328,7 +336,7 @@ def plan_once(once: OneShotOptions, tell: Callable[[str], None]) -> list[Preview
 
 @contextmanager
 def _looked_up(state_dir: Path) -> Iterator[Store]:
-    """The store to read; where there is none yet, an empty one that is thrown away."""
+    """The store, opened for reading; if there is none yet, an empty one that is thrown away."""
     if state_dir.exists():
         with Store.open_read_only(state_dir) as store:
             yield store
@@ -345,7 +353,7 @@ def _load(manifests: Path, *, trust: bool = True) -> tuple[RecordSet, str]:
 
 
 def _selected(names: Iterable[str], desired: Desired, store: Store) -> frozenset[Key] | None:
-    """The keys that these names ask for: a pool with its devices, or a device with its pool."""
+    """The keys that the names ask for: a pool with its devices, or a device with its pool. None for all."""
     if not names:
         return None
     known = {Key(pool) for pool in store.known_pools()}

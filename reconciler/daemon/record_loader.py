@@ -1,4 +1,4 @@
-"""Records in: what the sources tell is put in force, a pool each; while the manifests are broken, their last good set."""
+"""Puts in force what the sources declare, by pool; while the manifests are broken, their last good set."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KINDS: dict[str, type[ThinPool | ThinDevice]] = {"ThinPool": ThinPool, "ThinDev
 
 
 class ManifestsInvalid(Exception):  # noqa: N818  # says what is
-    """Nothing can be put in force."""
+    """The manifests are broken, so nothing can be put in force."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         super().__init__("\n".join(map(str, problems)))
@@ -36,7 +36,7 @@ class RecordLoader:
     def __init__(
         self, sources: Sequence[RecordSource], node: str, store: Store, metrics: Metrics, clock: Clock
     ) -> None:
-        """The first of the `sources` are the manifests: they say which pools there are, and are kept as the last good set."""
+        """The first of the `sources` are the manifests: they declare the pools, and are saved as the last good set."""
         self._manifests, *self._others = sources
         self._node = node
         self._store = store
@@ -44,17 +44,18 @@ class RecordLoader:
         self._clock = clock
         self._revision = ""
         self._declared: Mapping[str, PoolRecords] | None = None
-        """This host's pools, as the manifests that are in force declare them."""
+        """This host's pools as the manifests in force declare them."""
         self._loaded_at, self._loaded_wall = -inf, 0.0
         self._in_force = Desired()
         self._told: tuple[Problem, ...] = ()
         self.problems: tuple[Problem, ...] = ()
-        """What is wrong with the sources as they are now. What is in force is then older."""
+        """What is wrong with the sources as they are now. What is in force is then an older state."""
 
     def load(self) -> Desired | None:
-        """What is to be in force, if that is something else than what the last load gave.
+        """The records to put in force, if they differ from those of the last load.
 
-        Raises StoreUnusable where the manifests cannot be noted: then they are not in force yet, and this is called again.
+        Raises StoreUnusable if the manifests cannot be saved. They are then not in force yet, and the caller tries
+        again.
         """
         reading = self._manifests.read({})
         self._metrics.manifest_errors(len(reading.problems))
@@ -68,14 +69,14 @@ class RecordLoader:
         return self._compose(reading.problems)
 
     def last_good(self) -> Desired | None:
-        """The manifests that were last in force, from the store, and what the other sources tell now."""
+        """The last good manifests from the store, with what the other sources declare now."""
         stored = self._store.load_records()
         if stored is None:
             return None
         try:
             places = {each.key: Written(each.file, each.line) for each in stored.records if each.file}
             records = RecordSet.of((_record(each) for each in stored.records), places)
-        except ValueError as error:  # another version of the program wrote them, and had other rules
+        except ValueError as error:  # another version of the program wrote them, under other rules
             first = " ".join(str(error).split())[:200]
             raise StoreError(
                 f"the manifests that were last in force cannot be read from the store ({first}): give manifests that are "
@@ -93,7 +94,7 @@ class RecordLoader:
         self._loaded_at, self._loaded_wall = self._clock.now(), self._clock.wall()
 
     def _compose(self, problems: tuple[Problem, ...]) -> Desired | None:
-        """What all sources together tell, with the same objects where they tell what they told before."""
+        """Composes what all sources declare, reusing the objects of pools that did not change."""
         self.problems = problems
         if self._declared is None:
             return None
@@ -111,7 +112,7 @@ class RecordLoader:
         return desired
 
     def _as_far_as_known(self, records: PoolRecords) -> PoolRecords:
-        """Devices that cannot be told at the moment stay as they were told last."""
+        """The records, in which devices that cannot be read at the moment stay as they were last read."""
         former = self._in_force.pools.get(records.name)
         return records if not records.unknown or former is None else replace(former, unknown=records.unknown)
 
@@ -126,19 +127,19 @@ class RecordLoader:
 
 
 def keep(store: Store, pools: Iterable[PoolRecords], digest: str) -> None:
-    """Note these as the last good set of manifests."""
+    """Saves these records as the last good set of manifests."""
     stored = [_stored(record, records.places.get(record.key)) for records in pools for record in records]
     store.save_records(stored, digest)
 
 
 def spec_of(record: Record) -> dict[str, Any]:
-    """A record's spec as its manifest would write it, defaults included."""
+    """The spec of a record as its manifest would have it, including the defaults."""
     spec: dict[str, Any] = record.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     return spec
 
 
 def _stored(record: Record, place: Written | None) -> LastGoodRecord:
-    # Whoever asks the store stands elsewhere.
+    # The path is absolute, because readers of the store have another working directory.
     file, line = ("", 0) if place is None else (str(Path(place.file).absolute()), place.line)
     return LastGoodRecord(record.key, record.kind, json.dumps(spec_of(record)), file, line)
 

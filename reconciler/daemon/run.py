@@ -1,4 +1,4 @@
-"""The daemon: one thread that hears and dispatches, a thread for each pool controller, and HTTP's own."""
+"""The daemon: a thread that listens and dispatches, one for each pool controller, and those of the HTTP server."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the operator said. Times in seconds."""
+    """What the operator asked for; times in seconds."""
 
     manifests: Path
     state_dir: Path
@@ -47,9 +47,9 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Until SIGTERM or SIGINT; the exit code. Raises StoreError, HostError, ListenError if it cannot begin.
+    """Runs until SIGTERM or SIGINT, and returns the exit code. Drops all privileges that the reconciler does not need.
 
-    From here on the process may do what the reconciler needs, and nothing else.
+    Raises StoreError, HostError or ListenError if the daemon cannot start.
     """
     require_admin()
     drop_all_others()
@@ -66,7 +66,7 @@ def run(options: Options) -> int:
 
 class Daemon:
     def __init__(self, options: Options, store: Store, announce: Callable[[str], None] = lambda _: None) -> None:
-        """`announce` hears where it answers."""
+        """`announce` is told the URL at which the daemon answers."""
         self._options = options
         self._announce = announce
         self._store = store
@@ -116,7 +116,9 @@ class Daemon:
         return 0
 
     def _begin(self) -> None:
-        """The directory's records, or the last good ones; else wait, not ready."""
+        """Puts the records of the directory in force, or the last good ones; without either it
+        waits and is not ready.
+        """
         if self._reload():
             return
         last = self._loader.last_good()
@@ -129,7 +131,8 @@ class Daemon:
         try:
             desired = self._loader.load()
         except StoreUnusable:
-            self._must_reload = True  # the store says why; the set in force stays until the new one can be noted
+            # the store keeps the cause, and the old set stays in force until the new one can be saved
+            self._must_reload = True
             return False
         if desired is None:
             return False
@@ -139,7 +142,9 @@ class Daemon:
         return True
 
     def _refuse_taken(self, desired: Desired) -> None:
-        """Another daemon's pools, at the start only: later that is one pool's trouble, and the others go on."""
+        """Raises if another daemon has one of the pools. Only at the start: later, that is the trouble of one pool
+        alone.
+        """
         mine = str(self._options.state_dir)
         for name in desired.pools:
             held = PoolLock(name).holder()
@@ -157,13 +162,13 @@ class Daemon:
 
     def _loop(self) -> None:
         clock, resync = self._app.clock, self._options.resync
-        # systemd's patience has nothing to do with the resync: it hears of us three times within it.
+        # The watchdog of systemd is independent of the resync; it gets three signals within its interval.
         beat = min(resync, (self._notifier.watchdog_interval or math.inf) / 3)
         next_turn, next_beat = clock.now() + resync, clock.now() + beat
         while not self._stopping:
             for ready, _ in self._selector.select(max(0.0, min(next_turn, next_beat) - clock.now())):
                 self._take(ready.data())
-            # Counted from now: after a pause of the whole host, turns are not made up for.
+            # The next resync counts from now, so that those missed while the host was paused are not made up for.
             if clock.now() >= next_turn:
                 self._turn()
                 next_turn = clock.now() + resync
@@ -173,7 +178,7 @@ class Daemon:
             self._status_api.turned()
 
     def _turn(self) -> None:
-        """Once a resync: look at everything."""
+        """Scans everything, once in each resync interval."""
         for source in self._sources:
             source.poll()
         self._store.try_again()
@@ -192,7 +197,7 @@ class Daemon:
             _log.info("ready: the first full pass is done")
 
     def _tell_trouble(self) -> None:
-        """Of a store that cannot be written to: nothing is done to devices until it can."""
+        """Reports a store that cannot be written to. Nothing is done to devices until it can."""
         trouble = self._status_api.store_trouble()
         self._app.metrics.store_writable(not trouble)
         if trouble and trouble != self._told_trouble:
@@ -206,7 +211,7 @@ class Daemon:
             self._app.controller.resync()
         self._app.controller.look_at(heard.names)
 
-    # Signals and other threads write a byte; this thread reads it.
+    # Signals and other threads write a byte into a pipe, which this thread reads.
 
     def _on_signal(self, number: int, frame: object) -> None:
         del frame
@@ -229,7 +234,9 @@ class Daemon:
         return HostChange()
 
     def _reload_as_told(self) -> None:
-        """At SIGHUP. The end of a reload is told as READY too, which must not come before the first one."""
+        """Reloads at SIGHUP. systemd gets READY at its end too, so it must not come before the daemon is ready at
+        first.
+        """
         if not self._told_ready:
             self._reload()
             return

@@ -1,4 +1,4 @@
-"""What HTTP tells: from memory, without a kernel call and without waiting for one."""
+"""What HTTP reports, from memory: no request makes or waits for a kernel call."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from reconciler.model.recordset import Problem
 from reconciler.store.store import Store
 
 _PROBLEMS: Final = 20
-"""Of the manifests, that are told: who has more begins with the first."""
+"""How many problems of the manifests are reported at most."""
 
 
 class StatusApi:
-    """Answers for the HTTP server's threads."""
+    """Answers the threads of the HTTP server."""
 
     def __init__(self, store: Store, recorder: Recorder, controller: Manager, clock: Clock, resync: float) -> None:
         self._store = store
@@ -31,7 +31,7 @@ class StatusApi:
         self._clock = clock
         self._patience = max(30.0, 3 * resync)
         self._turned = clock.now()
-        self._start = secrets.token_hex(4)  # what a former daemon called by a number is not this one's
+        self._start = secrets.token_hex(4)  # distinguishes revisions of this daemon from those of an earlier one
         self._lock = threading.Lock()
         self._desired = controller.desired
         self._sets = 0
@@ -39,14 +39,14 @@ class StatusApi:
         self.node = ""
         """The name of this host."""
         self.observe_only = False
-        """Nothing is done to any device, as the operator wants it."""
+        """Whether the operator has forbidden to change any device."""
         self.problems: Callable[[], Sequence[Problem]] = lambda: ()
         """What is wrong with the manifests as they are now."""
         self.obstacle: Callable[[], str | None] = lambda: None
-        """Why the manifests are not in force. None: they are."""
+        """Why the manifests are not in force; None if they are."""
 
     def turned(self) -> None:
-        """The dispatcher went round once more."""
+        """Notes that the dispatcher has gone round once more."""
         self._turned = self._clock.now()
 
     def healthy(self) -> tuple[bool, str]:
@@ -64,7 +64,7 @@ class StatusApi:
         return True, "ok"
 
     def store_trouble(self) -> str | None:
-        """Why nothing is done to devices, where the store cannot be written to; None where it can."""
+        """Why nothing is done to devices because the store cannot be written to; None if it can."""
         trouble = self._store.trouble
         self._trouble_since = None if trouble is None else self._trouble_since or self._clock.wall()
         return f"{trouble}; nothing is done to any device until then" if trouble is not None else None
