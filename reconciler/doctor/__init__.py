@@ -1,1 +1,3 @@
-"""What is wrong on this host, what can be done about it, and doing it. It stands between the commands and the daemon."""
+"""Finds out what is wrong on this host and what can be done about it, and does it. Above the daemon, below the
+commands.
+"""

@@ -1,4 +1,4 @@
-"""What `doctor` finds wrong with one pool, thin ids that nobody names among it. What can be done about it is in `repairs`."""
+"""What `doctor` finds wrong with one pool, including leaked thin ids. What can be done about it is in `repairs`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from reconciler.planner.pool import plan_pool
 
 
 class Severity(StrEnum):
-    """Shown in brackets. In words, so that it needs no colour."""
+    """How bad a finding is: shown in brackets, as words, so that it needs no colour."""
 
     OK = "ok"
     WRONG = "!!"
     UNKNOWN = "??"
     LEFT = "--"
-    """Not as it could be, and nothing has to be done about it."""
+    """Not as it could be, but nothing has to be done about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Check:
     mark: Severity
     message: str
     todo: str = ""
-    """What to do about it, with the exact command; empty where there is nothing to do."""
+    """What to do about it, with the exact command; empty if there is nothing to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,32 +45,32 @@ class Repair:
 
     key: Key
     what: str
-    """The thing to be done, as the question names it. Tells repairs apart."""
+    """The name of the repair in the question; it also identifies the repair."""
     why: str
     effect: tuple[str, ...]
-    """What will be so afterwards, and what is lost by it: a line each."""
+    """What is so afterwards and what is lost, each as one line."""
     steps: tuple[Step, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolView:
-    """One pool, looked at."""
+    """One pool, as it was scanned."""
 
     facts: PoolFacts
     ids: ThinIds | None = None
-    """As the pool itself tells them. None: they could not be read, or the daemon is at work on the pool."""
+    """The thin ids from the pool itself. None if they could not be read, or the daemon is at work on the pool."""
     ids_trouble: str | None = None
     devices: Mapping[str, LiveDevice] = field(default_factory=dict)
-    """By dm name: the pool's, and whatever else lies on it."""
+    """The devices by dm name: those of the pool, and whatever else is on it."""
     known: Mapping[str, StoredDevice] = field(default_factory=dict)
     records: tuple[ThinDevice, ...] = ()
     former: Mapping[int, ForgottenThin] = field(default_factory=dict)
     block: int = 0
-    """Bytes of a data block."""
+    """The size of a data block in bytes."""
     remembered: SalvagedPool | None = None
-    """What a store that was set aside as damaged says of the pool."""
+    """What a store that was quarantined as damaged says of the pool."""
     told_leaked: tuple[int, ...] = ()
-    """Ids that the daemon last reported as leaked: for when it is at work on the pool."""
+    """The ids that the daemon last reported as leaked, for use while the daemon is at work on the pool."""
 
     @property
     def name(self) -> str:
@@ -78,7 +78,7 @@ class PoolView:
 
     @property
     def is_left_alone(self) -> bool:
-        """Its record asks for hands off, or it is somebody else's."""
+        """Whether the pool's record is paused, or the pool is external."""
         record, known = self.facts.record, self.facts.known
         if record is not None:
             return record.spec.paused or record.spec.external
@@ -99,18 +99,18 @@ class PoolView:
 
 
 def to_fix(fix: str) -> str:
-    """The same for all that it can repair, so that it is said once."""
+    """The advice for everything that `--fix` can repair: always the same, so that it is shown once."""
     return f"`{fix}` shows each repair with its exact effect, and does it if you agree"
 
 
 def how_to_stop(pid: int) -> str:
-    """The commands that stop the daemon; `pid` is 0 where nobody knows it."""
+    """The commands that stop the daemon; `pid` is 0 if it is unknown."""
     unit = "`systemctl stop dm-reconciler`"
     return f"{unit}, or `kill {pid}`" if pid else unit
 
 
 def check_pool(view: PoolView, *, fix: str, daemon_runs: bool, can_mend: bool) -> Check:
-    """Its condition, as `plan` sees it. `fix` is the command line that repairs."""
+    """The condition of the pool as `plan` sees it. `fix` is the command line that repairs."""
     plan = plan_pool(view.facts)
     subject, message = f"pool {view.name}", plan.condition.message
     if view.facts.stuck:
@@ -134,7 +134,7 @@ def check_pool(view: PoolView, *, fix: str, daemon_runs: bool, can_mend: bool) -
 
 
 def _in_short(view: PoolView, message: str) -> str:
-    """The repair of a damaged pool is a long line, which is shown once, among what is to be done."""
+    """The message without the long instructions for a damaged pool, which are shown once under what is to be done."""
     cause, status = cause_of(view.facts), view.facts.live.status
     if cause is None or status is None:
         return message
@@ -143,7 +143,7 @@ def _in_short(view: PoolView, message: str) -> str:
 
 
 def check_loops_of(view: PoolView) -> list[Check]:
-    """A pool's file on two loops."""
+    """Reports a file of the pool that is on two loops."""
     checks = []
     for word, backing in (("data", view.facts.live.data), ("metadata", view.facts.live.metadata)):
         if len(backing.loops) > 1:
@@ -161,7 +161,7 @@ def check_loops_of(view: PoolView) -> list[Check]:
 
 
 def check_intents(view: PoolView, *, daemon_runs: bool) -> list[Check]:
-    """An operation that has begun and not ended: the daemon ends it."""
+    """Reports an open intent, which the daemon will complete or abort."""
     found = []
     for intent in view.facts.intents:
         text = f"the {intent.kind} of {intent.key} (thin id {intent.thin_id}) is not finished"
@@ -171,24 +171,24 @@ def check_intents(view: PoolView, *, daemon_runs: bool) -> list[Check]:
 
 
 _SHOWN = 12
-"""Ids in one line: who needs more of them asks `thin_ls`."""
+"""How many ids a line names; `thin_ls` lists them all."""
 
 
 def leaked(view: PoolView) -> dict[int, ThinEntry]:
-    """Thin ids in the pool that no device, operation or adoption names."""
+    """The thin ids in the pool that no device, intent or adoption names."""
     named = {device.thin_id for device in view.known.values()} | {intent.thin_id for intent in view.facts.intents}
     named |= {record.spec.adopt.device_id for record in view.records if record.spec.adopt is not None}
     return {number: entry for number, entry in sorted((view.ids or {}).items()) if number not in named}
 
 
 def is_ours(view: PoolView, thin_id: int, entry: ThinEntry) -> bool:
-    """Whether it is a thin that this store made, and not another one under the same id."""
+    """Whether this store made the thin, rather than another one under the same id."""
     former = view.former.get(thin_id)
     return former is not None and former.created_at == entry.created_at
 
 
 def listed(ids: Mapping[int, ThinEntry], block: int) -> str:
-    """`3 (64MiB), 5 (0)`, and how many more."""
+    """The ids as `3 (64MiB), 5 (0)`, and how many more."""
     return _few(f"{number} ({format_size(entry.mapped_blocks * block)})" for number, entry in sorted(ids.items()))
 
 
@@ -199,7 +199,9 @@ def _few(words: Iterable[object]) -> str:
 
 
 def check_leaks(view: PoolView, *, fix: str, stop: str) -> Check | None:
-    """`stop` are the commands that stop the daemon, which `--fix` wants; empty while none runs."""
+    """Reports leaked ids. `stop` are the commands that stop the daemon, which `--fix` needs; empty
+    if it does not run.
+    """
     if view.ids is None:
         return _check_told(view, fix=fix, stop=stop) if view.told_leaked else None
     subject, found = f"thin ids of {view.name}", leaked(view)
@@ -219,7 +221,9 @@ def check_leaks(view: PoolView, *, fix: str, stop: str) -> Check | None:
 
 
 def _check_told(view: PoolView, *, fix: str, stop: str) -> Check:
-    """By the daemon's word, which has ids only: one that the store once made may be another thin by now."""
+    """Reports leaked ids by the daemon's status. That has only ids, and an id of this store may be
+    another thin by now.
+    """
     subject, told = f"thin ids of {view.name}", view.told_leaked
     text = f"the daemon reports {len(told)} leaked: {_few(told)}; "
     perhaps = [number for number in told if number in view.former]
@@ -233,7 +237,9 @@ def _check_told(view: PoolView, *, fix: str, stop: str) -> Check:
 
 
 def _strangers(view: PoolView, text: str, ids: Iterable[int]) -> Check:
-    """None is deleted by `--fix`. Of a pool that is not known yet, its own line says what to do first."""
+    """Reports ids that are not this store's, which `--fix` never deletes. If the pool is unknown, its own line says
+    what to do first.
+    """
     subject = f"thin ids of {view.name}"
     text += "none of them was made by this store"
     if view.is_left_alone or view.facts.known is None:

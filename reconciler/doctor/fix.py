@@ -1,4 +1,6 @@
-"""The repairs of `doctor --fix`: alone with the state directory and with each pool, one at a time, looked at after each."""
+"""The repairs of `doctor --fix`, made one at a time under the locks of state directory and pool, with a scan after
+each.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ from reconciler.store.store import Store
 
 
 class RepairSession:
-    """Holds the state directory's lock, and each pool's from the first look at it, until it is closed."""
+    """Holds the lock of the state directory, and that of each pool from its first scan, until the session is closed."""
 
     def __init__(self, options: DoctorOptions, store: Store, desired: Desired) -> None:
         self._options = options
@@ -42,16 +44,16 @@ class RepairSession:
         return pools_of(self._desired, self._store)
 
     def offers(self, pool: str) -> list[Repair]:
-        """What can be repaired there as it is now."""
+        """The repairs that the pool's present state allows."""
         return repairs_of(self._look(pool))
 
     def wrong(self, pool: str) -> list[Check]:
-        """What is still to be done about the pool, or cannot be told."""
+        """What is still to be done about the pool, or cannot be found out."""
         checks = checks_of(self._look(pool), self._options.fix)
         return [check for check in checks if check.mark in {Severity.WRONG, Severity.UNKNOWN}]
 
     def carry_out(self, pool: str, repair: Repair) -> HostError | None:
-        """Do it, and write it down as an event."""
+        """Carries out the repair, and records it as an event."""
         ran = Executor(self._opened(pool)[0], self._store, _Silent()).run(repair.key, repair.steps)
         if ran.fault is not None:
             return ran.fault
@@ -78,9 +80,9 @@ class RepairSession:
 
 @contextmanager
 def repair_session(options: DoctorOptions, agreed: Callable[[Repair], bool]) -> Iterator[RepairSession]:
-    """Raises LockHeld while the daemon runs, StoreError, and HostError where there is no device-mapper.
+    """Opens a session. Raises LockHeld while the daemon runs, StoreError, and HostError if there is no device-mapper.
 
-    A damaged store is set aside first, if that is agreed to, and a new one takes its place; else it is raised.
+    A damaged store is quarantined first and a new one takes its place, if `agreed` says so; else its error is raised.
     """
     LibDm().versions()
     with StateLock(options.state_dir):
@@ -95,7 +97,7 @@ def repair_session(options: DoctorOptions, agreed: Callable[[Repair], bool]) -> 
 
 
 def _set_damaged_aside(options: DoctorOptions, agreed: Callable[[Repair], bool]) -> Path | None:
-    """Where it is then; None: it is not damaged."""
+    """Quarantines a damaged store, and returns the new path; None if the store is not damaged."""
     try:
         Store.examine(options.state_dir)
     except StoreDamaged as damage:
@@ -130,7 +132,7 @@ def _aside(state_dir: Path, target: Path, damage: StoreDamaged) -> Repair:
 
 
 class _Silent:
-    """What is done was shown before it was agreed to."""
+    """Shows no progress: what is done was shown before it was agreed to."""
 
     def begun(self, key: Key, step: Step) -> None:
         del key, step

@@ -1,7 +1,7 @@
-"""Whether this host is fit: what can be told without touching any device, and loops that look wrong.
+"""Checks whether this host is fit, as far as that can be found out without touching a device; reports suspicious loops.
 
-Nothing here waits, or needs root to be called. Loops on deleted files, or two on one file, may be anybody's: they are only
-told.
+Nothing here blocks or needs root. Loops on deleted files, or two loops on one file, may be anybody's, so they are only
+reported.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ _DELETED: Final = " (deleted)"
 
 
 def check_loops(ours: frozenset[str]) -> list[Check]:
-    """`ours` are the files of pools that the store or the records name."""
+    """Reports suspicious loops. `ours` are the files of pools that the store or the records name."""
     try:
         found = [(loop, _file(loop)) for loop in loops.loops()]
         twice = _several(found)
     except (HostError, OSError) as error:
         return [Check("loops", Severity.UNKNOWN, f"cannot be looked at: {getattr(error, 'strerror', None) or error}")]
     deleted = [_deleted(loop, file, ours) for loop, file in found if loop.deleted]
-    # Those of pools are told with their pool.
+    # The loops of pools are reported with their pool.
     several = [_twice(nodes, file) for nodes, file in twice if file not in ours]
     return [*deleted, *several] or [Check("loops", Severity.OK, f"{len(found)} in use, none of them stale")]
 
 
 def _file(loop: Loop) -> str:
-    """As /sys tells it, for people only: a path of some mount namespace."""
+    """The path in /sys, for messages only, because it belongs to some mount namespace."""
     folder = Path("/sys/block", Path(loop.path).name, "loop")
     try:
         return (folder / "backing_file").read_text(encoding="utf-8", errors="replace").strip()
@@ -51,7 +51,7 @@ def _file(loop: Loop) -> str:
 
 
 def _several(found: list[tuple[Loop, str]]) -> list[tuple[list[str], str]]:
-    """By device, inode and place: parts of one file are no two views of the same."""
+    """Loops on the same file, compared by device, inode and offset: different parts of a file are no conflict."""
     groups: defaultdict[tuple[int, int, int], list[tuple[Loop, str]]] = defaultdict(list)
     for loop, file in found:
         seen = loops.behind(loop.devno)
@@ -82,32 +82,34 @@ _NAMESPACES: Final = {
     "ipc": (0xEFFFFFFF, "udev's semaphores are in the host's (`--ipc=host`)"),
     "pid": (0xEFFFFFFC, "who holds a device is seen in the host's (`--pid=host`)"),
 }
-"""Numbers of the host's own: include/linux/proc_ns.h. That of the network has none; `--network=host`."""
+"""The inode numbers of the host's own namespaces (include/linux/proc_ns.h). The network namespace has no fixed one;
+`--network=host` is for that.
+"""
 _RULES: Final = ("55-dm.rules", "10-dm.rules")
-"""Debian's name, and upstream's."""
+"""The names of the rules in Debian and upstream."""
 _RULES_IN: Final = ("/etc/udev/rules.d", "/run/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d")
 _AS_ROOT: Final = "run it as root: `sudo dm-reconciler doctor`"
 _COOKIE: Final = 0x0D4D
-"""The upper half of the key of device-mapper's semaphores (libdevmapper: DM_COOKIE_MAGIC)."""
+"""The upper half of the keys of device-mapper's semaphores (libdevmapper: DM_COOKIE_MAGIC)."""
 _MANY_COOKIES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What the records ask of the host. Without any records: nothing but what every pool needs."""
+    """What the records need from the host. Without records, only what every pool needs."""
 
     filesystems: frozenset[str] = frozenset()
     files: bool = False
-    """A pool lies on files, which take loops."""
+    """Whether a pool lies on files, which need loops."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Program:
     package: str
-    """Where Debian and Ubuntu have it."""
+    """The package that has the program in Debian and Ubuntu."""
     why: str
     filesystem: str = ""
-    """It is needed only where records ask for this filesystem."""
+    """The filesystem for which the program is needed; empty if it is always needed."""
 
 
 _PROGRAMS: Final = {
@@ -124,7 +126,7 @@ _PROGRAMS: Final = {
 
 
 def check_kernel() -> tuple[list[Check], bool]:
-    """The checks, and whether devices can be looked at."""
+    """Checks the kernel. Returns the checks, and whether devices can be scanned."""
     try:
         dm = LibDm()
     except HostError as fault:
@@ -168,7 +170,9 @@ def check_permissions() -> list[Check]:
 
 
 def check_memory() -> Check:
-    """Workers lock themselves in memory, so that they can resume what they suspended even if it carries their pages."""
+    """Checks the limit for locked memory. Workers lock their memory, so that they can resume a device that their own
+    pages are on.
+    """
     limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     if IPC_LOCK not in missing() or limit == resource.RLIM_INFINITY:
         return Check("memory lock", Severity.OK, "workers can lock themselves in memory")
@@ -214,7 +218,7 @@ def check_udev() -> list[Check]:
 
 
 def _check_semaphores() -> Check:
-    """All of the host's may be in use, whoever has them: then none can be made for a cookie."""
+    """Checks for free semaphores. If all of the host's are in use, by anybody, there is none for a cookie."""
     try:
         table = Path("/proc/sysvipc/sem").read_text(encoding="ascii", errors="replace")
         most = int(Path("/proc/sys/kernel/sem").read_text(encoding="ascii").split()[3])
@@ -244,7 +248,7 @@ def _check_cookies(table: str) -> Check:
 
 
 def count_cookies(table: str) -> int:
-    """Of /proc/sysvipc/sem, whose first column is the key, signed."""
+    """The number of cookies in /proc/sysvipc/sem, whose first column is the key as a signed number."""
     keys = [line.split()[0] for line in table.splitlines()[1:] if line.strip()]
     return sum(1 for key in keys if (int(key) & 0xFFFFFFFF) >> 16 == _COOKIE)
 

@@ -1,4 +1,4 @@
-"""The repairs that `doctor --fix` offers for one pool. None is forced, and none touches what is not this store's."""
+"""The repairs that `doctor --fix` offers for one pool. None uses force, and none touches what is not this store's."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from reconciler.planner.pool_shape import backings
 
 
 def repairs_of(view: PoolView) -> list[Repair]:
-    """In the order in which they are to be done: the later ones need the earlier ones."""
+    """The repairs in the order in which they are to be made: later ones depend on earlier ones."""
     if view.is_left_alone or view.facts.stuck:
         return []
     first = first_of(view)
@@ -45,11 +45,11 @@ def repairs_of(view: PoolView) -> list[Repair]:
 
 
 def first_of(view: PoolView) -> Repair | Withheld | None:
-    """What brings store and pool together again. As long as it waits for a person, so does all else."""
+    """What makes store and pool agree again. While it waits for a person, all other repairs wait too."""
     return mend_transaction(view) or take_what_is_there(view) or take_over(view)
 
 
-# A pool that is down lies on another disk or file than before, or what is on them is another
+# A pool that is down is on another disk or file than before, or their content has changed
 
 
 def take_what_is_there(view: PoolView) -> Repair | None:
@@ -59,7 +59,7 @@ def take_what_is_there(view: PoolView) -> Repair | None:
     why = another_disk(facts, record, known) or other_content(facts, known)
     taken = replace(known, noted=None)
     if not why or plan_pool(replace(facts, known=taken)).reason in FINAL:
-        return None  # as it should be, or something else is wrong too, which this would not help
+        return None  # nothing is wrong, or something else is, which this repair does not mend
     data, metadata = backings(record)
     return Repair(
         key=Key(facts.name),
@@ -73,7 +73,7 @@ def take_what_is_there(view: PoolView) -> Repair | None:
     )
 
 
-# The pool's transaction id is another than the store's
+# The pool's transaction id differs from the one in the store
 
 
 def mend_transaction(view: PoolView) -> Repair | Withheld | None:
@@ -83,11 +83,11 @@ def mend_transaction(view: PoolView) -> Repair | Withheld | None:
         return None
     if Reason.METADATA_MISMATCH not in {plan_pool(facts).reason, access_to(facts).reason}:
         return None
-    # At another transaction its metadata is another too: the disks stay known, what is on them does not.
+    # At another transaction the metadata has changed too, so the disks stay noted and their content does not.
     noted = None if known.noted is None else replace(known.noted, superblock="", start=None)
     mended = replace(known, transaction_id=found, noted=noted)
     if plan_pool(replace(facts, known=mended)).reason in FINAL:
-        return None  # something else is wrong, and this would not help
+        return None  # something else is wrong, which this repair does not mend
     apart = f"the pool is at transaction {found}, the store expects {known.transaction_id}"
     could = f"{apart}: that could be recorded"
     if view.ids is None:
@@ -107,7 +107,7 @@ def mend_transaction(view: PoolView) -> Repair | Withheld | None:
 
 
 def _transaction(view: PoolView) -> int | None:
-    """The pool's own: of the live pool, or of the metadata of one that is not."""
+    """The transaction id from the live pool, or from the metadata of a pool that is not live."""
     live = view.facts.live
     if live.device is None:
         return live.metadata.transaction_id
@@ -128,7 +128,7 @@ def _differences(view: PoolView, ids: ThinIds) -> Iterator[str]:
 
 
 def changed_thins(view: PoolView) -> list[tuple[StoredDevice, str]]:
-    """Devices whose id is that of another thin by now."""
+    """Devices whose thin id belongs to another thin by now."""
     found = []
     for device in view.known.values():
         entry = (view.ids or {}).get(device.thin_id)
@@ -160,7 +160,7 @@ def forget_lost(view: PoolView) -> list[Repair]:
 
 
 def _is_let_be(record: ThinDevice | None) -> bool:
-    """Paused; or Absent, which is what it is."""
+    """Whether the record is paused, or Absent and therefore as desired."""
     return record is not None and (record.spec.paused or record.spec.state is DeviceState.ABSENT)
 
 
@@ -188,7 +188,7 @@ def _made_anew(key: Key, record: ThinDevice | None) -> str:
 
 
 def delete_leaked(view: PoolView) -> list[Repair]:
-    """Only in a healthy pool, at the transaction that the store expects, with no operation under way."""
+    """Offers to delete leaked thins, in a healthy pool at the expected transaction and without an open intent."""
     status = view.facts.live.status
     if not access_to(view.facts).may_delete or view.facts.intents or not isinstance(status, PoolStatus):
         return []
@@ -200,7 +200,7 @@ def delete_leaked(view: PoolView) -> list[Repair]:
 
 
 def _is_missed(view: PoolView, thin_id: int) -> bool:
-    """Whether a record of its former name waits for its data, or for a word that it is none."""
+    """Whether a record of the thin's former name waits for its data, or for the operator's word that it is not."""
     record = view.facts.record
     if record is not None and thin_id in record.spec.foreign_thins:
         return False
@@ -210,7 +210,7 @@ def _is_missed(view: PoolView, thin_id: int) -> bool:
 
 def _delete(view: PoolView, thin_id: int, transaction_id: int) -> Repair:
     former = view.former[thin_id]
-    # No record can carry this name, so that the deletion, were it interrupted, is nobody else's.
+    # No record can have this name, so an interrupted deletion cannot be taken for another device's.
     key = Key(view.name, f".leaked-{thin_id}")
     intent = Intent(key, IntentKind.DELETE, thin_id, transaction_id, uuid="", dm_name="", size=Sectors(0))
     entry = (view.ids or {})[thin_id]
@@ -240,7 +240,7 @@ def detach_loops(view: PoolView) -> list[Repair]:
     if known is None or facts.live.device is not None:
         return []
     if record is not None and record.spec.state is PoolState.ACTIVE:
-        return []  # the daemon activates it on them
+        return []  # the daemon will use these loops when it activates the pool
     why = "no record names the pool" if record is None else f"its record says {record.spec.state}"
     return [
         Repair(

@@ -1,4 +1,4 @@
-"""The work behind `doctor`: all checks of the host, and of the pools that the store or the records name.
+"""Runs all checks of `doctor`: those of the host, and those of the pools that the store or the records name.
 
 Each pool is observed as the daemon observes it.
 """
@@ -70,13 +70,15 @@ from reconciler.telemetry.metrics import Metrics
 
 
 class PoolInspector:
-    """Of one pool: they remember, as its worker tells only what has changed since its last answer."""
+    """The observer of one pool. It keeps what it saw, as a worker reports only what has changed
+    since its last answer.
+    """
 
     def __init__(
         self, name: str, client: WorkerClient, store: Store, *, alone: bool, remembered: SalvagedPool | None = None
     ) -> None:
-        """`alone`: the pool's lock is ours for the look, so that its thin ids can be read: two who read them disturb
-        one another. Else the store's word is taken for them.
+        """With `alone`, the pool's lock is held during the scan and its thin ids can be read; two readers would disturb
+        each other. Otherwise the ids in the store are used.
         """
         self._name = name
         self._client = client
@@ -88,13 +90,13 @@ class PoolInspector:
         self._observer = PoolObserver(client, self._gatherer)
 
     def look(self, records: PoolRecords) -> PoolView:
-        """Everything as it is now, the thin ids read anew."""
+        """Scans everything anew, including the thin ids."""
         name, store, observer, alone = self._name, self._store, self._observer, self._alone
         before = observer.observed.ids
         self._gatherer.use(records, -inf)
         trouble = observer.look([], whole=True)
         if not trouble and not _is_external(records, store):
-            observer.look_after(Key(name))  # every table, not only what seems to have changed
+            observer.look_after(Key(name))  # makes the scan read every table
             if observer.observed.ids is before:
                 observer.read_ids()
         facts = self._gatherer.pool_facts(observer.observed, observer.trouble)
@@ -120,7 +122,7 @@ class PoolInspector:
 
 
 def _is_external(records: PoolRecords, store: Store) -> bool:
-    """Reading the ids writes to the pool: not to one of somebody else's."""
+    """Whether the pool is external; its ids are not read, as that would write to its metadata."""
     record, known = records.pool, store.known_pool(records.name)
     if record is not None:
         return record.spec.external
@@ -128,7 +130,7 @@ def _is_external(records: PoolRecords, store: Store) -> bool:
 
 
 def _is_compared_at_rest(facts: PoolFacts) -> bool:
-    """Not live, whole, and at another transaction than the store's, or not known to it at all."""
+    """Whether the pool is down and undamaged, and at another transaction than in the store or unknown to it."""
     live = facts.live
     if live.device is not None or facts.stuck or live.metadata.superblock is not Superblock.POOL:
         return False
@@ -164,12 +166,12 @@ def _told_leaked(store: Store, name: str) -> tuple[int, ...]:
 
 
 _USUAL: Final = Path("/var/lib/dm-reconciler")
-"""Where the state is if nobody says otherwise: left out of command lines that are shown."""
+"""The default of the state directory, which is left out of the command lines that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class DoctorOptions:
-    """What the operator said."""
+    """What the operator asked for."""
 
     state_dir: Path
     manifests: Path | None
@@ -192,7 +194,7 @@ class DoctorOptions:
 
     @property
     def state(self) -> str:
-        """What a command line needs to find the same state."""
+        """The options by which a command line finds the same state directory."""
         return "" if self.state_dir == _USUAL else f" --state-dir {self.state_dir}"
 
 
@@ -200,18 +202,20 @@ class DoctorOptions:
 class Report:
     checks: tuple[Check, ...]
     looked: bool
-    """Whether devices could be looked at."""
+    """Whether devices could be scanned."""
     next_step: str = ""
-    """For when there is nothing to do."""
+    """What to do next if nothing is wrong."""
 
     @property
     def todo(self) -> list[str]:
-        """What to do, each once, in the order in which it came up."""
+        """What to do, each once, in the order of the checks."""
         return list(dict.fromkeys(check.todo for check in self.checks if check.todo))
 
 
 def examine(options: DoctorOptions, tell: Callable[[str], None]) -> Report:
-    """`tell` hears what it is at. Never raises for what it finds: what cannot be looked at is a check that says so."""
+    """Runs all checks; `tell` receives the progress. It raises for nothing that it finds: a failed scan becomes a
+    check.
+    """
     tell("looking at this host")
     kernel, looked = check_kernel()
     state = check_state(options.state_dir)
@@ -246,7 +250,7 @@ def examine(options: DoctorOptions, tell: Callable[[str], None]) -> Report:
 
 
 def checks_of(view: PoolView, fix: str, holder: LockHeld | None = None) -> list[Check]:
-    """All that is to be said of one pool. `holder` is the daemon, if one runs."""
+    """All checks of one pool. `holder` is the daemon, if one runs."""
     daemon_runs = holder is not None
     repairs = repairs_of(view)
     first = None if view.is_left_alone else first_of(view)
@@ -269,7 +273,7 @@ def checks_of(view: PoolView, fix: str, holder: LockHeld | None = None) -> list[
 
 @contextmanager
 def store_to_read(state_dir: Path) -> Iterator[Store]:
-    """The store; where there is none that can be read, an empty one that is thrown away."""
+    """The store, opened for reading; if there is none that can be read, an empty one that is thrown away."""
     try:
         store = Store.open_read_only(state_dir)
     except StoreError:
@@ -281,7 +285,7 @@ def store_to_read(state_dir: Path) -> Iterator[Store]:
 
 
 def desired_of(options: DoctorOptions, store: Store) -> tuple[Desired, list[Check]]:
-    """The records of the manifests; where they are not given, or are broken, the last good ones."""
+    """The records of the manifests; if there are none, or they are broken, the last good set."""
     sources = [ManifestSource(options.manifests or Path())]
     last_good = RecordLoader(sources, options.node, store, Metrics(CollectorRegistry()), SystemClock()).last_good
     if options.manifests is None:
@@ -304,7 +308,7 @@ def _needs(desired: Desired) -> Needs:
 
 
 def _files(desired: Desired, store: Store) -> frozenset[str]:
-    """Of all pools that are known or recorded."""
+    """The files of all pools that are stored or recorded."""
     known = {path for pool in store.known_pools().values() for path in (pool.data, pool.metadata)}
     return frozenset(known | {backing.path for backing in _backings(desired)})
 

@@ -1,4 +1,4 @@
-"""What `doctor` finds in the program's own places: state directory, store, locks, manifests, and the daemon's last statuses."""
+"""Checks the program's own files: state directory, store, locks, manifests, and the daemon's last statuses."""
 
 from __future__ import annotations
 
@@ -23,20 +23,22 @@ from reconciler.trusted_files import untrusted
 
 _SUBJECT = "records"
 _SHOWN = 6
-"""Records in one line: `get` lists all."""
+"""How many records a line names; `get` lists them all."""
 _SOON = 60.0
-"""Seconds in which what is drift, or waits, is expected to pass: shorter than any alert waits for it."""
+"""Seconds within which drift or a wait should end by itself; shorter than any alert allows."""
 _WAITING = frozenset({Reason.WAITING_FOR_POOL, Reason.WAITING_FOR_ORIGIN})
 
 
 def no_records(*, daemon_runs: bool) -> Check:
-    """There is nothing that could be said of any."""
+    """Reports that there are no records to check."""
     text = "there are none yet" if daemon_runs else "no daemon is at work, which would tell how they are"
     return Check(_SUBJECT, Severity.LEFT, text)
 
 
 def check_records(statuses: Mapping[Key, Status], unseen: Collection[Key], *, now: float, state: str) -> Check:
-    """While the daemon runs. `unseen` have no status yet; `state` is what command lines need to find the store."""
+    """Checks the statuses while the daemon runs. `unseen` have none yet; `state` are the options
+    that find the store.
+    """
     bad = [status for status in statuses.values() if not status.good]
     later = f"; {_are(len(unseen))} not looked at yet" if unseen else ""
     if not bad:
@@ -55,7 +57,7 @@ def _as_desired(statuses: Mapping[Key, Status]) -> str:
 
 
 def _may_pass(status: Status, now: float) -> bool:
-    """Found lately, and of a kind that the daemon ends by itself."""
+    """Whether the drift was found lately, and is of a kind that the daemon ends by itself."""
     return status.reason in DRIFT | _WAITING and now - status.since < _SOON
 
 
@@ -65,7 +67,7 @@ def _listed(bad: list[Status]) -> str:
 
 
 def _todo(bad: list[Status], state: str) -> str:
-    """Of the first, as the others may wait for that."""
+    """What to do about the first of them; the others may wait for that one."""
     key = bad[0].key
     text = f"`dm-reconciler describe {'device' if key.device else 'pool'} {key}{state}` tells why, and what was tried"
     return f"{text}; `dm-reconciler get{state}` lists the others" if len(bad) > 1 else text
@@ -76,7 +78,7 @@ def _are(count: int) -> str:
 
 
 def check_statuses(desired: Desired, store: Store, *, daemon_runs: bool, state: str) -> Check:
-    """Where no daemon runs, what the last one has left may be from before a reboot: it counts for nothing."""
+    """Checks the statuses. Without a daemon they are ignored, as they may be from before a reboot."""
     if not daemon_runs:
         return no_records(daemon_runs=False)
     current = _current(store)
@@ -88,7 +90,7 @@ def check_statuses(desired: Desired, store: Store, *, daemon_runs: bool, state: 
 
 
 def _current(store: Store) -> set[Key]:
-    """What the records in force name, and what was made for former ones."""
+    """The keys of the records in force, and of what was made for earlier records."""
     saved = store.load_records()
     keys = {record.key for record in saved.records} if saved is not None else set()
     for pool in store.known_pools():
@@ -101,11 +103,11 @@ _PROBLEMS_SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What was found of the state directory."""
+    """The state directory, as it was found."""
 
     checks: tuple[Check, ...]
     holder: LockHeld | None = None
-    """Who has it: the daemon, as a rule."""
+    """The process that has the lock: usually the daemon."""
 
 
 def check_state(state_dir: Path) -> State:
@@ -141,7 +143,7 @@ def _check_store(state_dir: Path) -> Check:
 
 
 def _split(error: StoreError) -> tuple[str, str]:
-    """What is wrong, and what to do: the store's words have both."""
+    """Splits the message of the store into what is wrong and what to do."""
     wrong, _, todo = str(error).rpartition(": ")
     return (wrong, f"{todo} ({wrong})") if wrong else (todo, todo)
 
@@ -154,7 +156,7 @@ def _told_holder(holder: LockHeld | None) -> Check:
 
 
 def check_run_folder(state_dir: Path) -> list[Check]:
-    """/run/dm-reconciler, and the pools that somebody works on for another state directory."""
+    """Reports pools in /run/dm-reconciler on which a process works for another state directory."""
     try:
         doubt = untrusted(FOLDER, ours=True)
     except OSError:
@@ -169,7 +171,7 @@ def check_run_folder(state_dir: Path) -> list[Check]:
 
 
 def _other_holder(lock: Path, state_dir: Path) -> str | None:
-    """Who else works on the pool; None where nobody does, or it is the daemon of this state directory."""
+    """The other process that works on the pool; None if there is none, or if it is this state directory's daemon."""
     try:
         held = PoolLock(lock.stem, FOLDER).holder()
     except OSError:

@@ -1,9 +1,9 @@
-"""Repairs that let the daemon work on a pool which the store does not know, or knows too little of.
+"""Repairs that let the daemon work on a pool that the store does not know, or of which it knows too little.
 
-The store may be new, or a copy from before a device was made; its data may then be in a thin id that nobody names, and a
-record without a stored device would be made anew, empty. Which thin is a device's is taken from what shows it: a live
-device under its name, or a store that was set aside as damaged, where the pool's own metadata agrees with it in every
-point that both have. All else a person must say.
+The store may be new, or a copy from before a device was made. The data of a record may then be in a thin id that nobody
+names, and the record would be made anew, empty. Which thin belongs to a device is concluded from evidence: a live
+device under the record's name, or a quarantined store that agrees with the pool's metadata in all that both have.
+Everything else a person must decide.
 """
 
 from __future__ import annotations
@@ -31,14 +31,16 @@ from reconciler.planner.pool_shape import known_from
 
 @dataclass(frozen=True, slots=True)
 class Withheld:
-    """A repair that would help, and must wait for a person."""
+    """A repair that would help, and has to wait for a person."""
 
     message: str
     todo: str
 
 
 def withheld(view: PoolView, found: Mapping[Key, StoredDevice], could: str) -> Withheld | None:
-    """`found` are the devices that the repair makes known; `could` says what it would do."""
+    """Withholds the repair if it needs a person. `found` are the devices that it makes known, `could` says what it
+    would do.
+    """
     missing = [record for record in view.records if record.key not in found and _would_be_made(view, record)]
     nobodys = unexplained(view, found)
     if not missing or not nobodys:
@@ -55,14 +57,16 @@ def withheld(view: PoolView, found: Mapping[Key, StoredDevice], could: str) -> W
 
 
 def unexplained(view: PoolView, found: Mapping[Key, StoredDevice]) -> ThinIds:
-    """Thin ids that nobody names, nor is found to have."""
+    """The thin ids that nobody names and that belong to no device that was found."""
     taken = {device.thin_id for device in found.values()}
     taken |= set(view.facts.record.spec.foreign_thins) if view.facts.record is not None else set()
     return {number: entry for number, entry in leaked(view).items() if number not in taken}
 
 
 def unreadable(view: PoolView, could: str) -> Withheld | None:
-    """Of a pool at rest. What is wrong with a live one, its own condition tells."""
+    """Withholds the repair of a pool at rest whose ids cannot be read. The condition of a live pool
+    says so by itself.
+    """
     if view.facts.live.device is not None or not view.ids_trouble:
         return None
     file = _metadata_file(view)
@@ -74,7 +78,7 @@ def unreadable(view: PoolView, could: str) -> Withheld | None:
 
 
 def _metadata_file(view: PoolView) -> str | None:
-    """None where it is a block device."""
+    """The file of the metadata; None if it is a block device."""
     record, known = view.facts.record, view.facts.known
     if record is not None and record.spec.metadata is not None:
         return record.spec.metadata.file or ""
@@ -82,8 +86,8 @@ def _metadata_file(view: PoolView) -> str | None:
 
 
 def found_again(view: PoolView, ids: ThinIds) -> dict[Key, StoredDevice]:
-    """Records that the store has no device for, though it is live, under their name, on a thin of this pool that nobody
-    else shows or is known to have.
+    """Devices that the store lacks, and that are live under their record's name, on a thin of this pool that no other
+    device shows or is known to have.
     """
     found, nobodys = {}, leaked(view)
     busy = {intent.key for intent in view.facts.intents}
@@ -107,7 +111,7 @@ def _may_be_ours(live: LiveDevice) -> bool:
 
 
 def _known_again(view: PoolView, record: ThinDevice, live: LiveDevice, table: ThinTable, ids: ThinIds) -> StoredDevice:
-    """One without the UUID that this program gives counts as adopted: nobody can tell who made it."""
+    """The device to store. It counts as adopted without a UUID that this program gives, as its maker is unknown."""
     said = view.remembered.devices.get(record.key.device) if view.remembered is not None else None
     if said is not None and (said.uuid, said.thin_id, said.dm_name) == (live.info.uuid, table.thin_id, record.dm_name):
         return replace(said, size=live.length, active=True, frozen=False, gone_since=None)
@@ -124,21 +128,21 @@ def _known_again(view: PoolView, record: ThinDevice, live: LiveDevice, table: Th
         filesystem=record.spec.filesystem.type if record.spec.filesystem is not None else "",
         filesystem_size=live.length,
         adopted=adopted,
-        # Only the record can tell by now, and it was read when the device was made.
+        # Only the record still names it; it was read when the device was made.
         origin=record.spec.snapshot_of or "",
         external="" if table.external is None else str(table.external),
     )
 
 
 def _would_be_made(view: PoolView, record: ThinDevice) -> bool:
-    """Whether the daemon would make it, empty, once it may work on the pool."""
+    """Whether the daemon would make the device, empty, once it may work on the pool."""
     if record.key.device in view.known:
         return False
     return record.spec.state is not DeviceState.ABSENT and record.spec.adopt is None and not record.spec.paused
 
 
 def _hint(view: PoolView, record: ThinDevice, unexplained: ThinIds) -> str:
-    """What the damaged store says of it, where the pool does not agree in everything, but does not rule it out."""
+    """What the damaged store says of the record, if the pool does not fully agree but does not contradict it."""
     said = view.remembered
     device = said.devices.get(record.key.device) if said is not None else None
     if said is None or device is None or device.thin_id not in unexplained:
@@ -164,7 +168,7 @@ def take_over(view: PoolView) -> Repair | Withheld | None:
 
 
 def _is_strange(view: PoolView, record: ThinPool) -> bool:
-    """On the very devices of the record, with something in it, and not known; made by this program, or by hand."""
+    """Whether an unknown pool with content, made by this program or by hand, is on the very devices of the record."""
     known = view.facts.known
     if known is not None and (known.created or known.transaction_id) and not known.external:
         return False
@@ -174,7 +178,9 @@ def _is_strange(view: PoolView, record: ThinPool) -> bool:
 
 
 def _is_at_rest(facts: PoolFacts) -> bool:
-    """Whole where the record says, and used by nobody: all that is wrong is that the store does not know it."""
+    """Whether the pool is sound where the record says and unused, so that the store's ignorance is
+    all that is wrong.
+    """
     metadata = facts.live.metadata
     if metadata.superblock is not Superblock.POOL or metadata.transaction_id is None:
         return False
@@ -199,7 +205,9 @@ def _transaction(facts: PoolFacts) -> int:
 
 
 def _pool_again(view: PoolView, record: ThinPool) -> StoredPool:
-    """Of one at rest, only the damaged store can tell the UUID. Its files are nobody's to delete any more."""
+    """The pool to store. If it is at rest, only the damaged store can tell its UUID. Its files are
+    never deleted later.
+    """
     said = view.remembered.pool if view.remembered is not None else None
     known = replace(known_from(view.facts, record), made_files=(), transaction_id=_transaction(view.facts))
     if view.facts.live.device is not None:
@@ -208,8 +216,10 @@ def _pool_again(view: PoolView, record: ThinPool) -> StoredPool:
 
 
 def _remembered(view: PoolView, ids: ThinIds) -> dict[Key, StoredDevice]:
-    """Records whose device is not live, where the damaged store and the pool agree: in the pool's UUID and transaction,
-    so that neither knows of something that the other does not, in the thin id, and in the transaction that made it.
+    """Devices that are not live, and on which the damaged store and the pool agree.
+
+    They must agree in the pool's UUID and transaction id, so that neither knows of a change that the other missed, and
+    in the thin id and the transaction that created it.
     """
     said = view.remembered
     if said is None or said.pool is None or not said.pool.created or said.pool.external:
