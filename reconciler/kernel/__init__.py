@@ -1,1 +1,1 @@
-"""The only code that touches device-mapper, loops, udev, mkfs and the thin tools."""
+"""The only code that touches device-mapper, loops, udev, mkfs and the thin-provisioning tools."""

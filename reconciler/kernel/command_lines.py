@@ -1,10 +1,11 @@
-"""The command lines that a person would type, and that more than one place needs. Pure: starts nothing, looks at nothing.
+"""Command lines that a person would type, and that more than one place needs. Pure: it starts nothing and reads
+nothing.
 
-What only one step shows stands at its entry in the table of steps.
+A command line that only one step shows is in the entry of that step in the table of steps.
 
-`programs.py` runs the commands for which it needs a program, so that what `plan` shows cannot differ from what is done.
-Calls of the DeviceMapper protocol are shown as the dmsetup command that does the same, which is never run. What dmsetup
-cannot say is that a resume asks udev to leave the device alone.
+`programs.py` runs these same commands where it needs a program, so that what `plan` shows cannot differ from what is
+done. Calls of the DeviceMapper protocol are shown as the dmsetup command that does the same, which is never run.
+dmsetup cannot express that a resume asks udev to leave the device alone.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def dmsetup_create(name: str, uuid: str) -> str:
 
 
 def dmsetup_load(name: str, wanted: Table, *, read_only: bool = False) -> str:
-    """--table takes one line; several go through standard input."""
+    """The load as a command. --table takes one line only; several lines go through standard input."""
     words = ["load", name, *(["--readonly"] if read_only else [])]
     lines = [str(target) for target in wanted]
     if len(lines) == 1:
@@ -80,7 +81,7 @@ def dmsetup_clear(name: str) -> str:
 
 
 def dmsetup_message(name: str, text: str) -> str:
-    """To sector 0: the first target."""
+    """The message as a command, sent to sector 0, which is the first target."""
     return _line("message", name, "0", text)
 
 
@@ -95,7 +96,9 @@ def _line(*words: str) -> str:
 Command = tuple[str, ...]
 
 _MOUNT_OPTIONS: Final = {"ext4": "nosuid,nodev,noexec", "xfs": "nosuid,nodev,noexec,nouuid"}
-"""`nouuid`: a snapshot has its origin's UUID, and xfs would refuse to be mounted beside it."""
+"""`nouuid`, because a snapshot has its origin's UUID, and xfs refuses to be mounted beside a filesystem with the same
+one.
+"""
 _GROW_MOUNTED: Final = {"ext4": 'resize2fs "$1"', "xfs": 'xfs_growfs "$place"'}
 _IN_PRIVATE_MOUNT: Final = (
     "place=$(mktemp -d) || exit; status=1; "
@@ -105,7 +108,7 @@ _IN_PRIVATE_MOUNT: Final = (
 
 
 def shell_line(*commands: Command) -> str:
-    """For people to copy: quoted, each only if the one before it went well."""
+    """The commands as one line for people to copy: quoted, and each run only if the one before it succeeded."""
     return " && ".join(shlex.join(command) for command in commands)
 
 
@@ -114,13 +117,13 @@ def mkfs_command(node: str, wanted: Mkfs) -> Command:
     if wanted.type == "xfs":
         keep = () if wanted.discard else ("-K",)
         return ("mkfs.xfs", "-q", *keep, *label, "-b", f"size={wanted.block_size}", node)
-    # The inode tables are left to the kernel: zeroing them here would take time with the device's size.
+    # The kernel zeroes the inode tables later: doing it here would take time that grows with the device.
     options = f"lazy_itable_init=1,{'discard' if wanted.discard else 'nodiscard'}"
     return (f"mkfs.{wanted.type}", "-q", "-E", options, *label, "-b", str(wanted.block_size), node)
 
 
 def grow_filesystem_command(node: str, kind: str, mounted_at: str | None) -> tuple[Command, ...]:
-    """Mounted: online, at the mount point. Closed: checked first (ext4), or in a private mount (xfs)."""
+    """Grows a filesystem: online if it is mounted, else after a check (ext4) or in a private mount (xfs)."""
     if mounted_at is not None:
         return (("resize2fs", node),) if kind == "ext4" else (("xfs_growfs", mounted_at),)
     if kind == "ext4":
@@ -129,17 +132,23 @@ def grow_filesystem_command(node: str, kind: str, mounted_at: str | None) -> tup
 
 
 def grow_in_private_mount_command(node: str, kind: str) -> Command:
-    """In a mount namespace that ends with the command. The script is fixed, the node its argument: nothing is pasted in."""
+    """Grows in a mount namespace that ends with the command. The script is fixed and the node is its argument, so that
+    nothing has to be quoted.
+    """
     script = _IN_PRIVATE_MOUNT.format(kind=kind, options=_MOUNT_OPTIONS[kind], grow=_GROW_MOUNTED[kind])
     return ("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "grow", node)
 
 
 def thin_check_command(metadata: str) -> Command:
-    """It still looks for all, and says it; blocks that have leaked, as in a power cut, are no failure then."""
+    """Checks metadata. Everything is checked and reported, but leaked blocks, which a power cut
+    leaves, do not fail it.
+    """
     return ("thin_check", "--ignore-non-fatal-errors", metadata)
 
 
 def thin_ls_command(metadata: str, *, live: bool) -> Command:
-    """Fields that stand in the devices' details. EXCLUSIVE and SHARED would walk all mappings."""
+    """Lists thins, with fields from the device details only: EXCLUSIVE and SHARED would make
+    thin_ls walk all mappings.
+    """
     snapshot = ("--metadata-snap",) if live else ()
     return ("thin_ls", "--no-headers", "--format", "DEV,MAPPED_BLOCKS,TRANSACTION", *snapshot, metadata)

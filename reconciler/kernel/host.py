@@ -1,14 +1,12 @@
-"""The real host's kernel, put together. Constructing opens nothing.
+"""The real host's kernel, put together from its parts. Constructing it opens nothing.
 
-udev's view of devices, through pyudev (libudev).
+udev's view of devices comes through pyudev (libudev). Observed with udev 252 and the device-mapper rules 1.02.185, and
+tested by tests/kernel/test_udev.py: a synthetic change event restores every link of a device that was activated with
+its rules on, in /dev/mapper and in /dev/disk; the rules then take their flags from udev's database (10-dm.rules,
+"spurious events"). `add` works too, and `change` also if the database knows nothing of the device. udev does not
+replace a node in /dev/mapper that stands where a link should be; libdevmapper's mknodes does.
 
-Observed with udev 252 and the device-mapper rules 1.02.185, and held by tests/kernel/test_udev.py: a synthetic change
-event brings back every link of a device that was activated with its rules on, in /dev/mapper and in /dev/disk; the rules
-take their flags from udev's database then (10-dm.rules, "spurious events"). `add` works too, `change` also where the
-database knows nothing of the device. What stands in /dev/mapper as a node instead of a link udev leaves alone: then it is
-for libdevmapper's mknodes.
-
-`Disks` of the real host: hands each question to the file that knows.
+`HostDisks` hands each call to the file that answers it.
 """
 
 from __future__ import annotations
@@ -55,7 +53,9 @@ _DEADLINE: Final = 10.0
 
 
 class HostUdev:
-    """See `kernel.protocol.Udev`. Must be in the host's network namespace, or udev's events are not heard."""
+    """Implements `kernel.protocol.Udev`. It must run in the host's network namespace, or udev's
+    events do not reach it.
+    """
 
     @cached_property
     def _context(self) -> pyudev.Context:
@@ -63,7 +63,7 @@ class HostUdev:
 
     @cached_property
     def _promised(self) -> dict[Devno, tuple[int, list[str]]]:
-        """By device: when udev last wrote what it knows of it, and the links that it promised then."""
+        """By device: when udev last wrote its entry, and the links that the entry promised then."""
         return {}
 
     def running(self) -> bool:
@@ -85,10 +85,10 @@ class HostUdev:
         if not self.running():
             raise HostError("look again at", str(devno), errno.ECONNREFUSED, "udev is not running")
         for link in self._links(devno):
-            if _is_circle(link):  # udev 252 puts it right, 257 leaves it as it is
+            if _is_circle(link):  # udev 252 corrects such a link, 257 leaves it
                 with told_as("remove", link):
                     Path(link).unlink(missing_ok=True)
-        # The kernel hands this on as SYNTH_UUID: Documentation/ABI/testing/sysfs-uevent, Linux 4.13 and later.
+        # The kernel passes this on as SYNTH_UUID: Documentation/ABI/testing/sysfs-uevent, Linux 4.13 and later.
         mark = str(uuid.uuid4())
         with told_as("look again at", str(devno)):
             monitor = pyudev.Monitor.from_netlink(self._context, source="udev")
@@ -104,7 +104,7 @@ class HostUdev:
         return link in self._links(there)
 
     def _links(self, devno: Devno) -> list[str]:
-        """What udev's database promises. Nothing where it does not know the device (yet)."""
+        """The links that udev's database promises; none if it does not know the device (yet)."""
         written = _written(devno)
         if written is None:
             return []
@@ -123,7 +123,9 @@ class HostUdev:
 
 
 def _written(devno: Devno) -> int | None:
-    """When udev last wrote its entry for the device (systemd: src/libsystemd/sd-device); None: there is none (yet)."""
+    """When udev last wrote its entry for the device (systemd: src/libsystemd/sd-device); None if there is no entry
+    (yet).
+    """
     try:
         return os.stat(f"/run/udev/data/b{devno}").st_mtime_ns  # noqa: PTH116  # a Path costs more than the call
     except FileNotFoundError:
@@ -131,7 +133,7 @@ def _written(devno: Devno) -> int | None:
 
 
 def _is_circle(path: str) -> bool:
-    """Whether the link leads back to itself: then it leads nobody anywhere."""
+    """Whether the symbolic link leads back to itself, and so to no device."""
     try:
         os.stat(path)  # noqa: PTH116  # as above
     except OSError as error:
@@ -151,7 +153,7 @@ def _wait_for(monitor: pyudev.Monitor, mark: str, devno: Devno) -> None:
 
 
 class HostDisks:
-    """See `kernel.protocol.Disks`: which function answers what. Keeps nothing between calls."""
+    """Implements `kernel.protocol.Disks` by handing each call to the function that answers it. Stateless."""
 
     kind = staticmethod(files.kind)
     node = staticmethod(node_of_device)
@@ -185,5 +187,5 @@ class HostDisks:
 
 
 def host_kernel() -> Kernel:
-    """Raises HostError where libdevmapper is missing or too old."""
+    """The kernel of this host. Raises HostError if libdevmapper is missing or too old."""
     return Kernel(dm=LibDm(), disks=HostDisks(), tools=HostTools(), udev=HostUdev())

@@ -1,8 +1,8 @@
-"""Host-wide locks below /run/dm-reconciler: of a pool (POOL.lock), and of a block device that a pool is to lie on
+"""Host-wide locks in /run/dm-reconciler: of a pool (POOL.lock), and of a block device that a pool is to use
 (MAJOR:MINOR.device).
 
-The kernel lets two pools share a device, and both are lost. Each pool has a worker of its own, perhaps a daemon of its
-own: the scan that finds the device free, and the table that takes it, are one only under this lock.
+The kernel lets two pools share a device, which destroys both. Each pool has its own worker, perhaps of another daemon,
+so only this lock joins the scan that finds the device free and the table that takes it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class PoolLocked(Exception):  # noqa: N818  # says what is, as BlockingIOError d
         super().__init__(pool, holder)
         self.pool = pool
         self.holder = holder
-        """`PID STATE_DIR`, as its worker wrote it."""
+        """`PID STATE_DIR`, as the worker that holds the lock wrote it."""
 
     @property
     def state_dir(self) -> str:
@@ -43,14 +43,14 @@ class PoolLocked(Exception):  # noqa: N818  # says what is, as BlockingIOError d
 
 
 class PoolLock:
-    """Held by the worker of the pool, for as long as it lives."""
+    """The lock of a pool, which its worker holds for as long as the worker lives."""
 
     def __init__(self, pool: str, folder: Path = FOLDER) -> None:
         self._pool = pool
         self._lock = FileLock(folder / f"{pool}.lock")
 
     def take(self, state_dir: str) -> None:
-        """Raises PoolLocked, with who holds it."""
+        """Takes the lock. Raises PoolLocked, with the holder, if another process has it."""
         try:
             self._lock.take()
         except LockTaken as taken:
@@ -58,7 +58,7 @@ class PoolLock:
         self._lock.sign(f"{os.getpid()} {state_dir}\n")
 
     def holder(self) -> PoolLocked | None:
-        """Who holds it at this moment; None if nobody does."""
+        """Who holds the lock now; None if nobody does."""
         taken = self._lock.holder()
         return None if taken is None else PoolLocked(self._pool, taken.signed)
 
@@ -67,12 +67,14 @@ class PoolLock:
 
 
 _PATIENCE: Final = 2.0
-"""Seconds: it is held for as long as a pool takes to come up, which is less, unless a call hangs."""
+"""Seconds to wait for the lock. It is held while a pool is activated, which takes less than this
+unless a call hangs.
+"""
 
 
 @contextmanager
 def alone_on(devnos: Sequence[Devno], folder: Path = FOLDER, patience: float = _PATIENCE) -> Iterator[None]:
-    """In one order for all, so that no two wait for each other."""
+    """Locks these devices. All processes take them in the same order, so that no two wait for each other."""
     end = time.monotonic() + patience
     with ExitStack() as held:
         for devno in sorted(set(devnos), key=lambda devno: (devno.major, devno.minor)):

@@ -1,7 +1,8 @@
 """What the host announces: udev's events, and device-mapper's own on its control device.
 
-Both only say where to look. Neither tells all: pool health reaches only the control device, and an add or a resize of a
-device below only udev. Suspensions, leftover tables and drifted ones announce nothing: those the resync finds.
+Both only say where to scan, and neither announces everything: pool health reaches only the control device, and a device
+that is added or resized below a pool only udev. Nothing announces suspensions, inactive tables that were left, and
+changed tables; the resync finds those.
 """
 
 from __future__ import annotations
@@ -28,23 +29,23 @@ from reconciler.model.errors import HostError
 from reconciler.model.live import Listed
 
 _DM_IOCTL_SIZE: Final = 312
-"""sizeof(struct dm_ioctl)."""
+"""The size of struct dm_ioctl in bytes."""
 _DM_DEV_ARM_POLL: Final = 3 << 30 | _DM_IOCTL_SIZE << 16 | 0xFD << 8 | 16
-"""_IOWR(DM_IOCTL, DM_DEV_ARM_POLL_CMD, struct dm_ioctl): in dm ioctl 4.37 (Linux 4.14) and later."""
+"""_IOWR(DM_IOCTL, DM_DEV_ARM_POLL_CMD, struct dm_ioctl), in dm ioctl 4.37 (Linux 4.14) and later."""
 _ARM_REQUEST: Final = struct.pack(f"=3I2I{_DM_IOCTL_SIZE - 20}x", 4, 37, 0, _DM_IOCTL_SIZE, _DM_IOCTL_SIZE)
 
 UDEV_BUFFER: Final = 16 * 1024 * 1024
-"""Bytes: some ten thousand events."""
+"""The size of the buffer in bytes: enough for some ten thousand events."""
 
 
 class DmEvents:
-    """The control device as something to poll: readable once any device's event number moved since `arm`.
+    """The control device as something to poll: readable once any device's event number has changed since `arm`.
 
-    After each wake: arm first, then list and compare, so that what happens in between wakes again.
+    After each wake, arm first and then list and compare, so that a change in between causes another wake.
     """
 
     def __init__(self, path: str = CONTROL) -> None:
-        """An own descriptor: the library's is another open file, which is armed on its own."""
+        """Opens an own descriptor: that of libdevmapper is another open file, which is armed separately."""
         self._path = path
         self._fd = open_control(path)
 
@@ -60,14 +61,14 @@ class DmEvents:
         return self._fd
 
     def arm(self) -> None:
-        """Count from now on. ENOTTY or EINVAL: a kernel before 4.14."""
+        """Makes only later events count. Raises HostError (ENOTTY or EINVAL) on kernels before 4.14."""
         try:
             fcntl.ioctl(self._fd, _DM_DEV_ARM_POLL, _ARM_REQUEST)
         except OSError as error:
             raise HostError("arm", self._path, error.errno or 0) from error
 
     def is_readable(self) -> bool:
-        """Whether a device's event number moved since `arm`, without waiting."""
+        """Whether a device's event number has changed since `arm`, without waiting."""
         waiting = select.poll()
         waiting.register(self._fd, select.POLLIN)
         return bool(waiting.poll(0))
@@ -77,40 +78,42 @@ class DmEvents:
 
 
 def changed(before: Iterable[Listed], after: Iterable[Listed]) -> set[str]:
-    """Names that came, went, or have another device or event number. Of a renamed device, both its names."""
+    """The names that were added, removed, or have another device or event number. A renamed device counts with both
+    names.
+    """
     return {listed.name for listed in set(before) ^ set(after)}
 
 
 @dataclass(frozen=True, slots=True)
 class BlockEvent:
-    """One uevent of a block device, after udev's rules."""
+    """One uevent of a block device, as udev sends it after its rules."""
 
     action: str
     devno: Devno
     dm_name: str
-    """Empty for what is not dm's; also on the second of the two removes of a dm device."""
+    """The dm name; empty if it is not a dm device, and in the second of the two remove events of a dm device."""
 
 
 @dataclass(frozen=True, slots=True)
 class UdevBatch:
-    """What has come in since the last time."""
+    """The events since the last batch."""
 
     events: tuple[BlockEvent, ...]
     overflow: bool = False
-    """The buffer was full and events are lost: everything must be looked at."""
+    """Whether the buffer was full and events were lost, so that everything must be scanned."""
 
 
 class UdevMonitor:
-    """udev's events of block devices. Of the `udev` source, as the kernel's own carry no DM_NAME."""
+    """udev's events of block devices, from the `udev` source, because the kernel's own events carry no DM_NAME."""
 
     def __init__(self, *, buffer: int = UDEV_BUFFER) -> None:
-        """Listens from here on. `buffer` in bytes; more than the host's limit takes CAP_NET_ADMIN."""
+        """Starts to listen. `buffer` is in bytes; more than the host's limit takes CAP_NET_ADMIN."""
         try:
             self._monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="udev")
             self._monitor.filter_by("block")
             _enlarge(self._monitor, buffer)
             self._monitor.start()
-        except (OSError, ImportError) as error:  # ImportError: no libudev
+        except (OSError, ImportError) as error:  # ImportError means that libudev is missing
             raise HostError("listen", "udev", getattr(error, "errno", 0) or 0, str(error)) from error
         self._socket = socket.socket(fileno=os.dup(self._monitor.fileno()))
 
@@ -118,7 +121,7 @@ class UdevMonitor:
         return int(self._monitor.fileno())
 
     def receive(self) -> UdevBatch:
-        """All that is there now, without waiting."""
+        """Returns all events that have arrived, without waiting."""
         events: list[BlockEvent] = []
         overflow = False
         while True:
@@ -134,25 +137,27 @@ class UdevMonitor:
             events.append(_event(device))
 
     def close(self) -> None:
-        """The monitor's own socket goes with the monitor."""
+        """Closes the monitor. Its socket is closed when the monitor is garbage collected."""
         self._socket.close()
         del self._monitor
 
     def _overflowed(self, error: OSError) -> bool:
-        """In poll() pyudev meets the error without its errno; the socket keeps it until it is read."""
+        """Whether the buffer was full. pyudev's poll() loses the errno, but the socket keeps it until it is read."""
         pending = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         return errno.ENOBUFS in {error.errno, pending}
 
 
 def _enlarge(monitor: pyudev.Monitor, buffer: int) -> None:
-    """As far as it is allowed: a buffer that was too small is told by `receive`, and made good by a look."""
+    """Enlarges the buffer as far as that is allowed. If it is too small, `receive` reports it and a
+    full scan follows.
+    """
     try:
         monitor.set_receive_buffer_size(buffer)
     except OSError as error:
         if error.errno != errno.EPERM:
             raise
         with socket.socket(fileno=os.dup(monitor.fileno())) as ours:
-            ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)  # as much of it as net.core.rmem_max allows
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)  # net.core.rmem_max limits what is granted
 
 
 def _event(device: pyudev.Device) -> BlockEvent:
@@ -169,14 +174,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class HostChange:
-    """dm names that something happened to; `everything` if that cannot be told."""
+    """The dm names to which something happened; `everything` if the names are unknown."""
 
     names: frozenset[str] = frozenset()
     everything: bool = False
 
 
 class HostMonitor:
-    """For one thread. Where there is no udev, device-mapper's own events and the resync have to do."""
+    """Listens to the host, for one thread. Without udev, device-mapper's own events and the resync
+    have to be enough.
+    """
 
     def __init__(self, dm: DeviceMapper) -> None:
         self._dm = dm
@@ -185,7 +192,7 @@ class HostMonitor:
         self._listing: list[Listed] = []
 
     def open(self, selector: selectors.BaseSelector) -> None:
-        """Begin to listen. Raises HostError where the host has no device-mapper."""
+        """Starts to listen. Raises HostError if the host has no device-mapper."""
         self._events = DmEvents()
         self._events.arm()
         self._listing = self._dm.list_all()
@@ -206,7 +213,7 @@ class HostMonitor:
     def _hear_dm(self) -> HostChange:
         if self._events is None:
             return HostChange()
-        self._events.arm()  # before the listing, so that what happens in between wakes again
+        self._events.arm()  # comes before the listing, so that a change in between causes another wake
         before, self._listing = self._listing, self._dm.list_all()
         return HostChange(frozenset(changed(before, self._listing)))
 

@@ -1,7 +1,7 @@
-"""Nodes in /dev/mapper, and whether udevd is there to make them.
+"""The nodes in /dev/mapper, and whether udevd is there to make them.
 
-A udevd's socket tells neither that it runs nor that it answers: the file outlives a udevd that was killed, and one that was
-stopped by a signal still listens.
+The existence of udevd's socket does not show that udevd runs or responds: the file survives a udevd that was killed,
+and one that was stopped by a signal still listens.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from reconciler.model.errors import HostError
 
 UDEV_CONTROL: Final = "/run/udev/control"
 _ANSWERS_WITHIN: Final = 3
-"""Seconds, for a ping that udevd answers between two events."""
+"""Seconds to wait for the reply to a ping, which udevd sends between two events."""
 _NAMES: Final = ("systemd-udevd", "udevd")
 _PATH: Final = f"{os.defpath}:/usr/sbin:/sbin"
 
 
 def udevd_listens(control: str = UDEV_CONTROL) -> bool:
-    """Somebody holds udev's control socket: udevd itself, or systemd, which would start it.
+    """Whether somebody holds udev's control socket: udevd itself, or systemd, which would start it.
 
-    Asked with another kind of socket, which is told apart from a socket that nobody holds, and does not wake udevd.
+    The test connects with the wrong type of socket: the error differs from that of a socket without a holder, and udevd
+    is not woken.
     """
     with told_as("ask", control), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as ours:
         try:
@@ -43,7 +44,9 @@ def udevd_listens(control: str = UDEV_CONTROL) -> bool:
 
 
 def udevd_answers(control: str = UDEV_CONTROL) -> bool:
-    """It listens, and answered a ping: `udevadm control --ping`. For whom has doubts, as it starts a program."""
+    """Whether udevd listens and has replied to `udevadm control --ping`. It starts a program, so it is only for cases
+    of doubt.
+    """
     if not udevd_listens(control):
         return False
     udevadm = shutil.which("udevadm", path=_PATH)
@@ -57,7 +60,7 @@ def udevd_answers(control: str = UDEV_CONTROL) -> bool:
 
 
 def why_udevd_is_silent() -> str:
-    """Why it does not answer, with the command that helps."""
+    """Why udevd does not respond, with the command that helps."""
     if not udevd_listens():
         return "udevd does not run: `systemctl restart systemd-udevd`"
     stopped = next((pid for pid in _udevd_pids() if _udevd_state(pid) == "T"), None)
@@ -67,7 +70,7 @@ def why_udevd_is_silent() -> str:
 
 
 def _udevd_pids() -> list[int]:
-    """The oldest first: udevd itself, before its workers."""
+    """The process ids of udevd, the oldest first: udevd itself comes before its workers."""
     return sorted(int(file.parent.name) for file in Path("/proc").glob("[0-9]*/comm") if _text(file).strip() in _NAMES)
 
 
@@ -79,7 +82,7 @@ def _udevd_state(pid: int) -> str:
 def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8", errors="replace")
-    except OSError:  # it has ended meanwhile
+    except OSError:  # the process has ended meanwhile
         return ""
 
 
@@ -94,7 +97,7 @@ def node_of(name: str) -> str:
 
 
 def leads_to(path: str) -> Devno | None:
-    """The block device at the path, links followed."""
+    """The number of the block device at the path, after following links."""
     try:
         facts = os.stat(path)  # noqa: PTH116  # a Path costs more than the call
     except (FileNotFoundError, NotADirectoryError):
@@ -125,7 +128,7 @@ def in_the_way(path: str) -> str | None:
 
 
 def make_folder() -> None:
-    """Somebody may have removed it, with all that was in it."""
+    """Makes the folder, because somebody may have removed it with all its nodes."""
     try:
         os.makedirs(FOLDER, mode=0o755, exist_ok=True)  # noqa: PTH103  # as above
     except OSError as error:
@@ -133,7 +136,7 @@ def make_folder() -> None:
 
 
 def open_control(path: str = CONTROL) -> int:
-    """A descriptor of device-mapper's own node, which is made where it is missing."""
+    """Opens device-mapper's control node, which is made if it is missing, and returns the descriptor."""
     flags = os.O_RDWR | os.O_CLOEXEC
     try:
         return os.open(path, flags)
@@ -149,7 +152,7 @@ def open_control(path: str = CONTROL) -> int:
 
 
 def _make_control() -> bool:
-    """Of the number that the kernel gave to device-mapper. False: this kernel has none."""
+    """Makes the control node with the number that the kernel gave it. False if this kernel has no device-mapper."""
     lines = (line.split() for line in _MISC.read_text(encoding="ascii").splitlines())
     number = next((int(minor) for minor, name in lines if name == "device-mapper"), None)
     if number is None:
@@ -157,7 +160,7 @@ def _make_control() -> bool:
     make_folder()
     try:
         os.mknod(CONTROL, 0o600 | stat.S_IFCHR, os.makedev(_MISC_MAJOR, number))
-    except FileExistsError:  # somebody else was faster
+    except FileExistsError:  # another process made it first
         return True
     except OSError as error:
         raise HostError("make", CONTROL, error.errno or 0) from error

@@ -1,10 +1,10 @@
-"""What this process may do at all: the capabilities that it needs, and nothing beyond them, however it was started.
+"""The privileges of this process: the capabilities that it needs, and nothing beyond them, however it was started.
 
-Numbers and structures: include/uapi/linux/capability.h and prctl.h. All of it is of one thread, and goes to the threads
-and programs that it starts from then on: it must be done before there are others.
+The numbers and structures are from include/uapi/linux/capability.h and prctl.h. Capabilities belong to one thread, and
+pass to the threads and programs that it starts later, so this must be done before there are others.
 
-Memory: the process is kept in it, so that it can resume what it has suspended even if that carries its own pages; and
-what waits in the host's to be written.
+The process also locks its memory, so that it can resume a device that it has suspended even if its own pages are on
+that device; and it can read how much data of the host waits to be written.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ _log = logging.getLogger(__name__)
 
 
 def lock_memory() -> None:
-    """mlockall(2), which takes CAP_IPC_LOCK. Where that is missing it is said, once, and work goes on."""
+    """Locks all memory with mlockall(2), which takes CAP_IPC_LOCK. Without that, a warning is logged once and work goes
+    on.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE) != 0:
         reason = os.strerror(ctypes.get_errno())
@@ -36,7 +38,7 @@ def lock_memory() -> None:
 
 
 def unwritten_bytes() -> Bytes:
-    """Dirty pages, and those on their way to a disk (proc(5), meminfo)."""
+    """The size of dirty pages, including those being written (proc(5), meminfo)."""
     lines = (line.split() for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
     return Bytes(sum(int(words[1]) * 1024 for words in lines if words[0] in {"Dirty:", "Writeback:"}))
 
@@ -44,7 +46,7 @@ def unwritten_bytes() -> Bytes:
 _CAPABILITY_VERSION: Final = 0x20080522
 _SETPCAP: Final = 8
 _MOST: Final = 64
-"""Capabilities that the structures have room for."""
+"""How many capabilities the structures have room for."""
 _PR_CAPBSET_READ: Final = 23
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_NO_NEW_PRIVS: Final = 38
@@ -56,7 +58,7 @@ class Capability:
     name: str
     bit: int
     without: str
-    """What does not work where it is missing."""
+    """What does not work without the capability."""
 
 
 SYS_ADMIN: Final = Capability("CAP_SYS_ADMIN", 21, "nothing can be done")
@@ -74,7 +76,7 @@ EVERY: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Sets of capabilities, a bit each."""
+    """Sets of capabilities, one bit each."""
 
     effective: int
     permitted: int
@@ -82,13 +84,13 @@ class Held:
 
 
 def missing() -> list[Capability]:
-    """What is needed and not held."""
+    """The capabilities that are needed and not held."""
     effective = held().effective
     return [capability for capability in EVERY if not effective >> capability.bit & 1]
 
 
 def held() -> Held:
-    """By this thread."""
+    """The capabilities of this thread."""
     words = (ctypes.c_uint32 * 6)()
     _called("capget", _libc().capget(_header(), words))
     low, high = words[:3], words[3:]
@@ -97,14 +99,14 @@ def held() -> Held:
 
 
 def drop_all_others(kept: tuple[Capability, ...] = EVERY) -> None:
-    """Keep what is needed, of what is held. There is no way back, for this process and for whatever it starts.
+    """Drops all capabilities but those in `kept`, for good, also for every program that is started later.
 
-    Raises HostError where the kernel refuses. Threads that run already keep what they have.
+    Raises HostError if the kernel refuses. Threads that already run keep what they have.
     """
     keep = sum(1 << capability.bit for capability in kept)
     _called("prctl", _libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     before = held()
-    # Without CAP_SETPCAP the bounding set stays, and means nothing: no program gains what is not permitted here.
+    # Without CAP_SETPCAP the bounding set stays, which is harmless: no program gains what is not permitted here.
     if before.effective >> _SETPCAP & 1:
         for bit in range(_MOST):
             if not keep >> bit & 1 and _libc().prctl(_PR_CAPBSET_READ, bit, 0, 0, 0) == 1:
@@ -114,7 +116,7 @@ def drop_all_others(kept: tuple[Capability, ...] = EVERY) -> None:
 
 
 def require_admin() -> None:
-    """Raises HostError where nothing could be done anyway."""
+    """Raises HostError if this process lacks the privileges without which nothing works."""
     if SYS_ADMIN in missing():
         raise HostError("use", "device-mapper", errno.EPERM, f"user {os.geteuid()} is without {SYS_ADMIN.name}")
 
@@ -133,7 +135,7 @@ def _libc() -> ctypes.CDLL:
 
 
 def _header() -> ctypes.Array[ctypes.c_uint32]:
-    """For this thread."""
+    """The header of the capability calls, for this thread."""
     return (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
 
 

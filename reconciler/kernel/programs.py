@@ -1,16 +1,17 @@
-"""Starting a program: no shell, no input, one language, what it says kept within bounds.
+"""Starts programs, without a shell, without input, in one language, and with bounded output.
 
-`Tools` of the real host: filesystems and pool metadata, by the programs that know them.
+`HostTools` uses the programs that know filesystems and pool metadata.
 
-thin_check: what its findings mean, alike for 0.9 (C++) and for 1.0 and later (Rust).
+thin_check needs the most care, because its findings are to mean the same for 0.9 (C++) and for 1.0 and later (Rust),
+and its exit status says little: 0.9 ends with 1, the later ones with 64, for damage, for leaked blocks, and for a
+device that they cannot read. So three questions are answered separately. Whether the device can be opened is tested
+before, by errno. Whether a finding is harmless is asked of thin_check itself: with --ignore-non-fatal-errors, which
+both versions have, it ends with 0 and still reports what it found. Whether a bad block is damage or a failing disk is
+tested afterwards, by reading the disk.
 
-Its status says little: 0.9 ends with 1, the later ones with 64, both for damage, for blocks that have leaked, and for a
-device that they cannot read. So three questions are put apart here. Whether the device can be opened is asked before,
-by errno. Whether a finding is harmless is asked of thin_check itself: with --ignore-non-fatal-errors, which both have, it
-ends with 0 and still says what it found. Whether a bad block is damage or a disk that fails is asked of the disk, after.
-
-A power cut leaves leaked blocks: the kernel commits an allocated block before the mapping that uses it. They are lost
-room, which --auto-repair gives back, and nothing else (man thin_check; thin_check 0.9 does not look for those of data).
+A power cut leaves leaked blocks, because the kernel commits an allocated block before the mapping that uses it. They
+are lost space, which --auto-repair frees, and nothing else (man thin_check; thin_check 0.9 does not look for those of
+data).
 """
 
 from __future__ import annotations
@@ -55,21 +56,23 @@ _PACKAGES: Final = {
     "thin_ls": "thin-provisioning-tools",
     "unshare": "util-linux",
 }
-"""Where Debian and Ubuntu have them."""
+"""The packages in Debian and Ubuntu that have these programs."""
 _ALSO_IN: Final = "/usr/sbin:/sbin"
-"""Administrators' programs, which not every PATH names."""
+"""Folders of administrators' programs, which are not in every PATH."""
 _KEPT_OF_ENVIRONMENT: Final = ("GLIBC_TUNABLES",)
-"""What a host needs for its programs to run at all (the sandbox does, on some processors). It names no file to load."""
+"""Variables without which programs may not run at all (the sandbox sets them on some processors). None names a file to
+load.
+"""
 _MOST_OUTPUT: Final = 256 * 1024 * 1024
-"""Bytes: a line for each of the 2**24 ids that a pool can have stays below."""
+"""The most output in bytes. One line for each of the 2**24 possible thin ids of a pool is less."""
 _KEPT_OF_ERRORS: Final = 16 * 1024
-"""Bytes from the end, where programs say why they gave up."""
+"""How many bytes at the end of the errors are kept; programs say there why they gave up."""
 _PIECE: Final = 65536
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """How a program ended and what it said."""
+    """How a program ended, and its output."""
 
     status: int
     output: str
@@ -77,7 +80,9 @@ class Said:
 
     @property
     def last_line(self) -> str:
-        """The reason, as a rule: of its errors, else of its output. What follows `Usage:` (mkfs.xfs) does not count."""
+        """The last line of its errors, or else of its output, usually with the reason. `Usage:` lines (mkfs.xfs) are
+        skipped.
+        """
         last = ""
         for line in (self.errors.strip() or self.output.strip()).splitlines():
             if line.lower().startswith("usage:"):
@@ -87,10 +92,10 @@ class Said:
 
 
 def run(command: Collection[str], subject: str, *, fine: Collection[int] = (0,)) -> Said:
-    """Run `command` on `subject`, a device or file, and wait for it.
+    """Runs `command` on `subject`, a device or file, and waits for it.
 
-    Raises HostError: ENOENT where the program is not installed; without errno, with its last line, where it ends with
-    a status that is not `fine`; E2BIG where it says more than could be right.
+    Raises HostError: ENOENT if the program is not installed; without errno, and with its last line, if its exit status
+    is not `fine`; E2BIG if its output is larger than any correct one.
     """
     program = PurePath(next(iter(command))).name
     try:
@@ -113,13 +118,15 @@ def run(command: Collection[str], subject: str, *, fine: Collection[int] = (0,))
 
 
 def search_path() -> str:
-    """Where programs are looked for: the PATH of who started this, but for places that depend on where that was."""
+    """The PATH on which programs are looked for: the caller's, without relative entries."""
     given = os.environ.get("PATH", "/usr/bin:/bin").split(":")
     return ":".join([*(folder for folder in given if folder.startswith("/")), _ALSO_IN])
 
 
 def _environment() -> dict[str, str]:
-    """Nothing of ours: LD_PRELOAD, MKE2FS_CONFIG, TMPDIR and their like would tell programs what to load and write."""
+    """The environment of programs. The caller's is not passed on: LD_PRELOAD, MKE2FS_CONFIG, TMPDIR and the like would
+    change what programs load and write.
+    """
     kept = {name: os.environ[name] for name in _KEPT_OF_ENVIRONMENT if name in os.environ}
     return {**kept, "LC_ALL": "C", "PATH": search_path()}
 
@@ -131,7 +138,9 @@ def _missing(program: str) -> str:
 
 
 def _listen(process: subprocess.Popen[bytes], program: str, subject: str) -> Said:
-    """Both pipes at once: a program that fills one while the other is read would wait for ever."""
+    """Reads both pipes at the same time, because a program that fills one while the other is read
+    would block for ever.
+    """
     output, errors = bytearray(), bytearray()
     with process, selectors.DefaultSelector() as selector:
         for pipe, kept in ((process.stdout, output), (process.stderr, errors)):
@@ -168,7 +177,9 @@ def _text(said: bytearray) -> str:
 
 
 _FOUND: Final = (1, 64, 101)
-"""0.9; 1.0 and later (EX_USAGE of sysexits.h for whatever is wrong); those when what they read makes them panic."""
+"""Exit statuses for findings: 1 by 0.9; 64 (EX_USAGE of sysexits.h) by 1.0 and later, for whatever is wrong; 101 by
+those if what they read makes them panic.
+"""
 _HEADINGS: Final = (
     "examining ",
     "checking space map counts",
@@ -178,18 +189,18 @@ _HEADINGS: Final = (
     "data space map",
     "metadata space map",
 )
-"""What it says of its progress: lines that end with these words or, the first, begin with it."""
+"""Lines that report progress: the first pattern begins such a line, the others end one."""
 _SHOWN: Final = 3
-"""Findings that are told: the last ones, which sum up."""
+"""How many findings are shown: the last ones, which sum up the others."""
 _LONGEST: Final = 200
 _READ_AT_ONCE: Final = 1 << 20
 
 
 def check_metadata(metadata: str) -> str:
-    """What thin_check finds and is harmless; empty where it finds nothing.
+    """What thin_check finds and is harmless; empty if it finds nothing.
 
-    Raises HostError: EUCLEAN where the metadata is damaged; EIO where the disk below cannot be read; EBUSY where a pool,
-    or anything else, has claimed it; EINVAL for a file that only its loop can be read through (no direct I/O).
+    Raises HostError: EUCLEAN if the metadata is damaged; EIO if the disk below cannot be read; EBUSY if a pool or
+    anything else has claimed it; EINVAL for a file without direct I/O, which only its loop can read.
     """
     refuse_unreadable(metadata)
     said = run(thin_check_command(metadata), metadata, fine=(0, *_FOUND))
@@ -201,7 +212,7 @@ def check_metadata(metadata: str) -> str:
 
 
 def findings(said: Said) -> str:
-    """In one line, without what it says of its progress."""
+    """The findings in one line, without the reports of progress."""
     lines = [line.strip() for line in said.errors.splitlines()]
     found = [line[:_LONGEST] for line in lines if line and not _is_heading(line)]
     left_out = f"{len(found) - _SHOWN} more; " if len(found) > _SHOWN else ""
@@ -213,7 +224,9 @@ def _is_heading(line: str) -> bool:
 
 
 def refuse_unreadable(metadata: str) -> None:
-    """The tools open with O_DIRECT, and a device exclusively: EINVAL where the file's filesystem has no direct I/O."""
+    """Raises HostError if the tools could not open the metadata: they use O_DIRECT (EINVAL if the filesystem of the
+    file has no direct I/O), and open devices exclusively.
+    """
     with told_as("open", metadata):
         if stat.S_ISBLK(Path(metadata).stat().st_mode):
             devices = [metadata]
@@ -227,31 +240,35 @@ def refuse_unreadable(metadata: str) -> None:
 
 
 def _refuse_failing(metadata: str) -> None:
-    """Reads it all, past the cache: a block that cannot be read looks like a bad one to thin_check."""
+    """Reads all of the metadata, past the page cache, because thin_check reports an unreadable
+    block as a damaged one.
+    """
     with (
         told_as("read", metadata),
         opened(metadata, os.O_RDONLY | os.O_DIRECT) as device,
-        mmap.mmap(-1, _READ_AT_ONCE) as piece,  # of whole pages, as O_DIRECT asks for
+        mmap.mmap(-1, _READ_AT_ONCE) as piece,  # an anonymous map starts on a page, as O_DIRECT requires
     ):
         at, size = 0, os.lseek(device, 0, os.SEEK_END)
         while at < size and (length := os.preadv(device, [piece], at)):
-            at += length  # less than a piece before a block that cannot be read: the next call says so
+            at += length  # a short read ends before an unreadable block, and the next call reports that
 
 
 _BLKDISCARD: Final = 0x1277
-"""include/uapi/linux/fs.h: _IO(0x12, 119), with start and length in bytes."""
+"""include/uapi/linux/fs.h: _IO(0x12, 119); it takes start and length in bytes."""
 _DISCARD_AT_ONCE: Final = 1 << 30
-"""Bytes: between two calls the work can be interrupted."""
+"""How many bytes one call discards. Between two calls the work can be interrupted."""
 _REPAIRED: Final = (0, 1)
-"""e2fsck(8): 0 sound, 1 errors corrected; from 2 on somebody has to look."""
+"""Exit statuses of e2fsck(8): 0 no errors, 1 errors corrected; from 2 on a person has to look."""
 _THIN_IDS: Final = 2**24
 
 
 class HostTools:
-    """See `kernel.protocol.Tools`."""
+    """Implements `kernel.protocol.Tools`."""
 
     def mkfs(self, node: str, wanted: Mkfs) -> None:
-        """No `-F`, `-f`: the device is new, and where it is not empty it is not the device that it should be."""
+        """Makes the filesystem, without `-F` or `-f`: the device is new, and if it is not empty it
+        is the wrong device.
+        """
         if there := signature_of(node):
             raise HostError(f"mkfs.{wanted.type}", node, errno.EEXIST, f"there is {there} on it")
         run(mkfs_command(node, wanted), node)
@@ -290,7 +307,9 @@ class HostTools:
 
 
 def read_ids(output: str, metadata: str) -> dict[int, ThinEntry]:
-    """Of thin_ls. Half of it could make an id seem free: raises HostError where any line is not understood."""
+    """Parses the output of thin_ls. An incomplete list could make an id seem free, so any unknown line raises
+    HostError.
+    """
     entries = [_entry(line, metadata) for line in output.split("\n") if line.strip()]
     ids = dict(entries)
     if len(ids) < len(entries):
@@ -316,7 +335,9 @@ def _block_device(node: str) -> Devno:
 
 
 def _discard_step(devno: Devno) -> int:
-    """Whole granules, a thin pool's blocks: one that is cut in two by a step would be freed by neither call."""
+    """How many bytes to discard at once: whole blocks of a thin pool, as a block that is split by a step would not be
+    freed.
+    """
     text = read_attribute(sysfs(devno) / "queue/discard_granularity")
     granule = whole_number(text) or 0
     return _DISCARD_AT_ONCE if granule == 0 else max(granule, _DISCARD_AT_ONCE // granule * granule)

@@ -26,16 +26,16 @@ from reconciler.model.live import BackingPath, LiveBacking, PathKind
 from reconciler.model.units import SECTOR, Bytes
 
 LENGTH: Final = 128 * 1024
-"""Bytes that are looked at: two blocks of the smallest size, and what most filesystems are known by."""
+"""How many bytes are read: two blocks of the smallest size, which is enough to identify most filesystems."""
 _EXT: Final = 1024
-"""Where the superblock of ext4 begins (kernel: fs/ext4/ext4.h, struct ext4_super_block)."""
+"""Where the superblock of ext4 begins, in bytes (kernel: fs/ext4/ext4.h, struct ext4_super_block)."""
 _EXT_MAGIC: Final = 0xEF53
 _BTRFS: Final = 64 * 1024
-"""The same of btrfs (include/uapi/linux/btrfs_tree.h, struct btrfs_super_block)."""
+"""Where the superblock of btrfs begins, in bytes (include/uapi/linux/btrfs_tree.h, struct btrfs_super_block)."""
 
 
 def look_at_start(disks: Disks, path: str) -> Start | None:
-    """None: it cannot be read, which is for others to tell."""
+    """Reads the start of the data. None if it cannot be read, which others report."""
     with contextlib.suppress(HostError):
         block = disks.read(path, LENGTH)
         digest = hashlib.sha256(block).hexdigest()[:32] if any(block) else ZEROS
@@ -44,7 +44,7 @@ def look_at_start(disks: Disks, path: str) -> Start | None:
 
 
 def filesystem_size(block: bytes) -> Bytes:
-    """What the filesystem, or the partition table, that begins here says is its length; 0 where none is known."""
+    """The length that the filesystem or partition table at this start gives itself, in bytes; 0 if unknown."""
     block = block.ljust(LENGTH, b"\0")
     if struct.unpack_from("<H", block, _EXT + 56)[0] == _EXT_MAGIC:
         (count,) = struct.unpack_from("<I", block, _EXT + 4)
@@ -55,7 +55,7 @@ def filesystem_size(block: bytes) -> Bytes:
         return Bytes(size * count)
     if block[_BTRFS + 64 : _BTRFS + 72] == b"_BHRfS_M":
         return Bytes(struct.unpack_from("<Q", block, _BTRFS + 112)[0])
-    if block[SECTOR : SECTOR + 8] == b"EFI PART":  # the other copy of a GPT is in the disk's last sector
+    if block[SECTOR : SECTOR + 8] == b"EFI PART":  # the second copy of a GPT is in the last sector of the disk
         return Bytes((struct.unpack_from("<Q", block, SECTOR + 32)[0] + 1) * SECTOR)
     return Bytes(0)
 
@@ -63,8 +63,11 @@ def filesystem_size(block: bytes) -> Bytes:
 def look_at_backing(
     disks: Disks, place: BackingPath, *, live_pool: str, fresh: bool, is_metadata: bool, quiet: bool
 ) -> LiveBacking:
-    """What is on it, and mounts of it, are looked at only while no `live_pool` lies on it; signatures only if `fresh`.
-    Other devices on it always: two pools can share one, and destroy each other. `quiet`: nothing that could wait is read.
+    """Observes a backing device.
+
+    Its content and its mounts are read only while no `live_pool` is on it, and signatures only if `fresh`. Other
+    devices on it are always reported, because two pools can share it and destroy each other. With `quiet`, nothing is
+    read that could block.
     """
     kind, size, devno = disks.kind(place.path)
     found = LiveBacking(kind=kind, size=size, devno=devno)
@@ -115,7 +118,7 @@ def _identified(disks: Disks, place: BackingPath, found: LiveBacking) -> LiveBac
 
 
 def _is_known(disks: Disks, place: BackingPath, found: LiveBacking, marks: tuple[str, ...]) -> bool:
-    """Whether the path that the store knows leads to the same. A loop on a file is that file, too."""
+    """Whether the path that the store knows leads to the same device or file. A loop on a file counts as that file."""
     if not place.known or found.kind in {PathKind.MISSING, PathKind.OTHER}:
         return False
     _, _, devno = disks.kind(place.known)
@@ -125,7 +128,7 @@ def _is_known(disks: Disks, place: BackingPath, found: LiveBacking, marks: tuple
 
 
 def _as_disk(disks: Disks, found: LiveBacking) -> LiveBacking:
-    """How the block device, or the one loop on the file, takes what is written to it."""
+    """Adds how the block device, or the single loop on the file, takes writes."""
     if found.devno is None:
         return found
     behind = disks.behind(found.devno) if found.kind is PathKind.BLOCK else None
@@ -157,7 +160,7 @@ def _used_by(disks: Disks, found: LiveBacking) -> tuple[str, ...]:
 
 
 def _other_loops(disks: Disks, found: LiveBacking) -> tuple[str, ...]:
-    """Of a loop that is itself named as the device: others on its file are other views of the same bytes."""
+    """Other loops on the same file, if the backing is itself a loop: they show the same bytes."""
     behind = disks.behind(found.devno) if found.kind is PathKind.BLOCK and found.devno is not None else None
     if behind is None:
         return ()

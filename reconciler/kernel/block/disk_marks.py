@@ -30,21 +30,19 @@ _UNSTABLE: Final = re.compile(
     r"/dev/(?:(?:[shv]|xv|ub)d[a-z]+\d*|(?:nvme\d+n\d+|mmcblk\d+|loop\d+|nbd\d+|md\d+|pmem\d+)(?:p\d+)?|dm-\d+|(?:ram|zram|rbd)\d+)"
 )
 _FOLDERS: Final = ("by-id", "by-partuuid", "by-path")
-"""Of /dev/disk, the best first: a path through buses changes when the disk is plugged in elsewhere."""
+"""Folders in /dev/disk, the best first: a path through buses changes when the disk is plugged in elsewhere."""
 _OF_CONTENT: Final = ("lvm-pv-uuid-", "dm-uuid-", "dm-name-")
 _BEST: Final = ("wwn-", "nvme-eui.", "nvme-uuid.", "nvme-nvme.")
-"""What the disk's maker made unique, before names of model and serial."""
+"""Names that the maker of the disk made unique; they come before names of model and serial."""
 
 
 def is_unstable(path: str) -> bool:
-    """Whether the kernel numbers such names in the order in which it meets the disks."""
+    """Whether the kernel numbers such names in the order in which it finds the disks."""
     return _UNSTABLE.fullmatch(path) is not None
 
 
 def stable_name(path: str) -> str | None:
-    """What to write in a record instead: `device: /dev/disk/by-id/...`; None where nothing stable leads there, or the
-    path is not on this host.
-    """
+    """The stable name to write in a record instead, such as /dev/disk/by-id/...; None if nothing stable leads there."""
     try:
         number = devno_of(os.stat(path).st_rdev)  # noqa: PTH116  # nothing else of it is needed
     except OSError:
@@ -60,7 +58,7 @@ def stable_name(path: str) -> str | None:
 
 
 def stable_path(node: str) -> str:
-    """A node in /dev by a name that stays, where udev has one for it; else the node itself."""
+    """A stable path for a node in /dev if udev has made one; else the node itself."""
     return _link_to(os.path.realpath(node)) or node
 
 
@@ -79,7 +77,7 @@ def _rank(link: Path) -> tuple[bool, str]:
 def _links(folder: Path) -> list[Path]:
     try:
         return [link for link in folder.iterdir() if not link.name.startswith(_OF_CONTENT)]
-    except OSError:  # no udev, or none of these
+    except OSError:  # udev does not run, or has made none of these
         return []
 
 
@@ -87,10 +85,10 @@ _ATTRIBUTES: Final = (
     ("wwn", ("wwid", "device/wwid")),
     ("serial", ("serial", "device/serial", "device/cid", "md/uuid")),
 )
-"""nvme and scsi; virtio, mmc, md: the first that says something."""
+"""Attributes in /sys (of nvme and scsi; virtio, mmc and md); the first one with a value counts."""
 _LUKS: Final = "CRYPT-LUKS"
 _DEEPEST: Final = 8
-"""Mappings on mappings without a UUID."""
+"""How many mappings without a UUID are followed down."""
 
 
 def marks(path: str) -> Marks:
@@ -115,7 +113,7 @@ def whereabouts(wanted: Marks) -> str | None:
         devno = read_devno(folder)
         if devno is None:
             continue
-        with contextlib.suppress(HostError, OSError):  # one that does not answer is not the one that is looked for
+        with contextlib.suppress(HostError, OSError):  # a device that does not answer is not the one that is sought
             if is_same(wanted, marks_of_device(devno)):
                 return stable_path(node_of_device(devno))
     return None
@@ -143,7 +141,7 @@ def _of_disk(folder: Path) -> list[str]:
 
 
 def _attribute(path: Path) -> str:
-    """Some drivers answer with an error where a disk has no such thing."""
+    """The value of the attribute; some drivers return an error if a disk has no such value."""
     try:
         return " ".join(read_attribute(path).replace("\0", " ").split())
     except OSError:
@@ -167,10 +165,10 @@ def _partition_uuid(devno: Devno) -> str:
 
 
 def _of_dm(folder: Path, depth: int) -> list[str]:
-    """By its UUID, which its maker gave it; without one, by what it lies on."""
+    """The marks of a dm device: its UUID, which its maker gave it, or else those of what it is on."""
     uuid = read_attribute(folder / "dm/uuid")
     if uuid.startswith(_LUKS):
-        uuid = "-".join(uuid.split("-")[:3])  # the rest is the name under which it was opened
+        uuid = "-".join(uuid.split("-")[:3])  # the rest is the name with which it was opened
     if uuid:
         return [f"dm:{uuid}"]
     if depth > _DEEPEST:
@@ -187,7 +185,7 @@ def _of_loop(devno: Devno, behind: loops.Behind, depth: int) -> list[str]:
 
 
 def _of_file(device: int, inode: int, path: str) -> Marks:
-    """The filesystem is known by its UUID: its device's number changes at a boot."""
+    """The marks of a file. Its filesystem is known by the UUID, because device numbers change at a boot."""
     found = {f"file:{_filesystem_uuid(device)}:{inode}"}
     if path:
         found.add(f"path:{path}")
@@ -195,7 +193,7 @@ def _of_file(device: int, inode: int, path: str) -> Marks:
 
 
 def _filesystem_uuid(device: int) -> str:
-    """Empty for one that lies on no device, such as tmpfs."""
+    """The UUID of the filesystem; empty for one that is on no device, such as tmpfs."""
     for devno in filesystem_device(device):
         with contextlib.suppress(HostError):
             return filesystem_uuid(node_of_device(devno))

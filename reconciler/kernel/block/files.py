@@ -30,7 +30,7 @@ _TYPE: Final = 1 << 5
 _UUID: Final = 1 << 3
 """BLKID_SUBLKS_UUID"""
 _PARTITION: Final = 1 << 2
-"""BLKID_PARTS_ENTRY_DETAILS: of the partition that the device itself is, by its disk's table."""
+"""BLKID_PARTS_ENTRY_DETAILS: what the partition table of the disk says of the device as a partition."""
 _ONLY_IN: Final = 2
 """BLKID_FLTR_ONLYIN"""
 _FILESYSTEMS: Final = 1 << 1
@@ -64,12 +64,12 @@ def contents_of(path: str) -> str:
 
 
 def filesystem_uuid(path: str) -> str:
-    """Of the filesystem on it, empty where there is none, or it has none."""
+    """The UUID of the filesystem on the device; empty if there is no filesystem, or it has no UUID."""
     return next((uuid for _, uuid in _traces(path, _TYPE | _UUID) if uuid), "")
 
 
 def partition_uuid(path: str) -> str:
-    """What the table of its disk says of a partition; empty for what is none."""
+    """The UUID of the partition in the table of its disk; empty if the device is no partition."""
     with _probe(path) as (library, probe):
         _called(path, library.blkid_probe_enable_superblocks(probe, 0))
         _called(path, library.blkid_probe_enable_partitions(probe, 1))
@@ -79,7 +79,7 @@ def partition_uuid(path: str) -> str:
 
 
 def _traces(path: str, flags: int) -> list[tuple[str, str]]:
-    """(type, UUID) of all that is found."""
+    """All signatures that are found, as (type, UUID)."""
     found: list[tuple[str, str]] = []
     with _probe(path, flags) as (library, probe):
         _called(path, library.blkid_probe_enable_partitions(probe, 1))
@@ -93,7 +93,7 @@ def _traces(path: str, flags: int) -> list[tuple[str, str]]:
 
 
 def filesystem_of(path: str) -> str:
-    """The one filesystem on it, empty where there is none. Raises HostError where it could be several."""
+    """The only filesystem on the device; empty if there is none. Raises HostError if there could be several."""
     with _probe(path) as (library, probe):
         _called(path, library.blkid_probe_filter_superblocks_usage(probe, _ONLY_IN, _FILESYSTEMS))
         answer = library.blkid_do_safeprobe(probe)
@@ -149,12 +149,14 @@ _NEEDS_CHECK: Final = 1 << 0
 _MAGIC_AT: Final = 32
 _TRANSACTION_AT: Final = 48
 _DATA_USED_AT: Final = 72
-"""In data_space_map_root, a struct disk_sm_root (persistent-data/dm-space-map-common.h): after nr_blocks, nr_allocated."""
+"""The place of nr_allocated in data_space_map_root, which is a struct disk_sm_root
+(persistent-data/dm-space-map-common.h) and begins with nr_blocks.
+"""
 _MAGIC: Final = 27022010
 
 
 def read_superblock(block: bytes) -> tuple[Superblock, int | None]:
-    """(what it is, the transaction id that it names)."""
+    """What the block is, and the transaction id that it holds."""
     if len(block) < SUPERBLOCK_SIZE:
         return Superblock.UNREAD, None
     if not any(block):
@@ -167,7 +169,9 @@ def read_superblock(block: bytes) -> tuple[Superblock, int | None]:
 
 
 def superblock_needs_check(block: bytes) -> bool:
-    """Whether a pool's superblock says that its metadata must be checked: the kernel brings it up read-only."""
+    """Whether a pool's superblock says that its metadata must be checked; the kernel activates such
+    a pool read-only.
+    """
     if read_superblock(block)[0] is not Superblock.POOL:
         return False
     (flags,) = struct.unpack_from("<I", block, _FLAGS_AT)
@@ -175,9 +179,9 @@ def superblock_needs_check(block: bytes) -> bool:
 
 
 def superblock_digest(block: bytes) -> str:
-    """The same for as long as no transaction is committed; empty where it is no pool's superblock.
+    """A digest that is the same until a transaction is committed; empty if the block is no pool's superblock.
 
-    Without the flags, and the checksum over them: `thin_check --clear-needs-check-flag` changes those.
+    The flags, and the checksum over them, are left out, because `thin_check --clear-needs-check-flag` changes them.
     """
     if read_superblock(block)[0] is not Superblock.POOL:
         return ""
@@ -185,7 +189,7 @@ def superblock_digest(block: bytes) -> str:
 
 
 def data_blocks_used(block: bytes) -> int:
-    """How many blocks of its data a pool's superblock says are in use; 0 where it is no pool's."""
+    """How many data blocks are in use by the pool's superblock; 0 if the block is none."""
     if read_superblock(block)[0] is not Superblock.POOL:
         return 0
     (used,) = struct.unpack_from("<Q", block, _DATA_USED_AT)
@@ -193,9 +197,9 @@ def data_blocks_used(block: bytes) -> int:
 
 
 _STAT_BLOCK: Final = 512
-"""Unit of st_blocks, whatever the filesystem's block size (stat(2))."""
+"""The unit of st_blocks in bytes, whatever the block size of the filesystem (stat(2))."""
 _ALIGNMENT: Final = 4096
-"""Direct I/O works in multiples of the disk's logical block, which is 512 or 4096 bytes."""
+"""Direct I/O works in multiples of the logical block of the disk, which is 512 or 4096 bytes."""
 _CHUNK: Final = 1024 * 1024
 _KERNELS: Final = ("/proc/", "/sys/")
 
@@ -217,9 +221,10 @@ def kind(path: str) -> tuple[PathKind, Bytes, Devno | None]:
 
 
 def _is_of_the_kernel(path: str) -> bool:
-    """A file of /proc, /sys or their like: it looks plain and empty, and what is written to it is done by the kernel.
+    """Whether the file is in /proc, /sys or the like: it looks like an empty plain file, but a write is a command to
+    the kernel.
 
-    Their filesystems have no blocks, but for some in /sys that keep variables of the firmware.
+    Such filesystems have no blocks, except for some in /sys that keep variables of the firmware.
     """
     with told_as("look at", path):
         real = os.path.realpath(path)
@@ -244,11 +249,11 @@ def make_file(path: str, size: Bytes, *, allocate: bool) -> None:
     with told_as("make", path), opened(_folder(path), os.O_RDONLY | os.O_DIRECTORY) as folder:
         with opened(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW) as file:
             try:
-                os.fchmod(file, 0o600)  # whatever the umask is
+                os.fchmod(file, 0o600)  # sets the mode whatever the umask is
                 _extend(file, Bytes(0), size, allocate=allocate)
                 os.fsync(file)
             except BaseException:
-                Path(path).unlink()  # this very attempt made it: O_EXCL
+                Path(path).unlink()  # safe, as O_EXCL shows that this attempt made the file
                 os.fsync(folder)
                 raise
         os.fsync(folder)
@@ -278,7 +283,8 @@ def read(path: str, length: int) -> bytes:
         try:
             return _read_directly(path, length)
         except OSError as error:
-            # open: the filesystem has no direct I/O; read: its blocks are larger than the alignment.
+            # On open, EINVAL means that the filesystem has no direct I/O; on read, that its blocks are larger than the
+            # alignment.
             if error.errno != errno.EINVAL:
                 raise
         with opened(path, os.O_RDONLY) as file:
@@ -288,7 +294,7 @@ def read(path: str, length: int) -> bytes:
 def zero(path: str, length: int) -> None:
     with told_as("zero", path):
         is_block = stat.S_ISBLK(Path(path).stat().st_mode)
-        # O_EXCL without O_CREAT is for block devices alone: it refuses one that is mounted or under a dm device.
+        # O_EXCL without O_CREAT works on block devices only: it refuses one that is mounted or under a dm device.
         with opened(path, os.O_WRONLY | (os.O_EXCL if is_block else 0)) as file:
             end = min(length, os.lseek(file, 0, os.SEEK_END))
             position = 0
@@ -306,7 +312,7 @@ def _extend(file: int, start: Bytes, size: Bytes, *, allocate: bool) -> None:
 
 def _read_directly(path: str, length: int) -> bytes:
     rounded = -(-length // _ALIGNMENT) * _ALIGNMENT
-    # An anonymous map begins on a page: the alignment of memory that direct I/O asks for.
+    # An anonymous map begins on a page, which is the memory alignment that direct I/O needs.
     with opened(path, os.O_RDONLY | os.O_DIRECT) as file, mmap.mmap(-1, rounded) as buffer:
         count = os.preadv(file, [buffer], 0)
         return buffer[: min(count, length)]

@@ -1,16 +1,13 @@
-"""What lies above and below a block device, and who has it open. Source: /sys and /proc, which open no device.
+"""What is above and below a block device, and who has it open. Source: /sys and /proc, which open no device.
 
-Only for a loop below something is the loop opened, to ask which filesystem its file is on; and a device whose read-only
-flag is cleared.
+A loop is opened only to ask which filesystem its file is on, and a device only to clear its read-only flag.
 
-Mounts and swap, in every mount namespace of the host.
+Mounts and swap are read in every mount namespace of the host, because a device that is mounted in a container is in use
+though our own mount table does not show it. Each namespace is read once, through any process in it. A namespace without
+processes, which only an open file keeps, cannot be seen.
 
-A device that is mounted in some container is in use, though no mount table of ours shows it. Each namespace is read
-once, through any process in it. One that no process is in, and that only an open file keeps, cannot be seen.
-
-Who writes to what a pool is to lie on, beside the block layer: a file that is open for writing, or one on another loop.
-
-The kernel lets a program write to a file while a loop shows it, and to a block device while a table is on it.
+Writers are also found beside the block layer: a file may be open for writing, or be on another loop. The kernel lets
+programs write to a file while a loop shows it, and to a block device while a table is on it.
 """
 
 from __future__ import annotations
@@ -33,7 +30,7 @@ from reconciler.model.units import SECTOR, Bytes, whole_number
 _BLANKS: Final = re.compile(rb"[ \t]+")
 _ESCAPE: Final = re.compile(rb"\\([0-3][0-7]{2})")
 GONE: Final = (FileNotFoundError, ProcessLookupError)
-"""A process that ends while /proc is read."""
+"""The errors for a process that ends while /proc is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,7 @@ class Mount:
     """One line of mountinfo (proc(5))."""
 
     devno: Devno
-    """st_dev of the files on it: the block device, or an anonymous number (btrfs, overlay, tmpfs)."""
+    """The st_dev of the files on the mount: the block device, or an anonymous number (btrfs, overlay, tmpfs)."""
     point: str
     source: str
 
@@ -58,7 +55,7 @@ def mounts_of(devno: Devno) -> list[str]:
 
 
 def mounted_here(devno: Devno) -> list[str]:
-    """Mount points in our own namespace."""
+    """The mount points of the device in our own namespace."""
     return _points(read_mountinfo("self"), devno)
 
 
@@ -67,12 +64,12 @@ def read_mountinfo(process: str) -> list[Mount]:
 
 
 def parse_mountinfo(text: bytes) -> list[Mount]:
-    """Lines end with a newline and nothing else: the kernel leaves a carriage return in a name as it is."""
+    """Parses mountinfo. Lines end with a newline only: the kernel leaves a carriage return in a name as it is."""
     return [mount for line in text.split(b"\n") if (mount := parse(line))]
 
 
 def parse(line: bytes) -> Mount | None:
-    """None for a line that is not understood."""
+    """Parses one line; None if it has an unknown form."""
     before, separator, after = line.partition(b" - ")
     words, rest = before.split(b" "), after.split(b" ")
     if not separator or len(words) < 6 or len(rest) < 2:
@@ -82,7 +79,7 @@ def parse(line: bytes) -> Mount | None:
 
 
 def unescape(word: bytes) -> str:
-    r"""The kernel writes space, tab, newline and backslash as \040 and so on."""
+    r"""Undoes the escapes of the kernel, which writes space, tab, newline and backslash as \040 and so on."""
     return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), word))
 
 
@@ -91,13 +88,13 @@ def is_swap(devno: Devno) -> bool:
 
 
 def swap_devices() -> list[Devno]:
-    """The block devices that are swapped to. A swap file is on a device that is found by its path."""
+    """The block devices with swap. A swap file counts as the device that its path is on."""
     paths = parse_swaps(Path("/proc/swaps").read_bytes())
     return [devno for path in paths if (devno := _rdev(path)) is not None]
 
 
 def parse_swaps(text: bytes) -> list[str]:
-    """The first column, below the line of headings."""
+    """The first column, without the line of headings."""
     columns = (_BLANKS.split(line, maxsplit=1)[0] for line in text.split(b"\n")[1:])
     return [unescape(path) for path in columns if path]
 
@@ -116,12 +113,12 @@ def _is_on(mount: Mount, devno: Devno) -> bool:
 def _rdev(path: str) -> Devno | None:
     try:
         return devno_of(Path(path).stat().st_rdev)
-    except OSError:  # a path of another namespace, or a deleted one: not to be found from here
+    except OSError:  # the path belongs to another namespace or was deleted, so it cannot be found from here
         return None
 
 
 def _one_process_a_namespace() -> Iterator[int]:
-    """Of each mount namespace but our own."""
+    """Yields the id of one process in each mount namespace except our own."""
     seen = {_namespace("self")}
     for pid in all_processes():
         namespace = _namespace(str(pid))
@@ -133,26 +130,26 @@ def _one_process_a_namespace() -> Iterator[int]:
 def _namespace(process: str) -> str:
     try:
         return str(Path(f"/proc/{process}/ns/mnt").readlink())
-    except (*GONE, PermissionError):  # not allowed: this process cannot be seen, perhaps another of its namespace can
+    except (*GONE, PermissionError):  # not allowed; another process of the same namespace may be visible
         return ""
 
 
 def _mountinfo_if_there(pid: int) -> list[Mount]:
     try:
         return read_mountinfo(str(pid))
-    except (*GONE, OSError):  # EINVAL: it is about to end and has no namespace any more
+    except (*GONE, OSError):  # EINVAL means that the process is ending and has no namespace any more
         return []
 
 
 def all_processes() -> Iterator[int]:
-    """All processes, but threads."""
+    """The ids of all processes, without threads."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             yield int(entry.name)
 
 
 _BLKROSET: Final = 0x125D
-"""_IO(0x12, 93), include/uapi/linux/fs.h: takes a pointer to an int."""
+"""_IO(0x12, 93) in include/uapi/linux/fs.h, which takes a pointer to an int."""
 
 
 def devices_above(devno: Devno) -> list[str]:
@@ -165,7 +162,7 @@ def devices_above(devno: Devno) -> list[str]:
 
 
 def node_of_device(devno: Devno) -> str:
-    """The path in /dev: /dev/mapper/NAME of a dm device, /dev/NAME of any other. udev's /dev/block is not always there."""
+    """The path in /dev: /dev/mapper/NAME of a dm device, /dev/NAME of any other. udev's /dev/block may be missing."""
     folder = "/dev/mapper" if (sysfs(devno) / "dm").exists() else "/dev"
     return f"{folder}/{name_of(devno)}"
 
@@ -209,8 +206,8 @@ def devices_below(devno: Devno) -> list[Devno]:
 
 
 def filesystem_device(device: int) -> list[Devno]:
-    """The block devices of the filesystem whose files have this st_dev: itself, or what an anonymous number is mounted
-    from (btrfs names one of its devices; overlay and tmpfs none).
+    """The block devices of the filesystem whose files have this st_dev: the device itself, or the source of the mount
+    with an anonymous number (one of the devices for btrfs, none for overlay and tmpfs).
     """
     devno = devno_of(device)
     if devno.major != 0:
@@ -220,13 +217,13 @@ def filesystem_device(device: int) -> list[Devno]:
 
 
 def devices_under(paths: Sequence[str]) -> frozenset[Devno]:
-    """The dm devices under the filesystems of these paths, and those that are swapped to."""
+    """The dm devices under the filesystems of these paths, and those with swap."""
     found = {lower for path in paths for devno in filesystem_device(_device_of(path)) for lower in devices_below(devno)}
     return frozenset(found | {lower for devno in swap_devices() for lower in devices_below(devno)})
 
 
 def _device_of(path: str) -> int:
-    """st_dev of the path, or of the nearest folder above it that exists: where it would be made."""
+    """The st_dev of the path, or of the nearest existing folder above it, where the path would be made."""
     folders = (Path(path), *Path(path).parents)
     return next(folder for folder in folders if folder.exists()).stat().st_dev
 
@@ -234,7 +231,7 @@ def _device_of(path: str) -> int:
 def _directly_above(devno: Devno) -> list[str]:
     holders = sysfs(devno) / "holders"
     names = [read_attribute(holder / "dm/name") or holder.name for holder in _entries(holders)]
-    # A loop on a whole block device is no holder in /sys.
+    # A loop on a whole block device is not listed as a holder in /sys.
     return names + [Path(loop.path).name for loop in loops.loops_on_device(devno)]
 
 
@@ -262,16 +259,18 @@ def _behind_loop(devno: Devno) -> list[Devno]:
 
 
 def _use(pid: int, devno: Devno) -> str | None:
-    """How a process uses the device, as the end of a sentence: empty for its node. None where it does not."""
+    """How a process uses the device, as the end of a sentence: empty if it has the node open, None if it does not use
+    it.
+    """
     number = os.makedev(devno.major, devno.minor)
     has_file = False
     for link in (*descriptors_of(pid), *_others(pid)):
         try:
-            # Only what looks like a path: stat of a socket or pipe costs, and tells nothing.
+            # Only paths are of interest: a stat of a socket or a pipe costs time and yields nothing.
             if not str(link.readlink()).startswith("/"):
                 continue
             facts = link.stat()
-        except OSError:  # closed or ended meanwhile, or on a filesystem that does not answer root (FUSE)
+        except OSError:  # closed or ended meanwhile, or on a filesystem that refuses root (FUSE)
             continue
         if stat.S_ISBLK(facts.st_mode) and facts.st_rdev == number:
             return ""
@@ -282,18 +281,18 @@ def _use(pid: int, devno: Devno) -> str | None:
 def descriptors_of(pid: int) -> list[Path]:
     try:
         return list(Path(f"/proc/{pid}/fd").iterdir())
-    except (*GONE, PermissionError):  # ended, or hidden from us: then it cannot be named
+    except (*GONE, PermissionError):  # the process has ended or is hidden from us, so it cannot be named
         return []
 
 
 def _others(pid: int) -> tuple[Path, ...]:
-    """What it works in, and runs."""
+    """The working directory, the root and the program of a process."""
     folder = Path(f"/proc/{pid}")
     return folder / "cwd", folder / "root", folder / "exe"
 
 
 def _has_mapped(pid: int, devno: Devno) -> bool:
-    """Whether a file on the device is in its memory (proc(5), maps: the device as %02x:%02x)."""
+    """Whether the process has mapped a file on the device (proc(5), maps: the device as %02x:%02x)."""
     mark = f" {devno.major:02x}:{devno.minor:02x} "
     try:
         return mark in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
@@ -311,7 +310,7 @@ def command_of_process(pid: int) -> str:
 def _block_device(path: str) -> Devno | None:
     try:
         facts = Path(path).stat()
-    except OSError:  # a path of another namespace: not to be found from here
+    except OSError:  # the path belongs to another namespace, so it cannot be found from here
         return None
     return devno_of(facts.st_rdev) if stat.S_ISBLK(facts.st_mode) else None
 
@@ -328,7 +327,7 @@ _WRITES: Final = os.O_WRONLY | os.O_RDWR
 
 @dataclass(frozen=True, slots=True)
 class _Thing:
-    """A file by device and inode, or a block device by its number."""
+    """A file, by device and inode, or a block device, by its number."""
 
     device: int
     inode: int
@@ -342,7 +341,7 @@ def file_behind(devno: Devno) -> tuple[str, Bytes] | None:
         return None
     try:
         facts = os.stat(path)  # noqa: PTH116  # for its device and inode at once
-    except OSError:  # the path is one of another mount namespace, or the file was deleted
+    except OSError:  # the path belongs to another mount namespace, or the file was deleted
         return None
     if (facts.st_dev, facts.st_ino) != (seen.device, seen.inode):
         return None
@@ -373,11 +372,11 @@ def _thing(facts: os.stat_result) -> _Thing:
 
 def _writes(link: Path, things: set[_Thing]) -> bool:
     try:
-        # Only what looks like a path: stat of a socket or pipe costs, and tells nothing.
+        # Only paths are of interest: a stat of a socket or a pipe costs time and yields nothing.
         if not str(link.readlink()).startswith("/") or _thing(link.stat()) not in things:
             return False
         told = (link.parent.parent / "fdinfo" / link.name).read_text(encoding="ascii")
-    except OSError:  # closed or ended meanwhile, or on a filesystem that does not answer root (FUSE)
+    except OSError:  # closed or ended meanwhile, or on a filesystem that refuses root (FUSE)
         return False
     flags = next((line.split()[1] for line in told.splitlines() if line.startswith("flags:")), "0")
     return bool(int(flags, 8) & _WRITES)

@@ -1,9 +1,10 @@
-"""Loop devices, by ioctl. Source of the numbers and structures: the kernel's include/uapi/linux/loop.h.
+"""Loop devices, by ioctl, and small helpers for all host calls: errors, device numbers, and devices in /sys.
 
-One file on two loops is two views of one disk, and corrupts both. The kernel does not object; this file does. A file is
-known by its device and inode, never by its path: /sys tells a path of some mount namespace, perhaps of a deleted file.
+The numbers and structures are from the kernel's include/uapi/linux/loop.h.
 
-Small things that all host calls share: errors, device numbers, and where /sys keeps a device.
+One file on two loops is two views of one disk, which corrupts both. The kernel does not prevent that; this file does. A
+file is known by its device and inode and not by its path, because the path in /sys belongs to some mount namespace and
+perhaps to a deleted file.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from reconciler.model.units import Bytes, Sectors, in_bytes, whole_number
 
 @contextmanager
 def told_as(operation: str, subject: str) -> Iterator[None]:
-    """Any OSError inside leaves as the HostError that the layers above know, with its errno."""
+    """Turns any OSError inside into a HostError with its errno, as the layers above expect."""
     try:
         yield
     except OSError as error:
@@ -36,7 +37,7 @@ def told_as(operation: str, subject: str) -> Iterator[None]:
 
 @contextmanager
 def opened(path: str, flags: int, mode: int = 0o600) -> Iterator[int]:
-    """A file descriptor that is closed at the end. Never inherited by programs."""
+    """A file descriptor that is closed at the end, and is never inherited by programs."""
     descriptor = os.open(path, flags | os.O_CLOEXEC, mode)
     try:
         yield descriptor
@@ -45,7 +46,7 @@ def opened(path: str, flags: int, mode: int = 0o600) -> Iterator[int]:
 
 
 def devno_of(number: int) -> Devno:
-    """Of a dev_t as stat, mountinfo and LOOP_GET_STATUS64 give it."""
+    """The device number in a dev_t as stat, mountinfo and LOOP_GET_STATUS64 give it."""
     return Devno(os.major(number), os.minor(number))
 
 
@@ -54,31 +55,33 @@ def sysfs(devno: Devno) -> Path:
 
 
 def read_devno(folder: Path) -> Devno | None:
-    """The number of the device that /sys describes in this folder. None: it has gone, or has no number."""
+    """The number of the device that this folder of /sys describes; None if the device is gone, or has no number."""
     return parse_devno(read_attribute(folder / "dev"))
 
 
 def read_attribute(path: Path) -> str:
-    """Empty where the attribute, or its whole device, is not there (any more)."""
+    """The value of the attribute; empty if it or its device is not there (any more)."""
     try:
         return path.read_text(encoding="utf-8", errors="surrogateescape").strip()
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except OSError as error:
-        # The device went between open and read.
+        # The device was removed between open and read.
         if error.errno in {errno.ENXIO, errno.ENODEV}:
             return ""
         raise
 
 
 def size_of(devno: Devno) -> Bytes:
-    """Of a block device, without opening it: an open would count as one, and could block on a suspended device."""
+    """The size of a block device in bytes, read without opening it: an open would count, and could block if it is
+    suspended.
+    """
     size = whole_number(read_attribute(sysfs(devno) / "size"))
     return Bytes(0) if size is None else in_bytes(Sectors(size))
 
 
 def name_of(devno: Devno) -> str:
-    """As people know it: the name in device-mapper for a dm device, else the kernel's. Empty where it has gone."""
+    """The name that people know: the dm name of a dm device, else the kernel's name. Empty if the device is gone."""
     folder = sysfs(devno)
     return read_attribute(folder / "dm/name") or (folder.resolve().name if folder.exists() else "")
 
@@ -87,38 +90,40 @@ _CLR_FD: Final = 0x4C01
 _GET_STATUS64: Final = 0x4C05
 _SET_CAPACITY: Final = 0x4C07
 _CONFIGURE: Final = 0x4C0A
-"""Linux 5.8 and later: file and settings in one call, so that no loop is ever seen half made."""
+"""Linux 5.8 and later: file and settings in one call, so that no loop is ever visible half made."""
 _CTL_GET_FREE: Final = 0x4C82
 
 _READ_ONLY: Final = 1
 _DIRECT_IO: Final = 16
 _NAME_SIZE: Final = 64
 _INFO: Final = struct.Struct(f"=5Q4I{_NAME_SIZE}s64s32s2Q")
-"""struct loop_info64: device, inode, rdevice, offset, size limit; number, encryption twice, flags; names, key, init."""
+"""struct loop_info64: device, inode, rdevice, offset, size limit; number, two of encryption, flags;
+names, key, init.
+"""
 _CONFIG_HEAD: Final = struct.Struct("=2I")
 _CONFIG_TAIL: Final = bytes(64)
 
 _DELETED: Final = " (deleted)"
 _ATTEMPTS: Final = 64
-"""Free loops that others may snatch away between GET_FREE and CONFIGURE before it is given up."""
+"""How many free loops may be taken by others between GET_FREE and CONFIGURE before this gives up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """What LOOP_GET_STATUS64 tells of the file behind a loop."""
+    """What LOOP_GET_STATUS64 reports of the file behind a loop."""
 
     device: int
-    """dev_t of the filesystem that the file is on."""
+    """The dev_t of the filesystem that the file is on."""
     inode: int
     block_device: int
-    """dev_t of the block device that is itself behind the loop, 0 where it is a file."""
+    """The dev_t of the block device behind the loop; 0 if there is a file behind it."""
     offset: int
     size_limit: int
     read_only: bool
 
 
 def loops() -> list[Loop]:
-    """All loops in use on the host. One that goes, or that hides its status, while this looks is left out."""
+    """All loops in use on the host, except those that are detached, or that hide their status, during the call."""
     return [loop for loop, _ in _in_use()]
 
 
@@ -128,13 +133,13 @@ def loops_on(path: str) -> list[Loop]:
 
 
 def loops_on_device(devno: Devno) -> list[Loop]:
-    """The loops that have this block device, not a file, behind them."""
+    """The loops that have this block device, and not a file, behind them."""
     number = os.makedev(devno.major, devno.minor)
     return [loop for loop, seen in _in_use() if seen.block_device == number]
 
 
 def loops_in_filesystem(devno: Devno) -> list[Loop]:
-    """The loops whose files are on the filesystem of this block device, whether or not that has a mount point still."""
+    """The loops whose files are on the filesystem of this block device, whether or not that still has a mount point."""
     number = os.makedev(devno.major, devno.minor)
     return [loop for loop, seen in _in_use() if not seen.block_device and seen.device == number]
 
@@ -150,16 +155,16 @@ def attach(path: str) -> Loop:
 
 
 def resize(loop: Loop) -> None:
-    """Have the loop see that its file has grown."""
+    """Makes the loop notice that its file has grown."""
     with told_as("resize", loop.path), opened(loop.path, os.O_RDWR) as device:
         fcntl.ioctl(device, _SET_CAPACITY)
 
 
 def detach(loop: Loop) -> None:
-    # O_EXCL on a block device fails if it is claimed: without it the loop of a live pool would be marked to go.
+    # O_EXCL fails if the device is claimed; without it, the loop of a live pool would be marked for removal.
     with told_as("detach", loop.path), opened(loop.path, os.O_RDWR | os.O_EXCL) as device:
         fcntl.ioctl(device, _CLR_FD)
-    # Newer kernels do it at the last close, and that may be the one just above: look only now.
+    # Newer kernels detach at the last close, which may be the one just above, so the check comes after it.
     if _backing_folder(Path(loop.path).name).exists():
         raise VerificationError(
             "detach", loop.path, errno.EBUSY, "open elsewhere: the kernel lets go of it at its last close"
@@ -167,7 +172,7 @@ def detach(loop: Loop) -> None:
 
 
 def behind(devno: Devno) -> Behind | None:
-    """None where the device is no loop, or one that is free."""
+    """What is behind the loop; None if the device is no loop, or a free one."""
     name = Path("/sys/dev/block", str(devno)).resolve().name
     if not _backing_folder(name).exists():
         return None
@@ -175,7 +180,7 @@ def behind(devno: Devno) -> Behind | None:
 
 
 def backing_file(devno: Devno) -> str:
-    """The path of the file behind the loop, as /sys tells it: of some mount namespace. Empty for a free one."""
+    """The path of the file behind the loop as /sys shows it, in some mount namespace. Empty for a free loop."""
     name = Path("/sys/dev/block", str(devno)).resolve().name
     return read_attribute(_backing_folder(name) / "backing_file").removesuffix(_DELETED)
 
@@ -211,9 +216,10 @@ def _look(name: str) -> tuple[Loop, Behind] | None:
 
 
 def _loops_on(file: int) -> list[Loop]:
-    """While `file` is open its inode number cannot go to another file, so equal numbers are the same file.
+    """The loops on this file. While `file` is open its inode number cannot be reused, so equal numbers mean the same
+    file.
 
-    That also tells a deleted file of the same path apart: its inode is another one.
+    A deleted file of the same path has another inode, and does not count.
     """
     facts = os.fstat(file)
     if stat.S_ISBLK(facts.st_mode):
@@ -223,9 +229,10 @@ def _loops_on(file: int) -> list[Loop]:
 
 @contextmanager
 def _alone(file: int, path: str) -> Iterator[None]:
-    """Two who attach at a time would both find no loop. The lock is advisory: it keeps out others of this project.
+    """Keeps others of this project from attaching the file at the same time, when both would find no loop.
 
-    A second open of the file holds it: the loop keeps `file` itself, and would keep a lock on it as long.
+    The lock is advisory, and held through a second open of the file: the loop keeps `file` itself open, and would keep
+    a lock on it for as long.
     """
     with opened(f"/proc/self/fd/{file}", os.O_RDONLY) as second:
         try:
@@ -248,7 +255,7 @@ def _configure_a_free_one(file: int, path: str) -> Loop:
 
 
 def _configure(node: str, file: int, name: bytes) -> bool:
-    """False: somebody else took this loop since it was free."""
+    """Attaches the file. False if another process has taken this loop since it was free."""
     with opened(node, os.O_RDWR) as device:
         try:
             _configure_with(device, file, name, _DIRECT_IO)
@@ -257,7 +264,7 @@ def _configure(node: str, file: int, name: bytes) -> bool:
                 return False
             if error.errno != errno.EINVAL:
                 raise
-            # Some kernels refuse direct I/O that the filesystem does not have, others quietly leave it off.
+            # Some kernels refuse direct I/O if the filesystem has none, others silently leave it off.
             _configure_with(device, file, name, 0)
     return True
 
@@ -268,7 +275,7 @@ def _configure_with(device: int, file: int, name: bytes, flags: int) -> None:
 
 
 def _look_after_attach(loop: Loop, file: int, path: str) -> None:
-    """Only what this very attempt made is taken back, and nothing where the look itself failed."""
+    """Checks the new loop, and undoes only what this attempt made; nothing is undone if the check itself failed."""
     now = _loops_on(file)
     if [there.path for there in now] == [loop.path]:
         return
@@ -280,7 +287,7 @@ def _look_after_attach(loop: Loop, file: int, path: str) -> None:
 
 
 def _status(node: str) -> Behind | None:
-    """None where the loop is free, or went at this moment."""
+    """The status of the loop; None if it is free, or was removed at this moment."""
     try:
         with opened(node, os.O_RDONLY) as device:
             answer = fcntl.ioctl(device, _GET_STATUS64, bytes(_INFO.size))
@@ -293,7 +300,7 @@ def _status(node: str) -> Behind | None:
 
 
 def _node(name: str) -> str:
-    """/dev/loop3, made if need be: devtmpfs makes it with the loop, but a container's /dev may be no devtmpfs."""
+    """The node, such as /dev/loop3, which is made if it is missing: in a container, /dev may not be a devtmpfs."""
     node = f"/dev/{name}"
     if not Path(node).exists():
         devno = read_devno(Path("/sys/block", name))
@@ -303,5 +310,5 @@ def _node(name: str) -> str:
 
 
 def _backing_folder(name: str) -> Path:
-    """There only while the loop is in use."""
+    """The folder in /sys that exists only while the loop is in use."""
     return Path("/sys/block", name, "loop")

@@ -1,12 +1,11 @@
 """The DeviceMapper protocol on libdevmapper.
 
-No call retries and none decides. Facts about the kernel: drivers/md/dm-ioctl.c; those marked "observed" were seen on
+No call retries or decides. Facts about the kernel are from drivers/md/dm-ioctl.c; those marked "observed" were seen on
 Linux 6.1 with libdevmapper 1.02.185.
 
-A call of the kernel that waits for ever, ended by a signal where it listens to any.
-
-A flushing suspension sleeps so that a signal ends it, undone, with EINTR (dm.c, `dm_wait_for_completion`). The part that
-freezes a mounted filesystem does not.
+A suspend with a flush can wait for ever. It sleeps so that a signal ends it, undone, with EINTR (dm.c,
+`dm_wait_for_completion`), and this module sends such signals. The part that freezes a mounted filesystem cannot be
+interrupted.
 """
 
 from __future__ import annotations
@@ -50,12 +49,14 @@ from reconciler.model.live import DeviceInfo, Listed
 from reconciler.model.units import Sectors
 
 _AGAIN: Final = 1.0
-"""Seconds between two signals: the first may come just before the call."""
+"""Seconds between two signals, as the first may come just before the call."""
 
 
 @contextmanager
 def interrupted_after(seconds: float) -> Iterator[None]:
-    """Signals reach the main thread only, which is where a worker makes its calls: in any other this does nothing."""
+    """Sends signals after some seconds. They reach the main thread only, where a worker makes its calls; elsewhere this
+    does nothing.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -69,21 +70,23 @@ def interrupted_after(seconds: float) -> Iterator[None]:
 
 
 def _wake(_number: int, _frame: FrameType | None) -> None:
-    """That it came is all: a call that is interrupted ends with EINTR."""
+    """Handles the signal by doing nothing: its arrival alone ends an interrupted call with EINTR."""
 
 
 UDEV_DEADLINE: Final = 30.0
-"""Seconds. udev itself kills a rule's program after 180."""
+"""Seconds to wait for udev. udev itself kills the program of a rule after 180."""
 SUSPEND_DEADLINE: Final = 10.0
-"""Seconds: what a device's writes wait for may itself wait for the suspension. The kernel then lets it run on (observed)."""
+"""Seconds for a suspend, because the writes that it waits for may themselves wait for its end. The kernel then keeps
+the device running (observed).
+"""
 _VERSION_LENGTH: Final = 64
 _CALLS: Final = logging.getLogger("reconciler.kernel.command_lines")
 
 
 class LibDm:
-    """The host's device-mapper. Making one loads the library and touches nothing of the host.
+    """The host's device-mapper. The constructor loads the library and touches nothing of the host.
 
-    Not for two threads at once: libdevmapper is not. Several instances share the one library of the process.
+    Not thread-safe, because libdevmapper is not. Several instances share the library of the process.
     """
 
     def __init__(
@@ -100,7 +103,7 @@ class LibDm:
         self._cookies = Cookies(
             self._library, clock=clock, sleep=sleep, deadline=udev_deadline, udev_control=udev_control
         )
-        self._info = DmInfo()  # one for all calls: INFO is asked for every device, every few seconds
+        self._info = DmInfo()  # one object for all calls, as INFO is asked for every device every few seconds
         self._info_reference = byref(self._info)
         self._events: DmEvents | None = None
 
@@ -110,7 +113,7 @@ class LibDm:
         _show(dmsetup_versions)
         library, driver = create_string_buffer(_VERSION_LENGTH), create_string_buffer(_VERSION_LENGTH)
         self._functions.dm_get_library_version(library, _VERSION_LENGTH)
-        with Task(self._library, TaskType.LIST_VERSIONS, "reach") as task:  # says why, where there is no driver
+        with Task(self._library, TaskType.LIST_VERSIONS, "reach") as task:  # reports why, if there is no driver
             task.set(self._functions.dm_driver_version(driver, _VERSION_LENGTH))
         return library.value.decode(), driver.value.decode()
 
@@ -131,7 +134,7 @@ class LibDm:
             self._events = DmEvents()
         elif not self._events.is_readable():
             return False
-        self._events.arm()  # before the caller's LIST, so that what happens in between counts as a change
+        self._events.arm()  # comes before the caller's LIST, so that a change in between is counted
         return True
 
     # ---- looking at one device
@@ -155,7 +158,7 @@ class LibDm:
                 bool(info.live_table),
                 bool(info.inactive_table),
                 bool(info.read_only),
-                bool(info.deferred_remove),  # arrives as the kernel's flag, 0x20000 (observed)
+                bool(info.deferred_remove),  # the kernel's flag, 0x20000 (observed)
                 bool(info.internal_suspend),
             )
 
@@ -177,7 +180,9 @@ class LibDm:
             )
 
     def status(self, name: str) -> Sequence[tuple[str, str]]:
-        """That there is no device the ioctl tells with ENXIO, and the library makes that a success (observed)."""
+        """The status lines. For a missing device the ioctl returns ENXIO, which the library turns into success
+        (observed).
+        """
         if _CALLS.isEnabledFor(logging.DEBUG):
             _CALLS.debug("%s", dmsetup_status(name))
         with Task(self._library, TaskType.STATUS, "status", name) as task:
@@ -191,7 +196,7 @@ class LibDm:
     # ---- changing one device
 
     def create(self, name: str, uuid: str) -> None:
-        """CREATE, RELOAD and RESUME are tasks of their own: the library's create with a table loses the errno."""
+        """CREATE, RELOAD and RESUME are separate tasks, because the library's create with a table loses the errno."""
         _show(dmsetup_create, name, uuid)
         with Task(self._library, TaskType.CREATE, "create", name) as task:
             if uuid:
@@ -248,6 +253,6 @@ class LibDm:
 
 
 def _show(command: Callable[..., str], *words: str) -> None:
-    """Log the dmsetup command that does the same, made only where somebody listens."""
+    """Logs the dmsetup command that does the same; it is built only if the log level asks for it."""
     if _CALLS.isEnabledFor(logging.DEBUG):
         _CALLS.debug("%s", command(*words))

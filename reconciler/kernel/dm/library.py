@@ -1,6 +1,6 @@
-"""Finds libdevmapper, binds the functions of it that are called, and turns its log away from stderr.
+"""Finds libdevmapper, binds those of its functions that are called, and redirects its log from stderr.
 
-Source of the declarations: libdevmapper.h of 1.02.185 (2022); all of them are there since 1.02.124 (2016).
+The declarations are from libdevmapper.h of 1.02.185 (2022); all of them exist since 1.02.124 (2016).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any, Final
 from reconciler.model.errors import HostError
 
 Handle = int
-"""A `struct dm_task *`. ctypes gives None for NULL."""
+"""A `struct dm_task *`. ctypes returns None for NULL."""
 
 
 class TaskType(IntEnum):
-    """DM_DEVICE_*: the order is part of the library's ABI."""
+    """DM_DEVICE_*; the order is part of the library's ABI."""
 
     CREATE = 0
     RELOAD = 1
@@ -47,7 +47,7 @@ class UdevFlag(IntFlag):
     DISABLE_DISK_RULES = 0x04
     DISABLE_OTHER_RULES = 0x08
     DISABLE_LIBRARY_FALLBACK = 0x20
-    """The nodes are udev's alone; libdevmapper neither makes nor checks them."""
+    """Only udev makes the nodes; libdevmapper neither makes nor checks them."""
 
 
 MANGLING_NONE: Final = 0
@@ -123,12 +123,14 @@ FUNCTIONS: Final[Mapping[str, tuple[tuple[Any, ...], Any]]] = {
     "dm_udev_set_sync_support": ((c_int,), None),
     "dm_udev_wait_immediate": ((c_uint32, POINTER(c_int)), c_int),
 }
-"""By C name: argument types and result type. A result of 0 is a failure, but for errnos and sync support."""
+"""The functions by C name: argument types and result type. A result of 0 is a failure, except for errnos and sync
+support.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Functions:
-    """The same functions, bound. Any: a pointer or reference that ctypes made."""
+    """The same functions, bound. Any stands for a pointer or reference that ctypes made."""
 
     dm_driver_version: Callable[[Any, int], int]
     dm_get_library_version: Callable[[Any, int], int]
@@ -169,28 +171,34 @@ _LOG: Final = logging.getLogger("reconciler.kernel.dm")
 
 
 class Library:
-    """The loaded library. Its state (log function, control device, cookies) is the process's: there is one.
+    """The loaded library. Its state (log function, control device, cookies) belongs to the process, so there is one
+    object.
 
-    Not for two threads at once, as libdevmapper is not.
+    Not thread-safe, because libdevmapper is not.
     """
 
     def __init__(self, functions: Functions) -> None:
         self.functions = functions
         self.last_error = ""
-        """What the library logged last as an error, with its printf placeholders unfilled: for people only."""
-        self._log_function = LogFunction(self._log)  # the library calls it as long as the process lives: never dropped
+        """The last error that the library logged, with its printf placeholders unfilled; only for
+        messages to people.
+        """
+        # never dropped, because the library calls it as long as the process lives
+        self._log_function = LogFunction(self._log)
 
     def prepare(self) -> None:
-        r"""Take over the log, and have names and UUIDs pass as the kernel has them.
+        r"""Redirects the log, and makes names and UUIDs pass as the kernel has them.
 
-        Without mangling, a name such as `a\x20b`, which LVM's library made of `a b`, reads as the kernel and /dev/mapper
-        have it, and can be given back as it is.
+        Without mangling, a name such as `a\x20b`, which LVM's library made of `a b`, reads as in the kernel and in
+        /dev/mapper, and can be passed back unchanged.
         """
         self.functions.dm_log_with_errno_init(self._log_function)
         self.functions.dm_set_name_mangling_mode(MANGLING_NONE)
 
     def _log(self, level: int, file: int | None, line: int, _errno: int, text: int | None) -> None:
-        """Called for every level, several times an ioctl: it has to be cheap while nobody listens."""
+        """The log function. It is called for every level, several times an ioctl, so it must be cheap while nothing is
+        logged.
+        """
         severity = level & LOG_LEVEL_MASK
         if severity <= LOG_ERROR:
             self.last_error = _string(text)
@@ -204,7 +212,7 @@ def _string(address: int | None) -> str:
 
 @cache
 def load() -> Library:
-    """The library, loaded at the first call. HostError, saying what to install, where there is none or too old a one."""
+    """The library, loaded at the first call. Raises HostError, saying what to install, if it is missing or too old."""
     try:
         library = ctypes.CDLL(SONAME)
     except OSError as error:
@@ -215,7 +223,7 @@ def load() -> Library:
 
 
 def bind(library: Any) -> Functions:
-    """All functions of the table, typed. `library` is a CDLL."""
+    """Binds all functions of the table, with their types. `library` is a CDLL."""
     missing = [name for name in FUNCTIONS if not hasattr(library, name)]
     if missing:
         detail = f"it has no {', '.join(missing)}; at least version 1.02.124 is needed: {_INSTALL}"

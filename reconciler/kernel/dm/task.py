@@ -1,7 +1,8 @@
-"""One dm_task: made, set, run and destroyed, with the errno of what failed; its cookie; and the lists that it answers with.
+"""One dm_task: made, set, run and destroyed, with the errno of what failed; its cookie; and the lists that it returns.
 
-A cookie is a semaphore that goes with an event, and that udev's rules release when they are done. LIST, LIST_VERSIONS and
-DEPS leave chains of structs in the library's buffer, which are read where they lie, as they are gone with their task.
+A cookie is a semaphore that goes with an event, and that udev's rules release when they are done. LIST, LIST_VERSIONS
+and DEPS leave chains of structs in the library's buffer, which must be read in place, because they are freed with their
+task.
 """
 
 from __future__ import annotations
@@ -23,22 +24,22 @@ from reconciler.model.errors import HostError
 from reconciler.model.live import Listed
 
 _HOST: Final = "device-mapper"
-"""What a fault names where no device was asked."""
+"""What an error names as its object if no device was asked."""
 
 
 class Task:
-    """`with Task(...) as task: task.run()`. Every failure is a HostError; leaving always frees the task."""
+    """A task, used as `with Task(...) as task: task.run()`. Every failure is a HostError; the task is always freed."""
 
     __slots__ = ("_library", "handle", "operation", "subject")
 
     def __init__(self, library: Library, kind: TaskType, operation: str, subject: str = "") -> None:
-        """`subject` is the device's name, or empty for what asks the whole host."""
+        """`subject` is the name of the device, or empty if the whole host is asked."""
         self._library = library
         self.operation = operation
         self.subject = subject
-        library.last_error = ""  # of an earlier task
+        library.last_error = ""  # clears the error of an earlier task
         handle = library.functions.dm_task_create(kind)
-        if handle is None:  # the first task also asks for the driver's version, and fails so where there is no driver
+        if handle is None:  # the first task also asks for the driver's version, and fails here if there is no driver
             number = _control_errno()
             raise HostError(operation, subject or _HOST, number or errno.ENOMEM, "" if number else library.last_error)
         self.handle: Handle = handle
@@ -56,25 +57,27 @@ class Task:
         self._library.functions.dm_task_destroy(self.handle)
 
     def set(self, accepted: int) -> None:
-        """Raise where one of the library's setters refused its argument."""
+        """Raises HostError if one of the library's setters has refused its argument."""
         if not accepted:
             raise self._refused()
 
     def run(self) -> None:
-        """The errno is the kernel's, or the control device's; where there is none, the library's own complaint is all."""
+        """Runs the task. The errno is from the kernel or the control device; without one, the library's last error is
+        all there is.
+        """
         if self._library.functions.dm_task_run(self.handle):
             return
         number = self._library.functions.dm_task_get_errno(self.handle) or _control_errno()
         raise HostError(self.operation, self.subject or _HOST, number, "" if number else self._library.last_error)
 
     def exists(self) -> bool:
-        """INFO and STATUS of a device that is not there succeed, and say so here."""
+        """Whether the device exists. INFO and STATUS of a missing device succeed, and report it only here."""
         info = DmInfo()
         self.set(self._library.functions.dm_task_get_info(self.handle, byref(info)))
         return bool(info.exists)
 
     def targets(self) -> list[tuple[int, int, str, str]]:
-        """Start, length (sectors), type and text of each target that TABLE or STATUS gave."""
+        """The start and length (sectors), type and text of each target that TABLE or STATUS returned."""
         next_target, handle = self._library.functions.dm_get_next_target, self.handle
         start, length, kind, text = c_uint64(), c_uint64(), c_char_p(), c_char_p()
         references = (byref(start), byref(length), byref(kind), byref(text))
@@ -82,13 +85,15 @@ class Task:
         position: int | None = None
         while True:
             position = next_target(handle, position, *references)
-            if kind.value is not None:  # NULL: no table at all
+            if kind.value is not None:  # NULL means that there is no table
                 found.append((start.value, length.value, to_text(kind.value), to_text(text.value).rstrip()))
             if position is None:
                 return found
 
     def _refused(self) -> HostError:
-        """By the library, which knows no errno then: too long a name, no memory."""
+        """The error for what the library itself refused, without an errno: for example a name that is too long, or no
+        memory.
+        """
         return HostError(self.operation, self.subject or _HOST, errno.EINVAL, self._library.last_error)
 
 
@@ -97,12 +102,14 @@ def to_bytes(text: str) -> bytes:
 
 
 def to_text(raw: bytes | None) -> str:
-    """The kernel takes any bytes for a name, a UUID and a table's paths: they come back as they were given."""
+    """Decodes bytes. The kernel takes any bytes for a name, a UUID and a table's paths, and they
+    can be encoded back.
+    """
     return raw.decode(errors="surrogateescape") if raw else ""
 
 
 def _control_errno() -> int:
-    """Why the control device does not open (EACCES: not root; ENODEV, ENOENT: no driver), or 0 where it does."""
+    """Why the control device does not open (EACCES: not root; ENODEV, ENOENT: no driver); 0 if it does."""
     try:
         os.close(os.open(CONTROL, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
@@ -111,7 +118,7 @@ def _control_errno() -> int:
 
 
 _ASKED_EVERY: Final = 5.0
-"""Seconds of a wait after which udev is asked whether it is there at all, and between two such questions."""
+"""Seconds of a wait after which udev is asked whether it runs at all, and between two such questions."""
 _FIRST_PAUSE: Final = 0.001
 _LONGEST_PAUSE: Final = 0.05
 _HIDDEN: Final = UdevFlag.DISABLE_SUBSYSTEM_RULES | UdevFlag.DISABLE_DISK_RULES | UdevFlag.DISABLE_OTHER_RULES
@@ -121,11 +128,11 @@ _LOG: Final = logging.getLogger(__name__)
 class Cookies:
     """One cookie for each task that sends an event (RESUME, REMOVE).
 
-    Without a running udev there are no cookies, and the library makes the nodes itself. Whether udev runs is asked of its
-    control socket each time, as its file outlives a udevd that was killed (observed on udev 252). One that does not
-    answer is waited for once; until it answers again, all goes on as if there was none. So it does where the host has
-    no semaphore left. The library asks only once whether udev runs: a process whose first change came before udev goes
-    on without cookies.
+    Without a running udev there are no cookies, and the library makes the nodes itself. The control socket is tested
+    each time, because its file survives a udevd that was killed (observed on udev 252). A udevd that does not respond
+    is waited for once, and then treated as missing until it responds again; a host without a free semaphore is treated
+    the same. The library tests only once whether udev runs, so a process whose first change came before udev goes on
+    without cookies.
     """
 
     def __init__(
@@ -137,7 +144,7 @@ class Cookies:
         deadline: float,
         udev_control: str = UDEV_CONTROL,
     ) -> None:
-        """`deadline` in seconds, of each wait."""
+        """`deadline` is in seconds, for each wait."""
         self._library = library
         self._functions = library.functions
         self._clock = clock
@@ -145,15 +152,16 @@ class Cookies:
         self._deadline = deadline
         self._udev_control = udev_control
         self._deaf = False
-        """udev left a cookie alone, and has not answered since."""
+        """Whether udev has left a cookie alone, and has not responded since."""
         self._ask_again = 0.0
 
     @contextmanager
     def around(self, task: Task, *, hidden: bool = False) -> Iterator[None]:
-        """Run the task inside. Leaves when udev is done with its event, or was given up; never leaves a semaphore.
+        """Runs the task inside, and leaves when udev is done with the event or the deadline has passed, never with a
+        semaphore.
 
-        A deadline missed is no failure: the kernel did what was asked, and only nodes or links may be missing, which
-        the next look finds. It is logged as a warning.
+        A missed deadline is no failure: the kernel did what was asked, and only nodes or links may be missing, which
+        the next scan finds. It is logged as a warning.
         """
         cookie = c_uint32(0)
         if not (self._synchronised() and self._take(task, cookie, hidden=hidden)):
@@ -166,12 +174,14 @@ class Cookies:
         try:
             yield
             self._wait(task, cookie.value)
-        except BaseException:  # a failed task has released its share; an interrupted wait has not
+        except BaseException:  # a failed task has released its share of the semaphore, an interrupted wait has not
             self._give_up(cookie.value)
             raise
 
     def _synchronised(self) -> bool:
-        """Told each time, as the library would else switch off udev's rules for a task that has no cookie."""
+        """Whether cookies are in use. The library is told each time; otherwise it disables udev's rules for tasks
+        without a cookie.
+        """
         if not udevd_listens(self._udev_control) or not self._hears():
             return False
         self._functions.dm_udev_set_sync_support(1)
@@ -184,7 +194,9 @@ class Cookies:
         return not self._deaf
 
     def _take(self, task: Task, cookie: c_uint32, *, hidden: bool) -> bool:
-        """Whether there is a semaphore for it. A host that has none left must not keep a device from coming up."""
+        """Takes a semaphore, and returns whether there was one. A host without a free one must still be able to
+        activate a device.
+        """
         flags = UdevFlag.DISABLE_LIBRARY_FALLBACK | (_HIDDEN if hidden else 0)
         if self._functions.dm_task_set_cookie(task.handle, byref(cookie), flags):
             return True
@@ -198,12 +210,14 @@ class Cookies:
         return False
 
     def _wait(self, task: Task, cookie: int) -> None:
-        """The semaphore cannot be polled, and dm_udev_wait has no deadline: so look, with growing pauses."""
+        """Waits for the cookie with growing pauses: the semaphore cannot be polled, and
+        dm_udev_wait has no deadline.
+        """
         until = self._clock() + self._deadline
         pause, ask = _FIRST_PAUSE, self._clock() + _ASKED_EVERY
         while not self._done(cookie):
             now = self._clock()
-            if now >= ask and udevd_answers(self._udev_control):  # it is at work
+            if now >= ask and udevd_answers(self._udev_control):  # udev responds, so it is still at work
                 ask = now + _ASKED_EVERY
             if now >= min(ask, until):
                 self._go_on_without(task, cookie)
@@ -219,13 +233,17 @@ class Cookies:
         self._give_up(cookie)
 
     def _done(self, cookie: int) -> bool:
-        """Also removes the semaphore, and also true where it is gone (`dmsetup udevcomplete_all`)."""
+        """Whether the cookie is complete. It removes the semaphore, and is also True if that is gone (`dmsetup
+        udevcomplete_all`).
+        """
         ready = c_int(0)
         self._functions.dm_udev_wait_immediate(cookie, byref(ready))
         return bool(ready.value)
 
     def _give_up(self, cookie: int) -> None:
-        """Take udev's part, so that the semaphore goes. What udev completes later finds none, and only logs that."""
+        """Completes the cookie in udev's place, so that the semaphore is removed. If udev completes it later, it only
+        logs an error.
+        """
         if not self._done(cookie):
             self._functions.dm_udev_complete(cookie)
             self._done(cookie)
@@ -241,7 +259,7 @@ _ALIGNMENT: Final = 8
 
 
 def read_names(address: int | None) -> list[Listed]:
-    """Of LIST. The first entry has number 0 where there is no device at all.
+    """Parses the result of LIST. The first entry has number 0 if there is no device at all.
 
     After each name's NUL, at the next multiple of 8, comes the device's u32 event_nr (dm ioctl 4.38 and later).
     """
@@ -261,13 +279,13 @@ def read_names(address: int | None) -> list[Listed]:
 
 
 def event_offset(name_length: int) -> int:
-    """Where event_nr lies, from the start of an entry with a name of so many bytes."""
+    """The offset of event_nr from the start of an entry, for a name of this many bytes."""
     end = _NAME.size + name_length + 1
     return -(-end // _ALIGNMENT) * _ALIGNMENT
 
 
 def read_versions(address: int | None) -> dict[str, str]:
-    """Of LIST_VERSIONS. A chain that is empty has an entry without a name."""
+    """Parses the result of LIST_VERSIONS. An empty chain has one entry without a name."""
     found: dict[str, str] = {}
     while address:
         following, *version = _VERSION.unpack(string_at(address, _VERSION.size))
@@ -289,5 +307,5 @@ def read_deps(address: int | None) -> list[Devno]:
 
 
 def _devno(number: int) -> Devno:
-    """Of the kernel's huge_encode_dev, which is glibc's encoding too."""
+    """The device number in the kernel's huge_encode_dev, which is also glibc's encoding."""
     return Devno(os.major(number), os.minor(number))

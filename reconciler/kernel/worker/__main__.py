@@ -1,11 +1,11 @@
 """A pool's worker: the process that makes all kernel calls for one pool.
 
-A call can hang where no signal reaches it (DEVICE_MAPPER: a message to a pool whose metadata device is suspended); then
+A call can hang where no signal reaches it (for example a message to a pool whose metadata device is suspended); then
 this process hangs, and nothing else does. It inherits neither the daemon's lock nor its sockets, and holds the pool's
 own lock until it ends, so that no second worker touches the pool while a call of the first may still be going on.
 
-Started as `python -m reconciler.kernel.worker FD`; FD is one end of a socket pair. When the other end closes it ends,
-after the step that it is at.
+It is started as `python -m reconciler.kernel.worker FD`, where FD is one end of a socket pair. When the other end is
+closed, the worker ends after its present step.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class _ToDaemon(logging.Handler):
         self._connection = connection
 
     def emit(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(OSError):  # nobody listens any more: the worker is about to end
+        with contextlib.suppress(OSError):  # nobody listens any more, and the worker is about to end
             say(self._connection, LogLine(record.name, record.levelno, self.format(record)))
 
 
 def serve(connection: Connection) -> None:
-    """Answer questions until the other end closes."""
+    """Answers questions until the other end is closed."""
     hello: WorkerConfig = connection.recv()
     lock = PoolLock(hello.watched.pool)
     if hello.lock:
@@ -78,9 +78,9 @@ def answer(kernel: Kernel, observer: PoolScanner, question: Question) -> Answer:
 
 
 def main() -> None:
-    # The terminal's Ctrl-C is for the daemon: it ends its workers by closing their sockets, after the step at hand.
+    # Ctrl-C in a terminal is for the daemon, which ends its workers by closing their sockets, after their present step.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    drop_all_others()  # commands start workers too, with all that their shell may do
+    drop_all_others()  # commands start workers too, with all privileges of their shell
     with contextlib.suppress(EOFError, ConnectionError), Connection(int(sys.argv[1])) as connection:
         logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_ToDaemon(connection)])
         _serve_or_say(connection)

@@ -1,9 +1,8 @@
-"""What the controller sees of a pool's worker: looks and steps, each with an answer or a fault within a deadline.
+"""The controller's end of the socket to a pool's worker: scans and steps, each answered or failed within a deadline.
 
-What a process waits for, as /proc tells it: for the message about a worker that does not answer.
-
-The functions of the kernel that it waits in are read from /proc/PID/stack (proc(5); it takes CAP_SYS_ADMIN), as wchan
-and syscall are not there on every kernel. A worker that runs a program (thin_check, mkfs) waits for that one.
+For a worker that does not answer, /proc shows what it waits for. The kernel functions that it waits in are read from
+/proc/PID/stack (proc(5); it takes CAP_SYS_ADMIN), because wchan and syscall are not on every kernel. A worker that runs
+a program (thin_check, mkfs) waits for that program.
 """
 
 from __future__ import annotations
@@ -37,16 +36,18 @@ _SCHEDULER: Final = re.compile(
     r"_*switch_to|_*schedule|schedule_timeout\w*|io_schedule\w*|_*wait_for_common\w*|.*syscall.*|_*x64_sys_\w+"
     r"|do_sys\w*|sys_\w+|ret_from_\w+|entry_\w+|userspace|fork_handler|new_thread_handler|handle_mm_fault|asm_\w+"
 )
-"""Frames that every wait has: the scheduler at one end of the stack, the way into the kernel at the other."""
+"""Frames that every wait has: the scheduler at one end of the stack, the entry into the kernel at the other."""
 _SHOWN: Final = 4
 _DEEPEST: Final = 4
-"""A worker runs a program, which may run another one."""
+"""How many levels of programs are followed down: a program of the worker may run another one."""
 _STEPS: Final = (5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
-"""Seconds that are told: a message that counted each second would be another one at every look."""
+"""The durations that are shown, in seconds. A message with the exact number would be a new message at each scan."""
 
 
 def wait_of(pid: int, proc: Path = _PROC, depth: int = _DEEPEST) -> str:
-    """In words: `(pid 77) waits in the kernel, in target_message < ctl_ioctl`. Total: what cannot be read is left out."""
+    """What the process waits for: `(pid 77) waits in the kernel, in target_message < ctl_ioctl`. Unreadable parts are
+    left out.
+    """
     child = _child_of(pid, proc) if depth else None
     if child is not None:
         return f"(pid {pid}) waits for {_command(child, proc)}, which {wait_of(child, proc, depth - 1)}"
@@ -62,23 +63,23 @@ def wait_of(pid: int, proc: Path = _PROC, depth: int = _DEEPEST) -> str:
 
 
 def roughly(seconds: float) -> str:
-    """`10 s`, `5 min`, `2 h`: the last of a few steps that has been passed."""
+    """The duration as `10 s`, `5 min` or `2 h`: the largest step that it has reached."""
     passed = max((step for step in _STEPS if step <= seconds), default=None)
     if passed is None:
         return f"{seconds:.0f} s"
-    if passed < 60:  # seconds of a minute
+    if passed < 60:  # seconds in a minute
         return f"{passed} s"
-    return f"{passed // 60} min" if passed < 3600 else f"{passed // 3600} h"  # seconds of an hour
+    return f"{passed // 60} min" if passed < 3600 else f"{passed // 3600} h"  # seconds in an hour
 
 
 def _frames(pid: int, proc: Path) -> list[str]:
-    """The innermost functions first, without those that every wait has."""
+    """The functions of the stack, the innermost first, without those that every wait has."""
     functions = [match["function"] for line in _lines(proc / f"{pid}/stack") if (match := _FRAME.search(line))]
     return [function for function in functions if _SCHEDULER.fullmatch(function) is None][:_SHOWN]
 
 
 def _state(pid: int, proc: Path) -> str:
-    """The letter of proc(5); empty for a process that has ended."""
+    """The state as a letter of proc(5); empty for a process that has ended."""
     lines = _lines(proc / f"{pid}/stat")
     return lines[0].rpartition(")")[2].split()[0] if lines else ""
 
@@ -97,58 +98,66 @@ def _command(pid: int, proc: Path) -> str:
 def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # it has ended, or this kernel or user may not tell
+    except OSError:  # the process has ended, or the kernel does not show it to this user
         return []
 
 
 LOOK_DEADLINE: Final = 5.0
-"""Seconds. A look sends nothing that may block; one that takes longer means that something below hangs."""
+"""Seconds for a scan. It makes no call that may block, so one that takes longer means that something below hangs."""
 IDS_DEADLINE: Final = 60.0
-"""Seconds for a look that also reads the thin ids: thin_ls takes its time on a large pool."""
+"""Seconds for a scan that also reads the thin ids, because thin_ls is slow on a large pool."""
 START_DEADLINE: Final = 20.0
-"""Seconds for a new process to have read its modules. On a host that swaps it takes longer, and goes on all the same."""
+"""Seconds for a new process to import its modules. On a host that swaps it may take longer, and is waited for again."""
 PATIENCE: Final = 5.0
-"""Seconds that a question waits before anybody asks why, and again each time."""
+"""Seconds that a question waits before the stall handler is told, and between two such calls."""
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
 class WorkerClient(Protocol):
-    """All calls raise HostError; Unanswered if there is no answer in time; PoolLocked if another works on the pool."""
+    """All calls raise HostError; WorkerTimeoutError if there is no answer in time; PoolLocked if another process works
+    on the pool.
+    """
 
     def look(self, request: ScanRequest) -> PoolScan: ...
 
     def run(self, step: HostStep) -> StepResult: ...
 
     def watch(self, watched: ScanScope) -> None:
-        """Look at something else from now on."""
+        """Changes what is scanned from now on."""
 
     def abandon(self) -> None:
-        """From any thread: whoever waits for an answer gets a fault at once; the worker ends after the step at hand."""
+        """Gives up on the worker; thread-safe. Whoever waits for an answer gets an error at once; the worker ends after
+        its step.
+        """
 
     def close(self, wait: float = 1.0) -> None:
-        """The worker ends after the step at hand, and is waited for; one that hangs is left behind, with its lock."""
+        """Waits for the worker to end after its present step. One that hangs is left behind, with its lock."""
 
     def tell_of_waits(self, helper: StallHandler) -> None:
-        """From now on this helper is told, by the thread that asks, while a question has no answer."""
+        """Sets the handler that is called, in the thread that asks, while a question has no answer."""
 
 
 class StallHandler(Protocol):
-    """Who may be able to help while a pool's worker hangs."""
+    """May be able to help while a pool's worker hangs."""
 
     def waiting(self, beside: WorkerClient) -> None:
-        """Again and again. `beside` leads to a second worker, without the pool's lock, started when first asked."""
+        """Called repeatedly while the worker hangs. `beside` leads to a second worker without the pool's lock, which
+        starts on first use.
+        """
 
     def cause(self) -> str | None:
-        """What the worker waits for, as far as the second one saw: `NAME, which it lies on, is suspended`. Or nothing."""
+        """What the worker waits for, as the second worker saw it (`NAME, which it lies on, is suspended`); None if
+        unknown.
+        """
 
     def answered(self) -> None:
-        """After waits: the worker is there again, or gone. The second one ends."""
+        """Called when the worker answers again or is gone. The second worker ends then."""
 
 
 class InlineWorkerClient:
-    """The same in this process, for the simulated kernel and for one-shot looks at a host that does not hang."""
+    """The same in this process, for the simulated kernel and for single scans of a host that does not hang."""
 
     def __init__(self, kernel: Kernel, watched: ScanScope, state_dir: Path) -> None:
         self._kernel = kernel
@@ -164,17 +173,19 @@ class InlineWorkerClient:
         self._observer.watch(watched)
 
     def abandon(self) -> None:
-        """Nobody can wait: calls return before they could be asked to stop."""
+        """Does nothing, because no call waits: each returns before it could be abandoned."""
 
     def close(self, wait: float = 1.0) -> None:
-        """Nothing to end."""
+        """Does nothing, because there is no process."""
 
     def tell_of_waits(self, helper: StallHandler) -> None:
-        """Nothing waits."""
+        """Does nothing, because no call waits."""
 
 
 class ProcessWorkerClient:
-    """A worker process, started with the first question, and again if it died; and a second one while that hangs."""
+    """A worker process, started with the first question and again if it has died; and a second one while the first
+    hangs.
+    """
 
     def __init__(self, watched: ScanScope, state_dir: Path, *, lock: bool) -> None:
         self._hello = WorkerConfig(watched, str(state_dir), lock)
@@ -182,11 +193,11 @@ class ProcessWorkerClient:
         self._socket: socket | None = None
         self._connection: Connection | None = None
         self._late = False
-        """A question is still unanswered: its answer is thrown away when it comes."""
+        """Whether a question is still unanswered; its answer is discarded when it comes."""
         self._starting = False
-        """The process was started, and has not said yet that it is ready: nothing has been asked of the pool."""
+        """Whether the process was started and has not yet reported ready; nothing has been asked of the pool then."""
         self._asked: tuple[str, str] = ("look at", self._pool)
-        """The question at hand: what, of which object."""
+        """The present question: what is asked, and about which object."""
         self._asked_at = 0.0
         self._helper: StallHandler | None = None
         self._beside: ProcessWorkerClient | None = None
@@ -208,7 +219,7 @@ class ProcessWorkerClient:
     def abandon(self) -> None:
         ours, beside = self._socket, self._beside
         if ours is not None:
-            with contextlib.suppress(OSError):  # closed in the same moment by its own thread
+            with contextlib.suppress(OSError):  # its own thread has closed it at the same moment
                 ours.shutdown(SHUT_RDWR)
         if beside is not None:
             beside.abandon()
@@ -217,7 +228,7 @@ class ProcessWorkerClient:
         end = time.monotonic() + wait
         beside, self._beside = self._beside, None
         if beside is not None:
-            beside.abandon()  # both begin to end at once
+            beside.abandon()  # lets both begin to end at once
         self._end(wait)
         if beside is not None:
             beside.close(max(0.0, end - time.monotonic()))
@@ -229,14 +240,15 @@ class ProcessWorkerClient:
         self._connection = self._socket = None
         if self._process is None:
             return
-        if self._starting:  # it has made no call for the pool that could be cut off
+        if self._starting:  # it has made no call for the pool that an end could interrupt
             self._process.kill()
         try:
             self._process.wait(wait)
         except subprocess.TimeoutExpired:
             left = f"the worker of pool {self._pool} {wait_of(self._pid)}: left behind"
             _log.warning("%s", left, extra={"pool": self._pool, "reason": "Stuck"})
-            self._process.returncode = 0  # it is not ours to wait for any more: no warning that it still runs
+            # avoids Python's warning that the process still runs, as nobody waits for it any more
+            self._process.returncode = 0
         self._process, self._late, self._starting = None, False, False
 
     @property
@@ -266,9 +278,9 @@ class ProcessWorkerClient:
         return answer
 
     def _receive(self, connection: Connection, deadline: float, at_times: Callable[[], None] | None = None) -> Answer:
-        """Within the deadline; meanwhile `at_times` is called whenever the patience has run out."""
+        """Receives the answer within the deadline. `at_times` is called whenever the patience has run out."""
         end = time.monotonic() + deadline
-        self._late = True  # whatever ends this wait, until the answer is here
+        self._late = True  # stays so however this wait ends, until the answer is here
         while True:
             if connection.poll(max(0.0, min(PATIENCE, end - time.monotonic()))):
                 answer = self._heard(connection)
@@ -281,7 +293,7 @@ class ProcessWorkerClient:
                 at_times()
 
     def _unanswered(self) -> WorkerTimeoutError:
-        """Says which question has no answer, for how long, and what the worker waits for."""
+        """The error that names the question, how long it has been unanswered, and what the worker waits for."""
         seconds, waits = roughly(time.monotonic() - self._asked_at), wait_of(self._pid)
         if self._starting:
             detail = f"it has not started for {seconds}, as this host is slow or short of memory; it {waits}"
@@ -291,14 +303,14 @@ class ProcessWorkerClient:
         return WorkerTimeoutError(*self._asked, errno.ETIMEDOUT, detail)
 
     def _heard(self, connection: Connection) -> Answer | LogLine:
-        """What it says next. A line for the log is written there."""
+        """Receives the next message. A log line is logged at once."""
         told: Answer | LogLine = connection.recv()
         if isinstance(told, LogLine):
             logging.getLogger(told.logger).log(told.level, "%s", told.text, extra={"pool": self._pool})
         return told
 
     def _has_answered(self, connection: Connection) -> bool:
-        """Whether the late answer has come, which nobody needs any more."""
+        """Whether the late answer, which nobody needs any more, has come."""
         while connection.poll(0):
             if not isinstance(self._heard(connection), LogLine):
                 return True
@@ -314,7 +326,7 @@ class ProcessWorkerClient:
         return self._connection
 
     def _catch_up(self, connection: Connection) -> None:
-        """Throw the late answer away if it has come, and have the next look tell everything."""
+        """Discards the late answer if it has come, and makes the next scan report everything."""
         try:
             if not self._has_answered(connection):
                 self._call_for_help()
@@ -329,7 +341,8 @@ class ProcessWorkerClient:
         ours, theirs = socketpair()
         with theirs:
             command = [sys.executable, "-P", "-m", "reconciler.kernel.worker", str(theirs.fileno())]
-            # A session of its own: the terminal's Ctrl-C ends the daemon, which ends its workers in order.
+            # The worker gets its own session, so that Ctrl-C in a terminal reaches the daemon only, which ends its
+            # workers in order.
             self._process = subprocess.Popen(
                 command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, start_new_session=True
             )
@@ -340,7 +353,7 @@ class ProcessWorkerClient:
         return self._started(connection, START_DEADLINE)
 
     def _started(self, connection: Connection, deadline: float) -> Connection:
-        """Once it is ready. One that takes longer is waited for again with the next question."""
+        """The connection once the worker is ready. If that takes too long, the next question waits for it again."""
         try:
             answer = self._receive(connection, deadline)
         except (EOFError, ConnectionError) as error:
@@ -357,7 +370,7 @@ class ProcessWorkerClient:
         _log.debug("worker of pool %s (pid %d) started in %.2f s", self._pool, self._pid, seconds)
         return connection
 
-    # While it hangs
+    # What is done while the worker hangs.
 
     def _call_for_help(self) -> None:
         if self._helper is None:
@@ -367,16 +380,16 @@ class ProcessWorkerClient:
         self._helper.waiting(self._beside)
 
     def _help_former(self, trouble: PoolLocked | HostError) -> None:
-        """A worker of the same store, left behind by a daemon that is gone, hangs no less than one of our own."""
+        """Helps a worker of the same store that an earlier daemon has left behind, as it hangs like one of our own."""
         if isinstance(trouble, PoolLocked) and trouble.state_dir == self._hello.state_dir:
             self._call_for_help()
 
     def _end_help(self) -> None:
-        """Unless it still waits: the second worker has done its part."""
+        """Ends the second worker, whose work is done, unless it hangs too."""
         if self._late or self._beside is None or self._helper is None:
             return
         self._helper.answered()
-        if not self._beside.hangs():  # as long as it does, no third is started
+        if not self._beside.hangs():  # no third worker is started while the second hangs
             self._beside.close()
             self._beside = None
 
@@ -386,7 +399,7 @@ class ProcessWorkerClient:
 
 
 def _names_of(question: Question, pool: str) -> tuple[str, str]:
-    """What is asked, of which object: for the message that there is no answer."""
+    """What is asked and about which object, for the message that there is no answer."""
     if isinstance(question, HostStep):
         return question.action, question.subject
     if isinstance(question, ScanRequest) and question.ids:

@@ -1,7 +1,7 @@
-"""What a pool's worker and its daemon say to each other.
+"""The messages between a pool's worker and its client.
 
-In a module that both import by its name: the worker's own is `__main__` there, and what is pickled as that is another
-class, or none, at the other end.
+They are in a module that both ends import by the same name: the worker's own module is `__main__` in its process, and a
+class pickled as part of that would be another class, or none, at the other end.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from reconciler.model.steps import HostStep, StepResult
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """The first thing that a worker is told."""
+    """The first message to a worker."""
 
     watched: ScanScope
     state_dir: str
     lock: bool
-    """False for commands that only look, beside the daemon; and for a second worker, beside one that hangs."""
+    """False for commands that only scan beside the daemon, and for a second worker beside one that hangs."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResetCache:
-    """Tell everything at the next look."""
+    """Makes the next scan report everything."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """A line for the log, before an answer: the daemon writes it, in its own format and with the pool's name."""
+    """A line for the log, sent before an answer. The daemon logs it, in its own format and with the pool's name."""
 
     logger: str
     level: int
@@ -45,9 +45,9 @@ Answer = PoolScan | StepResult | HostError | PoolLocked | None
 
 
 def say(connection: Connection, words: WorkerConfig | Question | Answer | LogLine) -> None:
-    """For `recv` at the other end.
+    """Sends a message for `recv` at the other end.
 
-    Not with `send`: that keeps a view of its own buffer, and where nobody listens any more the error holds both. Python
-    3.13 complains on stderr when it throws such a pair away.
+    `Connection.send` is not used: it keeps a view of its own buffer, and if nobody listens any more the error holds
+    both. Python 3.13 complains on stderr when such a pair is freed.
     """
     connection.send_bytes(pickle.dumps(words))

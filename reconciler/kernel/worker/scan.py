@@ -1,11 +1,12 @@
-"""Looking: one pool and its devices, in one answer that tells only what has changed since the last.
+"""Scans one pool and its devices, and reports in one answer only what has changed since the last scan.
 
-The order is bottom up, and nothing is asked that could block: with a suspended device below a pool even a noflush
-status hangs, while LIST and INFO always answer (observed on 6.1). INFO is asked of every device on every look; tables,
-statuses and nodes of what INFO shows changed, and of a tenth of the rest in turn, as a table that was swapped
-announces itself nowhere else.
+The order is bottom up, and no call is made that could block: with a suspended device below a pool even a noflush status
+hangs, while LIST and INFO always answer (observed on 6.1). INFO is asked for every device in every scan; tables,
+statuses and nodes only where INFO shows a change, and for a tenth of the rest in turn, because nothing announces a
+table that was swapped.
 
-The host's dm devices, and which of them concern one pool. Listed anew only when device-mapper says that it changed.
+The device index knows the host's dm devices and which of them concern one pool. It is listed anew only when
+device-mapper reports a change.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from reconciler.model.live import (
 )
 
 TURNS = 10
-"""Looks in which everything that announces nothing is asked again once."""
+"""How many scans it takes until everything that announces no change has been read again once."""
 
 
 class DeviceIndex:
@@ -58,9 +59,9 @@ class DeviceIndex:
         self._relevant_to: tuple[ScanScope, Devno | None] | None = None
 
     def refresh(self) -> None:
-        """LIST, if a device may have come, gone, been renamed or given a table since the last one."""
+        """Lists the devices if one may have been added, removed, renamed or given a table since the last call."""
         if self._dm.has_changed():
-            self._listed = False  # it does not say so again, should LIST fail
+            self._listed = False  # the change is not reported again if LIST fails
         if self._listed:
             return
         listing = {listed.name: listed for listed in self._dm.list_all()}
@@ -73,8 +74,8 @@ class DeviceIndex:
         self._relevant = None
 
     def relevant(self, watched: ScanScope, pool: Devno | None, turn: int | None) -> frozenset[str]:
-        """The watched names that exist, and whatever else lies on the pool. In a turn, a part of what else there is on
-        the host is asked again: a table that was swapped shows in no listing.
+        """The watched names that exist, and whatever else is on the pool. With a turn, a part of the host's other
+        devices is read again, because a swapped table does not show in the list.
         """
         if turn is not None and pool is not None:
             self._ask_again(watched, pool, turn)
@@ -105,13 +106,15 @@ class DeviceIndex:
         if key not in self._lies_on:
             try:
                 self._lies_on[key] = pool in self._dm.deps(listed.name)
-            except HostError:  # it went away since it was listed, and is asked again if it comes back
+            except HostError:  # the device was removed since it was listed, and is read again if it comes back
                 return False
         return self._lies_on[key]
 
 
 class PoolScanner:
-    """Remembers what it saw, so that an idle look costs one LIST, one INFO a device, and the pool's status."""
+    """Scans a pool. It keeps what it saw, so that an idle scan costs one LIST, one INFO for each device, and the pool's
+    status.
+    """
 
     def __init__(self, kernel: Kernel, watched: ScanScope, state_dir: Path) -> None:
         self._kernel = kernel
@@ -128,19 +131,19 @@ class PoolScanner:
         self._first = True
 
     def watch(self, watched: ScanScope) -> None:
-        """Look at something else from now on. What was seen of devices that are still watched is kept."""
+        """Changes what is scanned. What is known of devices that stay in the scope is kept."""
         self._watched = watched
         self._turn = 0
 
     def forget(self) -> None:
-        """Tell everything at the next look, as if it were the first."""
+        """Makes the next scan report everything, as if it were the first."""
         self._seen.clear()
         self._roster.forget()
         self._turn = 0
         self._first = True
 
     def look(self, request: ScanRequest) -> PoolScan:
-        """Raises HostError; what had been seen until then is told by the next look."""
+        """Scans the pool. Raises HostError; the next scan then reports what this one had already seen."""
         try:
             return self._look(request)
         except HostError:
@@ -149,7 +152,7 @@ class PoolScanner:
 
     def _look(self, request: ScanRequest) -> PoolScan:
         first = self._first
-        if first:  # a first look is at everything, whatever it was asked for
+        if first:  # the first scan is of everything, whatever was asked for
             request = replace(request, names=None, thorough=True)
         self._roster.refresh()
         thorough = request.thorough or self._turn == 0
@@ -164,7 +167,7 @@ class PoolScanner:
         seen = PoolScan(pool, changed, gone, first, protected=self._protected)
         return self._with_ids(seen, ours=request.ours) if request.ids and not quiet else seen
 
-    # The pool
+    # Scanning the pool
 
     def _look_at_pool(self, *, thorough: bool) -> LivePool:
         dm, name = self._kernel.dm, self._watched.pool
@@ -190,12 +193,14 @@ class PoolScanner:
         data = self._data
         if isinstance(status, PoolStatus) and status.mode is PoolMode.RW and not info.suspended:
             if thorough or (status.data_used > 0) != self._is_used:
-                data = replace(data, start=self._start())  # in this look only: it changes
+                data = replace(data, start=self._start())  # only in this answer, because it changes
             self._is_used = status.data_used > 0
         return LivePool(device, status, data, self._metadata, renamed=self._renamed(info))
 
     def _renamed(self, named: DeviceInfo | None) -> str | None:
-        """Above the disks, as that is where the pool is, whatever its name has become."""
+        """The name of the device with the pool's UUID. It is sought above the disks, where the pool is whatever its
+        name is.
+        """
         uuid, disks = self._watched.uuid, self._kernel.disks
         if not uuid or (named is not None and named.uuid == uuid):
             return None
@@ -204,7 +209,7 @@ class PoolScanner:
         return next((info.name for info in above if info is not None and info.uuid == uuid), None)
 
     def _start(self) -> Start | None:
-        """Nothing below the pool is suspended, so its data can be read."""
+        """The start of the data, which can be read because nothing below the pool is suspended."""
         place = self._watched.data
         if place is None or self._data.devno is None:
             return None
@@ -229,7 +234,7 @@ class PoolScanner:
         )
 
     def _suspended_in_its_place(self) -> tuple[Below, ...]:
-        """Of a pool that is not there: a suspended device where it is to lie, which a read of its superblock waits for."""
+        """A suspended device where a missing pool is to be, for which a read of the pool's superblock would wait."""
         disks, under = self._kernel.disks, dict[Devno, None]()
         for place in (self._watched.data, self._watched.metadata):
             if place is None:
@@ -254,7 +259,7 @@ class PoolScanner:
             return None
         return read_pool_status(lines[0][1])
 
-    # The devices
+    # Scanning the devices
 
     def _look_at_devices(
         self, pool: LivePool, request: ScanRequest, *, quiet: bool
@@ -268,7 +273,7 @@ class PoolScanner:
         for name in looked_at:
             found = self._look_at_device(name, thorough=name in asked, holders=request.holders, quiet=quiet)
             if found is None:
-                continue  # gone since it was listed: the next lines tell
+                continue  # removed since it was listed, which the next lines report
             if found != self._seen.get(name):
                 changed[name] = self._seen[name] = found
         gone = frozenset(name for name in self._seen if name not in relevant)
@@ -293,7 +298,7 @@ class PoolScanner:
         if holders and thorough:
             return replace(found, holders=self._holders(info))
         if before is not None and before.info == info:
-            return replace(found, holders=before.holders)  # not asked for now, and nobody has come or gone
+            return replace(found, holders=before.holders)  # not asked for in this scan, and the open count is unchanged
         return found
 
     def _look_closely(self, info: DeviceInfo, *, quiet: bool) -> LiveDevice | None:
@@ -330,19 +335,19 @@ class PoolScanner:
     def _look_at_protected(self) -> frozenset[Devno]:
         return self._kernel.disks.stands_on(["/", str(self._state_dir)])
 
-    # The ids
+    # Reading the ids
 
     def _with_ids(self, look: PoolScan, *, ours: bool) -> PoolScan:
-        """What else was seen is told also where the ids cannot be read."""
+        """The scan with the thin ids. If they cannot be read, everything else is reported all the same."""
         try:
             return replace(look, ids=self._read_ids(look.pool, ours=ours))
         except HostError as fault:
             return replace(look, ids_trouble=str(fault), reserved=may_be_reserved(fault))
 
     def _read_ids(self, pool: LivePool, *, ours: bool) -> ThinIds | None:
-        """All thin ids, through a metadata snapshot that is released whatever happens.
+        """All thin ids, read through a metadata snapshot that is always released afterwards.
 
-        None where the pool cannot give one: it must be writable, and its metadata device known.
+        None if the pool cannot give one: it must be writable, and its metadata device must be known.
         """
         status = pool.status
         table = pool.device.table if pool.device is not None else ()
