@@ -1,7 +1,7 @@
-"""A host in memory: device-mapper, files, loops, tools and udev, as they were observed on real kernels (6.1 and 6.12).
+"""A simulated host in memory: device-mapper, files, loops, tools and udev, as observed on real kernels (6.1 and 6.12).
 
-It stands behind `kernel.protocol` and nowhere higher, and does no I/O, reads no clock and knows no chance. Where it
-differs from the kernel is a bug of it: tests/testing/conformance gives both the same operations.
+It implements `kernel.protocol`, does no I/O, and uses neither clock nor random numbers. Any difference from the kernel
+is a bug in it: tests/testing/conformance runs the same operations on both.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""A dm device and its two slots for tables; what is in /dev/mapper and /dev/disk: nodes that udev makes, or does not."""
+"""A dm device with its two table slots, and the nodes in /dev/mapper and /dev/disk, which udev
+makes or fails to make.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from reconciler.model.units import Sectors
 
 
 class SimpleTarget:
-    """`error`, `zero`, and what others share."""
+    """The targets `error` and `zero`, and the base class of the others."""
 
     def __init__(self, line: Target, on: tuple[Devno, ...] = ()) -> None:
         self.line = line
@@ -23,7 +25,7 @@ class SimpleTarget:
         return ""
 
     def close(self) -> None:
-        """Its table goes."""
+        """Closes the target when its table is dropped."""
 
 
 @dataclass(eq=False)
@@ -52,24 +54,26 @@ class Device:
     uuid: str
     devno: Devno
     announce: Callable[[], None]
-    """Something that /dev/mapper/control tells by poll."""
+    """Reports a change that poll on /dev/mapper/control announces."""
     live: Loaded | None = None
     inactive: Loaded | None = None
     suspended: bool = False
     internal: int = 0
-    """How often it was suspended by its pool."""
+    """How many times the pool of the device has suspended it."""
     table_read_only: bool = False
     protected: bool = False
-    """By `blockdev --setro`: no table changes it."""
+    """The flag that `blockdev --setro` sets; no table changes it."""
     leaving: int = 0
-    """So many more tries to freeze the filesystem on it fail, as it is just being unmounted (Linux 6.8 and later)."""
+    """How many more attempts to freeze its filesystem fail, because that is being unmounted (Linux 6.8 and later)."""
     deferred: bool = False
     event_nr: int = 0
     typed: bool = False
-    """Its first table was accepted: from then on a table's devices are looked at only when it is swapped in."""
+    """Whether its first table was accepted. After that, the devices of a table are checked only
+    when it is swapped in.
+    """
     openers: list[str] = field(default_factory=list)
     queued: list[tuple[int, str]] = field(default_factory=list)
-    """Writes that wait: (block, token)."""
+    """The writes that wait, as (block, token)."""
 
     def event(self) -> None:
         self.event_nr += 1
@@ -77,7 +81,7 @@ class Device:
 
     @property
     def read_only(self) -> bool:
-        """The one flag that the kernel tells."""
+        """Whether the device is read-only; the kernel reports one flag for several causes."""
         return self.table_read_only or self.protected
 
     @property
@@ -88,12 +92,12 @@ class Device:
 @dataclass
 class Nodes:
     running: bool = True
-    """udev. Without it libdevmapper makes the nodes itself."""
+    """Whether udev runs. Without it libdevmapper makes the nodes itself."""
     lost: int = 0
-    """So many events to come reach nobody."""
+    """How many of the next events are lost."""
     paths: dict[str, Devno] = field(default_factory=dict)
     promised: dict[Devno, tuple[str, ...]] = field(default_factory=dict)
-    """Links that udev's database names for a device."""
+    """The links that udev's database promises for each device."""
 
     def on_resume(self, device: Device, *, hidden: bool) -> None:
         if self.lost:

@@ -1,6 +1,7 @@
-"""dm devices: their slots, their states, and who has them open.
+"""The dm devices: their slots, their states, and who has them open.
 
-Sources: kernel, drivers/md/dm.c and dm-ioctl.c; what was observed on 6.1 and 6.12 is held by tests/testing/conformance.
+Sources: kernel, drivers/md/dm.c and dm-ioctl.c. What was observed on 6.1 and 6.12 is tested by
+tests/testing/conformance.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from reconciler.model.units import Sectors
 
 
 class Programs(Protocol):
-    """Those who read and write: what becomes of a device is told to them."""
+    """The programs that read and write; they are told what happens to a device."""
 
     def settle(self, device: Device) -> None:
-        """It is about to be suspended, which flushes and freezes: a change at hand is written to its end."""
+        """The device is about to be suspended, which flushes and freezes: a half-done change is completed."""
 
     def retry(self, device: Device) -> None:
-        """It goes on: so do the writes that waited."""
+        """The device was resumed, and waiting writes go on."""
 
 
 class Devices:
-    """All dm devices of a host, and the pools that are up."""
+    """All dm devices of a host, and its active pools."""
 
     programs: Programs
 
@@ -37,13 +38,13 @@ class Devices:
         self.by_name: dict[str, Device] = {}
         self.pools: dict[Disk, Pool] = {}
         self.events = 0
-        """Global: what poll on /dev/mapper/control shows."""
+        """The number of events on the host, which poll on /dev/mapper/control shows."""
 
     @property
     def release(self) -> Release:
         return self._machine.release
 
-    # Looking
+    # Queries
 
     def get(self, operation: str, name: str) -> Device:
         device = self.by_name.get(name)
@@ -55,7 +56,9 @@ class Devices:
         return next((device for device in self.by_name.values() if device.devno == devno), None)
 
     def open_count(self, device: Device) -> int:
-        """Openers: processes, mounted filesystems, and dm devices above, each once for each way it has it open."""
+        """The open count: processes, mounted filesystems and dm devices above it, each once for each way that it has it
+        open.
+        """
         ways = {(above.name, table.read_only) for above, table in self.above(device.devno)}
         return len(device.openers) + len(ways) + (1 if self._machine.mounts.get(device.devno) else 0)
 
@@ -66,7 +69,7 @@ class Devices:
                     yield device, table
 
     def size_of(self, devno: Devno) -> Sectors | None:
-        """None: there is nothing to open."""
+        """The size of a device; None if there is nothing to open."""
         device = self.by_devno(devno)
         if device is None:
             return self._machine.size_of(devno)
@@ -75,7 +78,7 @@ class Devices:
         return device.live.length if device.live is not None else Sectors(0)
 
     def disk_of(self, devno: Devno) -> Disk:
-        """The bytes behind a device number: a linear device shows those of what it lies on."""
+        """The bytes behind a device number; a linear device shows those of the device below it."""
         device = self.by_devno(devno)
         if device is None:
             return self._machine.disk_of(devno)
@@ -84,7 +87,7 @@ class Devices:
         return self.disk_of(min(device.live.on))
 
     def suspended_below(self, device: Device) -> Device | None:
-        """A suspended device that it lies on; for a thin, its pool's suspension counts otherwise."""
+        """A suspended device below this one. For a thin, the suspension of its pool is handled elsewhere."""
         for table in device.tables:
             for devno in table.on:
                 lower = self.by_devno(devno)
@@ -97,7 +100,7 @@ class Devices:
         return None
 
     def fits(self, loaded: Loaded) -> bool:
-        """What a target needs of the devices that it lies on is there (dm-table.c, `device_area_is_invalid`)."""
+        """Whether the devices below offer what each target needs (dm-table.c, `device_area_is_invalid`)."""
         for target in loaded.targets:
             start = 0
             if isinstance(target, PoolTarget):
@@ -110,7 +113,7 @@ class Devices:
                 return False
         return True
 
-    # Changing
+    # Changes
 
     def create(self, name: str, uuid: str) -> None:
         if len(name) > 127:
@@ -122,7 +125,7 @@ class Devices:
         self._announce()
 
     def load(self, device: Device, loaded: Loaded) -> None:
-        """A table that was opened goes into the inactive slot."""
+        """Puts a table that was opened into the inactive slot."""
         before, device.inactive = device.inactive, loaded
         device.typed = True
         if before is not None:
@@ -155,7 +158,9 @@ class Devices:
             raise WouldBlockError(operation, device.name, f"{below.name} below it is suspended")
 
     def resume(self, device: Device, *, hidden: bool) -> None:
-        """A table that does not fit what it lies on, or is shorter than its pool, leaves the device suspended."""
+        """Resumes the device. A table that does not fit the devices below, or is shorter than its pool, leaves it
+        suspended.
+        """
         if device.suspended:
             self._check_resume(device)
         if device.inactive is None:
@@ -172,7 +177,7 @@ class Devices:
         self._machine.nodes.on_resume(device, hidden=hidden)
 
     def _swap(self, device: Device) -> Loaded | None:
-        """The table that was live."""
+        """Swaps in the inactive table, and returns the one that was live."""
         if not device.suspended:
             self.suspend(device)
         new, device.inactive = device.inactive, None
@@ -186,11 +191,11 @@ class Devices:
         return old
 
     def retry(self, device: Device) -> None:
-        """The writes that waited for the device, or for room in the pool, go on."""
+        """Continues the writes that waited for the device, or for space in the pool."""
         self.programs.retry(device)
 
     def _let_go(self, device: Device) -> None:
-        """Of a device without a table that is EINVAL (dm.c, `dm_resume`)."""
+        """Ends the suspension. Without a table, that is EINVAL (dm.c, `dm_resume`)."""
         if device.live is None:
             raise fault("resume", device.name, errno.EINVAL)
         pool = pool_of(device.live)
@@ -232,7 +237,7 @@ class Devices:
         self.closed(on)
 
     def closed(self, devnos: set[Devno]) -> None:
-        """Somebody has closed these: what was to be removed at its last close goes now."""
+        """Somebody has closed these devices; those with a deferred removal are removed now."""
         for devno in devnos:
             device = self.by_devno(devno)
             if device is not None and device.deferred and not self.open_count(device):
@@ -270,6 +275,6 @@ class Devices:
         self.events += 1
 
     def _free_devno(self) -> Devno:
-        """The lowest that is free (dm.c, `next_free_minor`)."""
+        """The lowest free number (dm.c, `next_free_minor`)."""
         taken = {device.devno.minor for device in self.by_name.values()}
         return Devno(self._machine.dm_major, next(minor for minor in range(len(taken) + 1) if minor not in taken))

@@ -85,7 +85,7 @@ class SimulatedDisks:
             raise fault(operation, path, errno.ENOENT)
         return file
 
-    # What is on them
+    # Content
 
     def read(self, path: str, length: int) -> bytes:
         return self._disk("read", path).first(length)
@@ -103,7 +103,7 @@ class SimulatedDisks:
     def contents(self, path: str) -> str:
         return self._disk("look at", path).signature
 
-    # What it is
+    # Identity
 
     def marks(self, path: str) -> Marks:
         devno = self._host.resolve(path)
@@ -140,7 +140,7 @@ class SimulatedDisks:
         return loop.path, Bytes(loop.disk.size)
 
     def writers(self, path: str) -> list[str]:
-        del path  # nobody here writes to what a pool lies on but through its pool
+        del path  # only the pool writes to its backing devices here
         return []
 
     def _disk(self, operation: str, path: str) -> Disk:
@@ -187,7 +187,7 @@ class SimulatedDisks:
             raise fault("detach", loop.path, errno.EBUSY)
         del self._host.loops[loop.devno]
 
-    # Who uses what
+    # Users
 
     def mounts(self, devno: Devno) -> list[str]:
         return list(self._host.mounts.get(devno, ()))
@@ -196,7 +196,7 @@ class SimulatedDisks:
         return sorted({device.name for device, _ in self._host.devices.above(devno)})
 
     def alone_on(self, devnos: Sequence[Devno]) -> AbstractContextManager[None]:
-        del devnos  # those who share a simulated host do one step after another
+        del devnos  # the users of a simulated host make one step after another
         return nullcontext()
 
     def processes(self, devno: Devno) -> list[str]:
@@ -216,7 +216,7 @@ class SimulatedDisks:
         return found
 
     def unwritten(self) -> Bytes:
-        return Bytes(0)  # a program's writes go to its device at once
+        return Bytes(0)  # a program's writes reach its device at once
 
     def stands_on(self, paths: Sequence[str]) -> frozenset[Devno]:
         names = self._host.protected if paths else set()

@@ -1,4 +1,4 @@
-"""What can go wrong with a call, besides what the kernel says: it blocks, or its caller dies around it."""
+"""What can go wrong with a call besides an error of the kernel: it blocks, or its caller dies during it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reconciler.model.errors import HostError, WorkerTimeoutError
 
 
 class WouldBlockError(WorkerTimeoutError):
-    """On a real kernel this call would wait, perhaps for ever. Nothing of it was done."""
+    """On a real kernel this call would wait, perhaps for ever. It has had no effect."""
 
     def __init__(self, operation: str, subject: str, why: str) -> None:
         super().__init__(operation, subject, errno.ETIMEDOUT, why)
@@ -21,7 +21,7 @@ class WouldBlockError(WorkerTimeoutError):
 
 
 class Crashed(BaseException):
-    """The caller is dead: nothing that it would still do is done. No Exception, so that nobody takes it for a fault."""
+    """The caller is dead, and does nothing more. Not an Exception, so that it is not handled as an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Call:
     """One call of the kernel's Protocols."""
 
     part: str
-    """`dm`, `disks`, `tools` or `udev`."""
+    """One of `dm`, `disks`, `tools` and `udev`."""
     name: str
     args: tuple[Any, ...] = ()
 
@@ -47,19 +47,19 @@ def _do(_: Call, do: Callable[[], Any]) -> Any:
 
 @dataclass
 class Calls:
-    """One caller of a simulated host. The hooks may raise a HostError, or `crash()`."""
+    """The calls of one user of a simulated host. The hooks may raise a HostError, or `crash()`."""
 
     before: Callable[[Call], None] = _nothing
     midway: Callable[[Call], None] = _nothing
-    """Where a call has several effects that can be seen one by one: between them."""
+    """Called between the effects of a call that has several visible ones."""
     after: Callable[[Call], None] = _nothing
     around: Callable[[Call, Callable[[], Any]], Any] = _do
-    """Carries the call out: it may wait until a WouldBlockError has passed, or do nothing and say OK."""
+    """Carries out the call; it may wait until a WouldBlockError has passed, or do nothing and report success."""
     dead: bool = False
     made: list[Call] = field(default_factory=list)
 
     def crash(self) -> None:
-        """The caller is killed: from now on none of its calls reaches the host, its `finally` clauses included."""
+        """Kills the caller: from now on none of its calls reaches the host, also not those in its `finally` clauses."""
         self.dead = True
         raise Crashed
 

@@ -1,6 +1,6 @@
-"""The simulated host: all that lies on it, and programs that read and write what is on its devices.
+"""The simulated host with everything on it, and the programs that read and write on its devices.
 
-A block's content is a word that says who wrote it, and when.
+The content of a block is a word that says who wrote it, and when.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ class Io:
         self.writers: dict[str, Writer] = {}
 
     def write(self, name: str, number: int, token: str) -> bool:
-        """False: it waits, as somebody has suspended the device or the pool is full. Raises HostError: EIO, ENOSPC."""
+        """Writes a block. False if the write waits, because the device is suspended or the pool is full. Raises
+        HostError: EIO, ENOSPC.
+        """
         device = self._devices.get("write", name)
         if device.suspended or device.internal or not self._store(device, number, token):
             device.queued.append((number, token))
@@ -50,7 +52,7 @@ class Io:
         return True
 
     def read(self, name: str, number: int) -> str:
-        """Empty where nothing was written."""
+        """Reads a block; empty if nothing was written."""
         thin = self._thin(self._devices.get("read", name))
         content = thin.pool.image.of(thin.thin_id).content
         if number in content or thin.external is None:
@@ -58,14 +60,14 @@ class Io:
         return self._read_external(thin.external, number)
 
     def _read_external(self, devno: Devno, number: int) -> str:
-        """Of another thin, or of a disk, of which only the beginning is kept here."""
+        """Reads from the external origin: another thin, or a disk, of which only the beginning is stored here."""
         origin = self._devices.by_devno(devno)
         if origin is not None:
             return self.read(origin.name, number)
         return self._devices.disk_of(devno).head.decode() if number == 0 else ""
 
     def flush(self, name: str) -> None:
-        """What was written is durable when this returns. Unlike a message, it tells when the commit failed."""
+        """Makes all writes durable. Unlike a message, it reports a failed commit."""
         pool = self._thin(self._devices.get("flush", name)).pool
         pool.commit()
         if pool.commit_fault is not CommitFault.NONE:
@@ -79,7 +81,7 @@ class Io:
             self._retry_one(each)
 
     def fail(self, device: Device) -> None:
-        """The writes that waited fail with the table that they wait in."""
+        """Fails the writes that wait in a table, together with the table."""
         for _ in device.queued:
             device.openers.remove(_WAITING)
         device.queued.clear()
@@ -100,7 +102,7 @@ class Io:
         return self.store(device.name, thin.pool, thin.thin_id, number, token)
 
     def store(self, name: str, pool: Pool, thin_id: int, number: int, token: str) -> bool:
-        """As through a device of that name, which need not stay: else as `write`."""
+        """Writes as `write` does, but through a device that may be removed meanwhile."""
         try:
             return pool.write(thin_id, number, token)
         except MetadataError as error:
@@ -115,9 +117,9 @@ class Io:
     # Programs at work
 
     def begin(self, name: str) -> None:
-        """From now on a program writes to the device, half a change at each `step`.
+        """Starts a program that writes to the device, half a change at each `step`.
 
-        Raises HostError where the device is a shell, or dead: the first write fails, and the program ends.
+        Raises HostError if the device is a shell, or dead: the first write fails, and the program ends.
         """
         device = self._devices.get("open", name)
         self._thin(device)
@@ -125,13 +127,17 @@ class Io:
         device.openers.append(_AT_WORK)
 
     def end(self, name: str) -> None:
-        """It finishes its change, flushes and closes. Raises HostError where it cannot, and then is at work as before."""
+        """Ends the program: it completes its change, flushes and closes. Raises HostError if it cannot, and is then
+        still at work.
+        """
         self._finish(self._devices.get("close", name))
         self.flush(name)
         self.give_up(name)
 
     def give_up(self, name: str) -> None:
-        """It ends as it is, perhaps in the midst of a change: whatever becomes of a program, its files are closed."""
+        """Ends the program as it is, perhaps in the middle of a change: however a program ends, its
+        files are closed.
+        """
         del self.writers[name]
         device = self._devices.by_name.get(name)
         if device is not None and _AT_WORK in device.openers:
@@ -139,7 +145,7 @@ class Io:
             self._devices.closed({device.devno})
 
     def step(self) -> None:
-        """A write that fails is the program's trouble, which tries it again, and not that of the call at hand."""
+        """Makes the next half change. A failed write is retried by the program, and is no error of the present call."""
         for writer in self.writers.values():
             device = self._devices.by_name.get(writer.device)
             if device is not None and not device.suspended and not device.internal:
@@ -164,7 +170,7 @@ class Io:
 
 
 class SimulatedHost(Machine):
-    """Files, disks, and all that lies on them. Making one makes an empty host."""
+    """A host with files, disks, and all that is on them. A new one is empty."""
 
     def boot(self) -> None:
         super().boot()

@@ -1,6 +1,7 @@
-"""The simulated host as one caller sees it: behind all Protocols of the kernel.
+"""The simulated host as one caller sees it, through all Protocols of the kernel.
 
-`Tools`: what programs leave on a thin, and what they read of a pool's metadata. `Udev`: which nodes are there.
+`Tools` models what programs leave on a thin, and what they read from a pool's metadata; `Udev` models which nodes there
+are.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class SimulatedDm:
     def __init__(self, host: SimulatedHost) -> None:
         self._host = host
         self._seen: object = None
-        """What was armed last. Booted anew, the host counts other events."""
+        """The event count at the last arm; a rebooted host counts anew."""
 
     def versions(self) -> tuple[str, str]:
         return "1.02.185 (2022-05-18)", "4.47.0"
@@ -123,7 +124,7 @@ class SimulatedTools:
         self._host = host
         self._calls = calls
 
-    # Filesystems. The first block says its type and for how many sectors it was made.
+    # Filesystems. The first block holds its type and the number of sectors that it was made for.
 
     def mkfs(self, node: str, wanted: Mkfs) -> None:
         device = self._device("mkfs", node)
@@ -204,7 +205,7 @@ class SimulatedTools:
         return self._host.files[path]
 
     def _unused(self, operation: str, path: str) -> Disk:
-        """A pool that is up on it is EBUSY."""
+        """The disk at a path; EBUSY if an active pool is on it."""
         disk = self._disk(operation, path)
         if disk in self._host.devices.pools:
             raise fault(operation, path, errno.EBUSY)
@@ -246,7 +247,7 @@ class SimulatedUdev:
 
 
 def simulated_kernel(host: SimulatedHost, calls: Calls | None = None) -> Kernel:
-    """The host as one caller sees it. Several may look at one host."""
+    """The kernel of the host for one caller; a host may have several callers."""
     calls = calls or Calls()
     return Kernel(
         dm=cast("DeviceMapper", Hooked("dm", SimulatedDm(host), calls)),

@@ -1,8 +1,8 @@
 """A host without its dm devices: disks, files and loops, mounts, and udev's nodes.
 
-Of what is on a disk, as far as anybody here asks for it: its first bytes, and the metadata of the pool that lies on it.
+Of a disk's content, only what is asked for is modelled: its first bytes, and the metadata of the pool on it.
 
-Rules of sharing, and their times: kernel, drivers/md/dm-thin-metadata.c (`__create_snap`, `__snapshotted_since`).
+The rules of sharing, and its times: kernel, drivers/md/dm-thin-metadata.c (`__create_snap`, `__snapshotted_since`).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from reconciler.model.units import Bytes, Sectors, sectors
 
 MAX_THIN_ID: Final = 2**24 - 1
 EMPTY_USED: Final = 10
-"""Metadata blocks that an empty pool uses, about."""
+"""The number of metadata blocks that an empty pool uses, approximately."""
 _MAGIC = 27022010
 _BEFORE_USED = 16
-"""Bytes between the transaction id and how many data blocks are in use: the held root, and how many blocks there are."""
+"""Bytes between the transaction id and the number of used data blocks: the held root, and the number of all blocks."""
 _numbers = itertools.count(2)
 _LOOP_MAJOR = 7
 _BLOCK_MAJOR = 8
@@ -41,10 +41,10 @@ class MetadataError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """One mapped block. `token` stands for what is written in it."""
+    """One mapped block. `token` stands for its content."""
 
     block: int
-    """The data block's number: two thins that share one have the same."""
+    """The number of the data block, which is equal in two thins that share it."""
     time: int
     token: str
 
@@ -53,7 +53,7 @@ class Mapping:
 class ThinImage:
     created_at: int
     snapshotted: int = 0
-    """The time of the last snapshot that it took part in: what was mapped before is shared."""
+    """The time of the last snapshot of or from the thin: blocks that were mapped before are shared."""
     blocks: dict[int, Mapping] = field(default_factory=dict)
 
     @property
@@ -63,7 +63,7 @@ class ThinImage:
 
 @dataclass(slots=True)
 class PoolImage:
-    """Everything in the metadata. Thin images are never changed in place, so that a copy is cheap."""
+    """The whole metadata. Thin images are never changed in place, so that a copy is cheap."""
 
     block: Sectors
     metadata_blocks: int
@@ -72,10 +72,12 @@ class PoolImage:
     time: int = 0
     thins: dict[int, ThinImage] = field(default_factory=dict)
     held: dict[int, ThinImage] | None = None
-    """What a reserved metadata snapshot shows."""
+    """What a reserved metadata snapshot shows; None if there is none."""
     needs_check: bool = False
     spent: int = 0
-    """Blocks of metadata that are used besides what is reckoned here, as by trees that have grown apart."""
+    """Metadata blocks that are used in addition to what is calculated here, for example by trees
+    that have grown apart.
+    """
     next_block: int = 0
 
     def copy(self) -> PoolImage:
@@ -86,16 +88,16 @@ class PoolImage:
         return {mapping.block for image in images for mapping in image.blocks.values()}
 
     def metadata_used(self) -> int:
-        """About: the real number depends on how the trees have grown."""
+        """The number of used metadata blocks, approximately; the exact number depends on how the trees have grown."""
         mappings = sum(len(image.blocks) for image in self.thins.values())
         used = EMPTY_USED + len(self.thins) + mappings // 126 + (2 if self.held is not None else 0) + self.spent
         return min(self.metadata_blocks, used + self.metadata_reserve())
 
     def metadata_reserve(self) -> int:
-        """What the kernel keeps back for its own commits (dm-thin-metadata.c, `__set_metadata_reserve`)."""
+        """The blocks that the kernel reserves for its own commits (dm-thin-metadata.c, `__set_metadata_reserve`)."""
         return min(self.metadata_blocks // 10, 4096)
 
-    # What messages do.
+    # What messages do
 
     def create_thin(self, thin_id: int) -> None:
         if thin_id in self.thins:
@@ -134,7 +136,7 @@ class PoolImage:
             raise MetadataError(errno.ENODATA)
         return self.thins[thin_id]
 
-    # What I/O does.
+    # What I/O does
 
     def needs_new_block(self, thin_id: int, number: int) -> bool:
         image = self.of(thin_id)
@@ -157,21 +159,21 @@ class PoolImage:
 
 @dataclass(eq=False)
 class Disk:
-    """The content of a file or of a block device. Two of the same content are still two."""
+    """The content of a file or a block device. Two disks with the same content are not equal."""
 
     size: int
     allocated: int = 0
     image: PoolImage | None = None
-    """A pool's metadata: what is durable of it."""
+    """The durable part of a pool's metadata; None if there is no pool."""
     damage: str = ""
-    """What thin_check finds, and a pool must not come up on."""
+    """The damage that thin_check finds, with which a pool must not be activated; empty if none."""
     leaks: str = ""
-    """What thin_check finds and is harmless."""
+    """The harmless findings of thin_check; empty if none."""
     signature: str = ""
     head: bytes = b""
-    """What stands at its beginning, where that is no pool's superblock."""
+    """The first bytes, if they are no pool's superblock."""
     serial: str = ""
-    """Of a block device: empty for one that has nothing to be known by."""
+    """The serial number of a block device; empty if it has none to be recognised by."""
     inode: int = field(default_factory=lambda: next(_numbers))
 
     @property
@@ -183,7 +185,9 @@ class Disk:
         return begin.ljust(SUPERBLOCK_SIZE, b"\0")[: min(length, self.size)].ljust(min(length, self.size), b"\0")
 
     def written(self, block: int, token: str) -> None:
-        """A pool's data: the first block in use takes room in a file, and block 0 is what it begins with."""
+        """Notes a write to a pool's data: the first used block takes space in a file, and block 0 is the start of the
+        data.
+        """
         self.allocated = self.allocated or SUPERBLOCK_SIZE
         if block == 0:
             self.head = token.encode()
@@ -193,8 +197,8 @@ class Disk:
 
 
 def _superblock(image: PoolImage) -> bytes:
-    """Where the flags, the magic number, the transaction id, and how many data blocks are in use stand:
-    drivers/md/dm-thin-metadata.c, struct thin_disk_superblock. What stands for its roots is another with each change.
+    """A superblock with flags, magic number, transaction id and used data blocks in their places
+    (drivers/md/dm-thin-metadata.c, struct thin_disk_superblock). What stands for its roots differs after each change.
     """
     flags = struct.pack("<II", 0, int(image.needs_check))
     begin = flags.ljust(32, b"\0") + struct.pack("<QIIQ", _MAGIC, 2, image.time, image.transaction_id)
@@ -209,7 +213,7 @@ class LoopDevice:
     disk: Disk
     path: str
     size: int
-    """What it shows: it does not follow its file by itself."""
+    """The size that the loop shows; it does not follow its file by itself."""
     deleted: bool = False
     offset: int = 0
     read_only: bool = False
@@ -221,7 +225,7 @@ class LoopDevice:
 
 @dataclass(eq=False)
 class BlockDevice:
-    """A disk that is simply there."""
+    """A disk of the host itself."""
 
     devno: Devno
     disk: Disk
@@ -230,16 +234,16 @@ class BlockDevice:
 
 
 class Release(IntEnum):
-    """The kernels that were observed, by where their answers differ: later ones differ from earlier ones in what each
-    names, and all else is the same on them (tests/testing/conformance). A real one is known by asking it (tests/kernel).
+    """The observed kernels, named by where their behaviour differs; in all else they are the same
+    (tests/testing/conformance). tests/kernel finds out which one a real kernel is.
     """
 
     V6_1 = 601
-    """A message to a device without a live table is answered with OK, and dropped. A table may name its own device."""
+    """A message to a device without a live table returns OK and is dropped. A table may name its own device."""
     V6_1_LATE = 602
-    """6.1.192, as Debian has it: the message is EINVAL."""
+    """6.1.192, as in Debian: that message is EINVAL."""
     V6_12 = 612
-    """So is the table."""
+    """That table is refused as well."""
 
 
 class Machine:
@@ -252,23 +256,23 @@ class Machine:
         self.blocks: dict[Devno, BlockDevice] = {}
         self.loops: dict[Devno, LoopDevice] = {}
         self.protected: set[str] = set()
-        """dm names under the root filesystem, the state directory, or swap."""
+        """The dm names under the root filesystem, the state directory, or swap."""
         self.boot()
 
     def boot(self) -> None:
-        """What is not on a disk is as it is at a start."""
+        """Resets everything that is not on a disk to its state at a boot."""
         self.loops.clear()
         self.mounts: dict[Devno, list[str]] = {}
         self.nodes = Nodes()
 
     def add_disk(self, name: str, size: int, serial: str = "") -> Devno:
-        """A block device `/dev/NAME` of so many bytes."""
+        """Adds a block device `/dev/NAME` of this size in bytes."""
         devno = Devno(_BLOCK_MAJOR, len(self.blocks))
         self.blocks[devno] = BlockDevice(devno, Disk(size, size, serial=serial), f"/dev/{name}")
         return devno
 
     def size_of(self, devno: Devno) -> Sectors | None:
-        """Of a block device that is no dm device; None: there is none."""
+        """The size of a block device that is no dm device; None if there is none."""
         if devno in self.loops:
             return sectors(Bytes(self.loops[devno].size))
         block = self.blocks.get(devno)
@@ -280,7 +284,7 @@ class Machine:
         return self.blocks[devno].disk
 
     def resolve(self, path: str) -> Devno | None:
-        """The block device that a path leads to."""
+        """The block device that a path leads to; None if it leads to none."""
         nodes = {loop.node: devno for devno, loop in self.loops.items()}
         nodes |= {block.node: devno for devno, block in self.blocks.items()}
         nodes |= {f"/dev/block/{devno}": devno for devno in (*self.loops, *self.blocks)}

@@ -1,6 +1,6 @@
-"""A thin pool that is up: its mode, its features, and when its metadata becomes durable; its targets and its thins'.
+"""An active thin pool: its mode, its features, and when its metadata becomes durable; the targets of pools and thins.
 
-Source: kernel, drivers/md/dm-thin.c, and what was observed on 6.1 and 6.12, which tests/testing/conformance holds.
+Source: kernel, drivers/md/dm-thin.c. What was observed on 6.1 and 6.12 is tested by tests/testing/conformance.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from reconciler.model.dm_tables import Devno, PoolTable, Target
 
 
 class Mode(IntEnum):
-    """In the kernel's order: from OUT_OF_METADATA_SPACE on, no message is served."""
+    """The modes in the kernel's order: from OUT_OF_METADATA_SPACE on, no message is accepted."""
 
     WRITE = 0
     OUT_OF_DATA_SPACE = 1
@@ -29,42 +29,42 @@ _WORDS = {Mode.WRITE: "rw", Mode.OUT_OF_DATA_SPACE: "out_of_data_space"}
 
 
 class CommitFault(IntEnum):
-    """What a commit that cannot be written leads to."""
+    """What happens when a commit cannot be written."""
 
     NONE = 0
     READ_ONLY = 1
-    """The transaction is aborted; read-only, needs_check."""
+    """The transaction is aborted, and the pool becomes read-only with needs_check."""
     FAIL = 2
-    """Aborting failed too."""
+    """The abort fails too."""
 
 
 @dataclass(eq=False)
 class Pool:
-    """One per metadata device, from its first load to the last table that refers to it."""
+    """One pool for each metadata device, from the first load to the last table that refers to it."""
 
     device: Device
     metadata: Disk
     data: Disk
     image: PoolImage
     up: dict[Disk, Pool]
-    """All pools that are up on this host: it is one of them until its last table goes."""
+    """All active pools of this host, which has this one until its last table is dropped."""
     mode: Mode = Mode.WRITE
     suspended: bool = True
-    """Until its first resume: no thin loads before."""
+    """True before the first resume, when no thin loads."""
     bound: PoolTarget | None = None
-    """The table that was resumed last; None before its first resume."""
+    """The table that was resumed last; None before the first resume."""
     low_water_told: bool = False
     thins: list[ThinTarget] = field(default_factory=list)
-    """Tables on it, waiting ones included, in the order of their loads."""
+    """The tables of thins on the pool, also inactive ones, in the order of their loads."""
     users: int = 0
     commit_fault: CommitFault = CommitFault.NONE
-    """Set by a test: the next commits fail."""
+    """Set by a test to make the next commits fail."""
     told: Callable[[], None] = lambda: None
-    """Raise the pool device's event number."""
+    """Increments the event number of the pool device."""
     requeue: Callable[[], None] = lambda: None
-    """Let the writes go on that waited for room, as there is some again (dm-thin.c, `check_for_data_space`)."""
+    """Continues the writes that waited for space, because there is some again (dm-thin.c, `check_for_data_space`)."""
     timed_out: bool = False
-    """The kernel's no_space_timeout has passed: writes that find no room fail, whatever the table says."""
+    """Whether the kernel's no_space_timeout has passed: writes that find no space fail, whatever the table says."""
 
     @property
     def features(self) -> PoolTable | None:
@@ -79,7 +79,7 @@ class Pool:
         return self.timed_out or (self.features is not None and self.features.error_if_full)
 
     def put(self) -> None:
-        """A table that refers to it goes. With the last one a pool is closed, which commits."""
+        """Drops a table that refers to the pool. The last one closes the pool, which commits."""
         self.users -= 1
         if self.users == 0:
             self.commit()
@@ -88,7 +88,9 @@ class Pool:
     # Metadata
 
     def commit(self) -> None:
-        """Make durable what was done. A commit that fails is told to nobody who sent a message (observed)."""
+        """Makes all changes durable. If a commit after a message fails, the sender of the message is not told
+        (observed).
+        """
         if self.mode >= Mode.OUT_OF_METADATA_SPACE:
             return
         if self.commit_fault is not CommitFault.NONE:
@@ -103,7 +105,7 @@ class Pool:
             self.requeue()
 
     def write_in_place(self) -> None:
-        """What is written to a block that was mapped at the last commit is where it belongs, also without another."""
+        """Makes a write durable without a commit, if its block was mapped at the last commit already."""
         durable = self.metadata.image
         if durable is None:
             return
@@ -113,7 +115,7 @@ class Pool:
             durable.thins[thin_id] = replace(before, blocks={**before.blocks, **same})
 
     def _abort(self) -> None:
-        """Everything since the last commit is undone (dm-thin.c, `abort_transaction`)."""
+        """Undoes everything since the last commit (dm-thin.c, `abort_transaction`)."""
         if self.metadata.image is not None:
             self.image = self.metadata.image.copy()
         if self.commit_fault is CommitFault.FAIL:
@@ -143,7 +145,7 @@ class Pool:
     # Messages
 
     def message(self, words: list[str]) -> None:
-        """Raises MetadataError."""
+        """Handles a message. Raises MetadataError."""
         if self.mode >= Mode.OUT_OF_METADATA_SPACE:
             raise MetadataError(errno.EOPNOTSUPP)
         self._do(words)
@@ -169,7 +171,9 @@ class Pool:
                 raise MetadataError(errno.EINVAL)
 
     def _commit_or_fail(self) -> None:
-        """Of a metadata snapshot: unlike after other messages, whoever asked is told (observed on 6.1)."""
+        """Commits for a metadata snapshot; unlike with other messages, a failure is returned to the sender (observed on
+        6.1).
+        """
         self.commit()
         if self.mode >= Mode.OUT_OF_METADATA_SPACE:
             raise MetadataError(errno.EINVAL if self.mode is Mode.FAIL else errno.EPERM)
@@ -183,7 +187,7 @@ class Pool:
     # I/O
 
     def write(self, thin_id: int, number: int, token: str) -> bool:
-        """False: no space, and the write waits for some. Raises MetadataError where it fails."""
+        """Writes a block. False if there is no space and the write waits. Raises MetadataError if it fails."""
         if self.mode >= Mode.OUT_OF_METADATA_SPACE:
             if self.mode is Mode.FAIL or self.image.needs_new_block(thin_id, number):
                 raise MetadataError(errno.EIO)
@@ -211,13 +215,13 @@ class Pool:
     # Suspending
 
     def suspend(self) -> None:
-        """All its thins are suspended with it, internally."""
+        """Suspends the pool, and all its thins internally."""
         self.suspended = True
         for thin in self.thins:
             thin.device.internal += 1
 
     def bind(self, target: PoolTarget) -> None:
-        """Take the table that is resumed into use. Raises MetadataError EINVAL: it is shorter than the pool."""
+        """Takes the resumed table into use. Raises MetadataError with EINVAL if it is shorter than the pool."""
         self.bound = target
         self.timed_out = False
         self.set_mode(target.mode)
@@ -259,7 +263,8 @@ class Pool:
             discards.get(self.discards, "discard_passdown"),
             "error_if_no_space" if self.errors_if_full else "queue_if_no_space",
             "needs_check" if image.needs_check else "-",
-            str(min(1024, self.metadata.size // 4096 // 4)),  # of the device as it is now, in use or not
+            # by the present size of the device, whether that is in use or not
+            str(min(1024, self.metadata.size // 4096 // 4)),
         ]
         return " ".join(words)
 
@@ -287,7 +292,9 @@ class PoolTarget(SimpleTarget):
         self.wanted = table
         self.pool = pool
         self.mode = Mode.READ_ONLY if table.read_only else Mode.WRITE
-        """What its resume asks for: of a table that was in use, the mode that the pool had (dm-thin.c, `adjusted_pf`)."""
+        """The mode that a resume of the table asks for; for a table that was in use, the mode of the pool (dm-thin.c,
+        `adjusted_pf`).
+        """
         pool.users += 1
 
     def status(self) -> str:
@@ -304,12 +311,12 @@ class ThinTarget(SimpleTarget):
         self.pool = pool
         self.thin_id = thin_id
         self.external = external
-        """What blocks that were never written read as."""
+        """The external origin, which is read where nothing was written."""
         pool.users += 1
         pool.thins.append(self)
 
     def table(self) -> Target:
-        """A failed pool's thins tell no table either (dm-thin.c, `thin_status`)."""
+        """The table. The thins of a failed pool do not report theirs either (dm-thin.c, `thin_status`)."""
         if self.pool.mode is Mode.FAIL:
             return Target(self.line.start, self.line.length, "thin", "Fail")
         return self.line
@@ -328,12 +335,12 @@ class ThinTarget(SimpleTarget):
 
 
 def pool_of(table: Loaded | None) -> PoolTarget | None:
-    """Its first target, if that is a pool."""
+    """The first target of the table, if it is a pool."""
     first = table.targets[0] if table is not None and table.targets else None
     return first if isinstance(first, PoolTarget) else None
 
 
 def thin_of(table: Loaded | None) -> ThinTarget | None:
-    """Its first target, if that is a thin."""
+    """The first target of the table, if it is a thin."""
     first = table.targets[0] if table is not None and table.targets else None
     return first if isinstance(first, ThinTarget) else None

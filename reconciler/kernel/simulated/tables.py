@@ -1,7 +1,8 @@
-"""Loading a table: what is checked before it waits in a device's inactive slot, and the target that each line becomes.
+"""Loading a table: the checks before it is put into a device's inactive slot, and the target for each line.
 
-Each target holds open what it lies on until its table goes. Errnos, held by tests/testing/conformance: kernel,
-drivers/md/dm-table.c, dm-ioctl.c (`table_load`), dm-thin.c (`pool_ctr`, `thin_ctr`), dm-linear.c.
+Each target holds the devices below it open until its table is dropped. The errnos are tested by
+tests/testing/conformance; sources: kernel, drivers/md/dm-table.c, dm-ioctl.c (`table_load`), dm-thin.c (`pool_ctr`,
+`thin_ctr`), dm-linear.c.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ METADATA_BLOCK: Final = 4096
 
 
 def open_table(devices: Devices, device: Device, table: Table, *, read_only: bool) -> Loaded:
-    """Raises HostError, and nothing is held open then."""
+    """Opens the devices of a table. Raises HostError, and then holds nothing open."""
     _check_below(devices, device, table)
     _check_form(device, table, read_only=read_only)
     loaded = Loaded([], read_only)
@@ -40,7 +41,7 @@ def open_table(devices: Devices, device: Device, table: Table, *, read_only: boo
 
 
 def _check_below(devices: Devices, device: Device, table: Table) -> None:
-    """A load reads a pool's metadata, which hangs while something below is suspended."""
+    """Loading reads a pool's metadata, which hangs while a device below is suspended."""
     for target in table:
         for devno in filter(None, map(parse_devno, target.params.split()[:2])):
             lower = devices.by_devno(devno)
@@ -52,7 +53,9 @@ def _check_below(devices: Devices, device: Device, table: Table) -> None:
 
 
 def _check_form(device: Device, table: Table, *, read_only: bool) -> None:
-    """Without gaps, and a pool alone, writable, and for good: only an error table may take its place."""
+    """Checks that the table has no gaps, and that a pool is alone and writable. Only an error table
+    may replace a pool.
+    """
     end, types = 0, [line.type for line in table]
     for line in table:
         if line.start != end or line.length <= 0:
@@ -67,13 +70,13 @@ def _check_form(device: Device, table: Table, *, read_only: bool) -> None:
 
 
 def _check_first(devices: Devices, device: Device, loaded: Loaded) -> None:
-    """Only a device's first table is looked at as a whole when it is loaded, any other when it is swapped in."""
+    """Checks the whole of a device's first table; the kernel checks later ones when they are swapped in."""
     if not device.typed and not devices.fits(loaded):
         raise fault("load", device.name, errno.EINVAL)
 
 
 def make_target(devices: Devices, device: Device, line: Target) -> SimpleTarget:
-    """Raises HostError with the errno of the target's constructor."""
+    """Makes the target of a line. Raises HostError with the errno of the target's constructor."""
     match line.type:
         case "error" | "zero":
             return SimpleTarget(line)
@@ -102,7 +105,7 @@ def _open(devices: Devices, device: Device, word: str) -> Devno:
     if devno is None:
         raise _refused(device, errno.ENODEV)
     if devno == device.devno and devices.release >= Release.V6_12:
-        raise _refused(device)  # no device lies on itself
+        raise _refused(device)  # a device cannot be below itself
     if devices.size_of(devno) is None:
         raise _refused(device, errno.ENXIO)
     return devno
@@ -126,12 +129,14 @@ def _pool(devices: Devices, device: Device, line: Target) -> SimpleTarget:
 
 
 def _as_told(table: PoolTable, pool: Pool) -> Target:
-    """Features in the kernel's own order, with their number; and the pool's own block size, whatever was loaded."""
+    """The table as the kernel reports it: features in its own order, with their count, and the block size of the pool
+    itself.
+    """
     return replace(table, block=pool.image.block).target()
 
 
 def _find_pool(devices: Devices, device: Device, metadata: Devno, data: Devno, block: Sectors) -> Pool:
-    """The pool that is up on this metadata, or a new one: from then on its superblock is there."""
+    """The active pool on this metadata device, or a new one, which writes its superblock."""
     metadata_disk, data_disk = devices.disk_of(metadata), devices.disk_of(data)
     pool = devices.pools.get(metadata_disk)
     if pool is not None:
