@@ -1,4 +1,4 @@
-"""What is told to the outside: metrics, HTTP, logs, systemd.
+"""What is reported to the outside: metrics, HTTP, logs, systemd.
 
-Imports the model only. Nothing here looks at the kernel or the store; it is handed what it tells.
+It imports only the model. Nothing here reads the kernel or the store; other layers hand over what to report.
 """

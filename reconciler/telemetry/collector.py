@@ -1,17 +1,14 @@
-"""Series of records, which come and go with them.
+"""The series of records, which appear and vanish with them, and the exposition of a registry to Prometheus.
 
-1,000 devices have 14,000 series. A child object of prometheus_client for each would make every change of a reason a
-child removed and one made, and its encoder would need a fifth of a second for a scrape, with the interpreter's lock
-held. So a record's lines are made once, when its status changes, and a scrape strings them together.
+1,000 devices have 14,000 series. With a child object of prometheus_client for each, every change of a reason would
+remove one child and make another, and the encoder would need a fifth of a second for a scrape while it holds the
+interpreter's lock. So the lines of a record are made once, when its status changes, and a scrape only joins them. They
+are gone when the record is.
 
-A registry as Prometheus reads it: in the text format or in OpenMetrics, whichever is asked for.
+A registry is exposed as Prometheus reads it: in the text format or in OpenMetrics, whichever is asked for.
 
-What is told of each record: made when its status changes, gone when the record is.
-
-Metrics of many series, of which most scrapes find what the one before found.
-
-prometheus_client needs microseconds to collect a series, and those of a closed set are all there from the start: a
-thousand and a half. So they are collected anew only where one of them has changed.
+prometheus_client needs microseconds to collect a series, and the series of a closed set all exist from the start, some
+1,500. Most scrapes find them unchanged, so a metric is collected anew only if one of its series has changed.
 """
 
 from __future__ import annotations
@@ -38,7 +35,7 @@ _UNITS: Final = ("bytes", "seconds")
 
 @dataclass(frozen=True, slots=True)
 class RenderedSamples:
-    """What one record tells in one family: samples, and their lines, which are the same in both formats."""
+    """The series of one record in one family: samples, and their lines, which are the same in both formats."""
 
     samples: tuple[Sample, ...]
     lines: str
@@ -46,14 +43,14 @@ class RenderedSamples:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Family:
-    """A metric whose series belong to records. A counter's name is written with its `_total`."""
+    """A metric whose series belong to records. The name of a counter includes its `_total`."""
 
     name: str
     help: str
     type: str = "gauge"
 
     def tell(self, *points: tuple[Mapping[str, str], float]) -> RenderedSamples:
-        """Labels and value of each series."""
+        """Renders series from their labels and values."""
         samples = tuple(Sample(self.name, dict(labels), float(value)) for labels, value in points)
         return RenderedSamples(samples, "".join(map(_line, samples)))
 
@@ -62,12 +59,12 @@ class Family:
 
 
 class RecordMetric(Metric):
-    """A family as a scrape collects it: with lines for the exposition, and with samples for whoever wants those."""
+    """A family as a scrape collects it: with lines for the exposition, and with samples for other users."""
 
     def __init__(self, family: Family, told: tuple[RenderedSamples, ...]) -> None:
         self.told: Final = told
-        """The very same tuple as at the scrape before, where nothing of it has changed."""
-        # prometheus_client keeps a counter's family under the name without `_total`.
+        """the same tuple object as at the last scrape, if nothing in it has changed"""
+        # prometheus_client stores a counter's family under its name without `_total`.
         super().__init__(family.name.removesuffix("_total"), family.help, family.type, unit_of(family.name))
 
     @property
@@ -76,33 +73,33 @@ class RecordMetric(Metric):
 
     @property
     def samples(self) -> list[Sample]:
-        """Put together when asked for: a scrape does not need them."""
+        """The samples, which are built on demand because a scrape does not need them."""
         return [sample for told in self.told for sample in told.samples]
 
     @samples.setter
     def samples(self, samples: list[Sample]) -> None:
-        """prometheus_client begins with an empty list. It is made of what is told, and of nothing else."""
+        """Ignores the empty list that prometheus_client assigns at first, because the samples come from the lines."""
 
 
 class RecordSeries:
-    """What is told of every record at present. A collector of prometheus_client; written by one thread, read by any."""
+    """The current series of every record. A collector for prometheus_client; one thread writes, any may read."""
 
     def __init__(self, families: Iterable[Family]) -> None:
         self._lock = Lock()
         self._told: dict[Family, dict[Key, RenderedSamples]] = {family: {} for family in families}
         self._scraped: dict[Family, tuple[RenderedSamples, ...]] = {}
-        """What a scrape got, as long as nothing of the family changes."""
+        """The result of the last scrape for each family, dropped when anything in the family changes."""
         self._keys: set[Key] = set()
 
     def put(self, key: Key, told: Mapping[Family, RenderedSamples]) -> None:
-        """Replace all that is told of the record, so that what is no longer true is no longer told."""
+        """Replaces all series of the record, so that outdated ones vanish."""
         with self._lock:
             self._keys.add(key)
             for family in self._told:
                 self._set(key, family, told.get(family))
 
     def update(self, key: Key, family: Family, told: RenderedSamples) -> None:
-        """Replace a part of what is told of the record; nothing, where nothing is told of it yet."""
+        """Replaces the series of the record in one family. It does nothing if the record has no series yet."""
         with self._lock:
             if key in self._keys:
                 self._set(key, family, told)
@@ -124,11 +121,11 @@ class RecordSeries:
             of_records[key] = told
 
     def describe(self) -> list[Metric]:
-        """What the registry asks when this is registered: names only, so that doubles are found."""
+        """The names of the metrics, by which the registry finds duplicates when this is registered."""
         return [family.metric() for family in self._told]
 
     def collect(self) -> Iterator[Metric]:
-        # All of one moment, and the lock is held for a copy of lists of references alone.
+        # All series are of the same moment, and the lock is held only while lists of references are copied.
         with self._lock:
             for family, of_records in self._told.items():
                 if family not in self._scraped:
@@ -139,7 +136,7 @@ class RecordSeries:
 
 
 def unit_of(name: str) -> str:
-    """As OpenMetrics tells it: the last word of the name, where that is one; else nothing."""
+    """The unit for OpenMetrics: the last word of the name, if it is a unit; else empty."""
     unit = name.removesuffix("_total").rpartition("_")[2]
     return unit if unit in _UNITS else ""
 
@@ -158,22 +155,22 @@ OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8
 _KIND: Final = "application/openmetrics-text"
 _TEXTS: Final = ("text/plain", "text/*", "*/*")
 _END: Final = b"# EOF\n"
-"""With which OpenMetrics ends."""
+"""The last line of an OpenMetrics exposition."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Encoded:
-    """A metric's lines, and what they were made of."""
+    """The lines of a metric, and the samples that they were made of."""
 
     source: list[Sample] | tuple[RenderedSamples, ...]
     lines: bytes
 
 
 class Exposition:
-    """For any number of threads.
+    """Encodes a registry; thread-safe.
 
-    Most metrics are as they were at the last scrape, and making their lines is what a scrape costs most: lines are made
-    anew only where samples have changed.
+    Encoding the lines is the largest cost of a scrape, and most metrics are unchanged since the last one, so lines are
+    encoded anew only if their samples have changed.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -181,7 +178,7 @@ class Exposition:
         self._last: dict[tuple[bool, str], _Encoded] = {}
 
     def answer(self, accept: str) -> tuple[bytes, str]:
-        """Body and content type of the answer to a scrape that sends this Accept header."""
+        """The body and the content type for a scrape that sends this Accept header."""
         as_openmetrics = wants_openmetrics(accept)
         parts = [self._lines(metric, as_openmetrics=as_openmetrics) for metric in self._registry.collect()]
         if not as_openmetrics:
@@ -196,7 +193,7 @@ class Exposition:
             head = Metric(metric.name, metric.documentation, metric.type, metric.unit)
             encoded = _Encoded(metric.told, _encode(head, as_openmetrics=as_openmetrics) + metric.lines.encode())
         else:
-            # When each series was made is of use to nobody here, and would double the counters.
+            # The creation time of each series is of no use here, and would double the counters.
             samples = metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
             if last is not None and last.source == samples:
                 return last.lines
@@ -211,7 +208,9 @@ def _encode(metric: Metric, *, as_openmetrics: bool) -> bytes:
 
 
 def wants_openmetrics(accept: str) -> bool:
-    """Whether the Accept header prefers OpenMetrics 1; the text format is for everybody else, whatever they ask for."""
+    """Whether the Accept header prefers OpenMetrics 1. Every other client gets the text format,
+    whatever it asks for.
+    """
     openmetrics = text = 0.0
     for offer in accept.lower().split(","):
         kind, *words = (word.strip() for word in offer.split(";"))
@@ -225,13 +224,13 @@ def wants_openmetrics(accept: str) -> bool:
 
 
 def _weight(value: str) -> float:
-    """0 for what is no weight."""
+    """The weight in an Accept header; 0 if it is not valid."""
     digits = value.replace(".", "", 1)
     return min(float(value), 1.0) if digits.isascii() and digits.isdecimal() else 0.0
 
 
 class _Only:
-    """A collector of one metric, for an encoder that wants a collector."""
+    """A collector of one metric, for an encoder that needs a collector."""
 
     def __init__(self, metric: Metric) -> None:
         self._metric = metric
@@ -296,7 +295,7 @@ RECORD_FAMILIES: Final = (
     POOL_LEAKED_IDS,
     POOL_LEAKED_BYTES,
 )
-"""In the order in which they are served."""
+"""The families in the order in which they are served."""
 
 
 def of_device(status: DeviceStatus, desired: str, heals: int) -> dict[Family, RenderedSamples]:
@@ -350,13 +349,13 @@ def _known(family: Family, labels: dict[str, str], value: int | None) -> Rendere
 
 
 class _Kept:
-    """A collector around one of prometheus_client. Changed and collected by any thread."""
+    """Wraps a metric of prometheus_client, so that it is collected only when it changed. Thread-safe."""
 
     def __init__(self, metric: Counter | Histogram, registry: CollectorRegistry) -> None:
-        """`metric` is in no registry itself."""
+        """`metric` must not be in a registry itself."""
         self._labelled: Any = metric
         self._state = object()
-        """Another one after each change."""
+        """Identity token, replaced on every change; compared with `is`."""
         self._collected: tuple[object, list[Metric]] = (None, [])
         registry.register(self)
 
@@ -372,7 +371,7 @@ class _Kept:
         state, (collected_of, collected) = self._state, self._collected
         if state is collected_of:
             return collected
-        # Of a change in the meantime it may hold a part; then the state is another one by the next scrape.
+        # The collection may include a part of a change made meanwhile. The token then differs at the next scrape.
         collected = list(self._labelled.collect())
         self._collected = (state, collected)
         return collected
@@ -388,7 +387,7 @@ class KeptCounter(_Kept):
 
 
 class KeptHistogram(_Kept):
-    """Of seconds."""
+    """A histogram of seconds."""
 
     def __init__(
         self, name: str, text: str, labels: Sequence[str], *, buckets: Sequence[float], registry: CollectorRegistry

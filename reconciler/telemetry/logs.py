@@ -1,4 +1,6 @@
-"""Log lines: for people, for the journal, and as JSON for machines. Each names what it is about."""
+"""Log lines: as text for people, for the journal, and as JSON for machines. Each line names the record that it is
+about.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,11 @@ Format = Literal["text", "json"]
 
 _LOG: Final = logging.getLogger(__name__)
 FIELDS: Final = ("pool", "device", "reason", "action", "seconds")
-"""What `extra` may carry into a line."""
+"""The fields that a line may get from `extra`."""
 _CONTROL: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
-"""Messages quote what programs said: nothing of it may move a terminal's cursor."""
+"""The control characters with their escapes. Messages quote the output of programs, which must not
+control a terminal.
+"""
 
 
 def setup(
@@ -30,7 +34,7 @@ def setup(
     environ: Mapping[str, str] | None = None,
     level: int = logging.INFO,
 ) -> logging.Handler:
-    """Send every logger's lines to `stream`, in place of where an earlier call sent them. Gives the handler back."""
+    """Sends the lines of all loggers to `stream`, instead of where an earlier call sent them. Returns the handler."""
     handler = _Handler(stream)
     handler.setFormatter(_formatter(format, stream, os.environ if environ is None else environ))
     root = logging.getLogger()
@@ -47,7 +51,7 @@ def log_context(key: Key, *, reason: str = "", action: str = "", seconds: float 
 
 
 def catch_strays() -> None:
-    """For the daemon: what nobody caught, in any thread, and what Python warns of, become lines like all others."""
+    """Logs uncaught exceptions of any thread, and Python's warnings, like all other lines. For the daemon."""
     logging.captureWarnings(capture=True)
     sys.excepthook = _tell_stray
     threading.excepthook = lambda stray: _tell_stray(stray.exc_type, stray.exc_value, stray.exc_traceback)
@@ -61,7 +65,7 @@ def _tell_stray(kind: type[BaseException], error: BaseException | None, trace: T
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """A type of its own, so that a second call finds the first one's and leaves everybody else's alone."""
+    """A type of its own, so that a second call replaces the handler of the first and leaves all others alone."""
 
 
 def _formatter(format: Format, stream: TextIO, environ: Mapping[str, str]) -> logging.Formatter:  # noqa: A002
@@ -72,15 +76,15 @@ def _formatter(format: Format, stream: TextIO, environ: Mapping[str, str]) -> lo
 
 
 class TextFormatter(logging.Formatter):
-    """`TIME LEVEL message pool=tank device=base reason=Suspended`."""
+    """Formats a line as `TIME LEVEL message pool=tank device=base reason=Suspended`."""
 
     def format(self, record: logging.LogRecord) -> str:
         return f"{rfc3339(record.created)} {record.levelname:<7} {_text(record)}"
 
 
 class JournalFormatter(logging.Formatter):
-    """A priority before each line, which the journal takes off (sd-daemon(3)): `journalctl -p` reads it. Text has it in
-    place of time and level: the journal has its own clock.
+    """Formats lines for the journal: a priority instead of time and level. The journal removes the priority
+    (sd-daemon(3)), adds its own time, and `journalctl -p` filters by it.
     """
 
     def __init__(self, said: Callable[[logging.LogRecord], str]) -> None:
@@ -88,12 +92,12 @@ class JournalFormatter(logging.Formatter):
         self._said = said
 
     def format(self, record: logging.LogRecord) -> str:
-        # The journal makes an entry of each line, so each has to say how grave it is.
+        # The journal makes one entry of each line, so each line needs the priority.
         return "\n".join(f"<{_priority(record.levelno)}>{line}" for line in self._said(record).split("\n"))
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line."""
+    """Formats each line as one JSON object."""
 
     def format(self, record: logging.LogRecord) -> str:
         return _json(record)
@@ -136,7 +140,7 @@ def _trace(record: logging.LogRecord) -> str:
 
 
 def _priority(level: int) -> int:
-    """syslog(3)'s number of the level."""
+    """The syslog(3) number of the level."""
     for least, priority in ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6)):
         if level >= least:
             return priority
@@ -144,7 +148,9 @@ def _priority(level: int) -> int:
 
 
 def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether `stream` is what JOURNAL_STREAM names: it may be inherited by who writes elsewhere (systemd.exec(5))."""
+    """Whether `stream` is the one that JOURNAL_STREAM names. The variable may be inherited by a process that writes
+    elsewhere (systemd.exec(5)).
+    """
     try:
         stat = os.fstat(stream.fileno())
     except (OSError, ValueError):

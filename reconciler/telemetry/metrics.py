@@ -1,6 +1,6 @@
 """Metrics of the reconciler's own work; those of each record are in `collector`.
 
-docs/reference/metrics.md is for those who read them.
+docs/reference/metrics.md describes them to users.
 """
 
 from __future__ import annotations
@@ -58,17 +58,17 @@ ACTIONS: Final = (
     "thin_check",
     "zero_superblock",
 )
-"""Those of all steps on the host, each with a series from the start."""
+"""The actions of all steps on the host; each has a series from the start."""
 QUEUE: Final = "records"
 
 HEAL_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-"""Seconds: from a resume that an event started to a device that others kept busy for minutes."""
+"""In seconds, from a resume right after an event to a device that others kept busy for minutes."""
 WORK_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-"""Seconds: from one ioctl to mkfs on a slow disk."""
+"""In seconds, from one ioctl to mkfs on a slow disk."""
 
 
 class Metrics:
-    """What the controller tells of its work. Each method costs microseconds and waits for nobody."""
+    """The metrics that the controller updates. Each method takes microseconds and never blocks."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.queue = QueueMetrics(registry)
@@ -176,7 +176,9 @@ class Metrics:
         self._start_at_zero()
 
     def _start_at_zero(self) -> None:
-        """Make every series of a closed set, as `rate()` misses the first increase of one that appears with it."""
+        """Makes every series of a closed set, because `rate()` misses the first increase of a series that starts with
+        it.
+        """
         self._store_writable.set(1)
         for kind in KINDS:
             for reason in DRIFTS:
@@ -196,14 +198,15 @@ class Metrics:
                 self._actions.start_at_zero(action, result)
 
     def build_info(self, version: str, kernel: str, libdevmapper: str) -> None:
-        """`kernel` is its release, as `uname -r` has it."""
+        """Sets the build information. `kernel` is the release, as in `uname -r`."""
         self._build.clear()
         self._build.labels(version, kernel, libdevmapper).set(1)
 
     def status(self, status: Status, desired: str) -> None:
-        """Tell what was last seen of a record, in place of all that was told of it. `desired` is its record's state.
+        """Replaces all series of a record by what was last seen of it. `desired` is the state in its record.
 
-        What no record names has series only while something is to be done about it: they are bounded by the records.
+        An object without a record has series only while something is to be done about it, so that the number of series
+        is bounded by the records.
         """
         is_retained = not desired and status.good
         self._retain(status.key, retained=is_retained)
@@ -215,7 +218,7 @@ class Metrics:
             self._records.put(status.key, of_pool(status, desired, self._heals_of.get(status.key, 0)))
 
     def forget(self, key: Key) -> None:
-        """Drop every series of a record that is gone."""
+        """Removes every series of a record that is gone."""
         self._retain(key, retained=False)
         self._records.drop(key)
         self._heals_of.pop(key, None)
@@ -227,11 +230,13 @@ class Metrics:
         self._retained.labels(key.kind).inc(1 if retained else -1)
 
     def drift(self, kind: str, reason: Reason) -> None:
-        """Count an episode, at its first look."""
+        """Counts drift, when a scan first finds it."""
         self._drifts.inc(kind, reason)
 
     def healed(self, kind: str, reason: Reason, result: Result, seconds: float, key: Key) -> None:
-        """Count the end of an episode, or a failed attempt at it; `seconds` since detection count for a success only."""
+        """Counts the end of drift, or a failed attempt to end it; `seconds` since detection count
+        for a success only.
+        """
         self._heals.inc(kind, reason, result)
         if result != "success":
             return
@@ -240,16 +245,16 @@ class Metrics:
         self._records.update(key, DEVICE_HEALS if key.device else POOL_HEALS, of_heals(key, count))
 
     def action(self, action: str, result: Result, seconds: float) -> None:
-        """Count a step on the host. `action` is its class's word for itself."""
+        """Counts a step on the host. `action` is the name that the class of the step has for it."""
         self._actions.inc(action, result)
         self._action_seconds.observe(seconds, action)
 
     def manifest_errors(self, count: int) -> None:
-        """Tell what is wrong with the manifests as last read."""
+        """Sets the number of problems in the manifests as they were last read."""
         self._manifest_errors.set(count)
 
     def in_force(self, records_by_kind: Mapping[str, int], loaded_at: float) -> None:
-        """Tell of a set that is in force from now on, `loaded_at` by the wall clock."""
+        """Reports the set that is in force from now on; `loaded_at` is in wall-clock seconds."""
         for kind in KINDS:
             self._record_count.labels(kind).set(records_by_kind.get(kind, 0))
         self._manifest_loaded.set(loaded_at)
@@ -261,14 +266,14 @@ class Metrics:
         self._observe_only.set(only)
 
     def turned(self) -> None:
-        """The dispatcher went round once more, and has everything looked at again."""
+        """Notes that the dispatcher has gone round once more, and has everything scanned again."""
         self._turns.inc()
 
     def reconcile(self, kind: str, seconds: float) -> None:
         self._reconcile_seconds.labels(kind).observe(seconds)
 
     def resync(self, seconds: float) -> None:
-        """Tell how long a pass took. One pass covers both kinds, so it counts for each."""
+        """Reports how long a pass took. A pass covers both kinds, so it counts for each."""
         for kind in KINDS:
             self._resync_seconds.labels(kind).observe(seconds)
 
@@ -278,7 +283,7 @@ class Metrics:
 
 
 class QueueMetrics:
-    """What the work queue tells of itself, under the names that controller-runtime has made known."""
+    """The metrics of the work queue, under the names that controller-runtime has made well known."""
 
     def __init__(self, registry: CollectorRegistry, name: str = QUEUE) -> None:
         def gauge(suffix: str, text: str) -> Gauge:

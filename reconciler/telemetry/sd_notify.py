@@ -1,4 +1,4 @@
-"""systemd's notify protocol: sd_notify(3). Without NOTIFY_SOCKET there is nobody to tell, and nothing is done."""
+"""systemd's notify protocol: sd_notify(3). Without NOTIFY_SOCKET, nothing is sent."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from reconciler.model.units import whole_number
 
 _LOG = logging.getLogger(__name__)
 _SEND_TIMEOUT = 1.0
-"""Seconds: systemd's queue is full only while systemd itself hangs, and then it must not take us with it."""
+"""Seconds to send a message. systemd's queue is full only while systemd itself hangs, which must
+not block the daemon.
+"""
 
 
 class Notifier:
-    """Tells systemd how the daemon is. A message that cannot be sent is lost: the caller's work matters more."""
+    """Reports the daemon's state to systemd. A message that cannot be sent is lost: the caller's work matters more."""
 
     def __init__(self, environ: Mapping[str, str], monotonic_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self._address = environ.get("NOTIFY_SOCKET", "")
@@ -25,21 +27,23 @@ class Notifier:
 
     @property
     def watchdog_interval(self) -> float | None:
-        """Seconds within which `watchdog` must be called, twice to be safe; None where systemd does not watch."""
+        """Seconds within which `watchdog` must be called (twice within them, to be safe); None if systemd does not
+        watch.
+        """
         return self._watchdog
 
     def ready(self) -> None:
         self._send("READY=1")
 
     def reloading(self) -> None:
-        """To be followed by `ready`. systemd tells by the time which of two reloads has ended."""
+        """Reports a reload, which `ready` must follow. systemd uses the time to tell which of two reloads has ended."""
         self._send("RELOADING=1", f"MONOTONIC_USEC={self._monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
         self._send("STOPPING=1")
 
     def status(self, text: str) -> None:
-        """Show `text`, on one line, in `systemctl status`."""
+        """Shows `text`, on one line, in `systemctl status`."""
         self._send("STATUS=" + " ".join(text.split()))
 
     def watchdog(self) -> None:
@@ -58,7 +62,7 @@ class Notifier:
 
 
 def _path(address: str) -> str:
-    """The address as the socket module takes it: an abstract one begins with a zero byte, for which systemd writes @."""
+    """The address for the socket module: an abstract address begins with a zero byte, for which systemd writes @."""
     if address.startswith("@"):
         return "\0" + address[1:]
     if address.startswith("/"):
@@ -67,7 +71,9 @@ def _path(address: str) -> str:
 
 
 def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:
-    """What sd_watchdog_enabled(3) finds. The variables may be inherited from a parent that they are meant for."""
+    """The interval, as sd_watchdog_enabled(3) finds it. The variables may be inherited, and meant
+    for a parent process.
+    """
     if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     microseconds = whole_number(environ.get("WATCHDOG_USEC", ""))

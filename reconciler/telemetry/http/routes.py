@@ -1,4 +1,4 @@
-"""What is served over HTTP: docs/reference/http.md. Read-only; no answer makes a kernel call or waits for one."""
+"""What is served over HTTP: docs/reference/http.md. It is read-only; no answer makes a kernel call or waits for one."""
 
 from __future__ import annotations
 
@@ -33,39 +33,41 @@ __all__ = ["Limits", "ListenError", "StatusProvider", "StatusServer", "parse_lis
 
 _LOG = logging.getLogger(__name__)
 _POLL = 0.1
-"""Seconds within which the accepting thread sees that it is to stop."""
+"""Seconds until the accepting thread notices that it is to stop."""
 _GRACE = 0.4
-"""Seconds that answers under way are given when the server stops: with all else it stays within a second."""
+"""Seconds that present answers have when the server stops; with all else, that takes less than a second."""
 _BACKLOG = 64
 
 
 class StatusProvider(Protocol):
-    """Where the answers come from. Called by several threads at a time; must neither wait nor look at the kernel."""
+    """The source of the answers. Several threads call it at a time; it must neither block nor access the kernel."""
 
     def healthy(self) -> tuple[bool, str]:
-        """Whether the reconciler turns, and a line that says so or why not."""
+        """Whether the reconciler goes round, and a line that says so or why not."""
 
     def ready(self) -> tuple[bool, str]:
-        """Whether what is told here is the whole of it, and a line that says so or why not."""
+        """Whether what is served is complete, and a line that says so or why not."""
 
     def daemon(self) -> list[dict[str, Any]]:
-        """The reconciler itself: one item, of the kind Daemon."""
+        """The reconciler itself, as one item of the kind Daemon."""
 
     def items_revision(self) -> str:
-        """Another one whenever `items` tells something else. Cheap: open pages ask for it all the time."""
+        """A revision that differs whenever `items` does. It must be cheap, because open pages ask
+        for it all the time.
+        """
 
     def events_revision(self) -> str:
-        """The same of `events`."""
+        """A revision that differs whenever `events` does."""
 
     def items(self, kind: str) -> list[dict[str, Any]]:
-        """Every record of the kind (ThinPool or ThinDevice), in the shape of `model.conditions.item`."""
+        """All records of the kind (ThinPool or ThinDevice), in the shape of `model.conditions.item`."""
 
     def events(self) -> list[dict[str, Any]]:
-        """The last events, newest last, in the shape of `model.conditions.event_item`."""
+        """The last events, the newest last, in the shape of `model.conditions.event_item`."""
 
 
 class StatusServer:
-    """Listens from `start` to `stop`."""
+    """The HTTP server, which listens from `start` to `stop`."""
 
     def __init__(
         self, address: Address, provider: StatusProvider, registry: CollectorRegistry, limits: Limits | None = None
@@ -78,7 +80,7 @@ class StatusServer:
 
     @property
     def port(self) -> int:
-        """The port that is listened on: the one asked for, or the one taken where that was 0."""
+        """The port that the server listens on: the one that was asked for, or the free one that it took for 0."""
         if self._server is None:
             return self._address[1]
         return int(self._server.server_address[1])
@@ -88,11 +90,12 @@ class StatusServer:
         return f"http://{show((self._address[0], self.port))}/"
 
     def start(self) -> None:
-        """Listen. Raises ListenError where that cannot be."""
+        """Starts to listen. Raises ListenError if that is not possible."""
         if self._server is not None:
             raise RuntimeError("the server is started already")
         listening = bind(self._address, _BACKLOG)
-        # Elsewhere people ask by whatever names they gave this host; on loopback nobody but a stranger's page does.
+        # On other addresses people use any name that they gave this host. On loopback, only a foreign page (DNS
+        # rebinding) does.
         answer = self._only_by_own_name if is_loopback(listening) else self._answer
         self._server = Server(listening, answer, self._limits)
         self._thread = Thread(target=self._server.serve_forever, args=(_POLL,), name="http", daemon=True)
@@ -106,7 +109,7 @@ class StatusServer:
         return failure(HTTPStatus.MISDIRECTED_REQUEST, why)
 
     def stop(self) -> None:
-        """Stop listening, within a second. Does nothing where nobody listens."""
+        """Stops listening, within a second. Does nothing if the server does not listen."""
         server, thread = self._server, self._thread
         if server is None or thread is None:
             return
@@ -118,7 +121,7 @@ class StatusServer:
 
 
 class Routes:
-    """The answer to each path."""
+    """Answers each path."""
 
     def __init__(self, provider: StatusProvider, registry: CollectorRegistry) -> None:
         self._provider = provider
@@ -160,7 +163,9 @@ def _serving(file: PageFile) -> Callable[[Request], Response]:
 
 
 def _unless_known(request: Request, revision: str, items: Callable[[], list[dict[str, Any]]]) -> Response:
-    """The items, unless the client has them: the revision was read before them, so that they are as new as it says."""
+    """The items, unless the client has them. The revision is read before the items, so they are at least as new as it
+    says.
+    """
     tag = f'"{revision}"'
     if tag in (known.strip() for known in request.known.split(",")):
         return Response(HTTPStatus.NOT_MODIFIED, "application/json", b"", {"ETag": tag})

@@ -1,10 +1,10 @@
-"""One request, one connection, and an end to both: the part of serving HTTP that knows nothing of what is served.
+"""Serves one request for each connection, with limits; independent of what is served.
 
-Built for hosts where anybody may connect to loopback: a head has a size and a deadline as a whole, an answer has a
-deadline, and there are only so many connections at a time. Whoever holds one open for nothing costs a thread for
-seconds.
+It is made for hosts where anybody may connect to loopback: a head has a maximal size and one deadline as a whole, an
+answer has a deadline, and the number of connections is limited. An idle connection costs one thread for seconds at
+most.
 
-Addresses to listen on: `--listen HOST:PORT`.
+Also parses the addresses to listen on: `--listen HOST:PORT`.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _FORM: Final = "write HOST:PORT, such as 127.0.0.1:9810 or [::1]:9810"
 
 
 class ListenError(Exception):
-    """Nobody can listen on this address. The message says why, and what to do next."""
+    """It is not possible to listen on this address. The message says why, and what to do next."""
 
 
 def parse_listen(text: str) -> Address:
-    """Host and port of `HOST:PORT`, an IPv6 address in brackets. Port 0 takes any free one.
+    """Parses `HOST:PORT`, with an IPv6 address in brackets. Port 0 takes any free port.
 
-    Raises ValueError, with what would be right. A missing host is no way to say "everywhere": that takes a word.
+    Raises ValueError, with what would be right. A missing host does not mean "everywhere", which has to be written out.
     """
     host, colon, port = text.rpartition(":")
     if not colon:
@@ -60,7 +60,7 @@ def _host(text: str, host: str) -> str:
 
 
 def _can_be_asked_for(name: str) -> bool:
-    """Whether it may be put to a resolver: one of its labels may be empty, or too long."""
+    """Whether a resolver accepts the name; it may have labels that are empty or too long."""
     try:
         name.encode("idna")
     except UnicodeError:
@@ -74,12 +74,12 @@ def show(address: Address) -> str:
 
 
 def bind(address: Address, backlog: int) -> socket.socket:
-    """A socket that listens there. Raises ListenError."""
+    """A socket that listens on the address. Raises ListenError."""
     host, port = address
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, where = found[0]
-        # An IPv6 wildcard listens to IPv4 too, as everywhere else; a single IPv6 address has no IPv4 side.
+        # An IPv6 wildcard listens on IPv4 too, as everywhere else; a single IPv6 address has no IPv4 counterpart.
         both = family is socket.AF_INET6 and host == "::" and socket.has_dualstack_ipv6()
         return socket.create_server(where[:2], family=family, backlog=backlog, dualstack_ipv6=both)
     except OSError as error:
@@ -108,10 +108,10 @@ def is_loopback(listening: socket.socket) -> bool:
 
 
 def is_own_name(host: str, own: str) -> bool:
-    """Whether a Host header names this host: by an address, as localhost, or as `own`, the name that it listens on.
+    """Whether a Host header names this host: an address, localhost, or `own`, the name that it listens on.
 
-    A page from elsewhere can have its own name lead to 127.0.0.1, and then read as if this were its own server (DNS
-    rebinding). It cannot choose under which name the browser asks for it then.
+    A page from elsewhere can make its own name resolve to 127.0.0.1, and would then be able to read everything as if
+    from its own server (DNS rebinding). But it cannot choose the name in the Host header.
     """
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
     name = name.removeprefix("[").removesuffix("]").lower()
@@ -127,11 +127,13 @@ def is_own_name(host: str, own: str) -> bool:
 _LOG = logging.getLogger(__name__)
 
 HEAD_LIMIT: Final = 16 * 1024
-"""Bytes of a request line and headers; Prometheus and browsers send less than 2 KiB."""
+"""The largest request line and headers, in bytes; Prometheus and browsers send less than 2 KiB."""
 _PATIENCE: Final = 0.25
-"""Seconds that a client may take to ask while others wait for a place."""
+"""Seconds that a client has to send its request while others wait for a connection."""
 _LAST: Final = 0.1
-"""Seconds for threads to see that their connection was cut. One that sits in `answer` does not, and is left behind."""
+"""Seconds for threads to notice that their connection was closed. A thread inside `answer` does not notice, and is
+left.
+"""
 _SECURITY: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
@@ -146,9 +148,9 @@ _SECURITY: Final = {
 class Limits:
     connections: int = 32
     head_seconds: float = 5.0
-    """From the connection to the end of the head, however many pieces it comes in."""
+    """Seconds from the connection to the end of the head, however many pieces it comes in."""
     answer_seconds: float = 10.0
-    """To take the whole answer."""
+    """Seconds in which the client must take the whole answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +158,9 @@ class Request:
     path: str
     accept: str
     host: str
-    """Of the Host header, with its port; empty where there is none."""
+    """The Host header, with its port; empty if there is none."""
     known: str = ""
-    """The tags of the If-None-Match header: answers that the client has already."""
+    """The tags of the If-None-Match header, which name the answers that the client already has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +169,7 @@ class Response:
     type: str
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
-    """In addition to those that every answer has, or in their place."""
+    """Headers in addition to those of every answer, or instead of them."""
 
 
 Answer = Callable[[Request], Response]
@@ -182,16 +184,16 @@ def as_json(status: HTTPStatus, value: Any) -> Response:
 
 
 def failure(status: HTTPStatus, why: str, **headers: str) -> Response:
-    """An error, as one line of JSON."""
+    """An error as one line of JSON."""
     answer = as_json(status, {"error": why})
     answer.headers.update(headers)
     return answer
 
 
 class Server(ThreadingMixIn, TCPServer):
-    """Answers each request in a thread of its own, with what `answer` gives."""
+    """Answers each request in its own thread, with the result of `answer`."""
 
-    daemon_threads = True  # one that hangs in `answer` must not keep the daemon from ending
+    daemon_threads = True  # a thread that hangs in `answer` must not keep the daemon from ending
 
     def __init__(self, listening: socket.socket, answer: Answer, limits: Limits) -> None:
         BaseServer.__init__(self, listening.getsockname(), _Handler)
@@ -199,7 +201,9 @@ class Server(ThreadingMixIn, TCPServer):
         self.answer = answer
         self.limits = limits
         self._open: dict[socket.socket, float | None] = {}
-        """Since when each has been waited for to ask, the longest first; None once it has."""
+        """The open connections with the time since when each is idle, the longest first; None once its request is
+        complete.
+        """
         self._changed = Condition()
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -216,20 +220,20 @@ class Server(ThreadingMixIn, TCPServer):
         self.shutdown_request(request)
 
     def shutdown_request(self, request: Any) -> None:
-        """Called by socketserver for every connection, whatever became of it."""
+        """Closes a connection. socketserver calls this for every connection, however it ended."""
         super().shutdown_request(request)
         with self._changed:
             self._open.pop(request, None)
             self._changed.notify_all()
 
     def has_asked(self, request: socket.socket) -> None:
-        """Its head is complete: it is no idle connection any more."""
+        """Marks the connection as not idle, because its head is complete."""
         with self._changed:
             if request in self._open:
                 self._open[request] = None
 
     def _end_the_idlest(self) -> None:
-        """Who only holds a connection open makes room for who asks something."""
+        """Evicts the connection that has been idle longest without a complete request."""
         idle = next((one for one, since in self._open.items() if since is not None), None)
         since = None if idle is None else self._open[idle]
         if idle is None or since is None or time.monotonic() - since < _PATIENCE:
@@ -249,7 +253,7 @@ class Server(ThreadingMixIn, TCPServer):
         _LOG.error("a request of %s failed", client_address, exc_info=error)
 
     def end_connections(self, grace: float) -> None:
-        """Let answers under way get through within `grace` seconds, and end everything else at once."""
+        """Lets present answers finish within `grace` seconds, and closes everything else at once."""
         self._cut(socket.SHUT_RD)
         with self._changed:
             if self._changed.wait_for(lambda: not self._open, grace):
@@ -268,7 +272,7 @@ class Server(ThreadingMixIn, TCPServer):
 
 
 def _refuse(connection: socket.socket) -> None:
-    """Say that there are too many connections, without a thread and without waiting."""
+    """Answers that there are too many connections, without a thread and without waiting."""
     connection.settimeout(0)
     body = b'{"error":"too many connections"}\n'
     head = (
@@ -283,17 +287,18 @@ def _refuse(connection: socket.socket) -> None:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    default_request_version = "HTTP/1.0"  # else what is no request is taken for HTTP/0.9, and answered without a head
+    # otherwise, what is no request counts as HTTP/0.9, and gets an answer without a head
+    default_request_version = "HTTP/1.0"
 
     def handle(self) -> None:
         head = self._read_head()
         if head is None:
             return
         cast(Server, self.server).has_asked(self.connection)
-        self.connection.settimeout(self._limits.answer_seconds)  # Python counts it for the whole of one sendall
+        self.connection.settimeout(self._limits.answer_seconds)  # Python applies it to one sendall as a whole
         self.rfile = BytesIO(head)
         self.raw_requestline = self.rfile.readline()
-        # parse_request answers by itself, through send_error, what is no request.
+        # For what is no request, parse_request itself answers, through send_error.
         if self.parse_request():
             self._answer()
 
@@ -302,7 +307,7 @@ class _Handler(BaseHTTPRequestHandler):
         return cast(Server, self.server).limits
 
     def _read_head(self) -> bytes | None:
-        """Everything up to the empty line. None: there is nobody to answer, or it has been answered."""
+        """Reads up to the empty line. None if the client is gone, or was already answered."""
         deadline = time.monotonic() + self._limits.head_seconds
         head = b""
         while b"\r\n\r\n" not in head and b"\n\n" not in head:
@@ -325,7 +330,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command not in {"GET", "HEAD"}:
             self._write(failure(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD are answered", Allow="GET, HEAD"))
             return
-        # Folded header lines keep their line breaks; part of this one comes back in the answer's head.
+        # Folded header lines keep their line breaks, and a part of this one is sent back in the head of the answer.
         accept = " ".join((self.headers.get("Accept") or "").split())
         path = self.path.partition("?")[0]
         try:
@@ -337,7 +342,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._write(response)
 
     def _reject(self, status: HTTPStatus, why: str) -> None:
-        """Answer what never became a request."""
+        """Answers what never became a request."""
         self.requestline, self.request_version, self.command = "", self.protocol_version, ""
         self._write(failure(status, why))
 
@@ -351,7 +356,7 @@ class _Handler(BaseHTTPRequestHandler):
             "Connection": "close",
             **response.headers,
         }
-        if response.status is HTTPStatus.NOT_MODIFIED:  # a length here would be that of what is not sent
+        if response.status is HTTPStatus.NOT_MODIFIED:  # a length would be that of the body, which is not sent
             del headers["Content-Length"]
         for name, value in headers.items():
             self.send_header(name, value)
@@ -360,7 +365,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(response.body)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """How the base class answers what is no request: in HTML, which nobody here reads."""
+        """Answers invalid requests in JSON; the base class would do so in HTML."""
         del explain
         self.command = self.command or ""
         self._write(failure(HTTPStatus(code), message or HTTPStatus(code).phrase))

@@ -1,4 +1,4 @@
-"""The status page: plain files, served as they are, without a build step and without anything from elsewhere."""
+"""The status page: static files without a build step, and without anything from elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ POLICY: Final = (
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
-"""The Content-Security-Policy of the page: its own files, its own server, and no text is ever taken for markup."""
+"""The Content-Security-Policy of the page: only its own files and server, and no text is ever interpreted as markup."""
 
 _INDEX: Final = "index.html"
 _TYPES: Final = {
@@ -29,7 +29,7 @@ class PageFile:
 
 
 def page_files() -> dict[str, PageFile]:
-    """By the path that each is served under: `/` is the page itself, the others are in `/page/`."""
+    """The files by the path that each is served under: `/` is the page, all others are in `/page/`."""
     found: dict[str, PageFile] = {}
     for file in files(__package__).iterdir():
         kind = _TYPES.get(file.name[file.name.rfind(".") :])
