@@ -1,7 +1,7 @@
-"""What others must keep their hands off: whether they could have written a file, and the locks that only we can hold.
+"""Whether others could have written a file, and locks that only this user can hold.
 
-Whoever can write a manifest decides what becomes of data, whoever can write the state decides what is believed, and
-whoever can open a lock's file can keep the daemon out. sshd and cron ask the same of their files.
+Whoever can write a manifest decides what happens to data, whoever can write the state decides what the daemon believes,
+and whoever can open a lock's file can keep the daemon out. sshd and cron have the same requirements for their files.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Final
 
 _OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 _MOST_LINKS: Final = 40
-"""As the kernel follows (path_resolution(7))."""
+"""How many symbolic links are followed, as in the kernel (path_resolution(7))."""
 _KINDS: Final = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a fifo",
@@ -31,7 +31,7 @@ _KINDS: Final = {
 
 
 def kind_of(info: os.stat_result) -> str:
-    """What is there in the place of a plain file."""
+    """What is in the place of a plain file, in words."""
     return _KINDS.get(stat.S_IFMT(info.st_mode), "something else")
 
 
@@ -62,10 +62,11 @@ def untrusted(
 
 
 def untrusted_way(path: Path, *, ours: bool = False) -> str | None:
-    """The first directory on the way to `path` whose writers could put something else in its place, and why.
+    """The first directory on the way to `path` whose writers could replace what is in it, and why; None if there is
+    none.
 
-    In a sticky directory, such as /tmp, nobody replaces what is another's: it is enough that no link in it is somebody
-    else's. Raises OSError where the way ends.
+    In a sticky directory, such as /tmp, nobody can replace the files of others; there it is enough that no link belongs
+    to another user. Raises OSError where the path ends.
     """
     for folder, step in _steps_to(path):
         info = folder.stat()
@@ -81,12 +82,12 @@ def untrusted_way(path: Path, *, ours: bool = False) -> str | None:
 
 
 def folders_to(path: Path) -> Iterator[Path]:
-    """Every directory that is looked into on the way there, those that symbolic links lead through too."""
+    """Every directory that is read on the way to the path, also those behind symbolic links."""
     return (folder for folder, _ in _steps_to(path))
 
 
 def _steps_to(path: Path) -> Iterator[tuple[Path, Path]]:
-    """Each of those directories, with what is looked for in it."""
+    """Yields each of those directories, with the name that is looked up in it."""
     absolute = path.absolute()
     here, parts, links = Path(absolute.anchor), list(absolute.parts[1:]), 0
     while parts:
@@ -114,24 +115,24 @@ def _shown(path: Path) -> str:
 
 
 class LockTaken(Exception):  # noqa: N818  # says what is, as BlockingIOError does
-    """Somebody else holds the lock."""
+    """Another process holds the lock."""
 
     def __init__(self, signed: str, since: float) -> None:
         super().__init__(signed, since)
         self.signed = signed
-        """What its holder wrote: to be shown, never trusted. Empty: it did not get to write it."""
+        """What the holder wrote: only for messages, never trusted. Empty if it has not written anything yet."""
         self.since = since
-        """Wall-clock seconds: the file's time, as it is signed when it is taken."""
+        """When the lock was taken, in wall-clock seconds; the time of the file, which is written then."""
 
 
 _FLAGS: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-"""A lock goes to no program that is started, a link in its place is not followed, and nobody waits for a fifo there."""
+"""The flags keep the lock from being inherited by programs, do not follow a link, and do not block on a fifo."""
 _PAUSE: Final = 0.01
 _LENGTH: Final = 4000
 
 
 class FileLock:
-    """An flock on a file that nobody else can open. It goes with the process, also when that is killed.
+    """An flock on a file that nobody else can open. It ends with the process, also if that is killed.
 
     It stays while a call of the process hangs.
     """
@@ -142,11 +143,13 @@ class FileLock:
 
     @property
     def is_held(self) -> bool:
-        """By this object: another one of the same process is somebody else."""
+        """Whether this object holds the lock. Another object of the same process counts as somebody else."""
         return self._fd >= 0
 
     def take(self, patience: float = 0.0) -> None:
-        """Raises LockTaken if somebody else has it after so many seconds still, OSError where it cannot be locked."""
+        """Takes the lock. Raises LockTaken if another process still has it after `patience` seconds, and OSError if it
+        cannot be locked.
+        """
         if self.is_held:
             return
         self.path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -160,12 +163,14 @@ class FileLock:
         self._fd = fd
 
     def sign(self, text: str) -> None:
-        """Say who holds it, for whoever comes second. Always of one length: signed again, it needs no room on a full disk."""
+        """Writes who holds the lock, for others who want it. The length is constant, so a rewrite needs no space on a
+        full disk.
+        """
         os.pwrite(self._fd, text.encode().ljust(_LENGTH), 0)
         os.ftruncate(self._fd, _LENGTH)
 
     def holder(self) -> LockTaken | None:
-        """Who holds it at this moment, without taking or making it. Raises OSError where it cannot be looked at."""
+        """Who holds the lock now, found without taking or making it. Raises OSError if the file cannot be read."""
         try:
             fd = os.open(self.path, os.O_RDONLY | _FLAGS)
         except FileNotFoundError:
@@ -179,14 +184,16 @@ class FileLock:
         return None
 
     def release(self) -> None:
-        """The file stays: were it removed, a third process could lock a new one beside a second's."""
+        """Releases the lock. The file stays: if it were removed, a third process could lock a new one beside a second
+        process.
+        """
         if self.is_held:
             os.close(self._fd)
             self._fd = -1
 
 
 def _lock(fd: int, patience: float) -> None:
-    """In small steps, as flock(2) waits either not at all or without a limit."""
+    """Tries the lock in short intervals, because flock(2) waits either not at all or without a limit."""
     end = time.monotonic() + patience
     while True:
         with contextlib.suppress(BlockingIOError):
