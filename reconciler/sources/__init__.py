@@ -1,4 +1,4 @@
-"""Where records come from: manifests in a directory, checked before anybody acts on them.
+"""Where records come from: manifests in a directory, checked before anything is done with them.
 
-Nothing here imports planner, store, kernel or telemetry, and nothing trusts what it reads.
+Nothing here imports planner, store, kernel or telemetry, and nothing that is read is trusted.
 """

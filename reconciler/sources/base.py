@@ -1,8 +1,8 @@
-"""Where records come from: the manifests, and whatever else the record of a pool names.
+"""The interface of the places that records come from: the manifests, and whatever else a pool's record names.
 
-The first source tells which pools there are. Each one after it may tell the devices of pools that it finds there, with
-what may be done to each. A source imports only the model and trusted_files; its clock, and what it is to call when there may
-be something new to read, are given to it when it is made.
+The first source declares the pools. Each later one may declare devices of those pools, with what may be done to each. A
+source imports only the model and trusted_files; the clock, and the callback for when there may be something new, are
+passed to its constructor.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from reconciler.model.recordset import PoolRecords, Problem
 
 @dataclass(frozen=True, slots=True)
 class SourceReading:
-    """What a source tells at one time."""
+    """What a source declares at one time."""
 
     pools: Mapping[str, PoolRecords] | None
-    """Records of each pool that it has something to say of. None: it cannot be used, and what it said before stays."""
+    """The records by pool. None if the source cannot be used, in which case its last reading stays."""
     problems: tuple[Problem, ...] = ()
-    """What is wrong with it, for people."""
+    """What is wrong with the source, for people."""
     revision: str = ""
-    """The same while it tells the same."""
+    """A string that is the same as long as the reading is."""
 
 
 class RecordSource(Protocol):
-    """One place that records come from. Making one starts nothing."""
+    """One place that records come from. The constructor starts nothing."""
 
     def start(self) -> None:
-        """Begin to watch. From now on `changed`, which it was made with, is called from any thread when `read` may tell
-        something new.
+        """Starts to watch. From now on the callback `changed`, which the constructor got, is called from any thread
+        when `read` may have something new.
         """
 
     def stop(self) -> None:
-        """Nothing is called from here on. Also before `start`, and twice."""
+        """Stops: the callback is not called any more. It may be called before `start`, and twice."""
 
     def poll(self) -> None:
-        """Look for what announces nothing. Called once a resync, so it has to be cheap."""
+        """Checks for changes that nothing announces. It is called once in each resync interval, so it must be cheap."""
 
     def read(self, pools: Mapping[str, PoolRecords]) -> SourceReading:
-        """What it tells now. `pools` is what the sources before it have told, and is empty for the first.
+        """Reads what the source declares now. `pools` is what the sources before it declared, empty for the first.
 
-        A pool whose devices it cannot tell at the moment is among the reading's pools, with `unknown` set: nothing follows from a
-        device that is not there then. Raises nothing for what it finds.
+        A pool whose devices cannot be read at the moment is in the reading with `unknown` set, and a device that is
+        missing there has no consequences. It raises nothing for what it finds.
         """
         ...

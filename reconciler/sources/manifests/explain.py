@@ -1,9 +1,8 @@
-"""Turns what is wrong with a document into lines for people: the very place, and what would be right.
+"""Turns the errors of a document into lines for people (the exact place, and what would be right), and generates the
+JSON Schema of manifests, by which editors complete and check while typing.
 
-The JSON Schema of a manifest document, for editors: completion, and errors while typing.
-
-What it cannot say (that a size lies on the sector grid, that `extend.max` is not below the size) is left to loading;
-what it refuses, loading refuses too.
+The schema cannot express everything (that a size is a whole number of sectors, that `extend.max` is not below the
+size), but loading refuses all that the schema refuses.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ _RULES: Final[dict[str, list[dict[str, Any]]]] = {
         {"not": {"required": ["adopt", "snapshotOf"]}},
     ],
 }
-"""What the models check in code, over several fields."""
+"""The checks of the models over several fields, which they make in code."""
 
 
 def json_schema() -> dict[str, Any]:
@@ -74,7 +73,7 @@ def json_schema() -> dict[str, Any]:
         "type": "object",
         "properties": {"kind": {"enum": ["ThinPool", "ThinDevice"]}},
         "required": ["kind"],
-        # not oneOf: an editor that knows the kind shows what is wrong, instead of "fits none of these"
+        # not oneOf: an editor that knows the kind then shows the error itself, instead of "fits none of these"
         "allOf": [
             {
                 "if": {"properties": {"kind": {"const": kind}}, "required": ["kind"]},
@@ -87,7 +86,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _tidy(schema: Any) -> Any:
-    """Without what pydantic adds for itself: titles that repeat names, and null, which no manifest may say."""
+    """The schema without pydantic's additions: titles that repeat names, and null, which no manifest may contain."""
     if isinstance(schema, list):
         return [_tidy(each) for each in schema]
     if not isinstance(schema, dict):
@@ -137,13 +136,14 @@ def read_record(document: Node, file: str) -> Record | list[Problem]:
     if empty:
         return [_at(document, file, path, _EMPTY) for path in empty]
     try:
-        return model.model_validate(plain(document), by_alias=True, by_name=False)  # names in code are no fields
+        # the names in code are not accepted as fields
+        return model.model_validate(plain(document), by_alias=True, by_name=False)
     except ValidationError as error:
         return [_explain(each, document, file, model) for each in error.errors(include_url=False)]
 
 
 def quoted(value: Any) -> str:
-    """What somebody wrote, as harmless text that is not too long."""
+    """A value from a manifest as harmless text of limited length."""
     text = str(value)
     return ascii(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
 
@@ -173,14 +173,14 @@ def _wrong_kind(document: Mapping, file: str) -> Problem:
 
 
 def _written(node: Node | None) -> str:
-    """What stands in the file."""
+    """The value as it is written in the file."""
     if isinstance(node, Scalar):
         return quoted(node.text)
     return "a mapping" if isinstance(node, Mapping) else "a list"
 
 
 def _empty_values(node: Node, path: FieldPath) -> Iterator[FieldPath]:
-    """Fields with no value. An empty `snapshotOf:` of a file that is half written must not pass for none."""
+    """Fields without a value. An empty `snapshotOf:` in a half-written file must not count as absent."""
     if isinstance(node, Scalar):
         if node.value is None:
             yield path
@@ -273,6 +273,6 @@ def _fields(model: type[BaseModel]) -> dict[str, type[BaseModel] | None]:
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model of `Model` or `Model | None`."""
+    """The model in `Model` or `Model | None`."""
     candidates = (annotation, *get_args(annotation))
     return next((each for each in candidates if isinstance(each, type) and issubclass(each, BaseModel)), None)

@@ -1,9 +1,7 @@
-"""Reads manifest files as bytes, without believing that they are what their names say.
+"""Reads and loads manifests: a set of records that is valid as a whole, or every reason why it is not.
 
-A fifo or a device in the directory must not block or be set in motion by opening it, a link must not lead out of the
-directory, a huge file is never read, and what changes while it is being read is read again.
-
-Loads manifests: a set of records that is sound as a whole, or every reason why it is not.
+Files are read as bytes, without trust in their names: opening must not block on a fifo or operate a device, a link must
+not lead out of the directory, a huge file is never read, and a file that changes while it is read is read again.
 """
 
 from __future__ import annotations
@@ -32,14 +30,14 @@ MAX_FILES: Final = 4096
 _ATTEMPTS: Final = 5
 _SUFFIXES: Final = (".yaml", ".yml")
 _CONFIGMAP: Final = "..data"
-"""The symbolic link that the kubelet swaps when a ConfigMap changes; all its files are links through it."""
+"""The symbolic link that the kubelet replaces when a ConfigMap changes; all files are links through it."""
 _FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
 
 
 @dataclass(frozen=True, slots=True)
 class File:
     path: str
-    """As it is shown to people."""
+    """The path as it is shown to people."""
     content: bytes
 
 
@@ -58,23 +56,23 @@ class _Moved(Exception):  # noqa: N818
 
 
 def is_manifest_name(name: str) -> bool:
-    """Whether a file of a directory is read: not what editors leave there while they work (.x.swp, #x#, x~)."""
+    """Whether a file of this name is read; the temporary files of editors (.x.swp, #x#, x~) are not."""
     return name.endswith(_SUFFIXES) and not name.startswith((".", "#", "~"))
 
 
 def problem_with(path: str, message: str) -> Problem:
-    """About a file as a whole."""
+    """A problem with a file as a whole."""
     return Problem(path, 1, 1, "", message)
 
 
 def read_path(path: Path, *, trust: bool) -> Reading:
-    """What a directory holds, in name order, or one file. Never raises for what it finds."""
+    """Reads a directory, in the order of names, or one file. It never raises for what it finds."""
     try:
         if trust:
             _trust_place(path)
         if path.is_dir():
             return _read_settled(path, trust=trust)
-        target = path.resolve()  # who names a link means what it leads to
+        target = path.resolve()  # a link that was named explicitly is followed
         with _folder(target.parent) as folder:
             return Reading((File(str(path), _read(folder, target.parent, target.name, path, trust=trust)),))
     except _Refused as refused:
@@ -106,7 +104,7 @@ def _folder(path: Path) -> Iterator[int]:
 
 
 def _read_settled(directory: Path, *, trust: bool) -> Reading:
-    """Reads again while the directory changes, so that one answer is of one moment."""
+    """Reads again while the directory changes, so that the result is of one moment."""
     moved = ""
     for _ in range(_ATTEMPTS):
         with _folder(directory) as folder:
@@ -134,7 +132,8 @@ def _read_directory(folder: int, directory: Path, *, trust: bool) -> Reading:
     doubt = untrusted(directory, fd=folder) if trust else None
     if doubt is not None:
         raise _Refused(doubt)
-    names = sorted(name for name in os.listdir(folder) if is_manifest_name(name))  # of what is open
+    # lists the open directory itself, wherever its path leads by now
+    names = sorted(name for name in os.listdir(folder) if is_manifest_name(name))
     if len(names) > MAX_FILES:
         raise _Refused(f"more than {MAX_FILES} manifests: put several records into a file")
     files: list[File] = []
@@ -176,14 +175,14 @@ def _read_entry(folder: int, directory: Path, path: Path, *, trust: bool) -> byt
 
 
 def _trust_place(path: Path) -> None:
-    """Nor may others put another directory, or another file, where this one is looked for."""
+    """Refuses the manifests if others can replace the directory or file in its place."""
     doubt = untrusted_way(path)
     if doubt is not None:
         raise _Refused(doubt)
 
 
 def _trust_way(way: Iterable[Path]) -> None:
-    """Directories between the manifests' own and a file that a link leads to."""
+    """Checks the directories between that of the manifests and a file that a link leads to."""
     for folder in way:
         doubt = untrusted(folder)
         if doubt is not None:
@@ -192,11 +191,11 @@ def _trust_way(way: Iterable[Path]) -> None:
 
 def _read(folder: int, directory: Path, name: str, shown: Path, *, trust: bool) -> bytes:
     info = os.lstat(name, dir_fd=folder)
-    _check_plain(info)  # before opening: opening a device can do things
+    _check_plain(info)  # comes before opening, because opening a device can have effects
     try:
         fd = os.open(name, _FLAGS, dir_fd=folder)
     except OSError as error:
-        if error.errno in {errno.ENOENT, errno.ELOOP}:  # gone since the look, or a link put in its place
+        if error.errno in {errno.ENOENT, errno.ELOOP}:  # the file was removed, or replaced by a link, since the check
             raise _Moved(name) from None
         raise
     try:
@@ -205,7 +204,7 @@ def _read(folder: int, directory: Path, name: str, shown: Path, *, trust: bool) 
         doubt = untrusted(directory / name, fd=fd) if trust else None
         if doubt is not None:
             raise _Refused(doubt)
-        content = _read_bounded(fd, before.st_size + 1)  # one more shows that it grows
+        content = _read_bounded(fd, before.st_size + 1)  # one byte more than expected shows that the file has grown
         if _stamp(os.fstat(fd)) != _stamp(before) or len(content) != before.st_size:
             raise _Moved(shown.name)
         return content
@@ -233,28 +232,28 @@ def _read_bounded(fd: int, limit: int) -> bytes:
 
 
 MAX_PROBLEMS: Final = 100
-"""Of one file. Nobody reads more of them at a time."""
+"""The most problems that are reported for one file; nobody reads more at a time."""
 MAX_RECORDS: Final = 20_000
-"""In all. They are read in seconds, and held in some hundred MiB."""
+"""The most records altogether. They take seconds to read, and some hundred MiB of memory."""
 _UNPRINTABLE: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What loading gave. The records are there only if nothing is wrong with any of them."""
+    """The result of loading. It has records only if nothing is wrong with any of them."""
 
     records: RecordSet | None
     problems: tuple[Problem, ...]
     files: tuple[str, ...]
-    """Those that were read, in the order of reading."""
+    """The files that were read, in the order of reading."""
     digest: str
-    """Of names and contents: the same while nothing was edited."""
+    """A digest of names and contents, which is the same as long as nothing was edited."""
 
 
 def load(*paths: Path, trust: bool = True) -> Loaded:
-    """Loads directories and files. Never raises for what it finds there.
+    """Loads directories and files. It never raises for what it finds there.
 
-    `trust` refuses what others may write. A check that nobody acts on may do without it.
+    `trust` refuses files that others may write. A check without consequences may do without it.
     """
     files: dict[str, File] = {}
     problems: list[Problem] = []
@@ -270,7 +269,7 @@ def load(*paths: Path, trust: bool = True) -> Loaded:
         if len(placed) > MAX_RECORDS:
             problems.append(problem_with(file.path, f"more than {MAX_RECORDS} records by now: no host has so many"))
             break
-    if not problems:  # what one bad record leaves missing is no second problem
+    if not problems:  # a record that is missing because of an error in it is no second problem
         problems = check(placed)
     places = {item.record.key: item.place for item in placed}
     records = None if problems else RecordSet.of((item.record for item in placed), places)

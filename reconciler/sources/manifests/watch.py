@@ -1,7 +1,7 @@
-"""Tells when manifests change: at once where the filesystem announces it, and by looking where it does not.
+"""Watches manifests: changes are noticed at once if the filesystem announces them, and else by polling.
 
-An announcement only says "load again". Announcements can be lost (the directory vanishes and comes back, or lies on a
-filesystem that announces nothing), so that `poll` looks for itself, as cheaply as it can.
+An announcement only means "load again". Announcements can be lost (the directory is replaced, or is on a filesystem
+that announces nothing), so `poll` checks too, as cheaply as it can.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _SETTLE: Final = 0.1
 _LONGEST: Final = 1.0
 _STOP_WITHIN: Final = 2.0
 _CHANGES: Final = {"created", "modified", "deleted", "moved", "closed"}
-"""Not "opened" and "closed_no_write": loading does that, and would announce itself."""
+"""The kinds of events that count. "opened" and "closed_no_write" do not: loading would cause itself again."""
 
 _Look = tuple[tuple[str, int, int, int, int], ...]
 
 
 class Timer(Protocol):
-    """What `threading.Timer` is: calls once, later, unless it is cancelled."""
+    """The interface of `threading.Timer`: it calls once, later, unless it is cancelled."""
 
     def start(self) -> None: ...
     def cancel(self) -> None: ...
@@ -48,9 +48,9 @@ def _thread_timer(seconds: float, call: Callable[[], None]) -> Timer:
 
 
 class ManifestWatch:
-    """Calls `changed` when something in the directory changed and has settled since.
+    """Calls `changed` when something in the directory has changed and has settled since.
 
-    `changed` is called from another thread. Constructing starts nothing.
+    `changed` is called from another thread. The constructor starts nothing.
     """
 
     def __init__(
@@ -76,13 +76,13 @@ class ManifestWatch:
         self._seen: _Look | None = None
 
     def start(self) -> None:
-        """Begins to watch. A directory that is not there yet is taken up by `poll` when it comes."""
+        """Starts to watch. If the directory does not exist yet, `poll` finds it later."""
         self._running = True
         self._seen = self._look()
         self._arm()
 
     def stop(self) -> None:
-        """Ends watching. Nothing is called from here on."""
+        """Stops watching. The callback is not called any more."""
         with self._lock:
             self._running = False
             timer, self._timer = self._timer, None
@@ -95,11 +95,11 @@ class ManifestWatch:
         """Whether changes are announced, and not only found by `poll`."""
         if self._observer is None or self._watched != self._identity():
             return False
-        # the thread ends when the directory goes, and a new directory may get the old one's inode number
+        # The thread ends when the directory is removed, and a new directory may get the old inode number.
         return all(emitter.is_alive() for emitter in self._observer.emitters)
 
     def poll(self) -> bool:
-        """Looks whether anything changed unannounced, and watches again what was lost. Whether something had."""
+        """Returns whether anything changed without an announcement, and watches again what was lost."""
         if not self._running:
             return False
         if not self.armed:
@@ -114,7 +114,7 @@ class ManifestWatch:
         return noticed
 
     def touch(self) -> None:
-        """Something changed: call when it has settled, and while it does not settle, once a second."""
+        """Notes a change: `changed` is called when it has settled, or once a second while it does not settle."""
         with self._lock:
             if not self._running:
                 return
@@ -144,7 +144,7 @@ class ManifestWatch:
             observer: BaseObserver = PollingObserver() if self._polling else Observer()
             observer.schedule(_Handler(self.touch), str(self._directory), recursive=False)
             observer.start()
-        except (OSError, RuntimeError):  # no inotify here, or none left: `poll` looks
+        except (OSError, RuntimeError):  # inotify is missing or used up, so only `poll` finds changes
             return
         self._observer, self._watched = observer, identity
 
@@ -164,7 +164,7 @@ class ManifestWatch:
         return info.st_dev, info.st_ino
 
     def _look(self) -> _Look | None:
-        """What names, times, sizes and inodes show. None: there is no such directory."""
+        """What names, times, sizes and inodes show; None if there is no such directory."""
         try:
             with os.scandir(self._directory) as entries:
                 return tuple(sorted(map(_entry, filter(_counts, entries))))
@@ -210,7 +210,7 @@ class ManifestSource:
         self._watch.poll()
 
     def read(self, pools: Mapping[str, PoolRecords]) -> SourceReading:
-        """All pools of all hosts; one bad record, and it tells none."""
+        """Reads all pools of all hosts; with a single invalid record there is no reading."""
         del pools
         loaded = load(self._directory)
         records = None if loaded.records is None else loaded.records.by_pool()

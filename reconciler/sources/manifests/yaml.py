@@ -1,9 +1,8 @@
-"""Reads YAML into nodes, from the parser's events, so that no document can make it build what it should not.
+"""Reads YAML into nodes with their places in the file, from the parser's events, so that a document cannot construct
+objects.
 
-Left out on purpose: tags (they name types, and types run code elsewhere) and merge keys (what a record says should
-stand in it). Aliases work, but may only add so much: a few lines of them can mean billions of values.
-
-What a YAML value is, with its place in the file.
+Tags (they name types, and types run code elsewhere) and merge keys (a record should contain what it says) are left out
+on purpose. Aliases work within limits, because a few lines of them can mean billions of values.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _DECIMAL: Final = re.compile(r"[-+]?(0|[1-9][0-9]{0,39})")
 _NUMBER_1_2: Final = re.compile(
     r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+|[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
 )
-"""What YAML 1.2 takes for a number (its chapter 10.3, the core schema), as kubectl and yq do."""
+"""What YAML 1.2 takes for a number (chapter 10.3, the core schema), as kubectl and yq do."""
 _SHOWN: Final = 40
 _READ_DIFFERENTLY: Final = (
     "a number to some readers of YAML and text to others: quote it, or write a plain decimal number or another name"
@@ -34,7 +33,7 @@ _RESOLVER: Final = yaml.resolver.Resolver()
 class Scalar:
     mark: Position
     text: str
-    """As written, without quotes."""
+    """The text as written, without quotes."""
     value: str | int | float | bool | None
     weight: int = 1
     height: int = 1
@@ -45,9 +44,9 @@ class Sequence:
     mark: Position
     items: list[Node] = field(default_factory=list)
     weight: int = 1
-    """How many values it holds, itself and aliases included."""
+    """The number of values in the node, including itself and what aliases add."""
     height: int = 1
-    """How deep it is."""
+    """The depth of the node."""
 
 
 @dataclass(slots=True)
@@ -63,10 +62,10 @@ Node = Scalar | Sequence | Mapping
 
 
 def resolve(text: str) -> str | int | float | bool | None:
-    """The value of text without quotes, as YAML 1.1 has it.
+    """The value of text without quotes, by YAML 1.1.
 
     Raises ValueError for what YAML 1.1 and 1.2 read differently: 010 is 8 or 10, 1:30 is 90 or text, and 1e3, 0o17 and
-    08 are text or numbers. A record must be the same one to all who read it.
+    08 are text or numbers. A record must mean the same to all who read it.
     """
     tag = _RESOLVER.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
     if tag == "tag:yaml.org,2002:null":
@@ -89,7 +88,7 @@ def _whole(text: str) -> int:
 
 
 def _fraction(text: str) -> float:
-    """1:30.5 and 1_0.5 are numbers to YAML 1.1 alone."""
+    """Parses 1:30.5 and 1_0.5, which only YAML 1.1 takes for numbers."""
     if ":" in text or "_" in text:
         raise ValueError(f"{text[:_SHOWN]} is {_READ_DIFFERENTLY}")
     named = text.lower().replace(".inf", "inf").replace(".nan", "nan")
@@ -97,7 +96,7 @@ def _fraction(text: str) -> float:
 
 
 def plain(node: Node) -> Any:
-    """The same as Python's own values."""
+    """The node as Python's own values."""
     if isinstance(node, Scalar):
         return node.value
     if isinstance(node, Sequence):
@@ -114,7 +113,7 @@ def child(node: Node, part: str | int) -> Node | None:
 
 
 def at(node: Node, path: FieldPath) -> Node | None:
-    """What is at a path, if it is there."""
+    """The node at a path, if there is one."""
     found: Node | None = node
     for part in path:
         found = None if found is None else child(found, part)
@@ -122,7 +121,7 @@ def at(node: Node, path: FieldPath) -> Node | None:
 
 
 def find(node: Node, path: FieldPath) -> Position:
-    """Where the value at a path is, or the nearest thing around it that is there."""
+    """The position of the value at a path, or of the nearest existing one around it."""
     for part in path:
         inner = child(node, part)
         if inner is None:
@@ -132,7 +131,7 @@ def find(node: Node, path: FieldPath) -> Position:
 
 
 def find_key(node: Node, path: FieldPath) -> Position:
-    """Where the key of a path is."""
+    """The position of the key at the end of a path."""
     around = at(node, path[:-1])
     if isinstance(around, Mapping) and isinstance(path[-1], str) and path[-1] in around.keys:
         return around.keys[path[-1]]
@@ -140,9 +139,9 @@ def find_key(node: Node, path: FieldPath) -> Position:
 
 
 MAX_VALUES: Final = 200_000
-"""In one file. More cannot be records that fit in its size."""
+"""The most values in one file; a file of the permitted size cannot have more in records."""
 MAX_ALIASED: Final = 20_000
-"""Values that aliases may add to one file."""
+"""The most values that aliases may add to one file."""
 MAX_DEPTH: Final = 32
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _HINTS: Final = {
@@ -152,12 +151,12 @@ _HINTS: Final = {
     "did not find expected ','": "a bracket is not closed, or a comma is missing",
     "could not find expected ':'": "write `key: value`",
     "found unexpected end of stream": "a quote or bracket is not closed",
-    "maximum nesting depth": f"nested deeper than {MAX_DEPTH}: no record is",  # libyaml 0.2.6, beyond 1,000
+    "maximum nesting depth": f"nested deeper than {MAX_DEPTH}: no record is",  # of libyaml 0.2.6, beyond 1,000 levels
 }
 
 
 class YamlFault(Exception):  # noqa: N818  # a fault of the file
-    """Why a file cannot be read on from here."""
+    """Why the rest of a file cannot be read."""
 
     def __init__(self, mark: Position, path: FieldPath, message: str) -> None:
         super().__init__(message)
@@ -168,7 +167,7 @@ class YamlFault(Exception):  # noqa: N818  # a fault of the file
 
 @dataclass(slots=True)
 class _Open:
-    """A mapping or sequence whose end has not come yet."""
+    """A mapping or sequence that has not ended yet."""
 
     node: Mapping | Sequence
     anchor: str | None
@@ -176,7 +175,7 @@ class _Open:
 
 
 def read_documents(text: str) -> Iterator[Node]:
-    """The documents of a file, without the empty ones. Raises YamlFault at the first thing that is not right."""
+    """Yields the documents of a file, without the empty ones. Raises YamlFault at the first error."""
     reader = _Reader()
     try:
         for event in yaml.parse(text, Loader=_LOADER):
@@ -206,7 +205,7 @@ def _position(event: Any) -> Position:
 
 
 class _Reader:
-    """Turns events into nodes, without recursion: a file of brackets only must not exhaust the stack."""
+    """Turns events into nodes without recursion, so that a file of nothing but brackets does not exhaust the stack."""
 
     def __init__(self) -> None:
         self._open: list[_Open] = []
@@ -216,7 +215,7 @@ class _Reader:
         self._aliased = 0
 
     def take(self, event: yaml.Event) -> Node | None:
-        """The document, when this was its end and it was not empty."""
+        """Takes one event, and returns the document if this was its end and it is not empty."""
         if isinstance(event, yaml.DocumentStartEvent):
             self._anchors, self._root = {}, None
         elif isinstance(event, yaml.DocumentEndEvent):
@@ -294,13 +293,13 @@ class _Reader:
         if merge:
             raise self._fault(event, "merge keys (<<) are not supported: write the fields out")
         if key in around.node.keys:
-            around.key = key  # so that the path names it
+            around.key = key  # set early, so that the path in an error names it
             raise self._fault(event, f"given twice, first on line {around.node.keys[key].line}: keep one")
         around.node.keys[key] = _position(event)
         around.key = key
 
     def _place(self, event: yaml.Event | None, node: Node, anchor: str | None) -> None:
-        """Puts a finished value where it belongs."""
+        """Puts a finished value into the mapping or sequence around it."""
         if anchor is not None:
             self._anchors[anchor] = node
         if not self._open:
