@@ -1,4 +1,4 @@
-"""The one call that others need: a command, run in a sandbox of its own."""
+"""Runs a command in a sandbox of its own: the one call that others need."""
 
 from __future__ import annotations
 

@@ -1,16 +1,13 @@
-"""The user-mode kernel on this host: where it is, where its memory goes, and its command line.
+"""The user-mode kernel on this host: finds it, places its memory, and starts it under its warden, with the pipes that
+lead to it.
 
-Starts the kernel under its warden, with the pipes that lead to it.
-
-Hosts whose extended register state is larger than the kernel's buffer for it.
-
-User-mode Linux 6.1 reads the floating-point registers of its processes with ptrace's NT_X86_XSTATE into a buffer of
-fixed size. With AMX the state is larger, and writing the cut-off state back fails: the kernel panics at its first
-process ("ptrace set fp regs failed, errno = 14"). Two ways out:
-
-shim: a preloaded ptrace() that completes the state before it is written (xstate_shim.c). Needs a C compiler.
-seccomp: a filter that refuses that register set, so that the kernel takes the older one (FXSAVE). Then every page fault
-  loses the AVX registers, so nothing inside may use them; programs that do not heed the tunables below go wrong.
+Some hosts have an extended register state that is larger than the kernel's buffer for it. User-mode Linux 6.1 reads the
+floating-point registers of its processes with ptrace's NT_X86_XSTATE into a buffer of fixed size. With AMX the state is
+larger, and writing the cut-off state back fails: the kernel panics at its first process ("ptrace set fp regs failed,
+errno = 14"). There are two ways out. The shim is a preloaded ptrace() that completes the state before it is written
+(xstate_shim.c), and needs a C compiler. The seccomp filter refuses that register set, so that the kernel uses the older
+one (FXSAVE). Then every page fault loses the AVX registers, so nothing inside may use them; programs that ignore the
+tunables below go wrong.
 """
 
 from __future__ import annotations
@@ -42,7 +39,7 @@ _NOWHERE: Final = "; install it with `apt-get install user-mode-linux udev dmset
 
 
 def find_kernel() -> str:
-    """The kernel's path. Raises SandboxError."""
+    """The path of the kernel. Raises SandboxError."""
     machine = platform.machine()
     if machine != "x86_64":
         raise SandboxError(f"the sandbox's kernel exists for x86-64 only, this is {machine}: use an x86-64 machine")
@@ -53,7 +50,7 @@ def find_kernel() -> str:
 
 
 def find_udev() -> str:
-    """systemd-udevd's path. Raises SandboxError."""
+    """The path of systemd-udevd. Raises SandboxError."""
     for path in _UDEV:
         if os.access(path, os.X_OK):
             return path
@@ -61,9 +58,10 @@ def find_udev() -> str:
 
 
 def memory_directory(size: int) -> Path:
-    """Where the file that is the kernel's memory goes: the first that has room and may hold code. Raises SandboxError.
+    """The directory for the file that is the kernel's memory: the first with enough space where code may run. Raises
+    SandboxError.
 
-    The kernel runs its code from that file, so a noexec mount (as containers have on /dev/shm) is of no use.
+    The kernel runs its code from that file, so a noexec mount (as /dev/shm is in containers) cannot be used.
     """
     seen = []
     for path in dict.fromkeys((Path("/dev/shm"), Path(tempfile.gettempdir()))):  # noqa: S108 - a private directory in it
@@ -86,7 +84,7 @@ def memory_directory(size: int) -> Path:
 
 
 class Wires(NamedTuple):
-    """Descriptors that the kernel keeps open."""
+    """The descriptors that the kernel keeps open."""
 
     line_in: int
     line_out: int
@@ -96,11 +94,12 @@ class Wires(NamedTuple):
 def command_line(
     kernel: str, run: Path, memory: int, disks: int, wires: Wires, environment: Mapping[str, str]
 ) -> list[str]:
-    """environment: of the first process inside.
+    """The command line of the kernel. `environment` is that of the first process inside.
 
-    Disks are symbolic links disk0, disk1, ... in run: the driver splits names at ',' and ':'. 'd' keeps it from taking
-    what is on the disk for a copy-on-write header. Unknown NAME=value become the first process's environment.
-    raid6_select_algo measures for 0.85 s, a third of the boot, which algorithm is fastest; without it there is no RAID 6.
+    Disks are symbolic links disk0, disk1, ... in `run`, because the driver splits names at ',' and ':'. 'd' keeps it
+    from taking the content of a disk for a copy-on-write header. Unknown NAME=value words become the first process's
+    environment. raid6_select_algo would measure for 0.85 s, a third of the boot, which algorithm is fastest; without it
+    there is no RAID 6.
     """
     return [
         kernel,
@@ -127,7 +126,7 @@ def command_line(
 
 
 def _quoted(text: str) -> str:
-    """As the kernel's own parser wants it. It knows no escape for the quote itself."""
+    """Quotes text for the kernel's own parser, which has no escape for the quote itself."""
     if '"' in text:
         raise SandboxError(f"the path {text} has a quote in it, which no kernel command line can: move it")
     return f'"{text}"' if any(character.isspace() for character in text) else text
@@ -144,12 +143,12 @@ _TUNABLES: Final = {
 @dataclass(frozen=True, slots=True)
 class XstateWorkaround:
     preload: str = ""  # for the kernel's process
-    seccomp: str = ""  # a filter program for it, in hexadecimal
-    environment: dict[str, str] = field(default_factory=dict)  # for everything inside
+    seccomp: str = ""  # a filter program for the kernel's process, in hexadecimal
+    environment: dict[str, str] = field(default_factory=dict)  # for all processes inside
 
 
 def xstate_workaround(run: Path) -> XstateWorkaround:
-    """What this host needs, or what SWITCH says. run: where a shim is built. Raises SandboxError."""
+    """The workaround that this host needs, or that SWITCH names. A shim is built in `run`. Raises SandboxError."""
     mode = os.environ.get(XSTATE_SWITCH) or ("auto" if _has_amx() else "none")
     if mode == "none":
         return XstateWorkaround()
@@ -165,7 +164,7 @@ def xstate_workaround(run: Path) -> XstateWorkaround:
 
 
 def build_shim(run: Path) -> tuple[Path | None, str]:
-    """The shared object, or None and why there is none."""
+    """Builds the shim. Returns the shared object, or None and why there is none."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if not compiler:
         return None, "there is no C compiler"
@@ -184,9 +183,11 @@ def build_shim(run: Path) -> tuple[Path | None, str]:
 
 
 def refuse_xstate() -> bytes:
-    """A classic BPF program: ptrace(PTRACE_GETREGSET, pid, NT_X86_XSTATE) fails with EINVAL, all else is allowed."""
+    """A classic BPF program that makes ptrace(PTRACE_GETREGSET, pid, NT_X86_XSTATE) fail with EINVAL, and allows all
+    else.
+    """
     load, jump_if_equal, answer = 0x20, 0x15, 0x06
-    number_at, request_at, set_at = 0, 16, 32  # in struct seccomp_data, low halves of the arguments
+    number_at, request_at, set_at = 0, 16, 32  # offsets in struct seccomp_data, of the low halves of the arguments
     ptrace, getregset, nt_x86_xstate = 101, 0x4204, 0x202
     allow, fail = 0x7FFF0000, 0x00050000 | 22
     program = [
@@ -217,15 +218,17 @@ class Kernel:
     from_inside: int
     console: int
     warden: subprocess.Popen[bytes]
-    warden_fd: int  # can be read once the warden has ended
+    warden_fd: int  # readable once the warden has ended
     run: Path
-    environment: dict[str, str]  # what everything inside needs
+    environment: dict[str, str]  # what every process inside needs
 
     def kill(self) -> None:
-        """At once, as a power cut. When this returns, none of its processes and files are left."""
+        """Kills the kernel at once, as a power cut would. When this returns, none of its processes
+        and files are left.
+        """
         if self.warden.stdin and not self.warden.stdin.closed:
             self.warden.stdin.close()
-        if self.warden.wait() != 0:  # it was killed, and could not do its work
+        if self.warden.wait() != 0:  # the warden was killed, and could not clean up
             warden.kill_session(self.warden.pid)
             shutil.rmtree(self.run, ignore_errors=True)
         for fd in (self.to_inside, self.from_inside, self.console, self.warden_fd):
@@ -233,7 +236,7 @@ class Kernel:
 
 
 def launch(settings: Settings) -> Kernel:
-    """Raises SandboxError. The kernel boots when this returns."""
+    """Starts the kernel, which boots when this returns. Raises SandboxError."""
     program = find_kernel()
     run = Path(tempfile.mkdtemp(prefix="dm-reconciler-sandbox-", dir=memory_directory(settings.memory)))
     opened: list[int] = []
@@ -272,7 +275,7 @@ def _specification(
         "console": wires.console,
         "seccomp": workaround.seccomp,
         # The kernel has one processor. Each system call inside is a switch between two processes of the host, which
-        # takes twice as long where they run on different ones.
+        # takes twice as long if they run on different processors.
         "cpu": random.choice(sorted(os.sched_getaffinity(0))),  # noqa: S311 - not a secret
     }
 

@@ -1,8 +1,6 @@
-"""One run: boot the kernel, carry streams and signals until the command has ended, and leave nothing behind.
+"""One run: boots the kernel, forwards streams and signals until the command has ended, and leaves nothing behind.
 
-What the command finds inside of the caller's surroundings: environment, working directory, directories.
-
-The caller's terminal, where its streams are one.
+It also prepares what the command sees of the caller's environment, working directory, directories and terminal.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ _DEFAULT_SIZE: Final = (24, 80)
 
 
 def terminals() -> list[int]:
-    """Which of the standard streams are a terminal. A terminal's input belongs to its foreground job alone."""
+    """The standard streams that are a terminal. The input of a terminal belongs to its foreground job only."""
     found = [stream for stream in _STREAMS if os.isatty(stream)]
     if 0 in found and not _in_foreground():
         found.remove(0)
@@ -46,7 +44,7 @@ def terminals() -> list[int]:
 
 
 def window(streams: list[int]) -> tuple[int, int]:
-    """Rows and columns."""
+    """The rows and columns of the terminal."""
     for stream in streams:
         try:
             size = os.get_terminal_size(stream)
@@ -60,12 +58,14 @@ def window(streams: list[int]) -> tuple[int, int]:
 def _in_foreground() -> bool:
     try:
         return os.tcgetpgrp(0) == os.getpgrp()
-    except OSError:  # a terminal, but not this session's: nobody else's either
+    except OSError:  # this terminal belongs to another session, so all its other streams do too
         return True
 
 
 class Raw:
-    """Keys go to the terminal inside as they are, Ctrl-C too: its own line discipline makes signals of them."""
+    """Passes keys to the terminal inside as they are, Ctrl-C too, because the line discipline there
+    makes the signals.
+    """
 
     def __init__(self) -> None:
         self._before: list[Any] | None = None
@@ -83,7 +83,7 @@ class Raw:
 
 
 class Escape:
-    """Ctrl-] three times within a second: the way out when nothing inside answers."""
+    """Ctrl-] three times within a second, which ends the kernel if nothing inside responds."""
 
     _KEY: Final = 0x1D
 
@@ -97,7 +97,7 @@ class Escape:
 
 
 HOME: Final = "/run/home"
-# Empty and writable inside, where the host has them.
+# Directories of the host that are empty and writable inside.
 SCRATCH: Final = (
     "/tmp",  # noqa: S108 - the directory itself, as a mount point
     "/run",
@@ -107,9 +107,9 @@ SCRATCH: Final = (
     "/var/tmp",  # noqa: S108
     "/var/log",
 )
-# Hidden too, by the kernel's own.
+# Directories that are hidden too, by the kernel's own.
 _HIDDEN: Final = (*SCRATCH, "/dev/shm")  # noqa: S108
-# They name what is not there inside, or cannot be reached.
+# Variables that name what does not exist or cannot be reached inside.
 _DROPPED: Final = frozenset(
     {
         "DBUS_SESSION_BUS_ADDRESS",
@@ -133,7 +133,7 @@ _SYSTEM_PATH: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin"
 
 
 def config(settings: Settings) -> Config:
-    """Raises SandboxError."""
+    """The configuration for the first process inside. Raises SandboxError."""
     directory = os.getcwd()  # noqa: PTH109 - a string is what is sent
     streams = terminals()
     return {
@@ -150,7 +150,9 @@ def config(settings: Settings) -> Config:
 
 
 def environment(directory: str) -> dict[str, str]:
-    """The caller's, but for what names things of the host's; the administrator's directories are on PATH."""
+    """The caller's environment without variables that name things of the host, and with administrators' directories on
+    PATH.
+    """
     kept = {name: value for name, value in os.environ.items() if name not in _DROPPED}
     path = [part for part in kept.get("PATH", "").split(":") if part]
     kept["PATH"] = ":".join([*path, *(part for part in _SYSTEM_PATH if part not in path)])
@@ -159,7 +161,9 @@ def environment(directory: str) -> dict[str, str]:
 
 
 def visible(directory: str, share: tuple[Path, ...]) -> list[str]:
-    """Directories that the empty ones would hide, but that are needed: where the caller is, and this program itself."""
+    """Directories that are needed though an empty one would hide them: the working directory, and
+    this program itself.
+    """
     package = Path(reconciler.__file__).resolve().parent.parent
     wanted = {Path(directory), package, Path(sys.prefix), Path(sys.base_prefix)}
     return sorted(
@@ -173,12 +177,12 @@ def visible(directory: str, share: tuple[Path, ...]) -> list[str]:
 _CHUNK: Final = 65536
 _CONSOLE_KEPT: Final = 16384
 _BOOT_SECONDS: Final = 120.0
-_TIMED_OUT: Final = 124  # as timeout(1) has it
+_TIMED_OUT: Final = 124  # as in timeout(1)
 _FATAL: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 class _KilledError(BaseException):
-    """A signal says that it must end now. Not an Exception: it passes through whatever waits."""
+    """A signal demands an immediate end. Not an Exception, so that it passes through all handlers."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -189,7 +193,7 @@ class Session:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._decoder = wire.Decoder()
-        self._config = b""  # what of it has not been sent
+        self._config = b""  # the part that has not been sent yet
         self._console = b""
         self._terminals = terminals()
         self._raw = Raw()
@@ -204,7 +208,7 @@ class Session:
         self._ending = False
 
     def run(self) -> int:
-        """The command's exit status. Raises SandboxError."""
+        """Runs the command and returns its exit status. Raises SandboxError."""
         with self._handlers() as wake:
             try:
                 return self._run(wake)
@@ -213,14 +217,14 @@ class Session:
 
     @contextlib.contextmanager
     def _handlers(self) -> Iterator[int]:
-        """Yields a descriptor that can be read once a signal came. Only the main thread can take signals."""
+        """Yields a descriptor that becomes readable when a signal comes. Only the main thread can handle signals."""
         wake, waker = os.pipe()
         os.set_blocking(waker, False)
         before = {}
         if threading.current_thread() is threading.main_thread():
             previous = signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
             for number in (*_FATAL, signal.SIGINT, signal.SIGWINCH):
-                # One that is ignored (nohup, a background job of a script) stays ignored.
+                # A signal that is ignored (by nohup, or in a background job of a script) stays ignored.
                 if number == signal.SIGWINCH or signal.getsignal(number) != signal.SIG_IGN:
                     before[number] = signal.signal(number, self._on_signal)
         try:
@@ -244,7 +248,7 @@ class Session:
 
     def _run(self, wake: int) -> int:
         for stream in (sys.stdout, sys.stderr):
-            stream.flush()  # what was printed before comes before
+            stream.flush()  # keeps the order with what was printed before
         wanted = config(self._settings)
         kernel = launch(self._settings)
         try:
@@ -277,7 +281,7 @@ class Session:
         return self._status
 
     def _remaining(self, start: float) -> float | None:
-        """Seconds to wait at most. Raises SandboxError when time is up."""
+        """The longest time to wait, in seconds. Raises SandboxError when the time is up."""
         passed = time.monotonic() - start
         limit = self._settings.timeout
         if limit is not None and passed >= limit:
@@ -288,7 +292,7 @@ class Session:
             raise SandboxError(f"the kernel did not start within {_BOOT_SECONDS:g} s: {self._last_words()}")
         return min(_BOOT_SECONDS, limit or _BOOT_SECONDS) - passed
 
-    # From the inside
+    # From inside
 
     def _receive(self, kernel: Kernel) -> None:
         data = os.read(kernel.from_inside, _CHUNK)
@@ -327,7 +331,7 @@ class Session:
                 data = data[os.write(stream, data) :]
             except BlockingIOError:
                 select.select([], [stream], [])
-            except OSError:  # nobody reads it: the command learns that as it would outside
+            except OSError:  # nobody reads the stream, which the command learns as it would outside
                 self._broken.add(stream)
                 _send(kernel, wire.HANGUP, wire.COUNT.pack(wire.OUTPUT if stream == 1 else wire.ERRORS))
 
@@ -340,7 +344,7 @@ class Session:
         return bool(data)
 
     def _bury(self, kernel: Kernel) -> Never:
-        """The kernel is gone, and has not said an exit status."""
+        """Raises because the kernel has ended without reporting an exit status."""
         while self._listen(kernel):
             pass
         raise SandboxError(f"the sandbox's kernel ended before the command did: {self._last_words()}")
@@ -350,7 +354,7 @@ class Session:
         panic = [line for line in lines if "panic" in line.lower()]
         return " / ".join(panic[:1] or lines[-3:]) or "its console is empty"
 
-    # From the outside
+    # To the inside
 
     def _pass_signals(self, kernel: Kernel) -> None:
         while self._signals:
@@ -365,7 +369,7 @@ class Session:
             data = os.read(0, min(self._credit, _CHUNK))
         except BlockingIOError:
             return
-        except OSError:  # a terminal that was hung up
+        except OSError:  # the terminal was hung up
             data = b""
         if not data:
             self._end_input(kernel)
@@ -382,13 +386,13 @@ class Session:
 
 def _send(kernel: Kernel, kind: int, payload: bytes = b"") -> None:
     data = wire.frame(kind, payload)
-    with contextlib.suppress(BrokenPipeError):  # its end is seen where it is read from
+    with contextlib.suppress(BrokenPipeError):  # the end is noticed where the pipe is read
         while data:
             data = data[os.write(kernel.to_inside, data) :]
 
 
 def _readable_input() -> bool:
-    """Not if it is closed, and not if it is a terminal whose keys go to another job."""
+    """Whether standard input can be read: it is open, and no terminal that belongs to another job."""
     try:
         os.fstat(0)
     except OSError:

@@ -1,4 +1,4 @@
-"""What was asked for, checked before anything is started, and what of it the first process inside is told, as JSON."""
+"""The settings, checked before anything is started, and the part of them that the first process inside gets as JSON."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class Config(TypedDict):
     environment: dict[str, str]
     directory: str
     scratch: list[str]  # directories that become empty and writable
-    visible: list[str]  # directories under those that stay to be seen, read-only
-    share: list[str]  # directories that can be written, on the host too
-    terminals: list[int]  # which of the streams 0, 1 and 2 are a terminal
-    window: list[int]  # its rows and columns
-    udev: str  # the program; empty: none
+    visible: list[str]  # directories inside those that stay visible, read-only
+    share: list[str]  # directories that are writable, also on the host
+    terminals: list[int]  # those of the streams 0, 1 and 2 that are a terminal
+    window: list[int]  # the rows and columns of the terminal
+    udev: str  # the program; empty for none
 
 
-MOST_DISKS: Final = 8  # /dev/ubda to /dev/ubdh: what the kernel's driver has
-_LEAST_MEMORY: Final = 128 << 20  # with less, udev's workers run out of it
-_USAGE: Final = 2  # what a shell's user expects of an option that cannot be read
+MOST_DISKS: Final = 8  # /dev/ubda to /dev/ubdh, as many as the kernel's driver has
+_LEAST_MEMORY: Final = 128 << 20  # bytes; with less, udev's workers run out of memory
+_USAGE: Final = 2  # the exit status for wrong usage, as in a shell
 _UNITS: Final = {"K": 10, "M": 20, "G": 30, "T": 40}
-# Their contents inside are the kernel's own, so nothing of the host can be shared there.
+# The kernel inside has its own content for these, so nothing of the host can be shared there.
 _NEVER_SHARED: Final = ("/", "/dev", "/proc", "/sys", "/run")
 
 
@@ -53,7 +53,7 @@ def checked(
     timeout: float | None,
     udev: bool,
 ) -> Settings:
-    """Raises SandboxError with what is wrong."""
+    """Checks the settings. Raises SandboxError with what is wrong."""
     if timeout is not None and timeout <= 0:
         raise SandboxError(f"a timeout of {timeout:g} s leaves no time to start: give more, or none")
     if len(disks) > MOST_DISKS:
@@ -69,7 +69,7 @@ def checked(
 
 
 def memory_bytes(text: str) -> int:
-    """'512M', '1G': binary units, as for the kernel's mem=. Raises SandboxError."""
+    """The bytes in '512M' or '1G': binary units, as in the kernel's mem=. Raises SandboxError."""
     match = re.fullmatch(r"([0-9]{1,12})\s*([KMGT])(?:i?B)?", text.strip(), re.IGNORECASE)
     if not match:
         raise SandboxError(f"memory {text!r} is no size: write it as 512M or 1G", status=_USAGE)

@@ -1,9 +1,9 @@
-"""Holds the kernel's processes, and ends them whenever the caller's process is gone, however it went.
+"""Holds the kernel's processes, and ends them whenever the caller's process is gone, however it ended.
 
-Killing the kernel alone is not enough: each process inside is a process of the host that it traces, and once the tracer
-is gone their system calls would be the host's own. So this program, which nothing of the caller's terminal reaches, is
-the one all of them come down to as orphans. It is started with `python -IS` and the specification as JSON, and it lives
-until the kernel ends or its standard input does. Then it kills all of them and removes the run directory.
+Killing the kernel alone is not enough: each process inside is a process of the host that the kernel traces, and without
+the tracer its system calls would be made on the host. So all of them become children of this program when they are
+orphaned. It is isolated from the caller's terminal, is started with `python -IS` and the specification as JSON, and
+lives until the kernel or its own standard input ends. Then it kills all of them and removes the run directory.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Specification(TypedDict):
     arguments: list[str]
     environment: dict[str, str]
-    run: str  # directory: the kernel's working directory, removed at the end
-    descriptors: list[int]  # what the kernel keeps open
+    run: str  # the working directory of the kernel, removed at the end
+    descriptors: list[int]  # the descriptors that the kernel keeps open
     console: int  # the one of them that is its standard output and standard error
-    seccomp: str  # filter program in hexadecimal; empty: none
+    seccomp: str  # filter program in hexadecimal; empty for none
     cpu: int  # the one processor that it runs on
 
 
@@ -70,7 +70,7 @@ def _control(*arguments: int) -> None:
 
 
 def _become_kernel(specification: Specification) -> Never:
-    """In the child. Its end is seen by the parent, its words by whoever reads the console."""
+    """Runs in the child. The parent notices its end, and the reader of the console gets its output."""
     try:
         os.dup2(specification["console"], 1)
         os.dup2(specification["console"], 2)
@@ -100,7 +100,9 @@ def _install(program: bytes) -> None:
 
 
 def _end(kernel: int) -> None:
-    """Stop the kernel, so that nothing more starts; then kill what it traces, and it; until nothing is left."""
+    """Stops the kernel, so that nothing more starts; then kills what it traces, and the kernel,
+    until nothing is left.
+    """
     living: int | None = kernel
     _kill(kernel, signal.SIGSTOP)
     while True:
@@ -123,14 +125,16 @@ def _kill(pid: int, number: signal.Signals) -> None:
 
 
 def kill_session(session: int) -> None:
-    """What the caller's process does if the warden itself was killed: the kernel follows it, what it traced does not."""
+    """Kills a session whose warden was killed: the kernel dies with the warden, but not the
+    processes that it traced.
+    """
     while pids := [pid for pid, (state, _, its) in _processes().items() if its == session and state not in "ZX"]:
         for pid in pids:
             _kill(pid, signal.SIGKILL)
 
 
 def _descendants() -> list[int]:
-    """All processes below this one."""
+    """The ids of all processes below this one."""
     processes = _processes()
     found: list[int] = []
     level = {os.getpid()}
@@ -141,7 +145,7 @@ def _descendants() -> list[int]:
 
 
 def _processes() -> dict[int, tuple[str, int, int]]:
-    """State, parent and session of every process. Fields 3, 4 and 6 of proc(5)'s stat."""
+    """The state, parent and session of every process: fields 3, 4 and 6 of stat in proc(5)."""
     found = {}
     for name in os.listdir("/proc"):  # noqa: PTH208 - this starts with every kernel, and pathlib is slow to import
         if name.isdecimal():

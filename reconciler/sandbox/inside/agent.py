@@ -1,4 +1,4 @@
-"""Starts the command and carries its streams, signals and exit status over the line."""
+"""Starts the command, and carries its streams, signals and exit status over the line."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import termios
 
 from reconciler.sandbox import wire
 
-TYPE_CHECKING = False  # typing takes as long to import as all the rest
+TYPE_CHECKING = False  # importing typing takes as long as all other imports together
 if TYPE_CHECKING:
     from typing import Final
 
     from reconciler.sandbox.settings import Config
 
 _CHUNK: Final = 16384
-_LINGER_MS: Final = 50  # how long the rest of a terminal's output is waited for while others hold the terminal open
-_NOT_FOUND, _NOT_RUNNABLE = 127, 126  # as shells have it
+_LINGER_MS: Final = 50  # how long to wait for the rest of a terminal's output while others hold the terminal open
+_NOT_FOUND, _NOT_RUNNABLE = 127, 126  # as in shells
 
 
 class Agent:
@@ -28,13 +28,13 @@ class Agent:
         self._line, self._decoder, self._config = line, decoder, config
         self._outputs: dict[int, int] = {}  # file descriptor -> kind of its frames
         self._input = -1
-        self._pending: list[bytes] = []  # standard input that the command has not taken; b"" is its end
+        self._pending: list[bytes] = []  # standard input that the command has not taken yet; b"" marks its end
         self._master = -1
         self._pid = -1
         self._status: int | None = None
 
     def serve(self) -> int:
-        """Run the command to its end and return its exit status."""
+        """Runs the command to its end, and returns its exit status."""
         wake, waker = os.pipe()
         os.set_blocking(waker, False)
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
@@ -55,7 +55,7 @@ class Agent:
     # Starting
 
     def _start(self) -> bool:
-        """Spawn the command in a session of its own; False if it cannot be."""
+        """Starts the command in a session of its own. False if that is not possible."""
         os.environ.clear()
         os.environ.update(self._config["environment"])
         try:
@@ -82,12 +82,12 @@ class Agent:
         return self._status is None
 
     def _streams(self) -> tuple[list[int], list[tuple[int, ...] | tuple[int, int, str, int, int]]]:
-        """Each stream as it is outside: the terminal for those that are one, pipes for the others."""
+        """Makes each stream what it is outside: the terminal for those that are one, pipes for the others."""
         theirs: list[int] = []
         actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = []
         terminals = self._config["terminals"]
         if terminals:
-            # Opened by name in the child: that makes it the controlling terminal of its new session.
+            # The child opens it by name, which makes it the controlling terminal of its new session.
             name = self._open_terminal()
             first = terminals[0]
             actions.append((os.POSIX_SPAWN_OPEN, first, name, os.O_RDWR, 0))
@@ -141,7 +141,7 @@ class Agent:
                     self._feed()
 
     def _reap(self) -> None:
-        """All children: orphans come to the first process."""
+        """Reaps all children; orphans become children of the first process."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -154,10 +154,10 @@ class Agent:
                 self._status = code if code >= 0 else 128 - code
 
     def _forward(self, fd: int) -> bool:
-        """Pass on what can be read; False at the end of the stream."""
+        """Forwards what can be read. False at the end of the stream."""
         try:
             data = os.read(fd, _CHUNK)
-        except OSError:  # EIO: all have closed the terminal
+        except OSError:  # EIO means that all have closed the terminal
             data = b""
         if data:
             self._send(self._outputs[fd], data)
@@ -168,7 +168,9 @@ class Agent:
         return False
 
     def _drain(self) -> None:
-        """What the command had written when it ended. Others may hold its streams open: their end is not awaited."""
+        """Forwards what the command had written when it ended. Others may hold its streams open, so their end is not
+        awaited.
+        """
         for fd in list(self._outputs):
             poll = select.poll()
             poll.register(fd, select.POLLIN)
@@ -194,13 +196,13 @@ class Agent:
             return
 
     def _hang_up(self, kind: int) -> None:
-        """Nobody reads that stream: the command is told so, as by a closed pipe."""
+        """Closes the stream for the command, as nobody reads it outside."""
         for fd in [fd for fd, its_kind in self._outputs.items() if its_kind == kind and fd != self._master]:
             del self._outputs[fd]
             os.close(fd)
 
     def _feed(self) -> None:
-        """Write pending standard input as far as the command takes it, and tell the other side how far that was."""
+        """Writes pending standard input as far as the command takes it, and reports how far that was."""
         while self._pending and self._input >= 0:
             data = self._pending[0]
             if not data:
@@ -210,7 +212,7 @@ class Agent:
                 written = os.write(self._input, data)
             except BlockingIOError:
                 return
-            except OSError:  # the command has closed it: what still comes is of no use
+            except OSError:  # the command has closed it, so the rest is of no use
                 self._send(wire.CREDIT, wire.COUNT.pack(len(data)))
                 del self._pending[0]
                 continue

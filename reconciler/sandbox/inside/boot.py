@@ -1,8 +1,8 @@
-"""The first process inside: file systems, modules, udev, then the command, and its exit status out.
+"""The first process inside: mounts file systems, loads modules, starts udev, runs the command, and reports its exit
+status.
 
-System calls that Python's standard library has no name for.
-
-The file systems inside: the host's read-only, empty ones where programs must write, and the shared directories.
+It makes some system calls that Python's standard library does not have. The file systems inside are the host's,
+read-only, with empty ones where programs must write, and the shared directories.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import termios
 from reconciler.sandbox import wire
 from reconciler.sandbox.inside.agent import Agent
 
-TYPE_CHECKING = False  # typing takes as long to import as all the rest
+TYPE_CHECKING = False  # importing typing takes as long as all other imports together
 if TYPE_CHECKING:
     from typing import Final, Never
 
@@ -31,7 +31,7 @@ MS_NOSUID: Final = 2
 MS_NODEV: Final = 4
 MS_BIND: Final = 4096
 
-_NR_FINIT_MODULE: Final = 313  # x86-64
+_NR_FINIT_MODULE: Final = 313  # the number on x86-64
 _AF_INET, _SOCK_DGRAM = 2, 2
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 
@@ -46,13 +46,13 @@ def _checked(result: int, what: str) -> int:
 
 
 def mount(source: str, target: str, fstype: str, flags: int = 0, data: str = "") -> None:
-    """Raises OSError."""
+    """Mounts a file system. Raises OSError."""
     arguments = [os.fsencode(text) for text in (source, target, fstype)]
     _checked(_libc.mount(*arguments, ctypes.c_ulong(flags), os.fsencode(data) or None), target)
 
 
 def insert_module(path: str, parameters: str = "") -> None:
-    """Load a kernel module from its file; one that is there already is fine. Raises OSError."""
+    """Loads a kernel module from its file, unless it is loaded already. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         _checked(_libc.syscall(_NR_FINIT_MODULE, fd, parameters.encode(), 0), path)
@@ -69,7 +69,7 @@ def set_hostname(name: str) -> None:
 
 
 def interface_up(name: str) -> None:
-    """What `ip link set NAME up` does, without starting a process."""
+    """Does what `ip link set NAME up` does, without starting a process."""
     fd = _checked(_libc.socket(_AF_INET, _SOCK_DGRAM, 0), name)
     try:
         fcntl.ioctl(fd, _SIOCSIFFLAGS, struct.pack("16sH22x", name.encode(), _IFF_UP))
@@ -78,7 +78,7 @@ def interface_up(name: str) -> None:
 
 
 def sync_filesystem(path: str) -> None:
-    """Write back that one file system, and so never wait for a suspended device that carries another."""
+    """Writes back this one file system, so that it never waits for a suspended device under another."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         _checked(_libc.syncfs(fd), path)
@@ -87,12 +87,12 @@ def sync_filesystem(path: str) -> None:
 
 
 MODULES: Final = "/usr/lib/uml/modules"
-# Directories whose contents stay to be seen while what is written to them is thrown away.
+# Directories whose contents stay visible, and whose changes are thrown away.
 _OVERLAID: Final = ("/var/lib", "/etc/lvm")
 
 
 def mount_kernel_filesystems() -> None:
-    """What every program expects. The kernel may have mounted /dev by itself."""
+    """Mounts what every program expects. The kernel may have mounted /dev by itself."""
     try:
         mount("devtmpfs", "/dev", "devtmpfs")
     except OSError as error:
@@ -119,7 +119,7 @@ def mount_directories(config: Config) -> None:
             _overlay(path)
     if os.path.isdir("/lib/modules") and os.path.isdir(MODULES):  # noqa: PTH112
         mount(MODULES, "/lib/modules", "none", MS_BIND)  # where modprobe looks
-    for path in sorted({*config["visible"], *config["share"]}):  # a parent sorts before what is in it
+    for path in sorted({*config["visible"], *config["share"]}):  # a parent comes before what is in it
         os.makedirs(path, exist_ok=True)  # noqa: PTH103
         mount("hostfs", path, "hostfs", 0 if path in config["share"] else MS_RDONLY, path)
 
@@ -133,7 +133,7 @@ def _overlay(path: str) -> None:
 
 
 _LINE: Final = "/dev/ttyS0"
-# In the order of their dependencies. One that is missing is built in, or this kernel has none.
+# The drivers in the order of their dependencies. One that is missing is built in, or this kernel does not have it.
 _DRIVERS: Final = (
     "fs/overlayfs/overlay",
     "drivers/block/loop",
@@ -151,7 +151,9 @@ _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def main() -> Never:
-    """Never returns: the kernel is killed from outside, so nothing here can wait for a device that hangs."""
+    """Boots and runs the command. It never returns: the kernel is killed from outside, so nothing waits for a hanging
+    device.
+    """
     os.environ["PATH"] = _PATH
     mount_kernel_filesystems()
     line = _open_line()
@@ -161,7 +163,7 @@ def main() -> Never:
         _bring_up(config)
         status = Agent(line, decoder, config).serve()
         for path in config["share"]:
-            sync_filesystem(path)  # what was written through mmap
+            sync_filesystem(path)  # includes what was written through mmap
         _send(line, wire.frame(wire.EXIT, wire.COUNT.pack(status)))
     except Exception as error:  # noqa: BLE001 - the end of the first process is a panic: say why in words
         _send(line, wire.frame(wire.FAILED, f"{type(error).__name__}: {error}".encode(errors="replace")))
@@ -170,7 +172,7 @@ def main() -> Never:
 
 
 def _open_line() -> int:
-    """The serial line, with every translation off, so that any byte passes."""
+    """Opens the serial line, with every translation off, so that all bytes pass."""
     line = os.open(_LINE, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     mode = termios.tcgetattr(line)
     mode[0] = mode[1] = mode[3] = 0
@@ -211,7 +213,9 @@ def _bring_up(config: Config) -> None:
 
 
 def _start_udev(program: str) -> None:
-    """systemd-udevd, and a coldplug of the two subsystems that matter here: all of them take three times as long."""
+    """Starts systemd-udevd, and a coldplug of the two subsystems that matter here; for all of them it takes three times
+    as long.
+    """
     _run(program, "--daemon")
     for kind in ("block", "misc"):
         for name in os.listdir(f"/sys/class/{kind}"):  # noqa: PTH208
@@ -221,7 +225,7 @@ def _start_udev(program: str) -> None:
 
 
 def _run(*command: str) -> None:
-    """Without a fork: copying this process's page tables is what is slow here."""
+    """Runs a command without a fork, because copying this process's page tables is slow here."""
     pid = os.posix_spawnp(command[0], command, {"PATH": _PATH, **_tunables()})
     _, status = os.waitpid(pid, 0)
     if status:
