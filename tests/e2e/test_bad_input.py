@@ -93,6 +93,7 @@ def test_invalid_sets_are_refused_in_one_line_that_says_where(env: Environment) 
         assert "Traceback" not in said.err, (what, said)
 
 
+@pytest.mark.security("S19")
 @pytest.mark.parametrize("what", ["broken YAML", "a bomb of aliases", "a cycle of snapshots"])
 def test_apply_refuses_what_validate_refuses(env: Environment, what: str) -> None:
     (env.manifests / "bad.yaml").write_text(TEXTS[what], encoding="utf-8")
@@ -126,6 +127,7 @@ def test_a_path_to_a_character_device_is_a_conflict(env: Environment) -> None:
     assert "Conflict" in applied(env, NOT_AS_DESIRED).err
 
 
+@pytest.mark.security("S17")
 def test_a_mounted_disk_is_a_conflict_that_names_the_mount(env: Environment, tmp_path: Path) -> None:
     disk = env.root / "disk"
     with disk.open("wb") as file:
@@ -143,6 +145,7 @@ def test_a_mounted_disk_is_a_conflict_that_names_the_mount(env: Environment, tmp
         run("losetup", "--detach", loop)
 
 
+@pytest.mark.security("S17")
 def test_a_disk_with_a_filesystem_is_a_conflict_that_names_it(env: Environment) -> None:
     disk = env.root / "used"
     with disk.open("wb") as file:

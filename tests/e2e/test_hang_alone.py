@@ -145,6 +145,7 @@ def _all_made(env: Environment, count: int) -> None:
     assert env.pool_status("hangs")["leakedThinIds"] == []
 
 
+@pytest.mark.security("S33")
 def test_a_hanging_pool_takes_nothing_with_it_and_heals_when_it_is_let_go(env: Environment) -> None:
     below, pool = env.prefix + "metadisk", env.prefix + "hangs"
     _make(env, MANY)

@@ -218,6 +218,7 @@ def test_after_a_reboot_nothing_is_live_and_the_damaged_store_is_what_is_left(
     assert facts(env) == before
 
 
+@pytest.mark.security("S42")
 @pytest.mark.soak
 def test_an_older_copy_never_has_an_empty_device_made_beside_its_data() -> None:
     """What was made after the copy: one that is live, two that are not; then the same after a reboot."""

@@ -99,12 +99,14 @@ def test_it_holds_what_the_list_names_and_is_confined(served: Environment, syste
     assert "cannot lock" not in served.tail(1000)
 
 
+@pytest.mark.security("S08")
 def test_without_a_rule_for_devices_no_capability_opens_one(systemd: Systemd) -> None:
     """What a container's runtime does too: hence privileged, in docs/deploy.md."""
     assert systemd.ctl("start", "with-rule.service", check=False).code == 0
     assert systemd.ctl("start", "without-rule.service", check=False).code != 0
 
 
+@pytest.mark.security("S07")
 def test_it_makes_snapshots_grows_and_heals(served: Environment, systemd: Systemd) -> None:
     """Everything for which the restrictions of the unit would be in the way, were they too tight."""
     ext4, xfs = {"type": "ext4"}, {"type": "xfs"}

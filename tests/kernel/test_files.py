@@ -57,6 +57,7 @@ def test_an_allocated_file_has_its_room(disks: HostDisks, workdir: Path) -> None
     assert disks.file_facts(path)[0] == 16 * MIB
 
 
+@pytest.mark.security("S44")
 def test_the_umask_does_not_count(disks: HostDisks, workdir: Path) -> None:
     before = os.umask(0o777)
     try:

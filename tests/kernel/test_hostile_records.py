@@ -40,6 +40,7 @@ def planned(data: Path, metadata: Path, state: Path) -> Preview:
         return next(iter(previews))
 
 
+@pytest.mark.security("S16")
 @pytest.mark.parametrize("which", ["data", "metadata"])
 def test_files_that_are_not_to_be_written_to_are_conflicts(workdir: Path, which: str) -> None:
     """An existing file with data, the same behind a link, one of the kernel's, and what is no file at all."""
@@ -57,6 +58,7 @@ def test_files_that_are_not_to_be_written_to_are_conflicts(workdir: Path, which:
         assert why in found.plan.condition.message, path
 
 
+@pytest.mark.security("S15")
 def test_a_label_that_looks_like_an_option_is_a_label(make_loop: Callable[..., Path]) -> None:
     for number, (kind, label) in enumerate([("ext4", "-F"), ("ext4", "--help"), ("xfs", "-f")]):
         node = make_loop(f"disk{number}", 320 * MIB)

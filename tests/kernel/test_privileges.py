@@ -93,6 +93,7 @@ def env() -> Iterator[Environment]:
         yield env
 
 
+@pytest.mark.security("S01")
 def test_the_daemon_and_its_workers_hold_what_is_needed_and_can_gain_nothing(env: Environment) -> None:
     assert env.process is not None
     tasks = list(Path(f"/proc/{env.process.pid}/task").iterdir())
@@ -108,6 +109,7 @@ def test_the_daemon_and_its_workers_hold_what_is_needed_and_can_gain_nothing(env
     assert held_by(status_of(workers[0])) == all_of_it
 
 
+@pytest.mark.security("S02")
 def test_with_that_it_does_all_its_work(env: Environment) -> None:
     """Pools on files, filesystems that are made and grow, mounted and not, discards, holders, what udev announces."""
     ext4, xfs = {"type": "ext4"}, {"type": "xfs"}
@@ -145,6 +147,7 @@ def a_holder(node: Path) -> Iterator[int]:
         holder.wait()
 
 
+@pytest.mark.security("S04")
 def test_what_it_starts_with_too_little_it_says_at_its_start(env: Environment) -> None:
     """The lock is taken, so that it ends after that."""
     places = ("--manifests", str(env.manifests), "--state-dir", str(env.state), "--listen", "127.0.0.1:0")
@@ -154,6 +157,7 @@ def test_what_it_starts_with_too_little_it_says_at_its_start(env: Environment) -
     assert "state directory" in said.err
 
 
+@pytest.mark.security("S06")
 def test_another_user_cannot_run_it_whatever_the_capabilities(env: Environment) -> None:
     """The control device is root's alone, and so is much of what the programs do."""
     caps = ",".join(f"+{_word(capability)}" for capability in EVERY)
@@ -220,6 +224,7 @@ NEEDED_FOR = {
 """What takes it, and what comes of that without it. With it, all give True."""
 
 
+@pytest.mark.security("S03")
 def test_each_capability_of_the_list_is_needed_and_no_other(node: Path) -> None:
     assert set(NEEDED_FOR) == {capability.name for capability in EVERY}
     with a_holder(node):
@@ -243,6 +248,7 @@ def without_setpcap() -> str:
     return status_of_a_program()
 
 
+@pytest.mark.security("S01")
 def test_what_is_dropped_is_dropped_for_programs_too() -> None:
     held = held_by(with_only(EVERY, status_of_a_program))
     assert (held["Eff"], held["Bnd"], held["NoNewPrivs"]) == (bits(EVERY), bits(EVERY), 1)

@@ -22,6 +22,7 @@ BREACHES = [
 ]
 
 
+@pytest.mark.security("S33")
 @pytest.mark.parametrize(("file", "line", "contract"), BREACHES)
 def test_a_layer_that_is_broken_fails_its_contract(tmp_path: Path, file: str, line: str, contract: str) -> None:
     shutil.copytree(ROOT / "reconciler", tmp_path / "reconciler", ignore=shutil.ignore_patterns("__pycache__"))

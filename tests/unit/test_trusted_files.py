@@ -42,6 +42,7 @@ def test_a_directory_that_others_may_write_is_not_even_with_a_sticky_bit(tmp_pat
     assert untrusted(tmp_path) == f"others may write it (mode 1777): run `chmod go-w {tmp_path}`"
 
 
+@pytest.mark.security("S24")
 @as_root
 def test_what_belongs_to_somebody_else_is_not(file: Path) -> None:
     os.chown(file, OTHER_USER, 0)
@@ -64,6 +65,7 @@ def test_of_what_is_ours_it_is_said_who_could_read_it_as_well(file: Path) -> Non
     )
 
 
+@pytest.mark.security("S26")
 def test_on_a_read_only_mount_the_mode_says_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a manifest. What is ours was written before the mount was read-only."""
     file.chmod(0o666)
@@ -106,6 +108,7 @@ def test_what_is_not_there_is_the_callers_business(tmp_path: Path) -> None:
 # The way to it
 
 
+@pytest.mark.security("S25")
 def test_every_directory_on_the_way_is_looked_at_those_that_links_lead_through_too(tmp_path: Path) -> None:
     for name in ("here", "there/deep", "away"):
         (tmp_path / name).mkdir(parents=True)
@@ -162,6 +165,7 @@ def as_roots(info: os.stat_result) -> os.stat_result:
     return os.stat_result((*info[:4], 0, *info[5:]))
 
 
+@pytest.mark.security("S25")
 @as_root
 def test_a_link_of_another_user_in_a_sticky_directory_is_no_way(tmp_path: Path) -> None:
     """Both that it leads to are root's, and its owner chooses between them."""
@@ -334,6 +338,7 @@ def test_its_folder_is_made_and_is_its_owners_alone(tmp_path: Path) -> None:
     lock.release()
 
 
+@pytest.mark.security("S43")
 def test_a_lock_that_others_could_open_is_closed_to_them(path: Path) -> None:
     path.touch()
     path.chmod(0o644)
@@ -342,6 +347,7 @@ def test_a_lock_that_others_could_open_is_closed_to_them(path: Path) -> None:
     lock.release()
 
 
+@pytest.mark.security("S43")
 @as_root
 def test_another_user_cannot_hold_a_lock(path: Path) -> None:
     held(path).release()
@@ -351,6 +357,7 @@ def test_another_user_cannot_hold_a_lock(path: Path) -> None:
     assert subprocess.run(command, check=False, user=65534, group=65534, stderr=subprocess.DEVNULL).returncode != 0
 
 
+@pytest.mark.security("S40")
 def test_a_lock_that_is_a_link_is_not_followed(path: Path, tmp_path: Path) -> None:
     path.symlink_to(tmp_path / "elsewhere")
     for ask in (FileLock(path).take, FileLock(path).holder):

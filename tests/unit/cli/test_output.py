@@ -66,5 +66,6 @@ def test_elsewhere_it_is_plain_aligned_text(capsys: pytest.CaptureFixture[str]) 
     ]
 
 
+@pytest.mark.security("S23")
 def test_text_from_programs_is_made_harmless() -> None:
     assert clean("a\x1b[31m\tb\r\nc\x07\x9b") == "a\\x1b[31m b c\\x07\\x9b"

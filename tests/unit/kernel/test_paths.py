@@ -23,6 +23,7 @@ def test_a_plain_file_is_one_and_a_link_to_it_too(tmp_path: Path) -> None:
     assert kind(tmp_path / "missing") is PathKind.MISSING
 
 
+@pytest.mark.security("S16")
 @pytest.mark.parametrize(
     "path", ["/proc/sysrq-trigger", "/proc/self/mem", "/proc/sys/kernel/hostname", "/sys/kernel/uevent_seqnum"]
 )
@@ -44,6 +45,7 @@ def test_a_filesystem_without_blocks_is_the_kernels_wherever_it_is_mounted(
     assert kind(tmp_path / "file") is PathKind.OTHER
 
 
+@pytest.mark.security("S16")
 def test_neither_directory_nor_fifo_nor_socket_nor_character_device_is_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,7 @@ def test_without_the_first_nothing_can_begin(lacking: pytest.MonkeyPatch) -> Non
         privileges.require_admin()
 
 
+@pytest.mark.security("S05")
 def test_the_doctor_names_what_is_missing_and_what_does_not_work_without_it(lacking: pytest.MonkeyPatch) -> None:
     lack(lacking)
     assert [check.mark for check in check_permissions()] == [Severity.OK]

@@ -46,6 +46,7 @@ def test_programs_speak_one_language_and_get_no_input() -> None:
     assert run(["sh", "-c", "echo $LC_ALL; cat"], "x").output == "C\n"
 
 
+@pytest.mark.security("S12")
 def test_administrators_programs_are_found_and_none_where_this_happens_to_stand(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -53,6 +54,7 @@ def test_administrators_programs_are_found_and_none_where_this_happens_to_stand(
     assert run(["sh", "-c", "echo $PATH"], "x").output == "/bin:/usr/sbin:/sbin\n"
 
 
+@pytest.mark.security("S10")
 def test_programs_inherit_nothing_that_tells_them_what_to_load_or_where_to_write(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -62,6 +64,7 @@ def test_programs_inherit_nothing_that_tells_them_what_to_load_or_where_to_write
     assert {line.partition("=")[0] for line in told} <= {"PATH", "LC_ALL", "GLIBC_TUNABLES"}
 
 
+@pytest.mark.security("S11")
 def test_programs_stand_in_no_place_of_ours_and_hold_no_files_of_ours(tmp_path: Path) -> None:
     with (tmp_path / "secret").open("w", encoding="utf-8") as ours:
         os.set_inheritable(ours.fileno(), True)
@@ -84,6 +87,7 @@ def test_both_pipes_are_read_at_once() -> None:
     assert len(said.errors) == 16 * 1024
 
 
+@pytest.mark.security("S13")
 def test_endless_output_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "_MOST_OUTPUT", 100000)
     with pytest.raises(HostError) as flooded:

@@ -39,6 +39,7 @@ EXT4 = Mkfs("ext4", "daemon", Bytes(4096), discard=False)
 XFS = Mkfs("xfs", "", Bytes(4096), discard=True)
 
 
+@pytest.mark.security("S09")
 @given(st.lists(st.text(alphabet=st.characters(exclude_characters="\0", codec="utf-8"), min_size=1), min_size=1))
 def test_a_line_says_the_very_words(words: list[str]) -> None:
     assert shlex.split(shell_line(tuple(words))) == words
@@ -119,6 +120,7 @@ def test_a_closed_xfs_grows_in_a_private_mount() -> None:
     assert command[-1] == "/dev/x"
 
 
+@pytest.mark.security("S45")
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
 @pytest.mark.parametrize(("failing", "status"), [("", 0), ("mount", 1), ("grow", 3), ("umount", 4)])
 def test_the_script_cleans_up_whatever_fails(tmp_path: Path, kind: str, failing: str, status: int) -> None:

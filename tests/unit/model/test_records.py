@@ -79,6 +79,7 @@ def test_a_record_survives_being_stored(record: ThinPool | ThinDevice) -> None:
     assert type(record).model_validate(record.model_dump(mode="json")) == record
 
 
+@pytest.mark.security("S14")
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
@@ -143,6 +144,7 @@ def test_a_wrong_pool_is_refused_with_what_would_be_right(spec: dict[str, Any], 
     assert said(error) == [message]
 
 
+@pytest.mark.security("S14")
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
@@ -170,6 +172,7 @@ def test_a_wrong_device_is_refused_with_what_would_be_right(spec: dict[str, Any]
     assert said(error) == [message]
 
 
+@pytest.mark.security("S14")
 @pytest.mark.parametrize("name", ["a/b", "a b", "..", ".hidden", "-x", "", "a\n", "a\x00", "x" * 64, "é"])
 def test_a_name_that_could_be_more_than_a_name_is_refused(name: str) -> None:
     with pytest.raises(ValidationError, match="not a name"):

@@ -102,6 +102,7 @@ def test_a_private_device_under_a_suspended_pool_is_not_touched() -> None:
     assert steps(this) == ()
 
 
+@pytest.mark.security("S18")
 @row("D03")
 @pytest.mark.parametrize("desired", ["Active", "Inactive", "Committed", "Absent"])
 @pytest.mark.parametrize("uuid", ["LVM-x", a.FOREIGN_UUID, "CRYPT-x"])

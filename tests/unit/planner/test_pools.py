@@ -64,6 +64,7 @@ def test_a_paused_pool_is_left_alone_and_its_drift_stays_visible() -> None:
     assert (found.reason, found.condition.beneath, found.steps) == (Reason.PAUSED, Reason.POOL_SUSPENDED, ())
 
 
+@pytest.mark.security("S18")
 @row("P02")
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize(
@@ -208,6 +209,7 @@ def test_an_empty_pool_on_the_records_disks_becomes_known() -> None:
     assert steps(replace(this, ids={})) == (SavePool(KEY, expected, empty=True),)
 
 
+@pytest.mark.security("S42")
 @row("P18")
 @pytest.mark.parametrize("transaction", [0, 3])
 def test_a_pool_that_the_store_never_saw_and_that_is_not_empty_is_left_alone(transaction: int) -> None:

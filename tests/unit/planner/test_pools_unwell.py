@@ -158,6 +158,7 @@ def test_metadata_that_is_full_without_a_way_to_grow_is_told_with_the_field() ->
     assert "thin_check" not in found.condition.message
 
 
+@pytest.mark.security("S42")
 @row("P20")
 def test_an_unexpected_transaction_is_told() -> None:
     found = plan(live(of=status(transaction=9)))

@@ -129,6 +129,7 @@ YAML_FEATURES = {
 }
 
 
+@pytest.mark.security("S19")
 @pytest.mark.parametrize(("text", "line"), YAML_FEATURES.values(), ids=YAML_FEATURES)
 def test_yaml_that_no_manifest_needs(tmp_path: Path, text: str, line: str) -> None:
     assert problems(tmp_path, text) == [f"a.yaml:{line}"]
@@ -355,6 +356,7 @@ def test_nobody_is_told_more_than_can_be_read(tmp_path: Path) -> None:
     assert lines[-1] == "a.yaml:1:1: more than 100 problems: put these right first"
 
 
+@pytest.mark.security("S20")
 def test_a_file_of_50_mb_is_refused_without_reading_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.yaml"
     with path.open("wb") as file:

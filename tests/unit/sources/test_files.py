@@ -126,6 +126,7 @@ def test_a_directory_with_a_manifests_name(tmp_path: Path) -> None:
     assert only(load(tmp_path)) == f"{path}:1:1: a directory, not a plain file: move it elsewhere, or rename it"
 
 
+@pytest.mark.security("S22")
 def test_a_fifo_does_not_block(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     os.mkfifo(path, 0o600)
@@ -133,6 +134,7 @@ def test_a_fifo_does_not_block(tmp_path: Path) -> None:
     assert (only(load(tmp_path)), only(load(path))) == (expected, expected)
 
 
+@pytest.mark.security("S22")
 def test_a_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # a socket's path must be short
     with socket.socket(socket.AF_UNIX) as unix:
@@ -140,6 +142,7 @@ def test_a_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert only(load(Path())) == "x.yaml:1:1: a socket, not a plain file: move it elsewhere, or rename it"
 
 
+@pytest.mark.security("S22")
 def test_a_device_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     really = os.open
 
@@ -165,6 +168,7 @@ def test_links_in_a_circle(tmp_path: Path) -> None:
     assert "x.yaml:1:1: a symbolic link" in only(load(tmp_path))
 
 
+@pytest.mark.security("S21")
 def test_a_link_out_of_the_directory(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -209,6 +213,7 @@ def test_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert only(load(tmp_path)) == f"{tmp_path}:1:1: more than 2 manifests: put several records into a file"
 
 
+@pytest.mark.security("S20")
 def test_too_much_in_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read, "MAX_TOTAL", 3072)
     for name in "abc":
@@ -218,6 +223,7 @@ def test_too_much_in_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     )
 
 
+@pytest.mark.security("S20")
 def test_too_many_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read, "MAX_RECORDS", 2)
     for name in "abc":
@@ -225,6 +231,7 @@ def test_too_many_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert only(load(tmp_path)) == f"{tmp_path}/b.yaml:1:1: more than 2 records by now: no host has so many"
 
 
+@pytest.mark.security("S24")
 def test_a_file_that_others_may_write(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text(POOL)
@@ -233,11 +240,13 @@ def test_a_file_that_others_may_write(tmp_path: Path) -> None:
     assert keys(load(tmp_path, trust=False)) == [Key("tank")]
 
 
+@pytest.mark.security("S24")
 def test_a_directory_that_others_may_write(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     assert only(load(tmp_path)) == f"{tmp_path}:1:1: others may write it (mode 0777): run `chmod go-w {tmp_path}`"
 
 
+@pytest.mark.security("S25")
 def test_a_directory_in_one_that_others_may_write(tmp_path: Path) -> None:
     above = tmp_path / "above"
     (above / "manifests").mkdir(parents=True)
@@ -249,6 +258,7 @@ def test_a_directory_in_one_that_others_may_write(tmp_path: Path) -> None:
     assert keys(load(above / "manifests", trust=False)) == [Key("tank")]
 
 
+@pytest.mark.security("S21")
 def test_a_link_that_leads_out_of_the_directory_and_back(tmp_path: Path) -> None:
     """Whoever has the second link chooses which file it is."""
     folder, elsewhere = tmp_path / "folder", tmp_path / "elsewhere"
@@ -280,6 +290,7 @@ def swap_at_the_opening(monkeypatch: pytest.MonkeyPatch, swap: Callable[[], obje
     monkeypatch.setattr(os, "open", opening)
 
 
+@pytest.mark.security("S27")
 def test_a_link_that_takes_the_place_of_a_file_between_look_and_opening_is_not_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,6 +322,7 @@ def test_a_fifo_that_takes_the_place_of_a_file_between_look_and_opening_is_not_a
     assert "a fifo, not a plain file" in only(load(tmp_path))
 
 
+@pytest.mark.security("S27")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_a_file_of_another_that_takes_the_place_of_ours_is_seen_once_it_is_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -359,6 +371,7 @@ def test_a_config_map_that_is_swapped_while_it_is_read_is_read_again(
     assert keys(load(tmp_path)) == [Key("vault"), Key("vault", "app")]
 
 
+@pytest.mark.security("S26")
 def test_a_config_map_behind_a_directory_that_others_may_write(tmp_path: Path) -> None:
     config_map(tmp_path, "..2024_1", pool=POOL)
     inner = tmp_path / "..2024_1"

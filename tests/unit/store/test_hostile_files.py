@@ -22,6 +22,8 @@ from reconciler.store.quarantine import name_for_aside, recall, recall_id, set_a
 from reconciler.store.store import Store
 from tests.unit.store.hostile import PAGE, Known, copied, edited, fill, told
 
+pytestmark = pytest.mark.security("S39")
+
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -96,6 +96,7 @@ def test_a_directory_that_others_may_write_to_is_refused(directory: Path) -> Non
         StateLock(directory).acquire()
 
 
+@pytest.mark.security("S38")
 def test_a_directory_in_one_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
@@ -106,6 +107,7 @@ def test_a_directory_in_one_that_others_may_write_to_is_refused(tmp_path: Path) 
         pass
 
 
+@pytest.mark.security("S38")
 @as_root
 def test_a_directory_in_one_of_another_user_is_refused(tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir(mode=0o755)
@@ -116,6 +118,7 @@ def test_a_directory_in_one_of_another_user_is_refused(tmp_path: Path) -> None:
         StateLock(tmp_path / "theirs/state").acquire()
 
 
+@pytest.mark.security("S38")
 def test_a_directory_behind_a_link_that_others_could_replace_is_refused(directory: Path, tmp_path: Path) -> None:
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
@@ -125,6 +128,7 @@ def test_a_directory_behind_a_link_that_others_could_replace_is_refused(director
         StateLock(tmp_path / "open/link").acquire()
 
 
+@pytest.mark.security("S40")
 def test_a_lock_that_is_a_link_is_not_followed(directory: Path, tmp_path: Path) -> None:
     directory.mkdir(mode=0o700)
     (directory / "lock").symlink_to(tmp_path / "elsewhere")

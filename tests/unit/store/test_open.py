@@ -64,6 +64,7 @@ def test_a_new_store_has_an_id_that_stays(directory: Path) -> None:
         assert store.store_id == reader.store_id == first
 
 
+@pytest.mark.security("S44")
 def test_a_new_store_is_its_owners_alone(store: Store, directory: Path) -> None:
     store.apply(SavePool(TANK, pool("tank")))
     modes = {item.name: stat.S_IMODE(item.stat().st_mode) for item in directory.iterdir()}
@@ -118,6 +119,7 @@ def test_a_garbled_store_is_left_as_it_is(path: Path, start: int) -> None:
     assert path.read_bytes() == content
 
 
+@pytest.mark.security("S41")
 @pytest.mark.parametrize(
     "garble",
     [
@@ -203,12 +205,14 @@ def test_no_store_at_all_is_told_to_readers(directory: Path) -> None:
     assert list(directory.iterdir()) == []
 
 
+@pytest.mark.security("S38")
 @pytest.mark.parametrize("mode", [0o720, 0o702, 0o777])
 def test_a_directory_that_others_may_write_to_is_refused(path: Path, mode: int) -> None:
     path.parent.chmod(mode)
     assert f"others may write it (mode {mode:04o}): run `chmod go-w {path.parent}`" in refusal(path.parent)
 
 
+@pytest.mark.security("S38")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_a_directory_of_another_user_is_refused(path: Path) -> None:
     os.chown(path.parent, 65534, -1)

@@ -190,18 +190,21 @@ def test_head_is_get_without_the_body(server: StatusServer, path: str) -> None:
         assert head.headers["Content-Length"] == get.headers["Content-Length"]
 
 
+@pytest.mark.security("S29")
 @pytest.mark.parametrize("path", ["/nothing", "/api", "/api/v1/pools/", "/../etc/passwd", "//metrics/x", "/%6detrics"])
 def test_any_other_path_is_not_found(server: StatusServer, path: str) -> None:
     answer = Answer(server, path)
     assert (answer.status, list(answer.json())) == (404, ["error"])
 
 
+@pytest.mark.security("S28")
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "FOO"])
 def test_nothing_but_reading_is_allowed(server: StatusServer, method: str) -> None:
     answer = Answer(server, "/api/v1/pools", method)
     assert (answer.status, answer.headers["Allow"], list(answer.json())) == (405, "GET, HEAD", ["error"])
 
 
+@pytest.mark.security("S36")
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:9810", "127.0.0.1.evil.example", "localhost.evil.example"]
 )
@@ -242,6 +245,7 @@ def test_beyond_loopback_everybody_has_names_for_this_host(provider: Provider) -
         server.stop()
 
 
+@pytest.mark.security("S37")
 @pytest.mark.parametrize("path", ["/", "/metrics", "/nothing"])
 def test_every_answer_says_what_browsers_must_not_do_with_it(server: StatusServer, path: str) -> None:
     headers = Answer(server, path).headers
@@ -251,6 +255,7 @@ def test_every_answer_says_what_browsers_must_not_do_with_it(server: StatusServe
     assert headers["Server"] == "dm-reconciler"
 
 
+@pytest.mark.security("S31")
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
@@ -269,6 +274,7 @@ def test_garbage_is_answered_as_such(server: StatusServer, sent: bytes, status: 
     assert head.split()[:2] == [b"HTTP/1.1", status]
 
 
+@pytest.mark.security("S31")
 def test_a_head_that_has_no_end_is_cut_off(server: StatusServer) -> None:
     assert raw(server, b"GET /" + b"a" * 1_000_000)[:12] in {b"", b"HTTP/1.1 431"}
     assert Answer(server, "/readyz").status == 200
@@ -281,6 +287,7 @@ def test_a_head_has_at_most_16_kib(server: StatusServer, more: int, status: byte
     assert raw(server, head)[:12] == status
 
 
+@pytest.mark.security("S30")
 def test_nothing_of_a_request_gets_into_the_head_of_its_answer(server: StatusServer) -> None:
     accept = b"application/openmetrics-text; version=1.0.0\r\n Set-Cookie: a=b"
     answer = raw(server, b"GET /metrics HTTP/1.1\r\nAccept: " + accept + b"\r\n\r\n")
@@ -289,6 +296,7 @@ def test_nothing_of_a_request_gets_into_the_head_of_its_answer(server: StatusSer
     assert not [line for line in head.split(b"\n") if line.strip().startswith(b"Set-Cookie")]
 
 
+@pytest.mark.security("S35")
 def test_a_failure_of_ours_tells_the_log_and_not_the_client(
     server: StatusServer, provider: Provider, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -299,6 +307,7 @@ def test_a_failure_of_ours_tells_the_log_and_not_the_client(
     assert "secret detail" in caplog.text
 
 
+@pytest.mark.security("S32")
 def test_slow_clients_do_not_hold_up_others(server: StatusServer) -> None:
     slow = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(20)]
     try:
@@ -321,6 +330,7 @@ def test_a_client_that_never_comes_to_its_end_is_ended(provider: Provider) -> No
         server.stop()
 
 
+@pytest.mark.security("S32")
 def test_a_client_that_drips_does_not_win_time(provider: Provider) -> None:
     server = serve(provider, Limits(head_seconds=0.3))
     try:
@@ -338,6 +348,7 @@ def test_a_client_that_drips_does_not_win_time(provider: Provider) -> None:
         server.stop()
 
 
+@pytest.mark.security("S32")
 def test_a_connection_too_many_is_refused_and_the_next_is_not(provider: Provider) -> None:
     server = serve(provider, Limits(connections=2))
     try:

@@ -70,6 +70,7 @@ def test_a_value_with_spaces_is_quoted() -> None:
     assert stream.getvalue().endswith('odd device="a \\"b\\""\n')
 
 
+@pytest.mark.security("S23")
 def test_what_programs_said_moves_no_cursor() -> None:
     stream = io.StringIO()
     setup("text", stream, environ={})

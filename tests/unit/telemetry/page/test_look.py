@@ -117,6 +117,7 @@ def test_an_empty_host_says_what_is_missing(environment: Environment, window: Wi
         expect(page.get_by_text(text)).to_be_visible()
 
 
+@pytest.mark.security("S34")
 def test_whatever_names_and_messages_say_they_are_text(environment: Environment, window: Window) -> None:
     environment.declare(pool_record(), device_record("a"))
     key = Key("tank", HOSTILE)
@@ -183,6 +184,7 @@ def test_a_mark_has_a_sign_of_its_own_whatever_its_colour(page: Page) -> None:
     assert said == {"ok": "✓yes", "wrong": "!no", "left": f"{LEFT}left alone", "unknown": "?not yet"}
 
 
+@pytest.mark.security("S34")
 def test_it_is_served_with_nothing_from_elsewhere_and_no_way_to_it(page: Page, window: Window) -> None:
     policy = next(one for one in window.answers if one.url.endswith("/")).headers["content-security-policy"]
     assert "default-src 'none'" in policy
