@@ -29,12 +29,12 @@ from reconciler.model.steps import Step
 from reconciler.planner.orphans import PruneRules
 
 _NAMED: Final = 3
-"""Records that a line names while they are waited for."""
+"""How many of the records that are waited for a line names."""
 _MORE: Final = ": `dm-reconciler describe device NAME` tells more"
 
 
 class _Given(TypedDict):
-    """What the options and arguments give."""
+    """The values of the options and arguments."""
 
     manifests: Path
     timeout: float
@@ -106,7 +106,9 @@ def _options(given: _Given) -> OneShotOptions:
 
 
 def _refuse_state_dir() -> None:
-    """In the environment it is meant for all commands."""
+    """Refuses --state-dir with a simulated kernel. In the environment it is accepted, as it is meant for all commands
+    there.
+    """
     if click.get_current_context().get_parameter_source("state_dir") is ParameterSource.COMMANDLINE:
         raise click.UsageError("--state-dir is for the host: with --kernel simulated nothing is read from it or kept")
 
@@ -117,7 +119,7 @@ def _begin(disks: list[str]) -> None:
 
 
 class Shown:
-    """Shows what happens, as it happens; and while nothing does, what is waited for."""
+    """Shows what happens as it happens, and what is waited for while nothing does."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress

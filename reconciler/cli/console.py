@@ -1,8 +1,9 @@
-"""What all commands say to people: tables, JSON and YAML; errors; how long work goes on; and questions.
+"""The output of all commands: tables, JSON and YAML, errors, progress, and questions.
 
-On a terminal a table is made to fit, and nothing of it is cut. Elsewhere it is plain aligned text: one record a line,
-however long, and no cell empty, so that `awk` and `cut` find their columns. An error is one line with the next step to
-take, and the exit code that is promised for it. A line of progress changes on a terminal; elsewhere each change is a line.
+On a terminal a table is made to fit without cutting anything. Elsewhere it is plain aligned text with one record for
+each line, however long, and without empty cells, so that `awk` and `cut` find the columns. An error is one line with
+the next step to take, and its documented exit code. A line of progress is updated on a terminal; elsewhere each change
+is a line.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ if TYPE_CHECKING:
 
 class ExitCode(IntEnum):
     FINE = 0
-    """Converged, or nothing to do."""
+    """The exit code when all is converged, or there is nothing to do."""
     NOT_DONE = 1
-    """Could not do the work."""
+    """The exit code when the work could not be done."""
     USAGE = 2
     INVALID = 3
-    """Manifests."""
+    """The exit code for invalid manifests."""
     NOT_AS_DESIRED = 4
 
 
 class Failure(click.ClickException):
-    """One line for people, and the exit code. The command has nothing more to say."""
+    """One line for people, and the exit code. The command ends with it."""
 
     def __init__(self, line: str, code: ExitCode = ExitCode.NOT_DONE) -> None:
         super().__init__(line)
@@ -45,13 +46,13 @@ class Failure(click.ClickException):
 
 class ErrorLine(NamedTuple):
     place: str
-    """` get`: the command that it is about, after the program's name."""
+    """The command that the line is about, such as ` get`, which follows the program's name."""
     line: str
     exit_code: int
 
 
 def error_line(error: Exception) -> ErrorLine | None:
-    """What to say of an error. None: nobody expected this one, its trace is what helps."""
+    """The line for an error. None for an unexpected error, of which the trace helps more."""
     told = _error_line(error)
     return None if told is None else told._replace(line=_harmless(told.line))
 
@@ -65,7 +66,7 @@ def _error_line(error: Exception) -> ErrorLine | None:
 
 
 def _harmless(text: str) -> str:
-    """Words of somebody's may hold what a terminal would take for its own."""
+    """The text without anything that would control a terminal, as it may quote others."""
     return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
 
 
@@ -80,7 +81,7 @@ def _usage(error: click.UsageError) -> ErrorLine:
 
 
 def _of_the_layers(error: Exception) -> ErrorLine | None:
-    # Here, not above: a command line that is wrong is told without loading the whole program.
+    # Imported here, so that a wrong command line is reported without loading the whole program.
     from reconciler.model.errors import HostError  # noqa: PLC0415
     from reconciler.sandbox import SandboxError  # noqa: PLC0415
     from reconciler.store.errors import StoreError  # noqa: PLC0415
@@ -117,12 +118,12 @@ EMPTY: Final = "-"
 _GAP: Final = "   "
 _CONTROL: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 _LEAST_TEXT: Final = 24
-"""Columns below which a wrapped text is no longer readable."""
+"""The number of columns below which wrapped text is not readable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Text in a colour, which never says anything that the text does not."""
+    """Text in a colour, which never has a meaning that the text does not have."""
 
     text: str
     style: str = ""
@@ -136,11 +137,11 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Row]
     text: bool = False
-    """The last column holds sentences, which may wrap on a terminal."""
+    """Whether the last column holds sentences, which may wrap on a terminal."""
 
 
 def clean(text: str) -> str:
-    """On one line, and without anything that moves a terminal's cursor: messages quote what programs said."""
+    """The text on one line, without anything that controls a terminal, as messages quote the output of programs."""
     return " ".join(text.split()).translate(_CONTROL)
 
 
@@ -148,16 +149,16 @@ def on_terminal() -> bool:
     try:
         return sys.stdout.isatty()
     except (AttributeError, ValueError):
-        return False  # there is no standard output, or it is closed
+        return False  # standard output is missing or closed
 
 
 def say(line: str = "") -> None:
-    """A line of the result."""
+    """Prints a line of the result."""
     click.echo(line.translate(_CONTROL))
 
 
 def note(line: str) -> None:
-    """A line about the work, on stderr."""
+    """Prints a line about the work, on stderr."""
     click.echo(line.translate(_CONTROL), err=True)
 
 
@@ -180,14 +181,14 @@ def print_table(table: Table) -> None:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """For a terminal. NO_COLOR and TERM=dumb are seen to by it."""
+    """A console for a terminal. It respects NO_COLOR and TERM=dumb."""
     from rich.console import Console  # noqa: PLC0415  # only where it is shown
 
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
 def print_styled(before: str, cell: Cell) -> None:
-    """One line, its end in a colour on a terminal. Never cut: the terminal wraps it."""
+    """Prints one line, its end in a colour on a terminal. It is never cut, because the terminal wraps it."""
     if not on_terminal():
         click.echo((before + _filled(cell)).rstrip())
         return
@@ -197,7 +198,7 @@ def print_styled(before: str, cell: Cell) -> None:
 
 
 def plain_lines(rows: Iterable[Row], widths: list[int] | None = None) -> Iterable[str]:
-    """Rows in columns. `widths` are at least so wide, and are noted there for rows to come."""
+    """The rows in columns that are at least `widths` wide; wider columns are noted there for later rows."""
     texts = [[_filled(cell) for cell in row] for row in rows]
     widths = [] if widths is None else widths
     for row in texts:
@@ -214,7 +215,7 @@ def _print_plain(table: Table) -> None:
 
 
 def _print_fitting(table: Table, console: Console) -> None:
-    """Side by side where that fits, else one below the other."""
+    """Prints the columns side by side if they fit, else one below the other."""
     texts = [[_filled(cell) for cell in row] for row in [table.columns, *table.rows]]
     widths = [max(len(row[column]) for row in texts) for column in range(len(table.columns))]
     if table.text:
@@ -233,7 +234,7 @@ def _print_columns(table: Table, widths: Sequence[int], console: Console, gap: i
     shown = RichTable(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
     for number, title in enumerate(table.columns):
         wraps = table.text and number == len(table.columns) - 1
-        # Told its width, rich need not look at every cell to find it.
+        # With a given width, rich does not have to measure every cell.
         shown.add_column(title, width=None if wraps else widths[number], no_wrap=not wraps, overflow="fold")
     for row in table.rows:
         shown.add_row(*(Text(_filled(cell), _style(cell)) for cell in row))
@@ -263,17 +264,19 @@ def _style(cell: str | Cell) -> str:
 
 
 class Progress:
-    """On stderr, so that results stay apart from it. Vanishes from a terminal when it ends."""
+    """A line of progress on stderr, apart from the results. It is removed from a terminal when it ends."""
 
     def __init__(self, *, terminal_only: bool = False) -> None:
-        """`terminal_only`: for what mostly is too quick to be worth a line in somebody's log."""
+        """`terminal_only` is for work that is usually too short to be worth a line in a log."""
         self._animated = _is_terminal()
         self._silent = terminal_only and not self._animated
         self._said = ""
         self._spinner: Status | None = None
 
     def say(self, line: str, passing: str = "") -> None:
-        """What is being done now. A repeat says nothing. `passing` is added on a terminal: what changes all the time."""
+        """Shows what is being done now; the same line again is not repeated. `passing` changes often, and is added on a
+        terminal only.
+        """
         line = clean(line)
         if self._animated:
             self._spin(line + clean(passing))
@@ -282,7 +285,7 @@ class Progress:
         self._said = line
 
     def pause(self) -> None:
-        """Until the next `say`: before anything else is printed, which would go where the line is."""
+        """Removes the line until the next `say`, so that something else can be printed in its place."""
         if self._spinner is not None:
             self._spinner.stop()
             self._spinner = None
@@ -309,26 +312,26 @@ def _is_terminal() -> bool:
     try:
         return sys.stderr.isatty()
     except (AttributeError, ValueError):
-        return False  # there is no standard error, or it is closed
+        return False  # standard error is missing or closed
 
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def yes_option(function: F) -> F:
-    """`--yes`, given as `yes: bool`."""
+    """Adds `--yes`, passed as `yes: bool`."""
     return click.option("-y", "--yes", is_flag=True, help="Do not ask.")(function)
 
 
 def require_answer(*, yes: bool) -> None:
-    """Raises Failure (wrong usage) where nobody can answer a question: better at once than after half the work."""
+    """Raises Failure (wrong usage) if nobody can answer a question, before any work is done."""
     if yes or _somebody_is_there():
         return
     raise Failure("nobody can be asked, as standard input is no terminal: say --yes if you mean it", ExitCode.USAGE)
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Raises Failure where the answer is no."""
+    """Asks the question. Raises Failure if the answer is no."""
     require_answer(yes=yes)
     if not yes and not click.confirm(question, err=True):
         raise Failure("nothing was done")
@@ -349,9 +352,9 @@ class _Notes(logging.Handler):
 
 
 def warnings_only() -> None:
-    """From now on; a second call changes nothing."""
+    """Limits logging to warnings from now on; a second call changes nothing."""
     ours, kernel = logging.getLogger("reconciler"), logging.getLogger("reconciler.kernel")
     if any(isinstance(handler, _Notes) for handler in kernel.handlers):
         return
-    ours.addHandler(logging.NullHandler())  # all else is shown by the command, or is among what it found
+    ours.addHandler(logging.NullHandler())  # the command shows everything else itself
     kernel.addHandler(_Notes(logging.WARNING))

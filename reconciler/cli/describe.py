@@ -30,12 +30,12 @@ Line = tuple[str, str | Cell]
 class Description:
     seen: Seen
     intents: Sequence[Intent]
-    """Operations under way: on the device, or anywhere in the pool."""
+    """The open intents of the device, or of the whole pool."""
     events: Sequence[Event]
     devices: Sequence[Seen] = ()
-    """Of a pool."""
+    """The devices; only of a pool."""
     taken: Sequence[int] = ()
-    """Thin ids of the pool that belong to nobody here."""
+    """Thin ids of the pool that belong to no device here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ def _under_way(description: Description) -> Iterator[Line]:
 
 
 def as_json(description: Description) -> dict[str, Any]:
-    """The item that `get` gives, with what else is known."""
+    """The item that `get` shows, with everything else that is known."""
     seen = description.seen
     return {
         "record": None,

@@ -147,7 +147,9 @@ def _fix(options: DoctorOptions, *, yes: bool) -> None:
 
 
 def _mend(session: RepairSession, pool: str, *, yes: bool) -> int:
-    """Each repair is worked out anew after the one before, and once more between the answer and the deed."""
+    """Makes the repairs. Each is worked out anew after the one before, and once more after the
+    answer to its question.
+    """
     answered: set[str] = set()
     done = 0
     while True:

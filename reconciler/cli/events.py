@@ -65,7 +65,7 @@ def command(name: str | None, follow: bool, limit: int, output: str, state_dir: 
 
 
 def _last(store: Store, name: str | None, limit: int) -> tuple[list[Event], Wanted, int]:
-    """The last so many of those that are asked for, which those are, and the revision that they are of."""
+    """The last events that are asked for, the filter that selects them, and the store's latest revision."""
     found = store.events(limit=KEPT)
     wanted = _chosen(store, name, [event for _, event in found])
     chosen = [event for _, event in found if wanted(event)]
@@ -73,7 +73,7 @@ def _last(store: Store, name: str | None, limit: int) -> tuple[list[Event], Want
 
 
 def _chosen(store: Store, name: str | None, events: list[Event]) -> Wanted:
-    """Of a pool and all in it, or of one device. Also of what is long gone, as long as there are events of it."""
+    """The filter for a pool and everything in it, or for one device, also if only events are left of it."""
     if name is None:
         return lambda _: True
     keys = dict.fromkeys([*look(store), *(event.key for event in events)])
@@ -84,11 +84,11 @@ def _chosen(store: Store, name: str | None, events: list[Event]) -> Wanted:
 
 
 def _follow(watcher: StoreWatcher, name: str | None, limit: int) -> Iterator[list[Event]]:
-    """The last ones, and then what comes."""
+    """Yields the last events, and then new ones as they come."""
     stores, revision = 0, -1
     wanted: Wanted
     for store in watcher.looks():
-        if watcher.stores != stores:  # the first, or another one, which counts its revisions anew
+        if watcher.stores != stores:  # the first store, or a new one, whose revisions start again
             stores = watcher.stores
             last, wanted, revision = _last(store, name, limit)
             yield last

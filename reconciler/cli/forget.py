@@ -45,7 +45,7 @@ def command(kind: str, name: str, yes: bool, state_dir: Path) -> None:
     one = seen[find(seen, kind, name)]
     require_answer(yes=yes)
     with StateLock(state_dir):
-        pass  # whoever has it is told of before the question, and is not kept out while it is being answered
+        pass  # the holder of the lock is found before the question, and the lock is not held while the question is open
     _warn(one, [key for key in seen if key.device and key.pool == one.key.pool])
     confirm(f"Forget {kind} {one.key}?", yes=yes)
     with StateLock(state_dir), Store.open(state_dir, wall_clock=time) as store:

@@ -1,4 +1,4 @@
-"""Words and colours for records, and events as tables and JSON: what `get`, `describe` and `events` share."""
+"""Words and colours for records, and events as tables and JSON, for `get`, `describe` and `events`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def size_text(number: Bytes | None) -> str:
 
 
 def share_text(used: Bytes | None, total: Bytes | None) -> str:
-    """`16%`. What is shown as 100% is full, what is shown as 0% is empty."""
+    """The share as `16%`. Only a full one is shown as 100%, and only an empty one as 0%."""
     if used is None or not total:
         return ""
     return f"{max(used * 100 // total, 1 if used else 0)}%"
@@ -55,7 +55,7 @@ def event_colour(event: Event) -> str:
 
 
 def ready_mark(status: Status | None) -> Cell:
-    """What a colour would say, for who sees none."""
+    """A mark with the meaning of the colour, for output without colours."""
     if status is None:
         return Cell("[??]", CARE)
     if status.ready:
@@ -64,12 +64,12 @@ def ready_mark(status: Status | None) -> Cell:
 
 
 def local_time(seconds: float) -> str:
-    """By the clock of who reads it."""
+    """The time in the reader's time zone."""
     return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def ago_text(seconds: float) -> str:
-    """`5m`, `3h12m`, `4d`: how long, in at most two units."""
+    """The duration in at most two units: `5m`, `3h12m`, `4d`."""
     whole = max(int(seconds), 0)
     if whole < 120:
         return f"{whole}s"
@@ -104,7 +104,7 @@ def table(events: Sequence[Event]) -> Table:
 
 
 def table_of_one(events: Sequence[Event]) -> Table:
-    """Of one pool or device, which need not be named each time."""
+    """The events of one pool or device, without a column for its name."""
     named = table(events)
     return Table([*COLUMNS[:2], *COLUMNS[3:]], [[*row[:2], *row[3:]] for row in named.rows], text=True)
 

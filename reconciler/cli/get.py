@@ -30,7 +30,7 @@ _DEVICE_WIDE: Final = (*_DEVICE, "DM-NAME", "ID", "UUID", "SINCE", "MESSAGE")
 
 
 def print_listing(seen: Sequence[Seen], output: str, *, stream: bool = False, stale: str = "") -> None:
-    """`stream`: one of several listings that follow each other. `stale`: why it is not of now."""
+    """Prints the listing. `stream` is for one of several listings in a row, `stale` says why it is outdated."""
     match output:
         case "json":
             print_json(document(seen, stale), compact=stream)
@@ -41,7 +41,7 @@ def print_listing(seen: Sequence[Seen], output: str, *, stream: bool = False, st
 
 
 def visible(one: Seen, output: str) -> object:
-    """Two looks of which this is the same differ in nothing that the listing shows, but in how long ago it was."""
+    """What the listing shows of a record, except for ages; listings in which this is equal look the same."""
     if output != "table":
         return one
     return _device_row(one) if one.key.device else _pool_row(one)
@@ -116,15 +116,15 @@ def _told(one: Seen) -> list[str]:
 
 
 _AGES: Final = 10.0
-"""Seconds after which a terminal is drawn anew though nothing has changed: how long ago something was has."""
+"""Seconds after which a terminal is redrawn without a change, because the ages have changed."""
 _ASKED_EVERY: Final = 2.0
-"""Seconds between two questions whether what the store says is of now."""
+"""Seconds between two checks whether the content of the store is current."""
 _CLEAR, _HOME, _END_OF_LINE, _BELOW = "\x1b[2J", "\x1b[H", "\x1b[K", "\x1b[J"
 _Listing = dict[Key, Seen]
 
 
 def follow(watcher: StoreWatcher, kind: str, name: str | None, output: str) -> None:
-    """Until Ctrl-C. Raises Failure for a name that nothing has at first."""
+    """Shows the listing again and again, until Ctrl-C. Raises Failure if nothing has the name at the start."""
     if on_terminal() and output in {"table", "wide"} and not console().is_dumb_terminal:
         _draw_each(watcher, kind, name, output)
     else:
@@ -155,7 +155,7 @@ def _draw_each(watcher: StoreWatcher, kind: str, name: str | None, output: str) 
 
 
 def _draw(listing: list[Seen], output: str, stale: str) -> None:
-    """Over what is there, in one go: a screen that is cleared first flickers."""
+    """Redraws over the old text in one write, because clearing the screen first would flicker."""
     with redirect_stdout(_Frame()) as frame:
         print_listing(listing, output)
         if not listing:
@@ -167,14 +167,16 @@ def _draw(listing: list[Seen], output: str, stale: str) -> None:
 
 
 class _Frame(io.StringIO):
-    """Text for the terminal, kept until all of it is there."""
+    """Collects the text for the terminal until all of it is there."""
 
     def isatty(self) -> bool:
         return True
 
 
 def _looks(watcher: StoreWatcher, kind: str, name: str | None, tell: Callable[[str], None]) -> Iterator[_Listing]:
-    """What is asked for, as it is, again and again. `tell` hears when it is not of now any more, and when it is again."""
+    """Yields what is asked for, again and again. `tell` is called when the content becomes outdated and when it is
+    current again.
+    """
     key: Key | None = None
     fresh, asked, told = Freshness(), -_ASKED_EVERY, ""
     for _ in watcher.looks():

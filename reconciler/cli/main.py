@@ -37,14 +37,14 @@ COMMANDS: Final = {
     "forget": "Drop a record from the store, leave device and data alone.",
     "sandbox": "Run a command, or a shell, inside a throw-away kernel.",
 }
-"""In the order in which people need them."""
+"""The commands in the order in which people need them."""
 
 PROGRAM: Final = "dm-reconciler"
 ENVIRONMENT: Final = "DM_RECONCILER"
 COMPLETE: Final = "_DM_RECONCILER_COMPLETE"
 _INTERRUPTED: Final = 130
 _NOBODY_READS: Final = 141
-"""What a shell reports of a program that SIGPIPE ended, as it does those in the middle of `... | head`."""
+"""What a shell reports for a program that SIGPIPE ended, as in the middle of `... | head`."""
 
 _EPILOG: Final = """\b
 Examples:
@@ -72,7 +72,7 @@ Completion for bash (zsh_source and fish_source are there too):
 
 
 class LazyGroup(click.Group):
-    """Knows its commands by name, and imports the one that is asked for."""
+    """Knows the commands by name, and imports only the one that is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
@@ -123,7 +123,7 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
 @click.group(
     cls=LazyGroup,
     epilog=_EPILOG,
-    # The group itself is called without arguments only by who wants to know what there is: see parse_args.
+    # Without arguments, the group shows what commands there are: see parse_args.
     no_args_is_help=False,
     context_settings={
         "auto_envvar_prefix": ENVIRONMENT,
@@ -137,7 +137,7 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
     is_eager=True,
     expose_value=False,
     callback=_show_version,
-    # Images and units like to set a variable DM_RECONCILER_VERSION, and do not mean this.
+    # Images and units may set a variable DM_RECONCILER_VERSION, which has nothing to do with this option.
     allow_from_autoenv=False,
     help="Show the version and exit.",
 )
@@ -146,7 +146,7 @@ def cli() -> None:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run one command line. Returns the exit code; raises only what is a mistake of the program's."""
+    """Runs one command line and returns the exit code. It raises only for a bug in the program."""
     _let_every_text_through()
     instruction = os.environ.get(COMPLETE)
     if instruction:
@@ -159,7 +159,7 @@ def main(args: Sequence[str] | None = None) -> int:
         _drop_output()
         return _NOBODY_READS
     except (KeyboardInterrupt, click.Abort):
-        # The line that the terminal has begun with ^C.
+        # The terminal has begun a line with ^C.
         click.echo(err=True)
         return _INTERRUPTED
     except Exception as error:
@@ -175,7 +175,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run(args: list[str]) -> int:
-    # Not cli.main(): it ends the process by itself where nobody reads the output.
+    # Not cli.main(), which ends the process by itself if nobody reads the output.
     try:
         with cli.make_context(PROGRAM, args) as context:
             cli.invoke(context)
@@ -185,21 +185,23 @@ def _run(args: list[str]) -> int:
 
 
 def _flushed(code: int) -> int:
-    """`code`, once everything that was said has arrived: else the interpreter finds out too late to say so."""
+    """Flushes all output and returns `code`; otherwise the interpreter would find errors too late to report them."""
     if sys.stdout is not None:
         sys.stdout.flush()
     return code
 
 
 def _let_every_text_through() -> None:
-    """Names of files may hold bytes that no encoding has: they are shown escaped, and stop nobody's output."""
+    """Shows text that cannot be encoded, such as bytes in file names, as escapes instead of failing."""
     stream: Any = sys.stdout
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")
 
 
 def _drop_output() -> None:
-    """What is still in the buffer can go nowhere, and the interpreter would complain of it at its end."""
+    """Discards what is still buffered and cannot be written, because the interpreter would complain about it at its
+    end.
+    """
     try:
         number = sys.stdout.fileno()
     except (AttributeError, OSError, ValueError):

@@ -15,12 +15,12 @@ STATE_DIR: Final = "/var/lib/dm-reconciler"
 _UNITS: Final = {"ms": Fraction(1, 1000), "s": Fraction(1), "m": Fraction(60), "h": Fraction(3600), "": Fraction(1)}
 _DURATION: Final = re.compile(r"(?P<count>[0-9]{1,9}(?:\.[0-9]{1,9})?)(?P<unit>ms|s|m|h|)")
 _LONGEST: Final = 10 * 366 * 24 * 3600
-"""Ten years. Clocks of the system take no more than some hundred."""
+"""Ten years in seconds. The clocks of the system take no more than a few hundred years."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of `30s`, `500ms`, `2m`, `1h` or plain seconds. Raises ValueError with what would be right."""
+    """The seconds in `30s`, `500ms`, `2m`, `1h` or plain seconds. Raises ValueError with what would be right."""
     match = _DURATION.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"{text!r} is not a duration: write 30s, 500ms, 2m, 1h, or plain seconds")
@@ -31,13 +31,13 @@ def parse_duration(text: str) -> float:
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.5
-    """Gives seconds, as a float."""
+    """A duration in seconds, as a float."""
 
     name = "duration"
 
     def __init__(self, *, zero: bool = False) -> None:
         self.zero = zero
-        """Whether no time at all makes sense."""
+        """Whether a duration of zero makes sense."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if not isinstance(value, str):
@@ -52,7 +52,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # not generic before
 
 
 class Listen(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.5
-    """Gives host and port of HOST:PORT."""
+    """HOST:PORT, as host and port."""
 
     name = "host:port"
 
@@ -68,7 +68,7 @@ class Listen(click.ParamType):  # type: ignore[type-arg]  # not generic before c
 
 
 class Folder(click.Path):
-    """A directory, for shells that complete it. Whether it is one is for its reader to say, with what would be right."""
+    """A directory, which shells complete. Whether it is one is checked by its reader, with a better message."""
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
         from click.shell_completion import CompletionItem  # noqa: PLC0415  # only while a shell asks
@@ -78,7 +78,7 @@ class Folder(click.Path):
 
 
 class Kind(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.5
-    """Gives "pool" or "device", of one or of many."""
+    """The word "pool" or "device", from its singular or plural."""
 
     name = "kind"
 
@@ -104,7 +104,7 @@ class Kind(click.ParamType):  # type: ignore[type-arg]  # not generic before cli
 
 
 def state_dir_option(function: F) -> F:
-    """`--state-dir DIR`, given as `state_dir: Path`."""
+    """Adds `--state-dir DIR`, passed as `state_dir: Path`."""
     return click.option(
         "--state-dir",
         metavar="DIR",
@@ -116,14 +116,14 @@ def state_dir_option(function: F) -> F:
 
 
 def manifests_option(function: F) -> F:
-    """`--manifests DIR`, given as `manifests: Path`."""
+    """Adds `--manifests DIR`, passed as `manifests: Path`."""
     return click.option(
         "--manifests", required=True, metavar="DIR", type=Folder(path_type=Path), help="Where the records are."
     )(function)
 
 
 def node_option(function: F) -> F:
-    """`--node NAME`, given as `node: str`."""
+    """Adds `--node NAME`, passed as `node: str`."""
     return click.option(
         "--node",
         metavar="NAME",
@@ -134,7 +134,7 @@ def node_option(function: F) -> F:
 
 
 def pace_options(function: F) -> F:
-    """`--suspend-grace` and `--prune-delay`, given as seconds."""
+    """Adds `--suspend-grace` and `--prune-delay`, passed in seconds."""
     grace = click.option(
         "--suspend-grace",
         type=Duration(zero=True),
@@ -153,7 +153,7 @@ def pace_options(function: F) -> F:
 
 
 def output_option(*formats: str) -> Callable[[F], F]:
-    """`-o FORMAT`, given as `output: str`; the first one is the default."""
+    """Adds `-o FORMAT`, passed as `output: str`; the first format is the default."""
     return click.option(
         "-o",
         "--output",
@@ -166,7 +166,9 @@ def output_option(*formats: str) -> Callable[[F], F]:
 
 
 def complete_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Names of pools and devices that the store knows, for the shell: of the kind that stands before, if one does."""
+    """Names of stored pools and devices for the shell's completion; of the kind that comes before the name, if one
+    does.
+    """
     del param
     from reconciler.cli.view import names  # noqa: PLC0415  # only while a shell asks
 

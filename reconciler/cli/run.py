@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Given(TypedDict):
-    """What the options give."""
+    """The values of the options."""
 
     manifests: Path
     listen: tuple[str, int]
@@ -78,7 +78,9 @@ def _options(given: _Given) -> Options:
 
 
 def _run(options: Options) -> int:
-    """Why it cannot begin, or go on, is a line of the log like all others: the journal and machines read that."""
+    """Runs the daemon. Why it cannot start or go on is logged like everything else, for the journal
+    and for machines.
+    """
     try:
         return run(options)
     except Exception as error:

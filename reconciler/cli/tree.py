@@ -55,7 +55,7 @@ def command(state_dir: Path) -> None:
 
 
 def grow(seen: Mapping[Key, Seen]) -> list[Branch]:
-    """Devices below their origins, the others below their pools."""
+    """The tree: devices below their origins, all others below their pools."""
     branches = {key: Branch(one) for key, one in seen.items()}
     roots: list[Branch] = []
     for key, branch in branches.items():
@@ -67,13 +67,13 @@ def grow(seen: Mapping[Key, Seen]) -> list[Branch]:
             branch.note = f"snapshot of {above.device}, which is gone"
         if above is None or above not in branches or _turns_in_circles(seen, key):
             above = Key(key.pool)
-        # A device whose pool nobody knows any more still deserves its line.
+        # A device whose pool is unknown still gets its line.
         branches[above].below.append(branch) if above in branches else roots.append(branch)
     return roots
 
 
 def _turns_in_circles(seen: Mapping[Key, Seen], start: Key) -> bool:
-    """What was seen at different times can contradict itself."""
+    """Whether the origins form a circle, which is possible because they were seen at different times."""
     key, met = start, set[Key]()
     while key in seen and key.device and key not in met:
         met.add(key)
@@ -82,7 +82,7 @@ def _turns_in_circles(seen: Mapping[Key, Seen], start: Key) -> bool:
 
 
 def _label(branch: Branch) -> list[Cell]:
-    """A mark, the name, its state, and what is to be known besides."""
+    """The label of a branch: a mark, the name, its state, and further details."""
     seen, status = branch.seen, branch.seen.status
     name = seen.key.device or seen.key.pool
     about = ", ".join(clean(text) for text in _about(seen, branch.note) if text)

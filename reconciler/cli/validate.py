@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def note_unstable(records: Iterable[Record]) -> None:
-    """One line on stderr for each such path. It is no mistake: the exit code stays what it is."""
+    """Prints one line on stderr for each such path. It is no error, and the exit code does not change."""
     for record in records:
         if isinstance(record, ThinPool):
             for word, backing in (("data", record.spec.data), ("metadata", record.spec.metadata)):

@@ -1,8 +1,8 @@
-"""What the store knows of pools and devices, as the commands show it, and whether that is of now.
+"""What the store knows of pools and devices, as the commands show it, and whether that is current.
 
-The store may not be there yet, and another one may take its place, so it is watched. It is not written while its disk is
-full or read-only, while the daemon hangs, is stopped or dead, and before its first pass after a start. What is read from it
-then is of the past: the daemon is asked, as it alone knows, and what it cannot answer is said, with since when.
+The store may not exist yet, and may be replaced, so it is watched. It is outdated while its disk is full or read-only,
+while the daemon hangs, is stopped or dead, and before the daemon's first pass after a start. Only the daemon knows more
+then, so it is asked; what it cannot answer is shown as outdated, with the time.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from reconciler.store.tables import LastGoodRecord
 
 
 class NoStore(Failure):
-    """The daemon has not run yet."""
+    """There is no store, because the daemon has not run yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One pool or device. At least one of the three is there."""
+    """One pool or device. At least one of record, stored state and status exists."""
 
     key: Key
     record: LastGoodRecord | None = None
@@ -46,25 +46,25 @@ class Seen:
 
     @property
     def spec(self) -> dict[str, Any] | None:
-        """What the record declares, as in the manifest."""
+        """The spec in the record, as in the manifest."""
         return None if self.record is None else json.loads(self.record.spec_json)
 
     @property
     def desired(self) -> str:
-        """Empty where no record says anything."""
+        """The desired state; empty without a record."""
         spec = self.spec
         return "" if spec is None else str(spec.get("state", "Active"))
 
     @property
     def place(self) -> str:
-        """Where its record stands: FILE:LINE, or what is known of that."""
+        """The place of its record as FILE:LINE, or as much of that as is known."""
         if self.record is None:
             return "nowhere: it is gone from the manifests, or was never there"
         return f"{clean(self.record.file)}:{self.record.line}" if self.record.file else "in the manifests"
 
     @property
     def written(self) -> tuple[str, int] | None:
-        """The same for programs; None where that is not known, as in a store that 0.1.0 wrote."""
+        """The file and line for programs; None if they are unknown, as in a store that 0.1.0 wrote."""
         return None if self.record is None or not self.record.file else (self.record.file, self.record.line)
 
     @property
@@ -83,7 +83,7 @@ class Seen:
 
 @contextmanager
 def reading(state_dir: Path) -> Iterator[Store]:
-    """The store, opened beside the daemon. Raises NoStore where there is none yet."""
+    """The store, opened beside the daemon. Raises NoStore if there is none yet."""
     try:
         (state_dir / NAME).lstat()
     except FileNotFoundError:
@@ -92,7 +92,7 @@ def reading(state_dir: Path) -> Iterator[Store]:
             "or say with --state-dir where it keeps its state"
         ) from None
     except OSError:
-        pass  # the store says it better
+        pass  # the store gives the better message
     with Store.open_read_only(state_dir) as store:
         yield store
 
@@ -111,12 +111,12 @@ def look(store: Store) -> dict[Key, Seen]:
 
 
 def of_kind(seen: Mapping[Key, Seen], kind: str) -> dict[Key, Seen]:
-    """Those of a kind, "pool" or "device"; all where it is empty."""
+    """The pools or the devices; everything if the kind is empty."""
     return {key: one for key, one in seen.items() if not kind or bool(key.device) == (kind == "device")}
 
 
 def find(seen: Mapping[Key, Any], kind: str, name: str) -> Key:
-    """The one that is meant: a pool, or a device as POOL/NAME, or as NAME where that is unique. Raises Failure."""
+    """The pool, or the device given as POOL/NAME, or as NAME if that is unique. Raises Failure."""
     candidates = [key for key in seen if bool(key.device) == (kind == "device")]
     for key in candidates:
         if str(key) == name:
@@ -134,7 +134,7 @@ def find(seen: Mapping[Key, Any], kind: str, name: str) -> Key:
 
 
 def names(state_dir: Path, kind: str) -> list[str]:
-    """Of all pools or devices."""
+    """The names of all pools or devices."""
     with reading(state_dir) as store:
         return [str(key) for key in of_kind(look(store), kind)]
 
@@ -147,11 +147,11 @@ def _unknown(kind: str, name: str, candidates: list[str]) -> str:
 
 
 _EVERY: Final = 0.5
-"""Seconds between two questions whether somebody has written to the store."""
+"""Seconds between two checks whether somebody has written to the store."""
 
 
 class StoreWatcher:
-    """Cheap to ask often: only what somebody has written since is read.
+    """Watches the store, and reads it only if somebody has written since, so that frequent checks are cheap.
 
     At boot a hundred services may wait for their devices, each with a watcher of its own.
     """
@@ -164,10 +164,10 @@ class StoreWatcher:
         self._version = -1
         self._seen: dict[Key, Seen] = {}
         self.stores = 0
-        """So many were opened: another number means another store."""
+        """How many stores were opened; the number changes when the store was replaced."""
 
     def store(self) -> Store:
-        """The one that is there now. Raises NoStore."""
+        """The store that exists now. Raises NoStore."""
         if self._store is None or self._database is None or self._database.is_replaced():
             return self._open()
         return self._store
@@ -178,7 +178,7 @@ class StoreWatcher:
         return self.seen()
 
     def seen(self) -> dict[Key, Seen]:
-        """Everything in the store that was given last."""
+        """Everything in the store that was returned last."""
         assert self._database is not None  # noqa: S101  # there is one
         assert self._store is not None  # noqa: S101
         version = self._database.version()
@@ -187,7 +187,7 @@ class StoreWatcher:
         return self._seen
 
     def looks(self) -> Iterator[Store]:
-        """The store, twice a second, for ever. One that is not there, or not any more, is waited for."""
+        """Yields the store twice a second, for ever. A store that does not exist, or was removed, is waited for."""
         waiting: Progress | None = None
         try:
             while True:
@@ -228,7 +228,7 @@ class StoreWatcher:
 
 
 _PATIENCE: Final = 2.0
-"""Seconds that the daemon may take for each answer: it makes none wait for the kernel or the disk."""
+"""Seconds for each answer of the daemon, which waits for neither kernel nor disk to give it."""
 _STAT: Final = Path("/proc/stat")
 _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # only to ask the one that listens there
 
@@ -236,23 +236,23 @@ _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # only t
 @dataclass(frozen=True, slots=True)
 class Freshness:
     stale: str = ""
-    """Why what the store says is not of now, and of when it is; empty where it is of now."""
+    """Why the store is outdated, and since when; empty if it is current."""
     statuses: Mapping[Key, Status | None] | None = None
-    """What the daemon itself says of now, where that is not in the store (yet): None, where it is."""
+    """The statuses from the daemon itself, if the store does not have them (yet); None if it does."""
     unnoted: str = ""
-    """Since when, and why, the daemon cannot note what happens."""
+    """Since when and why the daemon cannot write to the store."""
     is_running: bool = False
-    """Somebody is at work with the state directory."""
+    """Whether a process works with the state directory."""
 
 
 def freshness(state_dir: Path) -> Freshness:
     lock = StateLock(state_dir)
     holder = lock.holder()
     if holder is None and not lock.was_taken():
-        return Freshness()  # nobody was ever at work here: it is a copy, to be read as it is
+        return Freshness()  # no process ever worked here: it is a copy, which is read as it is
     if holder is None:
         return Freshness(f"no daemon is at work with {state_dir}: {_of_then(state_dir)}")
-    if not holder.url:  # a command, or a daemon of 0.1.0
+    if not holder.url:  # the holder is a command, or a daemon of 0.1.0
         return Freshness(is_running=True)
     try:
         return _asked(holder)
@@ -262,13 +262,13 @@ def freshness(state_dir: Path) -> Freshness:
 
 
 def from_before_boot(state_dir: Path) -> bool:
-    """Whether nothing was noted since this host was started."""
+    """Whether the store was last written before this boot."""
     noted, booted = _noted_at(state_dir), booted_at()
     return noted is not None and booted is not None and noted < booted
 
 
 def booted_at() -> float | None:
-    """Wall-clock seconds; None where /proc does not tell."""
+    """When the host was booted, in wall-clock seconds; None if /proc does not say."""
     try:
         lines = _STAT.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -296,7 +296,7 @@ def _asked(holder: LockHeld) -> Freshness:
 
 
 def as_of_now(seen: Mapping[Key, Seen], fresh: Freshness) -> dict[Key, Seen]:
-    """With the daemon's own word in the place of what the store says, where it has given it."""
+    """What was seen, with the statuses of the daemon instead of those in the store, if it gave any."""
     if fresh.statuses is None:
         return dict(seen)
     told = {key: Seen(key) for key in fresh.statuses} | dict(seen)
@@ -329,7 +329,7 @@ def _of_then(state_dir: Path) -> str:
 
 
 def _noted_at(state_dir: Path) -> float | None:
-    """When somebody wrote to the store last."""
+    """When the store was last written."""
     times = []
     for name in (NAME, f"{NAME}-wal"):
         try:
@@ -344,7 +344,7 @@ def _said(error: BaseException) -> str:
 
 
 def tell(fresh: Freshness) -> None:
-    """On stderr, before what is told."""
+    """Prints on stderr, before the output, that it is outdated."""
     for line in (fresh.stale, fresh.unnoted):
         if line:
             note(line)

@@ -59,7 +59,7 @@ def command(kind: str, name: str, timeout: float, state_dir: Path) -> None:
 
 
 def _missing(kind: str, name: str, timeout: float, state_dir: Path) -> Iterator[str]:
-    """At each look what it still lacks, empty at the end. Raises NoStore where there is none in time."""
+    """Yields at each check what is still missing, empty if nothing is. Raises NoStore if there is no store in time."""
     deadline = monotonic() + timeout
     with StoreWatcher(state_dir) as watcher:
         while True:
@@ -77,7 +77,7 @@ def _missing(kind: str, name: str, timeout: float, state_dir: Path) -> Iterator[
 
 
 def _lacks(seen: Mapping[Key, Seen], kind: str, name: str) -> str:
-    """Why it is not ready; empty if it is."""
+    """Why the record is not ready; empty if it is."""
     try:
         one = seen[find(seen, kind, name)]
     except Failure as failure:
@@ -88,13 +88,13 @@ def _lacks(seen: Mapping[Key, Seen], kind: str, name: str) -> str:
 
 
 def _doubt(watcher: StoreWatcher, kind: str, name: str) -> str:
-    """The store says that it is ready: why that is not to be believed; empty if it is."""
+    """Why the ready status in the store is not to be trusted; empty if it is."""
     fresh = freshness(watcher.state_dir)
     if fresh.statuses is not None:
         return fresh.stale or _lacks(as_of_now(watcher.seen(), fresh), kind, name)
     if fresh.is_running or from_before_boot(watcher.state_dir):
         return fresh.stale
-    return ""  # nobody is at work: it is as the last one left it, and its node is there
+    return ""  # no process is at work: the state is as the last one left it, and the node exists
 
 
 def _why_not_ready(one: Seen) -> str:
@@ -107,7 +107,9 @@ def _why_not_ready(one: Seen) -> str:
 
 
 def _no_node(one: Seen) -> str:
-    """What the daemon saw last may be from before a reboot, until it runs again. Nobody should mount what is not there."""
+    """Why the node is missing, if it is: a status may be from before a reboot, and nobody should mount what is not
+    there.
+    """
     status = one.status
     if (
         status is not None
