@@ -1,8 +1,6 @@
-"""What is told of each record, in the one shape that the store, the commands and HTTP share.
+"""The condition of a record (one reason, one message, one live state), its status and its events.
 
-What is said of a record: one reason, one message, one live state.
-
-The JSON shape of an event, which HTTP and `events -o json` share.
+The JSON shapes are shared by the store, the commands and HTTP.
 """
 
 from __future__ import annotations
@@ -19,9 +17,9 @@ from reconciler.model.units import Bytes
 
 
 class Reason(StrEnum):
-    """Every reason that status, events and metrics can carry."""
+    """Every reason that status, events and metrics can have."""
 
-    # Drift: found, and being healed (or reported, where the text of the reason says so).
+    # Drift that is being healed, or only reported if the text of the reason says so.
     NOT_CREATED = "NotCreated"
     INACTIVE_BUT_DESIRED_ACTIVE = "InactiveButDesiredActive"
     ACTIVE_BUT_DESIRED_INACTIVE = "ActiveButDesiredInactive"
@@ -79,28 +77,28 @@ DRIFT: Final = frozenset(
         Reason.LOOP_DETACHED,
     }
 )
-"""Reasons that count as drift, each with an episode and a heal time."""
+"""The reasons that count as drift, each with a count and a heal time."""
 
 FINAL: Final = frozenset({Reason.CONFLICT, Reason.INVALID_CHANGE, Reason.METADATA_MISMATCH})
-"""Only a person can end these: `apply` does not wait for them."""
+"""The reasons that only a person can end: `apply` does not wait for them."""
 
 GOOD: Final = frozenset({Reason.CONVERGED, Reason.PAUSED})
-"""These do not make `apply` fail. A retained orphan is good too, which its own status says."""
+"""The reasons that do not make `apply` fail. A retained orphan does not either, as its own status says."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What was found of one record at one look."""
+    """What one scan found of one record."""
 
     reason: Reason
     message: str
     live: LiveState
     retained: bool = False
-    """An orphan that its pool's `prune: Retain` leaves alone on purpose."""
+    """Whether this is an orphan that its pool's `prune: Retain` leaves alone on purpose."""
     beneath: Reason | None = None
-    """The drift that a pause or a busy device keeps from being healed: reported all the same."""
+    """The drift that is not healed because of a pause or a busy device, and is reported all the same."""
     would: str = ""
-    """The steps that are not taken, as nothing may be done: its message ends with them."""
+    """The steps that are not taken because nothing may be done; the message ends with them."""
 
     @property
     def ready(self) -> bool:
@@ -120,9 +118,9 @@ class Status:
     reason: Reason
     message: str
     since: float
-    """Wall-clock seconds since when live state and reason have been these."""
+    """Since when live state and reason have been the same, in wall-clock seconds."""
     good: bool
-    """As desired, or deliberately left alone: exit code 0."""
+    """Whether the record is as desired, or is deliberately left alone: exit code 0."""
     dm_name: str = ""
     uuid: str = ""
     beneath: Reason | None = None
@@ -137,7 +135,7 @@ class DeviceStatus(Status):
     device_id: int | None = None
     size: Bytes | None = None
     mapped: Bytes | None = None
-    """None while nobody can tell, as for a device that is not live."""
+    """The mapped bytes; None if they are unknown, as for a device that is not live."""
     origin: str = ""
     holders: tuple[str, ...] = ()
 
@@ -148,23 +146,23 @@ class PoolStatusReport(Status):
     data_used: Bytes | None = None
     data_size: Bytes | None = None
     data_limit: Bytes | None = None
-    """To which it may grow by itself; its size where it may not."""
+    """The size to which the data may grow by itself; the present size if it may not."""
     metadata_used: Bytes | None = None
     metadata_size: Bytes | None = None
     metadata_limit: Bytes | None = None
     transaction_id: int | None = None
     leaked_ids: tuple[int, ...] | None = None
-    """Thin ids that nothing names. None while the pool's own ids were not read."""
+    """Thin ids that nothing names. None if the pool's own ids were not read."""
     leaked: Bytes | None = None
 
 
 class EventType(StrEnum):
     FOUND = "Found"
-    """Drift, at its first look."""
+    """Drift, at the scan that found it."""
     HEALED = "Healed"
-    """The drift's episode has ended, through what the reconciler did or by itself."""
+    """The drift has ended, by what the reconciler did or by itself."""
     FAILED = "Failed"
-    """A step did not work."""
+    """A step failed."""
     BLOCKED = "Blocked"
     """Not as desired, and nothing may be done about it."""
     INFO = "Info"
@@ -179,15 +177,15 @@ class Event:
     reason: str
     message: str
     time: float
-    """Wall-clock seconds of the last time."""
+    """When it last happened, in wall-clock seconds."""
     first: float = 0.0
     count: int = 1
     seconds: float | None = None
-    """From detection to healed."""
+    """Seconds from the detection of the drift to its end."""
 
 
 def rfc3339(seconds: float) -> str:
-    """Wall-clock seconds as people and machines both read them: `2026-01-31T23:59:59.000+00:00`."""
+    """Wall-clock seconds as `2026-01-31T23:59:59.000+00:00`, readable for people and machines."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
@@ -205,13 +203,15 @@ def item(
 
 
 def key_of(told: dict[str, Any]) -> Key:
-    """Of an item."""
+    """The key of an item."""
     pool, _, device = str(told["metadata"]["name"]).partition("/")
     return Key(pool, device)
 
 
 def status_of(told: dict[str, Any]) -> Status | None:
-    """What `item` was made of, but for what it does not tell. Raises LookupError, ValueError, TypeError for another's."""
+    """The status that `item` was made from, without what an item does not contain. Raises LookupError, ValueError or
+    TypeError for other data.
+    """
     key, status = key_of(told), told["status"]
     if status is None:
         return None

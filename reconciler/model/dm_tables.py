@@ -1,8 +1,7 @@
-"""Device-mapper tables, typed. Forms: kernel documentation of thin provisioning, `dmsetup table`.
+"""Device-mapper tables and status lines, typed. Their forms: kernel documentation of thin provisioning, `dmsetup
+table`.
 
-Status lines of pools and thins, typed and total: `Fail`, `Error` and the unknown are cases of their own.
-
-Forms: kernel documentation of thin provisioning, "Status".
+The parsers are total: `Fail`, `Error` and unknown forms are cases of their own.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ class PoolMode(StrEnum):
     FAIL = "fail"
     ERROR = "error"
     MISSING = "missing"
-    """No pool device, or one without a live table."""
+    """There is no pool device, or it has no live table."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoolStatus:
-    """A pool that answers with numbers. Blocks: metadata blocks are 4 KiB, data blocks the pool's own size."""
+    """The status of a pool with numbers in blocks: metadata blocks are 4 KiB, data blocks have the pool's own size."""
 
     transaction_id: int
     metadata_used: int
@@ -41,17 +40,17 @@ class PoolStatus:
     data_used: int
     data_total: int
     held_root: bool
-    """A metadata snapshot is held: somebody reads the ids, or crashed while reading them."""
+    """Whether a metadata snapshot is held: somebody reads the ids, or crashed while reading them."""
     mode: PoolMode
-    """needs_check wins over the mode that comes with it, as it needs other words."""
+    """The mode. needs_check replaces the mode that comes with it, because it needs another response."""
     needs_check: bool
     errors_when_full: bool = False
-    """Writes that find no space fail: as the table asks for, or since the kernel's no_space_timeout has passed."""
+    """Whether writes without space fail: as the table asks, or since the kernel's no_space_timeout has passed."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoolFailure:
-    """A pool that answers with `Fail` (its metadata cannot be trusted), `Error`, or something unknown."""
+    """The status of a pool that reports `Fail` (its metadata cannot be trusted), `Error`, or something unknown."""
 
     mode: PoolMode
     text: str
@@ -59,14 +58,14 @@ class PoolFailure:
 
 @dataclass(frozen=True, slots=True)
 class ThinStatus:
-    """A thin that answers: its mapped sectors."""
+    """The status of a thin: its mapped sectors."""
 
     mapped: int
 
 
 @dataclass(frozen=True, slots=True)
 class ThinFailure:
-    """A thin that answers with `Fail`, `Error`, `-` (not read yet) or something unknown."""
+    """The status of a thin that reports `Fail`, `Error`, `-` (not read yet) or something unknown."""
 
     text: str
 
@@ -82,7 +81,7 @@ def read_pool_status(text: str) -> PoolStatus | PoolFailure:
 
 
 def _numbers(words: list[str]) -> PoolStatus:
-    """A word that is not known may be why the pool is not what it seems: then this is no status that is understood."""
+    """Parses the numbers. An unknown word may mean an unknown state of the pool, so such a status is not accepted."""
     transaction = _number(words[0])
     metadata_used, metadata_total = (_number(part) for part in words[1].split("/"))
     data_used, data_total = (_number(part) for part in words[2].split("/"))
@@ -125,13 +124,13 @@ def read_thin_status(text: str) -> ThinStatus | ThinFailure:
 
 _MAJORS: Final = 2**12 - 1
 _MINORS: Final = 2**20 - 1
-"""The kernel's own (include/linux/kdev_t.h)."""
+"""The kernel's own limit (include/linux/kdev_t.h)."""
 _DISCARD_FEATURES: Final = {"passdown": (), "nopassdown": ("no_discard_passdown",), "ignore": ("ignore_discard",)}
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Devno:
-    """A device's number, as tables write it."""
+    """The number of a device, as tables have it."""
 
     major: int
     minor: int
@@ -150,7 +149,7 @@ def parse_devno(text: str) -> Devno | None:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One line of a table, as the kernel takes and gives it."""
+    """One line of a table, as the kernel takes and returns it."""
 
     start: Sectors
     length: Sectors
@@ -166,13 +165,13 @@ Table = tuple[Target, ...]
 
 @dataclass(frozen=True, slots=True)
 class ThinTable:
-    """A whole device that is one thin of a pool."""
+    """A table that is a single thin of a pool."""
 
     length: Sectors
     pool: Devno
     thin_id: int
     external: Devno | None = None
-    """The external origin: what blocks that were never written read as."""
+    """The external origin, which is read where nothing was written."""
 
     def target(self) -> Target:
         words = (self.pool, self.thin_id) if self.external is None else (self.pool, self.thin_id, self.external)
@@ -181,19 +180,19 @@ class ThinTable:
 
 @dataclass(frozen=True, slots=True)
 class PoolTable:
-    """A whole device that is one thin pool."""
+    """A table that is a single thin pool."""
 
     length: Sectors
     metadata: Devno
     data: Devno
     block: Sectors
     low_water: int
-    """Free blocks below which the kernel announces that the pool runs low."""
+    """The number of free blocks below which the kernel announces low water."""
     zero_new_blocks: bool = True
     discards: str = "passdown"
     error_if_full: bool = False
     read_only: bool = False
-    """The table itself asks for a pool that is not written to."""
+    """Whether the table asks for a pool that is not written to."""
 
     def target(self) -> Target:
         features = [
@@ -208,14 +207,14 @@ class PoolTable:
 
 @dataclass(frozen=True, slots=True)
 class ErrorTable:
-    """A whole device that fails all I/O: what `dmsetup remove --force` leaves."""
+    """A table that fails all I/O, as `dmsetup remove --force` leaves it."""
 
     length: Sectors
 
 
 @dataclass(frozen=True, slots=True)
 class OtherTable:
-    """Anything else, several targets and unknown forms included."""
+    """Any other table, also with several targets or unknown forms."""
 
     length: Sectors
     types: tuple[str, ...]
@@ -224,9 +223,9 @@ class OtherTable:
 TypedTable = ThinTable | PoolTable | ErrorTable | OtherTable
 
 
-@lru_cache(maxsize=4096)  # each look asks about the same few tables, several times
+@lru_cache(maxsize=4096)  # each scan asks about the same few tables several times
 def read_table(table: Table) -> TypedTable:
-    """What a table is. Total: what is not understood is an OtherTable, never a guess."""
+    """The type of a table. Total: a table that is not understood is an OtherTable, never a guess."""
     length = Sectors(sum(target.length for target in table))
     other = OtherTable(length, tuple(target.type for target in table))
     if len(table) != 1 or table[0].start != 0:

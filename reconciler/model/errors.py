@@ -1,4 +1,4 @@
-"""Errors of the host, typed by what they ask for."""
+"""Errors of the host, typed by the reaction that they ask for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 
 
 class HostError(Exception):  # "fault" is what it is: of the host, not of a caller
-    """Something on the host did not work: what, on which object, with which errno."""
+    """Something on the host failed: what, on which object, with which errno."""
 
     def __init__(self, operation: str, subject: str, number: int = 0, detail: str = "") -> None:
         super().__init__(operation, subject, number, detail)
@@ -17,7 +17,7 @@ class HostError(Exception):  # "fault" is what it is: of the host, not of a call
 
     @property
     def code(self) -> str:
-        """`EBUSY`, or empty where there was no errno."""
+        """The name of the errno, such as `EBUSY`; empty if there was no errno."""
         return errno.errorcode.get(self.errno, str(self.errno)) if self.errno else ""
 
     def __str__(self) -> str:
@@ -27,29 +27,31 @@ class HostError(Exception):  # "fault" is what it is: of the host, not of a call
 
 
 class VerificationError(HostError):
-    """The kernel said OK, and a look afterwards shows that it did not happen."""
+    """The kernel reported success, and a later check shows that it did not happen."""
 
 
 class WorkerTimeoutError(HostError):
-    """No answer within the deadline: the call may still be going on."""
+    """There was no answer within the deadline; the call may still be going on."""
 
 
 class WorkerDiedError(HostError):
-    """The worker ended before it answered: what it was asked may have been done, wholly or in part."""
+    """The worker ended before it answered; its work may have been done completely or in part."""
 
 
 class UnreleasedError(HostError):
-    """Thin ids could not be read, and the metadata snapshot that was reserved for that may still be held."""
+    """The thin ids could not be read, and the metadata snapshot that was reserved for it may still be held."""
 
 
 class NothingDoneError(HostError):
-    """There was nothing that the step could do, and what it is for is not so."""
+    """There was nothing that the step could do, and its purpose is not fulfilled."""
 
 
 class PreconditionError(HostError):
-    """The last look before it showed that the step must not be begun: nothing was done."""
+    """The last check before the step showed that it must not begin, and nothing was done."""
 
 
 def answers_message(fault: HostError, number: int) -> bool:
-    """Whether the pool itself has said so, of what is in its metadata: the calls around a message may fail alike."""
+    """Whether the pool itself returned this errno for a message; the calls around a message can fail with the same
+    errno.
+    """
     return fault.operation == "message" and fault.errno == number

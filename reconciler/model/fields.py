@@ -1,4 +1,4 @@
-"""The types that records are made of: sizes, percentages, paths, names. Each says what would be right."""
+"""The types of record fields: sizes, percentages, paths, names. Each error says what would be right."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from reconciler.model.names import DM_NAME_PATTERN, NAME_PATTERN
 from reconciler.model.units import NOT_A_SIZE, Bytes, exact_size, format_size, parse_size, percent_of
 
 NODE_PATTERN: Final = r"^[A-Za-z0-9._*?!\[\]-]{1,253}$"
-"""Host names, and shell patterns of them."""
+"""Host names, and shell patterns for them."""
 LABEL_PATTERN: Final = r"^[A-Za-z0-9._-]{0,16}$"
 _NOT_A_PERCENTAGE: Final = "not a percentage: write a whole number from 1% to 100%, with the sign"
 _PATH_PATTERN: Final = r"^(/(?!\.{1,2}(/|$))[^/\u0000-\u001f\u007f]+)+$"
 _PATH_MAX: Final = 4000
 MAX_SIZE: Final = Bytes(1024**6)
-"""1EiB: the largest ext4. A larger size is a slip of the pen."""
+"""1EiB, the largest ext4. A larger size is a typing error."""
 
 
 class Model(BaseModel):
@@ -34,12 +34,12 @@ class Model(BaseModel):
 
 
 def wrong(field: str, text: str) -> PydanticCustomError:
-    """An error about one field of the model that raises it, `data.size` for a field of a field."""
+    """An error about one field of the model that raises it; nested fields are given as `data.size`."""
     return PydanticCustomError("wrong_field", "{field}: {text}", {"field": field, "text": text})
 
 
 def check_largest(field: str, size: Bytes | None) -> None:
-    """Raises the error about `field` if its size is absurd."""
+    """Raises the error about `field` if its size is larger than any real one."""
     if size is not None and size > MAX_SIZE:
         raise wrong(field, f"too large: must be at most {format_size(MAX_SIZE)}")
 

@@ -1,7 +1,7 @@
-"""What a pool's data and metadata lie on, whichever path leads there, and whether that is what was there before.
+"""What a pool's data and metadata are on, independent of paths, and whether that is the same as before.
 
-Paths such as /dev/sdb and /dev/loop0 go to other disks at another boot. So the marks that a disk keeps are noted, and
-what stood at its start; a file is known by its path and its content, as one that was restored has another inode.
+After a boot, paths such as /dev/sdb and /dev/loop0 may lead to other disks. So the permanent marks of a disk are noted,
+and what was at its start. A file is recognised by its path and content, because a restored file has another inode.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 from reconciler.model.units import Bytes
 
 ZEROS: Final = "zeros"
-"""The digest of a start that is nothing but zeros."""
+"""The digest of a start that has nothing but zeros."""
 _WORDS: Final = {
     "wwn": "WWN",
     "serial": "serial",
@@ -25,25 +25,25 @@ _WORDS: Final = {
     "offset": "offset",
 }
 _ALIKE: Final = frozenset({"part", "offset"})
-"""Kinds that many disks share: that they are equal proves nothing, that they are not does."""
+"""Kinds of marks that many disks share: equality proves nothing, a difference does."""
 _OF_A_FILE: Final = frozenset({"path", "file"})
 _SHOWN: Final = ("wwn", "serial", "partuuid", "dm", "path")
-"""Kinds that a person knows a disk by, in the order in which they are told."""
+"""Kinds of marks that people know a disk by, in the order in which they are shown."""
 
 Marks = tuple[str, ...]
-"""`KIND:VALUE` each, sorted. Empty: it has nothing to be known by."""
+"""Marks as `KIND:VALUE`, sorted. Empty for a device that cannot be recognised."""
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What stands at the beginning of a pool's data."""
+    """The start of a pool's data."""
 
     digest: str
-    """Of the first bytes; `zeros` where there is nothing else."""
+    """The digest of the first bytes; `zeros` if there is nothing else."""
     holds: str = ""
     """What libblkid finds, with its UUID: `ext4 6e1c...`."""
     size: Bytes = Bytes(0)
-    """What that filesystem says is its length; 0 where it is not known."""
+    """The length that this filesystem gives itself; 0 if unknown."""
 
     @property
     def is_zero(self) -> bool:
@@ -52,20 +52,21 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """What a pool lay on when it was last seen well."""
+    """What a pool was on when it was last seen healthy."""
 
     data: Marks = ()
     metadata: Marks = ()
     start: Start | None = None
-    """Of the data. None: it could not be read."""
+    """The start of the data. None if it could not be read."""
     transaction_id: int = 0
-    """The pool's at that moment. Later ones may have changed the start of its data."""
+    """The pool's transaction id at that moment. Later transactions may have changed the start of its data."""
     superblock: str = ""
-    """The digest of the metadata's first block, seen while the pool was down. Empty: it has been up since, or may have
-    been, and nobody can tell how far it has moved on."""
+    """The digest of the first block of the metadata, as read while the pool was down. Empty if the pool has been up
+    since, or may have been, because then its metadata has changed in an unknown way.
+    """
 
     in_repair: bool = False
-    """It was not healthy when it was taken down: its metadata is about to be repaired, and will be another."""
+    """Whether the pool was not healthy when it was taken down, so that a repair is about to change its metadata."""
 
     @property
     def at_rest(self) -> bool:
@@ -81,29 +82,29 @@ def by_kind(marks: Iterable[str]) -> dict[str, frozenset[str]]:
 
 
 def is_other(noted: Marks, found: Marks) -> bool:
-    """Whether that is provably another disk or file. What has no marks cannot be told apart by them."""
+    """Whether this is provably another disk or file. A device without marks proves nothing."""
     then, now = by_kind(noted), by_kind(found)
     if not then:
         return False
     if now and ("part" in then) != ("part" in now):
-        return True  # a partition has its disk's marks beside its own
+        return True  # a partition has the marks of its disk beside its own
     both = then.keys() & now.keys()
     if any(then[kind] != now[kind] for kind in both - _OF_A_FILE):
         return True
     if both & _OF_A_FILE and not both - _OF_A_FILE - _ALIKE:
         return all(then[kind] != now[kind] for kind in both & _OF_A_FILE)
-    # Its driver always tells what it told then: a disk without that mark is another one.
+    # A driver always reports the same kinds of marks, so a disk without one of them is another disk.
     return not both - _ALIKE and bool(then.keys() - _ALIKE)
 
 
 def is_same(noted: Marks, found: Marks) -> bool:
-    """Whether that is provably the same disk or file."""
+    """Whether this is provably the same disk or file."""
     then, now = by_kind(noted), by_kind(found)
     return bool((then.keys() & now.keys()) - _ALIKE) and not is_other(noted, found)
 
 
 def in_words(marks: Marks) -> str:
-    """`WWN naa.5000..., PARTUUID 1f2e...`: as a person finds it."""
+    """The marks as people know them: `WWN naa.5000..., PARTUUID 1f2e...`."""
     found = by_kind(marks)
     told = [f"{_WORDS[kind]} {', '.join(sorted(found[kind]))}" for kind in _SHOWN if kind in found]
     return ", ".join(told) or "no WWN, serial or UUID"
@@ -111,22 +112,22 @@ def in_words(marks: Marks) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What else is known when a start is compared."""
+    """The other facts that count when a start is compared."""
 
     transaction_id: int | None
-    """Of the metadata as it is there now."""
+    """The transaction id of the present metadata."""
     blocks_used: int
-    """Of the data, by the same."""
+    """The number of used data blocks, by the same metadata."""
     largest: Bytes
-    """Of the devices that are known in the pool; 0 where none is."""
+    """The size of the largest device that is stored for the pool; 0 if there is none."""
 
 
 def start_is_other(noted: Noted, start: Start | None, marks: Marks, now: Moment) -> bool:
-    """Whether what stands at the start of the data proves that it is not what was there.
+    """Whether the start of the data proves that the data is not what was there before.
 
-    While a pool is up, its first block is a thin's, and changes. So it is compared byte by byte where the pool was seen at
-    rest, or where the file is another one by its inode, which no crash brings about. Else it is what libblkid finds that
-    is compared, and only where no thin was made or deleted since.
+    While a pool is up, its first block belongs to a thin, and changes. So it is compared byte by byte only if the pool
+    was seen at rest, or if the inode shows that the file was replaced, which no crash does. In other cases only what
+    libblkid finds is compared, and only if no thin was made or deleted since.
     """
     before = noted.start
     if before is None or start is None:
@@ -139,7 +140,7 @@ def start_is_other(noted: Noted, start: Start | None, marks: Marks, now: Moment)
     if now.transaction_id != noted.transaction_id:
         return False
     if before.is_zero and now.blocks_used:
-        # A thin that was there has taken its first block since: what is there is no larger than that.
+        # One of the former thins has allocated the first block since, so what is there is no larger than that thin.
         return start.size > now.largest > 0
     if replaced and before.digest:
         return before.digest != start.digest
@@ -147,6 +148,6 @@ def start_is_other(noted: Noted, start: Start | None, marks: Marks, now: Moment)
 
 
 def _is_replaced(noted: Marks, found: Marks) -> bool:
-    """Whether another file is where one was."""
+    """Whether a file was replaced by another one."""
     then, now = by_kind(noted).get("file"), by_kind(found).get("file")
     return then is not None and now is not None and then != now

@@ -1,4 +1,4 @@
-"""What was seen when looking: device-mapper devices, pools, and what lies under them."""
+"""What a scan sees: device-mapper devices, pools, and what is under them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from reconciler.model.units import Bytes, Sectors
 
 
 class LiveState(StrEnum):
-    """The one word that `get` shows."""
+    """The word for the live state in `get`."""
 
     ACTIVE = "Active"
     INACTIVE = "Inactive"
-    """The thin id (or the pool's metadata) is there, no device is."""
+    """The thin id (or the pool's metadata) exists, but no device does."""
     SUSPENDED = "Suspended"
     ABSENT = "Absent"
     UNKNOWN = "Unknown"
@@ -33,7 +33,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class DeviceInfo:
-    """What INFO says of a device that exists."""
+    """What INFO reports of an existing device."""
 
     name: str
     uuid: str
@@ -50,18 +50,19 @@ class DeviceInfo:
 
 @dataclass(frozen=True, slots=True)
 class LiveDevice:
-    """One dm device. Tables are empty where there are none; `inactive` is read only when INFO says that one waits."""
+    """One dm device. A table that does not exist is empty; `inactive` is read only if INFO reports one."""
 
     info: DeviceInfo
     table: Table = ()
     inactive: Table = ()
     status: ThinStatus | ThinFailure | None = None
-    """None: not asked, as asking could block (a suspension below it)."""
+    """The status of a thin. None if it was not asked for, because a suspension below could block the call."""
     missing_nodes: tuple[str, ...] = ()
-    """Paths in /dev that should lead to the device and do not. Looked at only while it has a live table."""
+    """Paths in /dev that should lead to the device and do not. They are checked only while it has a live table."""
     holders: tuple[str, ...] = ()
-    """Who has it open, in words for people: mounts, dm devices above, processes. Asked for only where it is open
-    and should not be."""
+    """Who has the device open, in words: mounts, dm devices above it, processes. Looked up only if it is open and
+    should not be.
+    """
 
     @property
     def length(self) -> Sectors:
@@ -76,7 +77,7 @@ class PathKind(StrEnum):
 
 
 class Superblock(StrEnum):
-    """What the first block of a metadata device holds."""
+    """The content of the first block of a metadata device."""
 
     ZERO = "zero"
     POOL = "pool"
@@ -86,63 +87,64 @@ class Superblock(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A loop device and the file behind it, as LOOP_GET_STATUS64 tells it."""
+    """A loop device and the file behind it, as LOOP_GET_STATUS64 reports it."""
 
     devno: Devno
     path: str
-    """The loop's own node, such as /dev/loop3."""
+    """The node of the loop, such as /dev/loop3."""
     deleted: bool = False
     size: Bytes = Bytes(0)
-    """What the loop shows, which lags behind its file until it is told to look."""
+    """The size that the loop shows. It does not follow its file until it is told to."""
     offset: Bytes = Bytes(0)
     size_limit: Bytes = Bytes(0)
-    """It shows no more of the file than this, however long that is; 0 is no limit."""
+    """The most of the file that the loop shows, however long that is; 0 for no limit."""
     read_only: bool = False
-    """It fails every write, also of those who opened it for writing."""
+    """Whether every write fails, also of those who opened the loop for writing."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveBacking:
-    """What a pool's data or metadata lies on."""
+    """What a pool's data or metadata is on."""
 
     kind: PathKind = PathKind.MISSING
     size: Bytes = Bytes(0)
     devno: Devno | None = None
-    """Of the block device, or of the one loop on the file."""
+    """The number of the block device, or of the only loop on the file."""
     loops: tuple[Loop, ...] = ()
-    """All loops on the file. More than one is two views of one disk, and corrupts both."""
+    """All loops on the file. Several are views of one disk, which corrupts all of them."""
     free_space: Bytes = Bytes(0)
-    """Of the filesystem that the file is on."""
+    """The free space of the filesystem that the file is on."""
     allocated: Bytes = Bytes(0)
     folder_exists: bool = True
     superblock: Superblock = Superblock.UNREAD
     transaction_id: int | None = None
-    """What a pool's superblock on it says. Read, with the superblock, only while no pool lies on it."""
+    """The transaction id in a pool's superblock. Both are read only while no pool is on the device."""
     needs_check: bool = False
-    """It says that the metadata must be checked: such a pool comes up read-only."""
+    """Whether the superblock says that the metadata must be checked; such a pool is activated read-only."""
     data_blocks_used: int = 0
-    """How many blocks of the pool's data it says are in use."""
+    """How many blocks of the pool's data are in use by the superblock."""
     signature: str = ""
-    """What libblkid finds on it, in a word, if anything. Read only while no pool lies on it."""
+    """What libblkid finds, as one word, if anything. It is read only while no pool is on the device."""
     used_by: tuple[str, ...] = ()
-    """Devices above it but for the pool itself, and other loops on the file behind it; mounts and swap only while no
-    pool lies on it."""
+    """The devices above it except for the pool itself, and other loops on the file behind it; mounts and swap only
+    while no pool is on it.
+    """
     read_only: bool = False
-    """The block device, or its loop, takes no writes."""
+    """Whether the block device, or its loop, takes no writes."""
     sector: int = 512
-    """Bytes of the smallest piece that it takes: no table on it may have a length off this grid."""
+    """The sector size in bytes: a table on the device must be a multiple of it in length."""
     file_size: Bytes | None = None
-    """Of the file behind a loop that is itself named as the device: the loop goes on showing what was there."""
+    """The size of the file behind a loop that is named as the device itself: the loop still shows the old size."""
     marks: Marks = ()
-    """What it is known by, whichever path leads to it."""
+    """The marks by which it is recognised, whatever path leads to it."""
     elsewhere: str | None = None
-    """Where the disk with the marks that were noted is, if this is not it."""
+    """The place of the disk with the noted marks, if it is not this one."""
     is_known_place: bool = False
-    """The path that the store knows is another one, and leads to the very same device or file."""
+    """Whether the store knows another path, which leads to the same device or file."""
     start: Start | None = None
-    """Of the data: what stands at its beginning. Of a live pool only while that is healthy."""
+    """The start of the data; of a live pool it is read only while that is healthy."""
     superblock_digest: str = ""
-    """Of the metadata's first block, but for what a repair changes in it. Read with the superblock."""
+    """The digest of the first block of the metadata, without what a repair changes in it. Read with the superblock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,12 +159,12 @@ class Below:
 class LivePool:
     device: LiveDevice | None = None
     status: PoolStatus | PoolFailure | None = None
-    """None: no live table, or not asked because it could block."""
+    """The status of the pool. None if it has no live table, or was not asked because that could block."""
     data: LiveBacking = field(default_factory=LiveBacking)
     metadata: LiveBacking = field(default_factory=LiveBacking)
     suspended_below: tuple[Below, ...] = ()
     renamed: str | None = None
-    """Of a pool whose name is not there, or another device's: the name of the one that carries its UUID."""
+    """The dm name of the device with the pool's UUID, if the pool's name is missing or belongs to another device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,7 @@ class ThinEntry:
 
     mapped_blocks: int
     created_at: int
-    """The pool's transaction id when it was created."""
+    """The pool's transaction id when the thin was created."""
 
 
 ThinIds = Mapping[int, ThinEntry]
@@ -179,63 +181,64 @@ ThinIds = Mapping[int, ThinEntry]
 
 @dataclass(frozen=True, slots=True)
 class BackingPath:
-    """Where a pool's data or metadata is: a block device, or a plain file that takes a loop."""
+    """The place of a pool's data or metadata: a block device, or a plain file that needs a loop."""
 
     path: str
     is_file: bool
     known: str | None = None
-    """The path that the store knows, where that is another one."""
+    """The path that the store knows, if it differs."""
     noted: Marks = ()
-    """The marks of what was there when the pool was last well."""
+    """The marks of what was there when the pool was last healthy."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScanScope:
-    """What a worker looks at: one pool and the names of its devices."""
+    """What a worker scans: one pool, and the names of its devices."""
 
     pool: str
     data: BackingPath | None
-    """None for a pool of somebody else's."""
+    """None for an external pool."""
     metadata: BackingPath | None
     names: frozenset[str]
-    """dm names of the pool's devices, private ones included, whether or not they exist."""
+    """The dm names of the pool's devices, including private ones, whether or not they exist."""
     fresh: bool = False
-    """The store has not created the pool: look also for what could be in the way of creating it."""
+    """Whether the store has not created the pool, so that obstacles to its creation are looked for too."""
     uuid: str = ""
-    """The pool's own, where the store knows it: it stays when somebody renames the device."""
+    """The UUID of the pool as the store knows it; it stays the same if somebody renames the device."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScanRequest:
-    """How to look. Without names: at all of the pool's devices, thoroughly at a part of them in turn."""
+    """How to scan. Without names, all of the pool's devices are scanned, a part of them thoroughly, in turn."""
 
     names: frozenset[str] | None = None
     thorough: bool = False
-    """At everything, tables and nodes included, whether or not something seems to have changed."""
+    """Whether to scan everything, tables and nodes included, whether or not it seems changed."""
     ids: bool = False
     holders: bool = False
-    """Also who has those names open."""
+    """Whether to look up who has these devices open, too."""
     ours: bool = False
     """With `ids`: a metadata snapshot that the pool still holds was reserved by this store, and is released first."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoolScan:
-    """One look at a pool and its devices, everything in one answer."""
+    """The result of one scan of a pool and its devices, in one answer."""
 
     pool: LivePool
     devices: Mapping[str, LiveDevice] = field(default_factory=dict)
-    """By dm name: those that are not as they were at this worker's last look. Private devices, and devices of
-    others that lie on the pool, are among them."""
+    """The devices by dm name that changed since this worker's last scan, including private devices and other owners'
+    devices on the pool.
+    """
     gone: frozenset[str] = frozenset()
-    """dm names that were there at this worker's last look."""
+    """The dm names that existed at this worker's last scan and are gone."""
     first: bool = False
-    """The worker's first: what is not in `devices` is not there."""
+    """Whether this is the worker's first scan, so that a device that is not in `devices` does not exist."""
     ids: ThinIds | None = None
-    """None: not asked for, or the pool could not tell."""
+    """The thin ids. None if they were not asked for, or the pool could not report them."""
     ids_trouble: str | None = None
-    """Why the ids could not be read, where that is known."""
+    """Why the ids could not be read, if that is known."""
     reserved: bool = False
-    """The metadata snapshot through which they were read may still be held."""
+    """Whether the metadata snapshot through which they were read may still be held."""
     protected: frozenset[Devno] = frozenset()
-    """Devices that the daemon itself stands on (root, swap, its state): never suspended."""
+    """Devices that the daemon itself uses (root, swap, its state): they are never suspended."""

@@ -1,8 +1,8 @@
-"""Every device-mapper name and UUID is made here, and nowhere else.
+"""Makes every device-mapper name and UUID; no other module does.
 
-The kernel takes names of at most 127 characters and UUIDs of at most 128; a UUID of 129 was once accepted without
-an error and cut, so lengths are proven here: a pool's name has at most 63 characters, a device's dm name at most
-63 + 1 + 63 = 127, a private one is shortened to fit, and a UUID has 4 + 32 + 1 + 32 + 8 = 77.
+The kernel takes names of at most 127 characters and UUIDs of at most 128; a UUID of 129 was once accepted without an
+error and cut off, so the lengths are proven here. A pool's name has at most 63 characters, a device's dm name at most
+63 + 1 + 63 = 127, a private name is shortened to fit, and a UUID has 4 + 32 + 1 + 32 + 8 = 77.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Final, NamedTuple
 
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 DM_NAME_PATTERN: Final = r"^[A-Za-z0-9#+.:=@_][A-Za-z0-9#+.:=@_-]{0,126}$"
-"""Names of other makers too, which an `adopt` may carry: the characters that libdevmapper does not mangle."""
+"""The characters that libdevmapper does not mangle. Names of other makers match too, because `adopt` may use them."""
 DM_NAME_MAX: Final = 127
 CONTROL: Final = "control"
-"""The one name in /dev/mapper that no device can have: it is the node by which device-mapper is asked."""
+"""The only name in /dev/mapper that no device can have: it is the control node of device-mapper."""
 UUID_PREFIX: Final = "DMR-"
 _PRIVATE_NAME: Final = ".private"
 _PRIVATE_UUID: Final = "-private"
@@ -25,9 +25,10 @@ _OURS: Final = re.compile(r"DMR-(?P<store>[0-9a-f]{32})-(?P<record>[0-9a-f]{32})
 
 
 class Key(NamedTuple):
-    """Names one record: a pool (`device` is empty) or one device of it. What the queue holds.
+    """Names one record: a pool (`device` is empty) or one of its devices. It is also what the queue holds.
 
-    Sorts pools before their devices. A tuple, as it is the key of every mapping here, and is hashed all the time.
+    Keys sort pools before their devices. It is a tuple because it is the key of every mapping here, and is hashed all
+    the time.
     """
 
     pool: str
@@ -46,7 +47,7 @@ def device_dm_name(pool: str, device: str) -> str:
 
 
 def private_dm_name(pool: str, device: str) -> str:
-    """The name under which a device is prepared, unseen by udev's rules, before it is published."""
+    """The name under which a device is prepared, ignored by udev's rules, before it gets its public name."""
     name = device_dm_name(pool, device) + _PRIVATE_NAME
     if len(name) <= DM_NAME_MAX:
         return name
@@ -72,6 +73,6 @@ def is_private(uuid: str) -> bool:
 
 
 def of_store(uuid: str, store_id: str) -> bool:
-    """Whether a device with this UUID was made by the store of that id."""
+    """Whether the store with this id made a device with this UUID."""
     match = _OURS.fullmatch(uuid)
     return match is not None and match["store"] == store_id

@@ -21,7 +21,7 @@ _GIB: Final = 1024**3
 _BLOCK_GRID: Final = 64 * 1024
 MIN_POOL_METADATA: Final = Bytes(2 * _MIB)
 MAX_POOL_METADATA: Final = Bytes(16 * _GIB)
-"""The kernel warns beyond this, and never uses what lies there."""
+"""The kernel warns about larger metadata, and never uses the excess."""
 
 
 class PoolState(StrEnum):
@@ -198,7 +198,7 @@ class PoolSpec(Model):
         check_largest("extend.max", self.extend.max)
 
     def _check_nodes(self) -> None:
-        """Two hosts that bring up one shared disk destroy the pool on it."""
+        """Rejects a disk that two hosts could use at the same time, which would destroy the pool on it."""
         on_device = any(backing.device is not None for backing in self.backings)
         one_host = len(self.nodes) == 1 and not is_pattern(self.nodes[0])
         if self.nodes and on_device and not one_host and not self.local_disk and not self.external:
@@ -215,12 +215,12 @@ class PoolSpec(Model):
 
 
 def is_pattern(node: str) -> bool:
-    """Whether an entry of `nodes` may fit several hosts."""
+    """Whether an entry of `nodes` may match several hosts."""
     return any(character in node for character in "*?[")
 
 
 MAX_THIN_ID: Final = 2**24 - 1
-"""Thin ids are 24-bit numbers (kernel documentation of thin provisioning)."""
+"""The largest thin id: they are 24-bit numbers (kernel documentation of thin provisioning)."""
 
 
 class DeviceState(StrEnum):

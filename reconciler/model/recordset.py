@@ -1,4 +1,4 @@
-"""Records taken together: one set, and what is wrong with it though each record is sound by itself."""
+"""A set of records, and the problems of a set whose records are each valid on their own."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from reconciler.model.names import CONTROL, Key, private_dm_name
 from reconciler.model.records import DeviceState, Record, ThinDevice, ThinPool, is_pattern
 
 FieldPath = tuple[str | int, ...]
-"""Where a field is in a document: ("spec", "nodes", 0)."""
+"""The place of a field in a document: ("spec", "nodes", 0)."""
 _MOST_COMPARED: Final = 100
-"""Names among which a likely one is looked for: it takes a while, and once for each that is wrong."""
+"""How many names are searched for a similar one; the search is slow, and runs once for each wrong name."""
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Position(NamedTuple):
-    """A place in a file, counted from 1 as editors do."""
+    """A position in a file, counted from 1 as in editors."""
 
     line: int = 1
     column: int = 1
 
 
 def show_path(path: FieldPath) -> str:
-    """`spec.nodes[0]`. Keys are whatever somebody wrote, so that they are shown as harmless text."""
+    """The path as `spec.nodes[0]`. Keys may be anything that somebody wrote, so they are shown as harmless text."""
     parts = (f"[{part}]" if isinstance(part, int) else f".{_show_key(part)}" for part in path)
     return "".join(parts).removeprefix(".")
 
@@ -57,7 +57,7 @@ def _printable(text: str) -> str:
 
 
 class Written(NamedTuple):
-    """Where a record is written."""
+    """The file and line of a record."""
 
     file: str
     line: int
@@ -68,14 +68,14 @@ class Written(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A record with where it stands."""
+    """A record with its place."""
 
     record: Record
     file: str
     line: int = 1
     column: int = 1
     find: Callable[[FieldPath], Position] | None = field(default=None, compare=False, repr=False)
-    """The position of a field, or of the nearest thing around it that is there."""
+    """Finds the position of a field, or of the nearest existing thing around it."""
 
     @property
     def place(self) -> Written:
@@ -91,16 +91,18 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class RecordSet:
-    """Records that were checked together. Never changed once made."""
+    """Records that were checked together. Immutable."""
 
     pools: Mapping[Key, ThinPool] = field(default_factory=dict)
     devices: Mapping[Key, ThinDevice] = field(default_factory=dict)
     places: Mapping[Key, Written] = field(default_factory=dict, compare=False)
-    """Where each is written, as far as that is known: records that 0.1.0 noted came without it."""
+    """The place of each record, as far as it is known: records that 0.1.0 stored have none."""
 
     @classmethod
     def of(cls, records: Iterable[Record], places: Mapping[Key, Written] | None = None) -> RecordSet:
-        """The set of these, in the order of their keys. Of two records with one key the last stays: `check` first."""
+        """The set of these records in the order of their keys. The last of several with the same key counts, so `check`
+        first.
+        """
         ordered = sorted(records, key=lambda record: record.key)
         return cls(
             pools={record.key: record for record in ordered if isinstance(record, ThinPool)},
@@ -109,7 +111,7 @@ class RecordSet:
         )
 
     def __iter__(self) -> Iterator[Record]:
-        """Pools first, as the devices are in them."""
+        """Yields pools before the devices in them."""
         return chain(self.pools.values(), self.devices.values())
 
     def __len__(self) -> int:
@@ -119,14 +121,14 @@ class RecordSet:
         return key in self.pools or key in self.devices
 
     def for_node(self, node: str) -> RecordSet:
-        """The pools that are for the host of that name, and their devices."""
+        """The pools for the host of that name, and their devices."""
         pools = {key: pool for key, pool in self.pools.items() if pool.fits(node)}
         names = {key.pool for key in pools}
         devices = {key: device for key, device in self.devices.items() if key.pool in names}
         return RecordSet(pools, devices, {key: place for key, place in self.places.items() if key.pool in names})
 
     def by_pool(self) -> dict[str, PoolRecords]:
-        """The same records, a pool each."""
+        """The same records by pool."""
         devices: dict[str, dict[Key, ThinDevice]] = {key.pool: {} for key in self.pools}
         for key, device in self.devices.items():
             devices.setdefault(key.pool, {})[key] = device
@@ -140,14 +142,14 @@ class RecordSet:
 
 @dataclass(frozen=True, slots=True)
 class Permissions:
-    """What may be done to a device, as the source of its record says. Manifests permit everything."""
+    """What may be done to a device, by the source of its record. Manifests permit everything."""
 
     may_activate: bool = True
     may_remove: bool = True
     not_before: float = -inf
-    """Nothing at all before this time of the monotonic clock, in seconds."""
+    """The time before which nothing may be done, in seconds of the monotonic clock."""
     why: str = ""
-    """Why not, or not yet."""
+    """Why it is not permitted, or not yet."""
 
 
 PERMITTED: Final = Permissions()
@@ -155,17 +157,17 @@ PERMITTED: Final = Permissions()
 
 @dataclass(frozen=True, slots=True)
 class PoolRecords:
-    """What is said of one pool, wherever it comes from. Never changed once made, and the same object while it says the same."""
+    """The records of one pool from all sources. Immutable, and the same object as long as the records are the same."""
 
     name: str
     pool: ThinPool | None = None
     devices: Mapping[Key, ThinDevice] = field(default_factory=dict)
     places: Mapping[Key, Written] = field(default_factory=dict)
-    """Where each is written, as far as that is known."""
+    """The place of each record, as far as it is known."""
     permissions: Mapping[Key, Permissions] = field(default_factory=dict)
-    """Of those devices that not everything may be done to."""
+    """The permissions of those devices to which not everything may be done."""
     unknown: str | None = None
-    """Why it is not known now which devices there are: nobody's record is missing then."""
+    """Why the pool's devices are unknown at present; a record that is missing then does not count as gone."""
 
     def __iter__(self) -> Iterator[Record]:
         return chain(() if self.pool is None else (self.pool,), self.devices.values())
@@ -174,7 +176,9 @@ class PoolRecords:
         return self.devices.get(key) if key.device else self.pool
 
     def in_order(self, keys: Iterable[Key]) -> list[Key]:
-        """Origins before their snapshots; then what is to go, the other way round."""
+        """The order in which keys are worked on: origins before their snapshots, and what is to be
+        deleted in reverse.
+        """
         return sorted(keys, key=self._rank)
 
     def _rank(self, key: Key) -> tuple[bool, int, Key]:
@@ -194,7 +198,7 @@ class PoolRecords:
 def check(placed: Sequence[Placed]) -> list[Problem]:
     """What is wrong with these records taken together, in their order.
 
-    A missing origin is no problem: it may have retired long after its snapshot was made.
+    A missing origin is no problem: it may have been deleted long after its snapshot was made.
     """
     first = _first_of_each_key(placed)
     single = list(first.values())
@@ -237,7 +241,7 @@ def _dm_names(placed: Iterable[Placed]) -> Iterator[Problem]:
 
 
 def _claims(record: Record) -> list[str]:
-    """Every dm name that a record may put a device under."""
+    """Every dm name that a record may give a device."""
     if isinstance(record, ThinPool):
         return [record.dm_name]
     return [record.dm_name, private_dm_name(record.spec.pool, record.metadata.name)]
@@ -250,7 +254,7 @@ def _naming_field(record: Record) -> FieldPath:
 
 
 def _paths(pools: Sequence[Placed]) -> Iterator[Problem]:
-    """Two pools on one file or device destroy each other."""
+    """Reports two pools on one file or device, which would destroy each other."""
     users: dict[str, list[tuple[Placed, FieldPath]]] = {}
     for item in pools:
         for path, field_path in _disks(item.record):
@@ -271,10 +275,10 @@ def _disks(record: Record) -> Iterator[tuple[str, FieldPath]]:
 
 
 def _surely_share_a_host(one: Record, other: Record) -> bool:
-    """Whether the files alone show that some host runs both pools.
+    """Whether the records alone prove that some host runs both pools.
 
-    Patterns such as web-* and *-1 may or may not meet on a host; they are let through here, as a set must not be
-    rejected on a guess. A host on which they do meet finds the disk in use, which is a Conflict on one record alone.
+    Patterns such as web-* and *-1 may or may not match the same host; they are accepted, because a set must not be
+    rejected on a guess. On a host where they do, the disk is found in use, which is a Conflict of one record only.
     """
     if isinstance(one, ThinDevice) or isinstance(other, ThinDevice):
         return False
@@ -308,7 +312,7 @@ def _adopted_ids(placed: Iterable[Placed]) -> Iterator[Problem]:
 
 
 def _cycles(first: Mapping[Key, Placed]) -> Iterator[Problem]:
-    """Each cycle once, at its record that comes first in the files."""
+    """Yields each cycle once, with the record of it that comes first in the files."""
     done: set[Key] = set()
     for start in first:
         trail: dict[Key, None] = {}
@@ -316,13 +320,13 @@ def _cycles(first: Mapping[Key, Placed]) -> Iterator[Problem]:
         while key is not None and key not in done and key not in trail:
             trail[key] = None
             key = _origin(key, first)
-        done.update(trail)  # `|=` would make the whole set anew
+        done.update(trail)  # `|=` would copy the whole set
         if key is not None and key in trail:
             yield _cycle_problem(list(trail)[list(trail).index(key) :], first)
 
 
 def _origin(key: Key, first: Mapping[Key, Placed]) -> Key | None:
-    """The record that this one is a snapshot of, if both are there."""
+    """The record that this one is a snapshot of, if both exist."""
     record = first[key].record
     if isinstance(record, ThinPool) or record.spec.snapshot_of is None:
         return None

@@ -1,7 +1,7 @@
 """The steps that a plan is made of. Each is data; it can be shown, sent to a worker, and done twice.
 
-Steps on the host are carried out by `kernel.steps.table`, which has an entry for each kind of them, steps on the store
-by `controller.execute`. After each the world is looked at again.
+Steps on the host are carried out by `kernel.steps.table`, which has an entry for each kind, and steps on the store by
+`controller.execute`. After each step, the host is scanned again.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from reconciler.model.stored import Intent, StoredDevice, StoredPool
 from reconciler.model.units import Bytes, Sectors
 
 QUICK = 40.0
-"""Seconds: calls of the kernel, with time for udev's rules on a busy host."""
+"""Seconds for calls of the kernel, including udev's rules on a busy host."""
 MESSAGE = 10.0
-"""Seconds: a message whose time grows with nothing. One that takes longer waits for a device below the pool."""
+"""Seconds for a message, which takes constant time. One that takes longer waits for a device below the pool."""
 LONG = 3600.0
-"""Seconds: steps whose time grows with the data (mkfs, fsck, thin_check, fallocate, discard)."""
+"""Seconds for steps whose time grows with the data (mkfs, fsck, thin_check, fallocate, discard)."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostStep:
-    """Done by the pool's worker. `subject` is the dm name or path that it is about."""
+    """A step that the pool's worker does. `subject` is the dm name or path that it is about."""
 
     subject: str
     action: ClassVar[str] = ""
@@ -34,7 +34,7 @@ class HostStep:
 
 @dataclass(frozen=True, slots=True)
 class Activate(HostStep):
-    """Create, load, resume. A shell left by a failed load is removed."""
+    """Create, load and resume a device. A shell that a failed load leaves is removed."""
 
     uuid: str
     table: Target
@@ -53,10 +53,12 @@ class Load(HostStep):
 
 @dataclass(frozen=True, slots=True)
 class MakeWritable(HostStep):
-    """Clear the block layer's own flag (BLKROSET); where it is the table's, load one that is writable."""
+    """Make a device writable: clear the block layer's own flag (BLKROSET), or load a writable table if that has the
+    flag.
+    """
 
     table: Target | None
-    """None: a pool, whose table never is read-only."""
+    """The writable table; None for a pool, whose table is never read-only."""
     action: ClassVar[str] = "make_writable"
 
 
@@ -67,17 +69,17 @@ class Resume(HostStep):
 
 @dataclass(frozen=True, slots=True)
 class Clear(HostStep):
-    """Drop the table in the inactive slot."""
+    """Drop the inactive table."""
 
     action: ClassVar[str] = "clear"
 
 
 @dataclass(frozen=True, slots=True)
 class Remove(HostStep):
-    """Never forced, never deferred."""
+    """Remove a device, never forced and never deferred."""
 
     uuid: str
-    """Looked at again in the moment before: a device that has become somebody else's stays."""
+    """Checked again just before the removal: a device that belongs to somebody else by then stays."""
     action: ClassVar[str] = "remove"
 
 
@@ -88,7 +90,7 @@ class CancelDeferredRemove(HostStep):
 
 @dataclass(frozen=True, slots=True)
 class RefreshNodes(HostStep):
-    """Have udev look at the device again; then make what is still missing."""
+    """Have udev process the device again, and then make the nodes that are still missing."""
 
     devno: Devno
     action: ClassVar[str] = "refresh_nodes"
@@ -96,7 +98,7 @@ class RefreshNodes(HostStep):
 
 @dataclass(frozen=True, slots=True)
 class CreateThin(HostStep):
-    """Subject: the pool."""
+    """Create a thin. The subject is the pool."""
 
     thin_id: int
     action: ClassVar[str] = "create_thin"
@@ -105,7 +107,9 @@ class CreateThin(HostStep):
 
 @dataclass(frozen=True, slots=True)
 class CreateSnapshot(HostStep):
-    """Subject: the pool. A live origin is suspended around the message, and resumed whatever happens."""
+    """Create a snapshot. The subject is the pool. A live origin is suspended around the message, and resumed in any
+    case.
+    """
 
     thin_id: int
     origin_id: int
@@ -115,17 +119,17 @@ class CreateSnapshot(HostStep):
 
 @dataclass(frozen=True, slots=True)
 class DeleteThin(HostStep):
-    """Subject: the pool. A thin that is gone already is deleted."""
+    """Delete a thin. The subject is the pool. If the thin is gone already, the step succeeds."""
 
     thin_id: int
     transaction_id: int
-    """The pool's, looked at again in the moment before."""
+    """The pool's transaction id, checked again just before the step."""
     action: ClassVar[str] = "delete_thin"
 
 
 @dataclass(frozen=True, slots=True)
 class SetTransactionId(HostStep):
-    """Subject: the pool. From `old` to `old` + 1."""
+    """Change the pool's transaction id from `old` to `old` + 1. The subject is the pool."""
 
     old: int
     action: ClassVar[str] = "set_transaction_id"
@@ -134,7 +138,7 @@ class SetTransactionId(HostStep):
 
 @dataclass(frozen=True, slots=True)
 class MakeFilesystem(HostStep):
-    """Subject: the private device, which is there only while this step runs."""
+    """Make a filesystem. The subject is the private device, which exists only while this step runs."""
 
     uuid: str
     table: Target
@@ -148,7 +152,7 @@ class MakeFilesystem(HostStep):
 
 @dataclass(frozen=True, slots=True)
 class DiscardThin(HostStep):
-    """Subject: the private device, which is there only while this step runs."""
+    """Discard a thin. The subject is the private device, which exists only while this step runs."""
 
     uuid: str
     table: Target
@@ -173,7 +177,7 @@ class MakeFile(HostStep):
 
 @dataclass(frozen=True, slots=True)
 class GrowFile(HostStep):
-    """The file, and the loop that is on it."""
+    """Grow a file, and the loop that is on it."""
 
     size: Bytes
     allocate: bool
@@ -193,7 +197,7 @@ class DetachLoop(HostStep):
 
 @dataclass(frozen=True, slots=True)
 class CheckMetadata(HostStep):
-    """thin_check; damage stops the plan."""
+    """Run thin_check; damage stops the plan."""
 
     action: ClassVar[str] = "thin_check"
     deadline: ClassVar[float] = LONG
@@ -211,7 +215,7 @@ class DeleteFile(HostStep):
 
 @dataclass(frozen=True, slots=True)
 class PoolShape:
-    """A pool's table before its devices have numbers: loops may still have to be attached."""
+    """A pool's table without device numbers, because loops may still have to be attached."""
 
     metadata: str
     data: str
@@ -222,11 +226,11 @@ class PoolShape:
     error_if_full: bool
 
     def features(self) -> str:
-        """The feature words of the table, with their count before them."""
+        """The feature words of the table, preceded by their count."""
         return self.table(Sectors(self.block), Devno(0, 0), Devno(0, 0)).target().params.split(" ", 4)[4]
 
     def low_water(self, length: Sectors) -> int:
-        """Blocks, of a data device of that length."""
+        """The low water mark in blocks, for a data device of that length."""
         return length // self.block * self.low_water_percent // 100
 
     def table(self, length: Sectors, metadata: Devno, data: Devno) -> PoolTable:
@@ -244,24 +248,24 @@ class PoolShape:
 
 @dataclass(frozen=True, slots=True)
 class ActivatePool(HostStep):
-    """Create, load, resume; the table takes the whole of its data device."""
+    """Create, load and resume a pool; the table uses the whole of its data device."""
 
     uuid: str
     shape: PoolShape
     transaction_id: int
-    """What the metadata must say in the moment before."""
+    """The transaction id that the metadata must have just before the step."""
     fresh: bool = False
-    """The metadata may be zeros: the kernel then formats it. Never so for a pool that was there before."""
+    """Whether the metadata may be zeros, which the kernel then formats. Never for a pool that existed before."""
     noted: Noted | None = None
-    """What it must lie on, asked again in the moment before."""
+    """What the pool must be on, checked again just before the step."""
     largest: Bytes = Bytes(0)
-    """Of the devices that are known in it."""
+    """The size of the largest device that is stored for the pool."""
     action: ClassVar[str] = "activate_pool"
 
 
 @dataclass(frozen=True, slots=True)
 class LoadPool(HostStep):
-    """Load a table of the same or a greater length, and swap it in. Never a shorter one."""
+    """Load a table of the same or a greater length, and swap it in. It is never shorter."""
 
     shape: PoolShape
     action: ClassVar[str] = "load_pool"
@@ -269,7 +273,7 @@ class LoadPool(HostStep):
 
 @dataclass(frozen=True, slots=True)
 class ConfirmEmpty(HostStep):
-    """Subject: a live pool. Fails while any thin id is in it: the last look before it is deleted."""
+    """Fail if the pool has any thin id: the last check before it is deleted. The subject is a live pool."""
 
     ours: bool = False
     """As in a ScanRequest. Said by who carries it out, who knows it then."""
@@ -285,41 +289,41 @@ class RemovePool(HostStep):
 
 @dataclass(frozen=True, slots=True)
 class StoreStep:
-    """Flushed to disk before the next step begins."""
+    """A step on the store, flushed to disk before the next step begins."""
 
     key: Key
 
 
 @dataclass(frozen=True, slots=True)
 class BeginIntent(StoreStep):
-    """Write the intent, and with it reserve its id."""
+    """Write the intent, which also reserves its id."""
 
     intent: Intent
 
 
 @dataclass(frozen=True, slots=True)
 class MarkCreated(StoreStep):
-    """The intent's create was seen to have succeeded, and what was suspended for it to run again."""
+    """Note that the intent's create was seen to succeed, and that what it had suspended was resumed."""
 
 
 @dataclass(frozen=True, slots=True)
 class CompleteIntent(StoreStep):
-    """The intent has come true: its device is known, or gone; the pool's transaction id is one more."""
+    """Complete the intent: its device is stored, or gone, and the pool's transaction id is one higher."""
 
     device: StoredDevice | None
 
 
 @dataclass(frozen=True, slots=True)
 class AbortIntent(StoreStep):
-    """The intent is undone, its id free again."""
+    """End an intent that was undone; its id is free again."""
 
     transaction_id: int
-    """The pool's, as it was seen after the undo."""
+    """The pool's transaction id as it was seen after the undo."""
 
 
 @dataclass(frozen=True, slots=True)
 class MarkThinIdTaken(StoreStep):
-    """This id is somebody's: never handed out."""
+    """Note that this id belongs to somebody else, so that it is never handed out."""
 
     thin_id: int
 
@@ -333,12 +337,12 @@ class SaveDevice(StoreStep):
 class SavePool(StoreStep):
     pool: StoredPool
     empty: bool = False
-    """No thin was in it when it was looked at: so there is none that this store has not made itself."""
+    """Whether the pool had no thin when it was scanned, so that this store has made all thins in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ForgetRecord(StoreStep):
-    """Drop what is known of the record. A device's id stays reserved: its thin may still be in the pool."""
+    """Drop what is stored of the record. A device's id stays reserved, because its thin may still be in the pool."""
 
 
 Step = HostStep | StoreStep
@@ -346,9 +350,9 @@ Step = HostStep | StoreStep
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What became of a host step."""
+    """The result of a host step."""
 
     note: str = ""
-    """Why there was nothing to do, where what the step is for was so already: `gone already`. A step that did nothing
-    while what it is for is not so raises NothingDoneError.
+    """Why there was nothing to do, if the purpose of the step was fulfilled already: `gone already`. If it is not
+    fulfilled, a step without effect raises NothingDoneError.
     """

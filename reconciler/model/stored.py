@@ -1,4 +1,4 @@
-"""What the store knows: the half of the truth that neither the records nor the kernel hold."""
+"""What the store holds: all that neither the records nor the kernel can tell."""
 
 from __future__ import annotations
 
@@ -13,29 +13,34 @@ from reconciler.model.units import Bytes, Sectors
 
 @dataclass(frozen=True, slots=True)
 class StoredPool:
-    """A pool that this store created, or has begun to create, or took over."""
+    """A pool that this store created, began to create, or took over."""
 
     name: str
     uuid: str
     created: bool
-    """False: its creation has begun (files may be made, the kernel may have written a superblock), not ended."""
+    """False while its creation has begun and not ended: files may exist, and the kernel may have
+    written a superblock.
+    """
     data: str
-    """Path of the data device or file that it was created with."""
+    """The path of the data device or file that it was created with."""
     metadata: str
     block: Sectors
     discards: str
     transaction_id: int = 0
     data_size: Bytes = Bytes(0)
-    """What the data was last created with or extended to. Never below the record's at that time."""
+    """The size with which the data was created, or to which it was extended. Never below the record's size at that
+    time.
+    """
     metadata_size: Bytes = Bytes(0)
     made_files: tuple[str, ...] = ()
-    """Files that the reconciler made, and so may delete with the pool."""
+    """The files that the reconciler made, and may therefore delete with the pool."""
     external: bool = False
     taken_over_at: int | None = None
-    """The pool's transaction id when this store took its word for what is in it, without having made all of that: thins
-    that were there by then may be the data of records that the store has no device for. None: it made them all."""
+    """The pool's transaction id when this store took over thins in it that it had not made. Thins of that time may be
+    the data of records that have no stored device. None if this store made all of them.
+    """
     noted: Noted | None = None
-    """What it lay on when it was last seen well. None: not seen yet since this is noted."""
+    """What the pool was on when it was last seen healthy. None if it was not seen healthy yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,31 +49,31 @@ class StoredDevice:
 
     key: Key
     uuid: str
-    """Empty: adopted, it keeps the UUID (or none) that it has."""
+    """The UUID of the device; empty if it was adopted, and keeps the UUID (or none) that it has."""
     dm_name: str
     thin_id: int
     size: Sectors
     """The size that its table was last given."""
     created_at: int | None = None
-    """The pool's transaction id when it was created; None for an adopted one."""
+    """The pool's transaction id when it was created; None for an adopted device."""
     active: bool = False
-    """It was last seen, or made, active as its record says."""
+    """Whether it was last seen, or made, active as its record says."""
     committed: bool = False
-    """It has reached Committed: its content is final."""
+    """Whether it has reached Committed, so that its content is final."""
     read_only: bool = False
     filesystem: str = ""
-    """The type that its record asks for, so that it grows with the device also after a restart."""
+    """The type of filesystem in its record, by which it grows with the device also after a restart."""
     filesystem_size: Sectors = Sectors(0)
-    """What the filesystem was last grown to; less than `size`: the growing is still to be done."""
+    """The size to which the filesystem was last grown; if less than `size`, it is still to be grown."""
     adopted: bool = False
     origin: str = ""
     """The device that it was made a snapshot of."""
     frozen: bool = False
-    """The reconciler itself suspended it and could not resume it yet: it is resumed without a grace."""
+    """Whether the reconciler itself suspended it and could not resume it yet; it is resumed without a grace."""
     external: str = ""
-    """The external origin that its table was last seen with (`253:7`): without it, what was never written reads as zeros."""
+    """The external origin in its last table (`253:7`). Without it, what was never written reads as zeros."""
     gone_since: float | None = None
-    """Wall-clock seconds since when no record names it; None while one does."""
+    """Since when no record names it, in wall-clock seconds; None if one does."""
 
 
 class IntentKind(StrEnum):
@@ -79,24 +84,26 @@ class IntentKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """An operation on the pool's metadata that has been flushed to the store before its first effect."""
+    """An operation on the pool's metadata that was flushed to the store before its first effect."""
 
     key: Key
     kind: IntentKind
     thin_id: int
     transaction_id: int
-    """The pool's when the operation began; it ends with this plus one."""
+    """The pool's transaction id when the operation began; it is one higher when the operation ends."""
     uuid: str
     dm_name: str
     size: Sectors
     origin: str = ""
-    """The device whose snapshot is taken."""
+    """The device of which a snapshot is taken."""
     suspended: str = ""
-    """The dm name that this operation suspends: after a crash it is resumed at once, unless `made`."""
+    """The dm name that this operation suspends: after a crash it is resumed at once, unless `made` is set."""
     made: bool = False
-    """Its own create was seen to have succeeded, and what it suspended to run again (flushed before the next step)."""
+    """Whether its create was seen to succeed, and what it had suspended to be resumed (flushed
+    before the next step).
+    """
     filesystem: str = ""
-    """The type that its record asks for. Only a new thin gets one made: a snapshot brings its origin's."""
+    """The type of filesystem in the record. It is made only in a new thin: a snapshot has that of its origin."""
 
     @property
     def filesystem_to_make(self) -> bool:
@@ -105,18 +112,18 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class ForgottenThin:
-    """A thin that this store made and then forgot: its id is never handed out again, and its data may still be there."""
+    """A thin that this store made and then forgot. Its id is never handed out again, as its data may still exist."""
 
     thin_id: int
     device: str
-    """Whose it was."""
+    """The device that had the thin."""
     created_at: int
-    """The pool's transaction id when it was created: it is still that thin if thin_ls tells the same."""
+    """The pool's transaction id when the thin was created. If thin_ls reports the same, it is still that thin."""
 
 
 @dataclass(frozen=True, slots=True)
 class SalvagedPool:
-    """What a store that was set aside as damaged still says of a pool: evidence, to be held against the pool itself."""
+    """What a quarantined store still says of a pool: evidence, to be compared with the pool itself."""
 
     file: str
     pool: StoredPool | None

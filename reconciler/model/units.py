@@ -10,7 +10,7 @@ Sectors = NewType("Sectors", int)
 Bytes = NewType("Bytes", int)
 
 SECTOR: Final = 512
-"""Bytes of a sector: the unit of every device-mapper table, whatever the disk's own sector size."""
+"""The bytes of a sector, in which every device-mapper table counts, whatever the sector size of the disk."""
 
 _PREFIXES: Final = tuple(enumerate("KMGTPE", start=1))
 _FACTORS: Final = {"": 1, "s": SECTOR, **{prefix + "i": 1024**power for power, prefix in _PREFIXES}}
@@ -24,24 +24,26 @@ NOT_A_SIZE: Final = "not a size: write 10GiB, 64MiB, 65536 (bytes) or 2048s (sec
 
 
 def whole_number(text: str) -> int | None:
-    """Of plain digits, as the kernel writes its 64 bits; None for all else, signs and other scripts' digits included."""
+    """Parses plain digits, as the kernel writes 64-bit numbers. None for anything else, also signs and other scripts'
+    digits.
+    """
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS else None
 
 
 def sectors(size: Bytes) -> Sectors:
-    """The same size in sectors. `size` must lie on the sector grid, as every parsed size does."""
+    """The size in sectors. It must be a whole number of them, as every parsed size is."""
     return Sectors(size // SECTOR)
 
 
 def in_bytes(size: Sectors) -> Bytes:
-    """The same size in bytes."""
+    """The size in bytes."""
     return Bytes(size * SECTOR)
 
 
 def parse_size(text: str | int) -> Bytes:
-    """Bytes of `10GiB`, `10Gi`, `64MiB`, `65536` (bytes) or `2048s` (sectors).
+    """The bytes in `10GiB`, `10Gi`, `64MiB`, `65536` (bytes) or `2048s` (sectors).
 
-    Raises ValueError, with what would be right, for anything else, for nothing, and for part of a sector.
+    Raises ValueError, with what would be right, for any other text, for an empty one, and for a part of a sector.
     """
     match = _FORM.fullmatch(_digits(text) if isinstance(text, int) else text)
     if match is None:
@@ -57,7 +59,7 @@ def parse_size(text: str | int) -> Bytes:
 
 
 def _digits(number: int) -> str:
-    # Python refuses to write out huge numbers, and they are too large anyway
+    # Python refuses to format huge numbers, and they are too large anyway.
     if abs(number) > 10**19:
         raise ValueError(f"too large: a size must be at most {LARGEST} bytes")
     return str(number)
@@ -85,7 +87,7 @@ def _whole(size: Fraction) -> str:
 
 
 def exact_size(size: int) -> str:
-    """`size` bytes in the largest unit that shows them exactly: what `parse_size` turns back into `size`."""
+    """The size in the largest unit that shows it exactly, which `parse_size` turns back into `size`."""
     for power, prefix in reversed(_PREFIXES):
         if size and size % 1024**power == 0:
             return f"{size // 1024**power}{prefix}iB"
@@ -93,9 +95,9 @@ def exact_size(size: int) -> str:
 
 
 def format_size(size: int) -> str:
-    """`size` bytes in the largest binary unit, with one decimal where it is not exact: for people.
+    """The size in the largest binary unit, with one decimal if it is not exact, for people.
 
-    Rounds down: 1023.99GiB is not yet 1TiB, and what is shown as free is there.
+    It rounds down: 1023.99GiB is not yet 1TiB, and space that is shown as free exists.
     """
     for power, prefix in reversed(_PREFIXES):
         unit = 1024**power
@@ -108,7 +110,7 @@ def format_size(size: int) -> str:
 
 
 def percent_of(text: str) -> int:
-    """The number of `80%`. Raises ValueError where it is none between 1 and 100."""
+    """The number in `80%`. Raises ValueError if it is not between 1 and 100."""
     match = re.fullmatch(r"([0-9]{1,3})%", text)
     if match is None or not 1 <= int(match[1]) <= 100:
         raise ValueError("not a percentage: write a whole number from 1% to 100%")
