@@ -351,7 +351,7 @@ def serving(tmp_path: Path) -> Iterator[Environment]:
         environment.found(None, device_status(Key("tank", "kept"), Reason.ORPHANED, good=True), retained=True)
         environment.recorder.event(Key("tank", "a"), EventType.HEALED, "Suspended", "by itself", seconds=0.25)
         environment.recorder.event(Key("tank"), EventType.INFO, "Noted", "x")
-        environment.board.problems = lambda: [Problem("tank.yaml", 1, 1, "", "wrong")]
+        environment.status_api.problems = lambda: [Problem("tank.yaml", 1, 1, "", "wrong")]
         yield environment
 
 
@@ -367,7 +367,7 @@ def test_an_answer_has_these_fields(serving: Environment, what: str) -> None:
 
 def test_the_trouble_of_a_store_is_text(serving: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(serving.store), "trouble", property(lambda _: "its disk is full"))
-    fields = types_of(serving.board.daemon())
+    fields = types_of(serving.status_api.daemon())
     assert (fields["status.storeTrouble"], fields["status.storeTroubleSince"]) == ("str", "str")
 
 

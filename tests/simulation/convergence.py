@@ -211,19 +211,19 @@ def _ask_doctor(world: World, pool: str, told: list[str]) -> bool:
     fleet = world.fleet
     fleet.kill()
     fleet.start()
-    port = fleet.client_of(pool)
+    client = fleet.client_of(pool)
     fleet.invariants.pass_began(pool)
     with mock.patch("reconciler.doctor.report.HostTools", return_value=fleet.outside.tools):
-        eyes = PoolInspector(pool, port, fleet.store, alone=True)
-        view = eyes.look(fleet.desired.of_pool(pool))
+        inspector = PoolInspector(pool, client, fleet.store, alone=True)
+        view = inspector.look(fleet.desired.of_pool(pool))
         if isinstance(first_of(view), Withheld):
             # The thins are others', as only the operator knows: records of what is not made yet go for as long.
             told.append(f"doctor: {pool} is held back, records are taken away meanwhile")
-            view = eyes.look(_without_the_unmade(fleet, pool))
+            view = inspector.look(_without_the_unmade(fleet, pool))
         offers = repairs_of(view)
     for repair in offers:
         told.append(f"doctor: {repair.what}")
-        Executor(port, fleet.store, _Silent()).run(repair.key, repair.steps)
+        Executor(client, fleet.store, _Silent()).run(repair.key, repair.steps)
         for step in repair.steps:
             if isinstance(step, ForgetRecord):
                 world.fleet.store.drop_statuses([step.key])

@@ -28,9 +28,9 @@ from reconciler.model.records import Record
 from reconciler.model.steps import CreateSnapshot
 from reconciler.telemetry.metrics import Metrics, Result
 from tests.simulation.calls import changes
+from tests.simulation.client import SimulatedClient
 from tests.simulation.host import PlayedHost
 from tests.simulation.invariants import Invariants
-from tests.simulation.port import SimulatedPort
 from tests.simulation.seen_states import SeenStates
 from tests.simulation.simulated_daemon import RESYNC, SimulatedDaemon
 from tests.simulation.worker import Lie, Waits, Worker
@@ -174,7 +174,7 @@ class Fleet(SimulatedDaemon):
     # Workers
 
     def client_of(self, name: str) -> WorkerClient:
-        return SimulatedPort(self, ScanScope(name, None, None, frozenset()))
+        return SimulatedClient(self, ScanScope(name, None, None, frozenset()))
 
     def hire(self, watched: ScanScope, *, second: bool = False) -> Worker:
         self.workers = [worker for worker in self.workers if not worker.is_dead]

@@ -52,7 +52,7 @@ class StepHandler:
     commands: Callable[[Any], list[str]]
     """The command lines that a person would type for it: what `plan` shows."""
     test: str
-    """In tests/unit/controller/test_perform_simulated.py: that it is done, and that it is noticed when it was not."""
+    """In tests/unit/controller/test_steps_simulated.py: that it is done, and that it is noticed when it was not."""
 
 
 StepTable = Mapping[type[HostStep], StepHandler]

@@ -201,21 +201,21 @@ def test_a_follower_sees_repeats_with_their_counts(store: Store, state_dir: Path
 
 
 def test_nothing_is_read_while_nobody_writes(store: Store, state_dir: Path) -> None:
-    with StoreWatcher(state_dir) as eyes:
-        first = eyes.latest()
-        assert eyes.latest() is first
+    with StoreWatcher(state_dir) as inspector:
+        first = inspector.latest()
+        assert inspector.latest() is first
         heal(store)
-        assert eyes.latest() is not first
-        assert eyes.stores == 1
+        assert inspector.latest() is not first
+        assert inspector.stores == 1
 
 
 def test_another_store_in_its_place_is_another_store(store: Store, state_dir: Path, tmp_path: Path) -> None:
-    with StoreWatcher(state_dir) as eyes:
-        assert Key("vault") in eyes.latest()
+    with StoreWatcher(state_dir) as inspector:
+        assert Key("vault") in inspector.latest()
         store.close()
         state_dir.rename(tmp_path / "old")
         with pytest.raises(NoStore):
-            eyes.latest()
+            inspector.latest()
         with Store.open(state_dir, wall_clock=time.time):
-            assert eyes.latest() == {}
-        assert eyes.stores == 2
+            assert inspector.latest() == {}
+        assert inspector.stores == 2

@@ -35,7 +35,7 @@ AT_ONCE = 2.0
 """Seconds: far less than a look that hangs is given, far more than a scrape takes."""
 
 
-class HangingPort(InlineWorkerClient):
+class HangingClient(InlineWorkerClient):
     """Whose looks do not return, once told so."""
 
     def __init__(self, kernel: Kernel, state_dir: Path) -> None:
@@ -60,7 +60,7 @@ class Environment:
         registry, clock = CollectorRegistry(), SystemClock()
         metrics = Metrics(registry)
         recorder = Recorder(store, metrics, clock)
-        self.port = HangingPort(kernel, state_dir)
+        self.port = HangingClient(kernel, state_dir)
         rng = random.Random(1)
         queue = WorkQueue(clock, rng, metrics.queue)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.kernel.worker.client import roughly, wait_of
-from tests.unit.kernel.test_port_beside import stop
+from tests.unit.kernel.test_client_beside import stop
 
 STACK = """[<0>] __switch_to+0x50/0x7f
 [<0>] __schedule+0x51b/0x568

@@ -1,4 +1,4 @@
-"""What the page is shown from: the real HTTP server, board and recorder, over a host in memory or over what a test says."""
+"""What the page is shown from: the real HTTP server, StatusApi and recorder, over a host in memory or over what a test says."""
 
 from __future__ import annotations
 
@@ -37,8 +37,10 @@ class Environment:
         self.store = Store.open(state_dir, wall_clock=time.time)
         self.simulated = self._wired(state_dir)
         self.recorder = self.simulated.recorder
-        self.board = StatusApi(self.store, self.recorder, self.simulated.controller, self.simulated.clock, resync=1.0)
-        self.board.node = "web-1"
+        self.status_api = StatusApi(
+            self.store, self.recorder, self.simulated.controller, self.simulated.clock, resync=1.0
+        )
+        self.status_api.node = "web-1"
         self.server = self._serve(0)
 
     def _wired(self, state_dir: Path) -> App:
@@ -47,7 +49,7 @@ class Environment:
         return simulated
 
     def _serve(self, port: int) -> StatusServer:
-        server = StatusServer(("127.0.0.1", port), self.board, self.simulated.registry)
+        server = StatusServer(("127.0.0.1", port), self.status_api, self.simulated.registry)
         server.start()
         return server
 
@@ -131,10 +133,10 @@ class LiveEnvironment(Environment):
         self._turning.start()
 
     def _wired(self, state_dir: Path) -> App:
-        port_of = simulated_client(self._host, state_dir)
+        client_of = simulated_client(self._host, state_dir)
         # The host in memory is not made for several threads: who breaks it takes its turn among the pool controllers.
-        self.in_turn = port_of("")._lock  # type: ignore[attr-defined]
-        return App(self.store, Settings(grace=1.0), port_of)
+        self.in_turn = client_of("")._lock  # type: ignore[attr-defined]
+        return App(self.store, Settings(grace=1.0), client_of)
 
     @property
     def dm(self) -> DeviceMapper:
@@ -144,7 +146,7 @@ class LiveEnvironment(Environment):
     def _turn(self) -> None:
         while not self._stopping.wait(TURN):
             self.simulated.controller.resync()
-            self.board.turned()
+            self.status_api.turned()
 
     def close(self) -> None:
         self._stopping.set()

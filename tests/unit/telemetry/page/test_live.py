@@ -129,22 +129,22 @@ def test_what_keeps_the_daemon_from_its_work_is_said_first(environment: Environm
     troubles = page.locator("#troubles")
     expect(troubles).to_be_empty()
     expect(troubles).to_have_role("alert")
-    environment.board.observe_only = True
+    environment.status_api.observe_only = True
     expect(troubles.locator("p")).to_have_text(OBSERVES)
     expect(page.locator("#verdict-words")).to_have_text(ALL_WELL)
     problem = "tank.yaml:30:9: spec.size: '256MB' is not a binary unit: write 256MiB"
-    environment.board.problems = lambda: (problem,)  # type: ignore[assignment, return-value]
+    environment.status_api.problems = lambda: (problem,)  # type: ignore[assignment, return-value]
     expect(page.locator("#verdict-words")).to_have_text("The manifests are invalid")
     expect(troubles).to_contain_text(problem)
     expect(troubles.locator("p").first).to_have_text(OBSERVES)
-    environment.board.problems = lambda: ()
-    environment.board.observe_only = False
+    environment.status_api.problems = lambda: ()
+    environment.status_api.observe_only = False
     expect(troubles).to_be_empty()
-    environment.board.obstacle = lambda: "the disk is full; nothing is done to any device until then"
+    environment.status_api.obstacle = lambda: "the disk is full; nothing is done to any device until then"
     expect(page.locator("#verdict-words")).to_have_text("The reconciler is not ready")
     expect(troubles).to_contain_text("the disk is full")
-    environment.board.obstacle = lambda: ""
-    environment.board._patience = -1.0
+    environment.status_api.obstacle = lambda: ""
+    environment.status_api._patience = -1.0
     expect(page.locator("#verdict-words")).to_have_text("The reconciler does not turn")
     expect(troubles).to_contain_text("the dispatcher has not turned for")
 

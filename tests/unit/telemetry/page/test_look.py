@@ -123,8 +123,8 @@ def test_whatever_names_and_messages_say_they_are_text(environment: Environment,
     key = Key("tank", HOSTILE)
     environment.found(None, device_status(key, Reason.BUSY, HOSTILE, holders=(HOSTILE,), origin=HOSTILE, uuid=HOSTILE))
     environment.recorder.event(key, EventType.BLOCKED, HOSTILE, HOSTILE)
-    environment.board.problems = lambda: (HOSTILE,)  # type: ignore[assignment, return-value]
-    environment.board.node = HOSTILE
+    environment.status_api.problems = lambda: (HOSTILE,)  # type: ignore[assignment, return-value]
+    environment.status_api.node = HOSTILE
     page = window.show(environment)
     page.locator("button.device-name", has_text=HOSTILE).click()
     expect(page.locator(".details .message")).to_have_text(f"Busy {HOSTILE}")
@@ -139,7 +139,7 @@ def test_every_text_stands_out_from_its_ground(
     environment: Environment, page: Page, scheme: Literal["light", "dark"]
 ) -> None:
     page.emulate_media(color_scheme=scheme)
-    environment.board.observe_only = True
+    environment.status_api.observe_only = True
     expect(page.locator("#troubles")).to_contain_text("! It only observes")
     page.locator("tr[data-name='tank/web'] button").click()
     measured = page.evaluate(CONTRASTS)
@@ -151,7 +151,7 @@ def test_every_text_stands_out_from_its_ground(
 @pytest.mark.parametrize("width", [360, 820])
 def test_nothing_sticks_out_of_a_narrow_screen(environment: Environment, window: Window, width: int) -> None:
     scenes.everything(environment)
-    environment.board.observe_only = True
+    environment.status_api.observe_only = True
     long = Key("tank", "x" * 63)
     environment.found(None, device_status(long, Reason.INACTIVE_BUT_DESIRED_ACTIVE, "y" * 200))
     window.page.set_viewport_size({"width": width, "height": 780})

@@ -32,7 +32,7 @@ def environment(tmp_path: Path) -> Iterator[Environment]:
 
 
 def test_a_revision_is_another_one_once_something_else_is_told(environment: Environment) -> None:
-    status_api, record = environment.board, device_record("a")
+    status_api, record = environment.status_api, device_record("a")
     seen = [status_api.items_revision()]
 
     def has_changed() -> bool:
@@ -56,30 +56,30 @@ def test_a_revision_is_another_one_once_something_else_is_told(environment: Envi
 
 
 def test_so_is_that_of_the_events(environment: Environment) -> None:
-    first = environment.board.events_revision()
-    assert environment.board.events_revision() == first
+    first = environment.status_api.events_revision()
+    assert environment.status_api.events_revision() == first
     found = {first}
     for _ in range(2):  # the second is a repeat, which counts up
         environment.recorder.event(Key("tank"), EventType.INFO, "Noted", "x")
-        found.add(environment.board.events_revision())
+        found.add(environment.status_api.events_revision())
     assert len(found) == 3
 
 
 def test_another_daemon_calls_nothing_by_the_same_revision(environment: Environment, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir(mode=0o700)
     other = Environment(tmp_path / "other")
-    assert environment.board.items_revision() != other.board.items_revision()
-    assert environment.board.events_revision() != other.board.events_revision()
+    assert environment.status_api.items_revision() != other.status_api.items_revision()
+    assert environment.status_api.events_revision() != other.status_api.events_revision()
     other.close()
 
 
 def test_the_daemon_says_what_keeps_it_from_its_work(environment: Environment) -> None:
-    (item,) = environment.board.daemon()
+    (item,) = environment.status_api.daemon()
     assert (item["kind"], item["metadata"]["name"]) == ("Daemon", "web-1")
     assert (item["status"]["healthy"], item["status"]["ready"], item["status"]["message"]) == (True, True, "")
-    environment.board.obstacle = lambda: "no valid manifests were ever loaded: see the log"
-    (item,) = environment.board.daemon()
-    assert (item["status"]["ready"], item["status"]["message"]) == (False, environment.board.obstacle())
+    environment.status_api.obstacle = lambda: "no valid manifests were ever loaded: see the log"
+    (item,) = environment.status_api.daemon()
+    assert (item["status"]["ready"], item["status"]["message"]) == (False, environment.status_api.obstacle())
 
 
 @pytest.mark.parametrize("only", [False, True])
@@ -108,13 +108,13 @@ def test_its_build_names_the_kernel_by_its_release_not_by_the_drivers_version(tm
 
 
 def test_of_very_many_problems_the_first_are_told(environment: Environment) -> None:
-    environment.board.problems = lambda: [Problem("a.yaml", number, 1, "", "wrong") for number in range(1, 31)]
-    told = environment.board.daemon()[0]["status"]["manifestProblems"]
+    environment.status_api.problems = lambda: [Problem("a.yaml", number, 1, "", "wrong") for number in range(1, 31)]
+    told = environment.status_api.daemon()[0]["status"]["manifestProblems"]
     assert (len(told), told[0]) == (21, "a.yaml:1:1: wrong")
     assert told[-1] == "and 10 more: see `dm-reconciler validate`"
 
 
 def test_good_is_told_of_what_is_left_alone_on_purpose(environment: Environment) -> None:
     environment.found(None, device_status(Key("tank", "a"), Reason.ORPHANED, "kept", good=True), retained=True)
-    (item,) = environment.board.items("ThinDevice")
+    (item,) = environment.status_api.items("ThinDevice")
     assert (item["spec"], item["status"]["ready"], item["status"]["good"]) == (None, False, True)

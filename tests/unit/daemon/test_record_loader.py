@@ -47,7 +47,7 @@ def directory(tmp_path: Path) -> Path:
     return folder
 
 
-def an_intake(directory: Path, store: Store, node: str = "web-1") -> tuple[RecordLoader, CollectorRegistry]:
+def a_loader(directory: Path, store: Store, node: str = "web-1") -> tuple[RecordLoader, CollectorRegistry]:
     registry = CollectorRegistry()
     return RecordLoader([ManifestSource(directory)], node, store, Metrics(registry), SystemClock()), registry
 
@@ -60,7 +60,7 @@ def write(directory: Path, text: str) -> None:
 
 def test_a_good_set_is_put_in_force_once(directory: Path, store: Store) -> None:
     write(directory, GOOD)
-    loader, registry = an_intake(directory, store)
+    loader, registry = a_loader(directory, store)
     desired = loader.load()
     assert desired is not None
     assert Key("tank", "app") in desired.pools["tank"].devices
@@ -70,14 +70,14 @@ def test_a_good_set_is_put_in_force_once(directory: Path, store: Store) -> None:
 
 def test_a_broken_set_puts_nothing_in_force_and_is_counted(directory: Path, store: Store) -> None:
     write(directory, "kind: [")
-    loader, registry = an_intake(directory, store)
+    loader, registry = a_loader(directory, store)
     assert loader.load() is None
     assert registry.get_sample_value("dm_reconciler_manifest_errors") == len(loader.problems) > 0
 
 
 def test_while_a_set_is_broken_the_records_of_the_last_good_one_are_counted(directory: Path, store: Store) -> None:
     write(directory, GOOD)
-    loader, registry = an_intake(directory, store)
+    loader, registry = a_loader(directory, store)
     loader.load()
     loaded = registry.get_sample_value("dm_reconciler_manifest_last_load_timestamp_seconds")
     write(directory, "kind: [")
@@ -91,9 +91,9 @@ def test_while_a_set_is_broken_the_records_of_the_last_good_one_are_counted(dire
 
 def test_the_last_good_set_comes_back_from_the_store_as_it_was(directory: Path, store: Store) -> None:
     write(directory, GOOD)
-    first = an_intake(directory, store)[0].load()
+    first = a_loader(directory, store)[0].load()
     write(directory, "kind: [")
-    again, _ = an_intake(directory, store)
+    again, _ = a_loader(directory, store)
     assert again.load() is None
     last = again.last_good()
     assert first is not None
@@ -103,9 +103,9 @@ def test_the_last_good_set_comes_back_from_the_store_as_it_was(directory: Path, 
 
 def test_where_each_record_is_written_outlives_the_manifests(directory: Path, store: Store) -> None:
     write(directory, GOOD)
-    first = an_intake(directory, store)[0].load()
+    first = a_loader(directory, store)[0].load()
     write(directory, "kind: [")
-    last = an_intake(directory, store)[0].last_good()
+    last = a_loader(directory, store)[0].last_good()
     assert first is not None
     assert last is not None
     file = str(directory / "all.yaml")
@@ -118,7 +118,7 @@ def test_whoever_asks_the_store_need_not_stand_where_the_manifests_were_named(
 ) -> None:
     write(directory, GOOD)
     monkeypatch.chdir(directory.parent)
-    an_intake(Path(directory.name), store)[0].load()
+    a_loader(Path(directory.name), store)[0].load()
     saved = store.load_records()
     assert saved is not None
     assert {record.file for record in saved.records} == {str(directory / "all.yaml")}
@@ -126,7 +126,7 @@ def test_whoever_asks_the_store_need_not_stand_where_the_manifests_were_named(
 
 def test_a_set_that_was_noted_without_its_places_has_none(directory: Path, store: Store) -> None:
     write(directory, GOOD)
-    loader, _ = an_intake(directory, store)
+    loader, _ = a_loader(directory, store)
     loaded = loader.load()
     assert loaded is not None
     saved = store.load_records()
@@ -140,7 +140,7 @@ def test_a_set_that_was_noted_without_its_places_has_none(directory: Path, store
 
 def test_a_mended_set_is_put_in_force_though_it_is_the_same_as_before(directory: Path, store: Store) -> None:
     write(directory, GOOD)
-    loader, _ = an_intake(directory, store)
+    loader, _ = a_loader(directory, store)
     loader.load()
     write(directory, "kind: [")
     loader.load()
@@ -150,10 +150,10 @@ def test_a_mended_set_is_put_in_force_though_it_is_the_same_as_before(directory:
 
 def test_records_of_other_nodes_are_not_in_force_here(directory: Path, store: Store) -> None:
     write(directory, GOOD)
-    desired = an_intake(directory, store, node="db-1")[0].load()
+    desired = a_loader(directory, store, node="db-1")[0].load()
     assert desired is not None
     assert not list(desired)
 
 
 def test_without_any_good_set_there_is_no_last_one(directory: Path, store: Store) -> None:
-    assert an_intake(directory, store)[0].last_good() is None
+    assert a_loader(directory, store)[0].last_good() is None

@@ -14,7 +14,7 @@ from reconciler.kernel.worker import client
 from reconciler.kernel.worker.client import ProcessWorkerClient
 from reconciler.model.errors import WorkerTimeoutError
 from reconciler.model.live import ScanRequest, ScanScope
-from tests.unit.kernel.test_port_beside import TREE, Watcher, children, until
+from tests.unit.kernel.test_client_beside import TREE, Watcher, children, until
 
 SLOW = """#!{python} -P
 import os, sys, time

@@ -39,7 +39,7 @@ class Surroundings(Protocol):
         """Everything but this pool goes on for so long, or until that is so."""
 
 
-class SimulatedPort:
+class SimulatedClient:
     def __init__(self, around: Surroundings, watched: ScanScope, *, second: bool = False) -> None:
         self._around = around
         self._watched = watched
@@ -47,7 +47,7 @@ class SimulatedPort:
         self._worker: Worker | None = None
         self._late = False
         self._helper: StallHandler | None = None
-        self._beside: SimulatedPort | None = None
+        self._beside: SimulatedClient | None = None
 
     def look(self, request: ScanRequest) -> PoolScan:
         return self._ask(request, PoolScan, IDS_DEADLINE if request.ids else LOOK_DEADLINE)
@@ -71,7 +71,7 @@ class SimulatedPort:
 
     def _call_for_help(self) -> None:
         if self._helper is not None:
-            self._beside = self._beside or SimulatedPort(self._around, self._watched, second=True)
+            self._beside = self._beside or SimulatedClient(self._around, self._watched, second=True)
             self._helper.waiting(self._beside)
 
     def _end_help(self) -> None:

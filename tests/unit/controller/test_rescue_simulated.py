@@ -201,7 +201,7 @@ class Watchful(InlineWorkerClient):
         return super().look(request)
 
 
-def relief_of(fleet: Fleet, only: frozenset[Key] | None = None, **settings: Any) -> Rescuer:
+def rescuer_of(fleet: Fleet, only: frozenset[Key] | None = None, **settings: Any) -> Rescuer:
     gatherer = FactGatherer(POOL, fleet.store, fleet.clock, random.Random(1), Settings(**settings))
     return Rescuer(gatherer, fleet.recorder, lambda: fleet.desired.of_pool(POOL), only)
 
@@ -214,27 +214,27 @@ def wait_long(fleet: Fleet, rescuer: Rescuer, beside: Watchful) -> None:
 
 def test_who_only_looks_does_not_even_look_beside(fleet: Fleet) -> None:
     beside = Watchful(fleet)
-    wait_long(fleet, relief_of(fleet, observe_only=True), beside)
+    wait_long(fleet, rescuer_of(fleet, observe_only=True), beside)
     assert beside.looks == 0
 
 
 def test_nothing_is_done_while_the_store_cannot_be_written(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     beside = Watchful(fleet)
     monkeypatch.setattr(type(fleet.store), "trouble", property(lambda _: StoreError("full")))
-    wait_long(fleet, relief_of(fleet), beside)
+    wait_long(fleet, rescuer_of(fleet), beside)
     assert beside.looks == 0
 
 
 @pytest.mark.parametrize(("only", "suspended"), [(Key(POOL, "base"), True), (Key(POOL), False)])
 def test_only_what_was_asked_for_is_let_go(fleet: Fleet, only: Key, suspended: bool) -> None:
     fleet.dm.suspend(POOL)
-    wait_long(fleet, relief_of(fleet, frozenset({only})), Watchful(fleet))
+    wait_long(fleet, rescuer_of(fleet, frozenset({only})), Watchful(fleet))
     assert is_suspended(fleet, POOL) is suspended
 
 
 def test_each_wait_has_a_grace_of_its_own(fleet: Fleet) -> None:
     """Between two waits it may have run, and be suspended anew."""
-    rescuer, beside = relief_of(fleet), Watchful(fleet)
+    rescuer, beside = rescuer_of(fleet), Watchful(fleet)
     fleet.dm.suspend(POOL)
     rescuer.waiting(beside)
     fleet.clock.time += 4.0
@@ -249,7 +249,7 @@ def test_each_wait_has_a_grace_of_its_own(fleet: Fleet) -> None:
 
 
 def test_the_records_in_force_count_not_those_of_the_step(fleet: Fleet) -> None:
-    rescuer, beside = relief_of(fleet), Watchful(fleet)
+    rescuer, beside = rescuer_of(fleet), Watchful(fleet)
     fleet.dm.suspend(POOL)
     rescuer.waiting(beside)
     fleet.clock.time += 10.0
