@@ -1,3 +1,3 @@
 """dm-reconciler: keeps device-mapper thin devices in the state that YAML records declare."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -28,7 +28,7 @@ COMPLETIONS: Final = {
     "fish": SHARE / "fish/vendor_completions.d" / f"{PROGRAM}.fish",
 }
 REFERENCE: Final = TREE / "docs/reference/commands.md"
-DATE: Final = "2026-11-22"
+DATE: Final = "2026-11-27"
 """Of the version that the page is about."""
 _COMMENT: Final = r".\" Written by `make man` from the commands and docs/reference/commands.md: change those."
 _SECTIONS: Final = {
