@@ -49,7 +49,7 @@ from reconciler.model.steps import (
 )
 
 _CLOSED_WITHIN: Final = 5.0
-"""Seconds that udev and blkid may hold a private device after its last use."""
+"""Seconds that udev and blkid may hold a private device open after its last use."""
 
 
 def _activate(kernel: Kernel, step: Activate) -> None:
@@ -81,7 +81,9 @@ def _load_commands(step: Load) -> list[str]:
 
 
 def _make_writable(kernel: Kernel, step: MakeWritable) -> None:
-    """The kernel tells one flag for two: only after its own is cleared can be seen whether the table is read-only too."""
+    """Clears the read-only flag. The kernel reports one flag for two causes, so whether the table is read-only too can
+    be seen only after its own flag is cleared.
+    """
     info = require(kernel, "make writable", step.subject)
     if f"/dev/mapper/{step.subject}" in kernel.udev.missing(info):
         kernel.dm.mknodes(step.subject)
@@ -106,7 +108,7 @@ def _make_writable_commands(step: MakeWritable) -> list[str]:
 
 def _resume(kernel: Kernel, step: Resume) -> None:
     is_pool = any(target.type == "thin-pool" for target in kernel.dm.table(step.subject))
-    kernel.dm.resume(step.subject, hidden=is_pool)  # a pool is nothing for udev's rules to look into
+    kernel.dm.resume(step.subject, hidden=is_pool)  # udev's rules have no use for a pool
 
 
 def _runs(kernel: Kernel, step: Resume) -> None:
@@ -152,7 +154,9 @@ def _refresh_nodes_commands(step: RefreshNodes) -> list[str]:
 
 
 def _have_udev_look(kernel: Kernel, step: RefreshNodes) -> str:
-    """Why it did not: a udev that does not answer must not keep the device from its own node."""
+    """Has udev process the device. Returns why it did not, because a udev that does not respond must not keep the node
+    from being made.
+    """
     if not kernel.udev.running():
         return kernel.udev.why_not()
     try:
@@ -163,7 +167,7 @@ def _have_udev_look(kernel: Kernel, step: RefreshNodes) -> str:
 
 
 def _in_private(kernel: Kernel, step: MakeFilesystem | DiscardThin, work: Callable[[str], None]) -> None:
-    """Work on a thin under a private name, hidden from udev's rules, which is gone when this returns."""
+    """Works on a thin under a private name, which is hidden from udev's rules and removed when this returns."""
     activate(kernel, step.subject, step.uuid, step.table, read_only=False, hidden=True)
     confirm_table(kernel, "activate", step.subject, step.table, read_only=False)
     try:
@@ -176,7 +180,9 @@ def _in_private(kernel: Kernel, step: MakeFilesystem | DiscardThin, work: Callab
 
 
 def _node_that_leads_there(kernel: Kernel, name: str) -> str:
-    """The path for a program that works on the device: what else is at that path must not be worked on."""
+    """The path for a program that works on the device, checked to lead there, because nothing else at the path may be
+    worked on.
+    """
     path = f"/dev/mapper/{name}"
     if missing := make_node(kernel, name):
         raise HostError("open", path, errno.ENODEV, missing)
@@ -184,7 +190,7 @@ def _node_that_leads_there(kernel: Kernel, name: str) -> str:
 
 
 def _await_closed(kernel: Kernel, name: str) -> None:
-    """The close of the one who wrote makes udev look, which opens it for a moment."""
+    """Waits until the device is closed: when a writer closes it, udev's rules open it for a moment."""
     end = time.monotonic() + _CLOSED_WITHIN
     while time.monotonic() < end:
         info = kernel.dm.info(name)

@@ -23,7 +23,9 @@ from reconciler.model.steps import (
 
 
 def the_loop(disks: Disks, path: str) -> Loop | None:
-    """The one loop on the file, if there is one (and a file). Two are two views of one disk."""
+    """The only loop on the file; None if there is none, or no file. Raises HostError for two, which are two views of
+    one disk.
+    """
     if disks.kind(path)[0] is PathKind.MISSING:
         return None
     loops = disks.loops_on(path)
@@ -44,7 +46,7 @@ def _grow_file(kernel: Kernel, step: GrowFile) -> None:
 
 
 def _size_commands(step: MakeFile | GrowFile, at_least: str = "") -> list[str]:
-    """A `>` keeps truncate from shrinking; fallocate never does."""
+    """The commands that set the size. A `>` keeps truncate from shrinking the file; fallocate never does."""
     program = ("fallocate", "-l", str(step.size)) if step.allocate else ("truncate", "-s", f"{at_least}{step.size}")
     return [shell_line((*program, step.subject))]
 
@@ -75,7 +77,7 @@ def _detach(kernel: Kernel, step: DetachLoop) -> str | None:
 
 
 def _check(kernel: Kernel, step: CheckMetadata) -> str:
-    # Through the loop: thin_check opens with O_DIRECT, which not every filesystem has for its files.
+    # Through the loop, because thin_check opens with O_DIRECT, which not every filesystem has for its files.
     loop = the_loop(kernel.disks, step.subject)
     node = step.subject if loop is None else loop.path
     try:
@@ -93,7 +95,7 @@ def _check(kernel: Kernel, step: CheckMetadata) -> str:
 
 
 def _zero(kernel: Kernel, step: ZeroSuperblock) -> None:
-    """A block device that is in use refuses; a file that is on a loop does not."""
+    """Zeroes the first block. A block device refuses that while it is in use, but a file on a loop does not."""
     loop = the_loop(kernel.disks, step.subject)
     users = kernel.disks.above(loop.devno) if loop is not None else []
     if users:

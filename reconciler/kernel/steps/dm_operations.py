@@ -1,10 +1,9 @@
-"""What an entry of the table of steps is, and the moves on dm devices that several steps are made of, with the looks that
+"""The entry of the table of steps, and the operations on dm devices that several steps share, with the checks that
 confirm them.
 
-Which disk below a pool's data fails: device-mapper says EIO of the thin, and the pool itself stays `rw` (observed).
-
-The metadata may be healthy then, so that thins are made, and nothing can be written to them. So the disk is read before
-anything is made in the pool, and named where something on a thin did not work.
+Also finds out which disk below a pool's data fails. Device-mapper returns EIO for the thin, and the pool itself stays
+`rw` (observed). The metadata may be healthy then, so that thins can be made and nothing can be written to them. So the
+disk is read before anything is made in the pool, and is named if something on a thin has failed.
 """
 
 from __future__ import annotations
@@ -41,47 +40,49 @@ from reconciler.model.steps import HostStep
 
 @dataclass(frozen=True, slots=True)
 class StepHandler:
-    """All there is to know about one kind of step: the columns of the table."""
+    """All that is known of one kind of step: the columns of the table."""
 
     act: Callable[[Kernel, Any], str | None]
-    """Does it. What it gives is the note of the StepResult. Raises HostError."""
+    """Does the step, and returns the note of the StepResult. Raises HostError."""
     confirm: Callable[[Kernel, Any], None]
-    """The look afterwards: the kernel says OK to things that did not happen. Raises VerificationError. Where there was
-    nothing to do, there is nothing to confirm.
+    """Checks afterwards that it happened, because the kernel reports success for things that did not. Raises
+    VerificationError. If there was nothing to do, there is nothing to confirm.
     """
     commands: Callable[[Any], list[str]]
-    """The command lines that a person would type for it: what `plan` shows."""
+    """The command lines that a person would type for it, which `plan` shows."""
     test: str
-    """In tests/unit/controller/test_steps_simulated.py: that it is done, and that it is noticed when it was not."""
+    """The test in tests/unit/controller/test_steps_simulated.py that does the step, and that sees a failure noticed."""
 
 
 StepTable = Mapping[type[HostStep], StepHandler]
 
 
 def answered(kernel: Kernel, step: HostStep) -> None:
-    """For a step whose call, or program, itself tells whether it happened."""
+    """Confirms a step whose call or program itself reports whether it happened."""
     del kernel, step
 
 
 def looked_at_by(move: Callable[..., object]) -> Callable[[Kernel, HostStep], None]:
-    """For a step that is made of this move, which looks itself: what it saw before, or on the way, belongs to it."""
+    """Confirms a step that consists of this operation, which checks itself, as the check needs what was seen before or
+    on the way.
+    """
     del move
     return answered
 
 
 _PIECE: Final = 4096
-"""Bytes: the largest block that a disk may insist on."""
+"""How many bytes are read: the largest block size that a disk may require."""
 
 
 def refuse_on_failing_disk(kernel: Kernel, operation: str, pool: str) -> None:
-    """In the moment before something is made. Raises PreconditionError with the disk's name."""
+    """Reads the disks just before something is made. Raises PreconditionError with the name of the disk that fails."""
     words = _failing(kernel, pool)
     if words:
         raise PreconditionError(operation, pool, errno.EIO, f"nothing is made: {words}")
 
 
 def with_disk(kernel: Kernel, fault: HostError, table: Target) -> HostError:
-    """What did not work on this thin, with the disk below that fails, if one can be told; else as it is."""
+    """The error of an operation on this thin, with the failing disk below it if one is found."""
     pool = _pool_of(kernel, table)
     words = _failing(kernel, pool) if pool else ""
     if not words:
@@ -100,7 +101,7 @@ def _failing(kernel: Kernel, pool: str) -> str | None:
             kernel.disks.read(node, _PIECE)
         except HostError as fault:
             if fault.errno != errno.EIO:
-                continue  # it is gone, or may not be opened: that is another matter
+                continue  # it is gone, or may not be opened, which is another problem
             name = _name_of(kernel, devno)
             return (
                 f"the disk below the pool's data, {name or node}, cannot be read ({fault.code}): mend it, see `dmesg`"
@@ -109,7 +110,9 @@ def _failing(kernel: Kernel, pool: str) -> str | None:
 
 
 def _from_below(kernel: Kernel, data: Devno) -> Iterator[Devno]:
-    """The deepest first; who is suspended would hang its reader."""
+    """Yields the devices below the pool's data, the deepest first, up to a suspended one, on which
+    a read would hang.
+    """
     found = [devno for devno in kernel.disks.below(data) if devno != data]
     for devno in (*reversed(found), data):
         name = _name_of(kernel, devno)
@@ -120,7 +123,7 @@ def _from_below(kernel: Kernel, data: Devno) -> Iterator[Devno]:
 
 
 def _name_of(kernel: Kernel, devno: Devno) -> str | None:
-    """Of a dm device, as people know it; None for any other."""
+    """The name of a dm device for messages; None for any other device."""
     return next((f"/dev/mapper/{found.name}" for found in kernel.dm.list_all() if found.devno == devno), None)
 
 
@@ -135,8 +138,8 @@ _GOING_AWAY: Final = "a filesystem on it is just being unmounted, and cannot be 
 
 
 def activate(kernel: Kernel, name: str, uuid: str, table: Target, *, read_only: bool, hidden: bool) -> None:
-    """Create, load, resume: `confirm_table` looks whether it came true. The one-shot create of dmsetup loses the load's
-    errno, and leaves a shell behind.
+    """Creates, loads and resumes a device; `confirm_table` checks the result. The one-shot create of dmsetup is not
+    used, because it loses the errno of the load and leaves a shell.
     """
     kernel.dm.create(name, uuid)
     try:
@@ -145,12 +148,12 @@ def activate(kernel: Kernel, name: str, uuid: str, table: Target, *, read_only: 
     except HostError:
         kernel.dm.remove(name)
         raise
-    if hidden:  # udev's rules may have left it alone altogether; one that is not hidden has its links to wait for too
+    if hidden:  # udev's rules may ignore a hidden device altogether; any other has links to wait for, too
         make_node(kernel, name)
 
 
 def make_node(kernel: Kernel, name: str) -> str | None:
-    """Its node in /dev/mapper, where it is missing. Gives why it still is: None where it is there."""
+    """Makes the device's node in /dev/mapper if it is missing. Returns why it is still missing; None if it is there."""
     info, path = require(kernel, "make the node of", name), f"/dev/mapper/{name}"
     if path not in kernel.udev.missing(info):
         return None
@@ -162,8 +165,8 @@ def make_node(kernel: Kernel, name: str) -> str | None:
 
 @contextlib.contextmanager
 def told_if_frozen(kernel: Kernel, name: str) -> Iterator[None]:
-    """Around what suspends a device: EBUSY means that its filesystem is frozen already, by fsfreeze or a backup (the
-    kernel's freeze_super; observed on 6.1). Raises that with where it is mounted, and the command that ends it.
+    """Wraps a suspend. EBUSY means that the filesystem is frozen already, by fsfreeze or a backup (the kernel's
+    freeze_super; observed on 6.1). That is raised with the mount point and the command that ends it.
     """
     try:
         yield
@@ -185,7 +188,7 @@ def confirm_table(kernel: Kernel, operation: str, name: str, table: Target, *, r
 
 
 def suspend(kernel: Kernel, name: str) -> None:
-    """Raises PreconditionError where a filesystem on it is just going away: that ends by itself.
+    """Suspends the device. Raises PreconditionError while a filesystem on it is being unmounted, which ends by itself.
 
     Since Linux 6.8 a superblock that is being shut down cannot be frozen: EINVAL.
     """
@@ -199,16 +202,16 @@ def suspend(kernel: Kernel, name: str) -> None:
 
 
 def swap_in(kernel: Kernel, name: str, *, hidden: bool = False, freeze: bool = True) -> None:
-    """Resume what runs, with the table that waits. Where that fails no table is left waiting.
+    """Resumes a live device with its inactive table. If that fails, no inactive table is left.
 
-    The kernel suspends it first. If that fails, as in `suspend`, the device goes on under its old table.
+    The kernel suspends the device first. If that fails, as in `suspend`, the device goes on with its old table.
     """
     try:
         with told_if_frozen(kernel, name):
             kernel.dm.resume(name, hidden=hidden, freeze=freeze)
     except HostError as fault:
         info = None
-        with contextlib.suppress(HostError):  # the first fault is the one that tells
+        with contextlib.suppress(HostError):  # the first error is the one to report
             info = kernel.dm.info(name)
             kernel.dm.clear(name)
         if fault.errno == errno.EINVAL and info is not None and not info.suspended:
@@ -224,10 +227,11 @@ def require(kernel: Kernel, operation: str, name: str) -> DeviceInfo:
 
 
 def read_ids(kernel: Kernel, pool: str, metadata: Devno, *, held: bool, ours: bool) -> ThinIds:
-    """All thin ids of a live pool that can be written to, through a metadata snapshot that is released in any case.
+    """All thin ids of a live and writable pool, read through a metadata snapshot that is released in any case.
 
-    `held`: it holds one already. Another program's stays: it may read through it, and what was made since is not in it,
-    so that nothing is read from there either. Raises PreconditionError then, Unreleased where it failed later.
+    `held` says that the pool holds one already. That of another program stays, as the program may read through it, and
+    it is not used here because it lacks later thins. Raises PreconditionError then, and UnreleasedError if the release
+    failed.
     """
     if held and not ours:
         raise held_by_another(pool)
@@ -251,7 +255,7 @@ def _reserve(kernel: Kernel, pool: str) -> None:
     try:
         kernel.dm.message(pool, "reserve_metadata_snap")
     except HostError as fault:
-        if answers_message(fault, errno.EBUSY):  # somebody else was faster
+        if answers_message(fault, errno.EBUSY):  # another program was faster
             raise held_by_another(pool) from fault
         raise
 
@@ -265,8 +269,8 @@ def held_by_another(pool: str) -> PreconditionError:
 
 
 def _confirm_committed(kernel: Kernel, message: str, pool: str) -> None:
-    """The kernel says OK to a message whose commit failed, and the pool takes no more writes then: what it was about is
-    on disk as before, and is there again once the pool was repaired.
+    """Raises if a message was answered with success but its commit failed. The pool then takes no more writes, on disk
+    all is as before the message, and a repair brings that state back.
     """
     lines = kernel.dm.status(pool)
     status = read_pool_status(lines[0][1]) if len(lines) == 1 and lines[0][0] == "thin-pool" else None
@@ -275,12 +279,12 @@ def _confirm_committed(kernel: Kernel, message: str, pool: str) -> None:
 
 
 def may_be_reserved(fault: HostError) -> bool:
-    """Whether a reading of the thin ids that failed so may have left its metadata snapshot."""
+    """Whether a reading of the thin ids that failed with this error may have left its metadata snapshot."""
     return isinstance(fault, UnreleasedError | WorkerTimeoutError | WorkerDiedError)
 
 
 def remove(kernel: Kernel, name: str, uuid: str) -> str:
-    """Only if it still is what it was when the plan was made."""
+    """Removes the device, only if it still is what it was when the plan was made."""
     info = kernel.dm.info(name)
     if info is None:
         return "gone already"

@@ -1,7 +1,8 @@
 """Steps on a pool: its device, and the messages that change its metadata.
 
-A message to a pool without a live table is answered with OK and dropped, and a create_thin was answered with OK while
-its commit failed and the pool went read-only (both observed on 6.1): so the pool's status is read before and after.
+The kernel answers a message to a pool without a live table with OK and drops it, and has answered a create_thin with OK
+though its commit failed and the pool went read-only (both observed on 6.1). So the pool's status is read before and
+after.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ from reconciler.model.units import SECTOR, Bytes, Sectors, format_size, sectors
 
 
 def resolve(disks: Disks, path: str) -> tuple[Devno, Bytes]:
-    """The block device that a pool's path stands for, and its size: itself, or the one loop on the file."""
+    """The block device for the path of a pool, and its size: the device itself, or the only loop on the file."""
     kind, size, devno = disks.kind(path)
     if kind is PathKind.BLOCK and devno is not None:
         return devno, size
@@ -64,11 +65,11 @@ def resolve(disks: Disks, path: str) -> tuple[Devno, Bytes]:
 
 
 _DATA_MAY_BE_FULL: Final = frozenset({"delete", "set_transaction_id", "release_metadata_snap"})
-"""Messages that take no room for data: a pool that is out of it serves them, and the first makes room (observed)."""
+"""Messages that need no data space: a pool without any accepts them, and the first one frees some (observed)."""
 
 
 def healthy_status(kernel: Kernel, operation: str, pool: str) -> PoolStatus:
-    """The status of a pool that may be written to. Raises HostError EROFS for any other."""
+    """The status of a pool that may be written to. Raises HostError with EROFS for any other."""
     info = kernel.dm.info(pool)
     if info is None or not info.live_table or info.suspended:
         raise HostError(operation, pool, errno.ENXIO, "the pool is not active")
@@ -84,7 +85,7 @@ def healthy_status(kernel: Kernel, operation: str, pool: str) -> PoolStatus:
 
 
 def _message(kernel: Kernel, pool: str, text: str) -> None:
-    """Between two looks: the second raises where the kernel said OK to what did not happen."""
+    """Sends a message between two checks; the second raises if the kernel reported success for what did not happen."""
     before = healthy_status(kernel, text, pool)
     kernel.dm.message(pool, text)
     after = healthy_status(kernel, text, pool)
@@ -105,7 +106,7 @@ def _create_snapshot(kernel: Kernel, step: CreateSnapshot) -> None:
         return
     info = kernel.dm.info(step.suspend)
     if info is None or info.suspended:
-        # Suspending again would succeed, and the resume would then end somebody else's freeze.
+        # A second suspend would succeed, and the resume after it would end somebody else's freeze.
         raise PreconditionError("suspend", step.suspend, errno.EAGAIN, "it is gone, or was suspended by somebody else")
     _suspend(kernel, step.subject, step.suspend)
     try:
@@ -117,7 +118,7 @@ def _create_snapshot(kernel: Kernel, step: CreateSnapshot) -> None:
 
 
 def _origin_runs(kernel: Kernel, step: CreateSnapshot) -> None:
-    """The message itself was looked at while the origin was suspended."""
+    """Checks that the origin is resumed; the message itself was checked while the origin was suspended."""
     if step.suspend and require(kernel, "resume", step.suspend).suspended:
         raise VerificationError("resume", step.suspend, 0, "it is still suspended")
 
@@ -130,8 +131,10 @@ def _snapshot_commands(step: CreateSnapshot) -> list[str]:
 
 
 def _suspend(kernel: Kernel, pool: str, origin: str) -> None:
-    """A suspension waits for all writes of its device. Those of a full pool wait for the pool to grow, and that waits for
-    the suspension (observed on 6.1): so there must be room for what is not written yet, and it is not waited for long.
+    """Suspends the origin of a snapshot, if the pool has space for everything that is not written yet.
+
+    A suspend waits for all writes of its device. The writes of a full pool wait for the pool to grow, and that waits
+    for the suspend (observed on 6.1). So the space is checked before, and the suspend has a short deadline.
     """
     try:
         status = healthy_status(kernel, "create_snap", pool)
@@ -188,7 +191,7 @@ def _transaction_id_is_set(kernel: Kernel, step: SetTransactionId) -> None:
 
 
 def _table(kernel: Kernel, shape: PoolShape, at_least: Sectors) -> PoolTable:
-    """The whole of the data device, in whole blocks. A shorter table than the live one must never be loaded."""
+    """The table for the whole of the data device, in whole blocks. It must never be shorter than the live one."""
     metadata, _ = resolve(kernel.disks, shape.metadata)
     data, size = resolve(kernel.disks, shape.data)
     length = Sectors(sectors(size) // shape.block * shape.block)
@@ -199,7 +202,7 @@ def _table(kernel: Kernel, shape: PoolShape, at_least: Sectors) -> PoolTable:
 
 def _activate_pool(kernel: Kernel, step: ActivatePool) -> None:
     table = _table(kernel, step.shape, Sectors(1))
-    # Two pools of two workers may be planned on one device, each having found it free.
+    # Two pools of two workers may be planned on one device, which each has found free.
     with kernel.disks.alone_on((table.metadata, table.data)):
         _check_unused(kernel, step, table)
         activate(kernel, step.subject, step.uuid, table.target(), read_only=False, hidden=True)
@@ -210,7 +213,9 @@ def _pool_is_active(kernel: Kernel, step: ActivatePool) -> None:
 
 
 def _check_unused(kernel: Kernel, step: ActivatePool, table: PoolTable) -> None:
-    """In the moment before: nobody uses what the pool lies on, and the metadata is the expected one."""
+    """Checks, just before the table is loaded, that nobody uses the backing devices, and that the metadata is as
+    expected.
+    """
     if table.metadata == table.data:
         detail = f"{step.shape.metadata} and {step.shape.data} are the same device, {table.data}"
         raise HostError("activate", step.subject, errno.EBUSY, detail)
@@ -229,7 +234,7 @@ def _check_unused(kernel: Kernel, step: ActivatePool, table: PoolTable) -> None:
 
 
 def _check_same(disks: Disks, step: ActivatePool, noted: Noted, block: bytes) -> None:
-    """They are the disks that the pool lay on, and its data begins as it did."""
+    """Checks that the disks are those that the pool was on, and that its data begins as it did."""
     for path, marks in ((step.shape.metadata, noted.metadata), (step.shape.data, noted.data)):
         if is_other(marks, disks.marks(path)):
             raise HostError(
@@ -265,7 +270,9 @@ def _pool_is_loaded(kernel: Kernel, step: LoadPool) -> None:
 
 
 def _load_commands(name: str, shape: PoolShape) -> list[str]:
-    """Loops have no numbers yet, so the places are named by their paths, as a shell would find them."""
+    """The commands. Loops have no numbers yet, so backing devices are given by their paths, as a
+    shell would find them.
+    """
     table = f"0 $(blockdev --getsz $DATA) thin-pool $METADATA $DATA {shape.block} $LOW_WATER {shape.features()}"
     load = f'dmsetup load {name} --table "{table}"  # DATA, METADATA: on {shape.data}, {shape.metadata}'
     return [load, dmsetup_resume(name)]

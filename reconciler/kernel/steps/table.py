@@ -1,4 +1,4 @@
-"""The table of all steps on the host: one entry a kind of step. Here they are carried out, and shown as command lines."""
+"""The table of all steps on the host, with one entry for each kind; runs steps, and shows them as command lines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STEPS: Final[StepTable] = {**DEVICE_STEPS, **POOL_STEPS, **DISK_STEPS}
 
 
 def run_step(kernel: Kernel, step: HostStep) -> StepResult:
-    """Raises HostError where it did not work, VerificationError where only the kernel says that it did."""
+    """Runs the step. Raises HostError if it failed, and VerificationError if only the kernel says that it succeeded."""
     handler = STEPS[type(step)]
     note = handler.act(kernel, step)
     if not note:
