@@ -1,4 +1,4 @@
-"""Cases in a line: a healthy pool `tank` and its device `tank-a`, but for what a test says otherwise."""
+"""Builds facts in one line: a healthy pool `tank` and its device `tank-a`, except for what a test changes."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ METADATA_DEVNO: Final = Devno(7, 1)
 GRACE: Final = 5.0
 NOW: Final = 1000.0
 LONG_AGO: Final = 60.0
-"""Seconds: longer than any grace."""
+"""Seconds that are longer than any grace."""
 
 T = TypeVar("T", bound=Callable[..., None])
 T_ = TypeVar("T_")
 
 
 def row(*ids: str) -> Callable[[T], T]:
-    """The test holds these rows of docs/reference/healing.md; `test_rows` counts them."""
+    """Marks the rows of docs/reference/healing.md that the test covers; `test_rows` counts them."""
     assert ids
     return lambda test: test
 
@@ -115,7 +115,7 @@ def thin(
     opened: int = 0,
     **flags: bool,
 ) -> LiveDevice:
-    """A live thin. `waiting` is the table in the inactive slot."""
+    """A live thin. `waiting` is the inactive table."""
     return LiveDevice(
         info=info(name, uuid, opened=opened, inactive_table=bool(waiting), **flags),
         table=(table_of(thin_id, size),) if table is None else table,
@@ -127,7 +127,7 @@ def thin(
 
 
 def shell(name: str = NAME, uuid: str = UUID, *, opened: int = 0, suspended: bool = False) -> LiveDevice:
-    """Created, and no table."""
+    """A device that was created and has no table."""
     return LiveDevice(info(name, uuid, opened=opened, live_table=False, suspended=suspended))
 
 
@@ -169,7 +169,7 @@ def loop(devno: Devno, size: int, offset: int = 0, **changes: Any) -> Loop:
 
 
 def data(size: int = DATA_SIZE, **changes: Any) -> LiveBacking:
-    """The data file, on its loop."""
+    """The data file, with its loop."""
     usual = LiveBacking(
         PathKind.FILE, Bytes(size), DATA_DEVNO, (loop(DATA_DEVNO, size),), free_space=Bytes(10**12), allocated=Bytes(1)
     )
@@ -203,12 +203,12 @@ def live_pool(device: LiveDevice | None = None, *, of: PoolStatus | PoolFailure 
 
 
 def down(**rest: Any) -> LivePool:
-    """No pool device; its files and loops are there."""
+    """A pool without a device, whose files and loops exist."""
     usual: dict[str, Any] = {"data": data(), "metadata": at_rest()}
     return LivePool(None, None, **{**usual, **rest})
 
 
-# What is recorded and known
+# What is recorded and stored
 
 
 def pool_record(**spec: Any) -> ThinPool:
@@ -268,7 +268,7 @@ def intent(kind: IntentKind = IntentKind.CREATE, thin_id: int = NEW_ID, **change
 
 
 def origin(live: LiveDevice | None = None, known_as: StoredDevice | None = None, **changes: Any) -> Origin:
-    """`tank-golden`, thin id 3."""
+    """The origin `tank-golden`, with thin id 3."""
     return Origin("golden", "tank-golden", known_as or known_golden(), live, **changes)
 
 
@@ -286,21 +286,21 @@ def golden(**changes: Any) -> LiveDevice:
 
 
 def ids(*numbers: int, **entries: ThinEntry) -> ThinIds:
-    """Thin ids that the store's own operations made; others as `_9=ThinEntry(...)`."""
+    """Thin ids that the store's own operations made; others are given as `_9=ThinEntry(...)`."""
     given = {int(name[1:]): entry for name, entry in entries.items()}
     return {**{number: ThinEntry(0, TRANSACTION - 1) for number in numbers}, **given}
 
 
-# Cases
+# Facts
 
 
 def grace_of(seen: Mapping[Sign, float]) -> Grace:
-    """`seen` says for how long each sign has been seen, in seconds."""
+    """The grace of signs that have been seen for the given seconds."""
     return Grace(NOW, GRACE, {sign: NOW - seconds for sign, seconds in seen.items()})
 
 
 class _Same:
-    """What a test did not say."""
+    """Stands for what a test does not change."""
 
 
 SAME: Final = _Same()
@@ -339,7 +339,7 @@ def facts(
     spec: Mapping[str, Any] | None = None,
     **rest: Any,
 ) -> DeviceFacts:
-    """A device that the store knows, in a pool whose access follows from its case. `desired=None`: an orphan."""
+    """A stored device in a pool whose access follows from its facts. `desired=None` makes it an orphan."""
     under_way: Intent | None = rest.get("intent")
     of = pool or pool_facts()
     if under_way is not None:
@@ -383,7 +383,7 @@ def shape(**spec: Any) -> PoolShape:
 
 
 BACK = (CheckMetadata("/srv/tank.meta"), ActivatePool("tank", POOL_UUID, shape(), TRANSACTION))
-"""How a known pool that is down and whole is brought back."""
+"""The steps that bring back a known and undamaged pool that is down."""
 ADOPT = {"deviceId": ID, "dmName": NAME}
 
 

@@ -1,4 +1,4 @@
-"""A world in which steps come true: one device, its origin, its pool's ids, and the store's own rules."""
+"""A model in which steps take effect: one device, its origin, the ids of its pool, and the rules of the store."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class SmallWorld:
     transaction: int = a.TRANSACTION
     prune: PruneVerdict = PruneVerdict.RETAIN
     seen: float = a.LONG_AGO
-    """Seconds since when all signs are there."""
+    """Seconds for which every sign has been seen."""
 
     def facts(self) -> DeviceFacts:
         knowledge, live = self.knowledge, self.devices.get(a.NAME)
@@ -86,7 +86,7 @@ class SmallWorld:
             self._on_host(step)
 
     def settle(self) -> Plan:
-        """Plan and do until there is nothing to do; fails where that never comes."""
+        """Plans and does steps until there are none left; fails if that never happens."""
         for _ in range(ROUNDS):
             plan = self.plan()
             assert not plan.needs_ids, "the ids are there"

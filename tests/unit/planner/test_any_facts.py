@@ -1,4 +1,4 @@
-"""What holds for every case, however unlikely: drawn at random, thousands of them."""
+"""Invariants of all plans, tested on thousands of random facts, however unlikely."""
 
 from __future__ import annotations
 
@@ -308,7 +308,7 @@ def _holds_access(facts: DeviceFacts, plan: Plan) -> None:
 
 
 def _holds_foreign(facts: DeviceFacts, plan: Plan) -> None:
-    """No step is about a device that is not provably ours."""
+    """No step concerns a device that is not provably ours."""
     live = live_subjects(facts)
     for step in on_host(plan):
         assert own(facts, live.get(step.subject)), step
@@ -334,7 +334,7 @@ def _holds_open(facts: DeviceFacts, plan: Plan) -> None:
 
 
 def _holds_deletion(facts: DeviceFacts, plan: Plan) -> None:
-    """Data goes only where somebody asked for it, or where an intent of ours made it."""
+    """Data is deleted only if somebody asked for it, or if an intent of ours made it."""
     record, intent, known = facts.record, facts.intent, facts.known
     for step in plan.steps:
         if isinstance(step, DeleteThin):
@@ -395,7 +395,7 @@ def _ours(facts: PoolFacts) -> bool:
 
 
 def _holds_destruction(facts: PoolFacts, steps: tuple[Step, ...]) -> None:
-    """A pool is only deleted if its record says so, nobody uses it, and it is provably empty."""
+    """A pool is deleted only if its record says so, nobody uses it, and it is provably empty."""
     known = facts.known
     for step in steps:
         if isinstance(step, RemovePool):
@@ -415,7 +415,7 @@ def _holds_destruction(facts: PoolFacts, steps: tuple[Step, ...]) -> None:
 
 
 def _holds_pool_loads(facts: PoolFacts, steps: tuple[Step, ...]) -> None:
-    """The kernel formats zeroed metadata: that is only for a pool which the store never saw to exist."""
+    """The kernel formats zeroed metadata, so that is loaded only for a pool that the store never saw to exist."""
     for step in steps:
         if isinstance(step, ActivatePool):
             assert facts.live.device is None
@@ -436,7 +436,7 @@ def _holds_pool_loads(facts: PoolFacts, steps: tuple[Step, ...]) -> None:
 def test_no_plan_leads_back_to_itself(
     desired: str, spec: dict[str, Any], live: LiveDevice | None, known: bool, golden: LiveDevice | None
 ) -> None:
-    """Steps that come true lead, in a few rounds, to a plan without steps; the store refuses none of them."""
+    """Steps that take effect lead, in a few rounds, to a plan without steps, and the store accepts all of them."""
     usual = {"size": f"{a.SIZE}s"} if "snapshotOf" not in spec else {"size": None}
     made = {name: value for name, value in spec.items() if name != "adopt" and value is not None}
     here = world(a.record(desired, **{**usual, **made}), known=known, live=live)

@@ -1,4 +1,4 @@
-"""Killed between any two steps of any plan, the next start leads to where it was going."""
+"""After a crash between any two steps of any plan, the next start reaches the same goal."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ STARTS: dict[str, Callable[[], SmallWorld]] = {
 
 
 def ways(start: SmallWorld) -> list[SmallWorld]:
-    """The world after each step on the way to the end, and in the middle of those that have one."""
+    """The model after each step on the way to the end, and in the middle of those steps that have one."""
     found, here = [copy.deepcopy(start)], copy.deepcopy(start)
     for _ in range(10):
         for step in here.plan().steps:
@@ -71,7 +71,7 @@ def ways(start: SmallWorld) -> list[SmallWorld]:
 def suspended(here: SmallWorld) -> SmallWorld:
     other = copy.deepcopy(here)
     other.devices["tank-golden"] = a.golden(opened=1, suspended=True)
-    other.seen = 0.0  # within the grace, which does not count for what an intent says
+    other.seen = 0.0  # within the grace, which does not apply to what an intent has suspended
     return other
 
 

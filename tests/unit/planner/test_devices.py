@@ -136,7 +136,7 @@ def test_without_a_uuid_only_the_recorded_thin_is_ours(live: LiveDevice) -> None
     ],
 )
 def test_what_this_store_made_and_does_not_know_is_to_be_taken_in_and_not_renamed(live: LiveDevice, said: str) -> None:
-    """Renamed, it would leave the record to be made anew, empty."""
+    """If the device were renamed, the record would be made anew, empty."""
     found = plan(facts(live=live, knowing=None))
     assert (found.reason, found.steps) == (Reason.CONFLICT, ())
     assert said in found.condition.message

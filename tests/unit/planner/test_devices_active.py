@@ -145,7 +145,7 @@ def test_a_device_becomes_read_only_only_when_it_is_closed() -> None:
 
 @row("D28")
 def test_a_device_that_is_too_small_and_not_writable_is_made_writable_first_and_then_longer() -> None:
-    """What is noted as reached is what was loaded: else its filesystem would never follow."""
+    """The noted size is the one that was loaded; otherwise the filesystem would never be grown."""
     before = known(filesystem="ext4")
     live = a.thin(read_only=True)
     this = facts(live=live, knowing=before, spec={"size": f"{TWICE}s"})

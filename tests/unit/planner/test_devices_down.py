@@ -1,4 +1,4 @@
-"""Devices that are to be down or gone: the rows from D33 on of docs/reference/healing.md."""
+"""Devices that are to be inactive or deleted: the rows from D33 on of docs/reference/healing.md."""
 
 from __future__ import annotations
 

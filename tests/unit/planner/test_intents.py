@@ -51,7 +51,7 @@ def at(transaction: int) -> PoolFacts:
 
 
 def half_made(intent: Intent, desired: str | None = "Active", *, after: bool = False, **rest: Any) -> DeviceFacts:
-    """`after`: the transaction id was set."""
+    """A half-made device; with `after`, the transaction id was already set."""
     return facts(desired, knowing=None, intent=intent, pool=at(TRANSACTION + after), **rest)
 
 

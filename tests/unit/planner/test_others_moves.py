@@ -1,4 +1,4 @@
-"""What others do to devices that stay ours: renamed, moved to another thin, on an external origin."""
+"""What other programs do to devices that stay ours: rename them, change their thin, add an external origin."""
 
 from __future__ import annotations
 

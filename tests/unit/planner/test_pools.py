@@ -1,4 +1,4 @@
-"""docs/reference/healing.md, "Pools": one test or more for each row that is about a pool as it runs."""
+"""docs/reference/healing.md, "Pools": at least one test for each row about a live pool."""
 
 from __future__ import annotations
 
@@ -282,7 +282,7 @@ def test_metadata_is_used_to_its_last_whole_block(total: int, grows: bool) -> No
 
 @row("P21", "P26")
 def test_metadata_beyond_what_the_kernel_uses_is_no_drift() -> None:
-    """On 6.1 a pool whose metadata device has 16 GiB shows 4161600 blocks."""
+    """On 6.1, a pool with 16 GiB of metadata shows 4161600 blocks."""
     record = pool_record(metadata={"file": "/srv/tank.meta", "size": "16GiB"})
     known = known_pool(metadata_size=Bytes(16 * GIB))
     world = live_pool(metadata=a.metadata(16 * GIB), of=status(metadata_total=4161600))

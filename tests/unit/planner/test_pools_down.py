@@ -1,4 +1,4 @@
-"""docs/reference/healing.md, "Pools": a pool that is not live: new, or known and brought back."""
+"""docs/reference/healing.md, "Pools": a pool that is not live, which is new, or is known and brought back."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.unit.planner.builders import (
 KEY = pool_record().key
 DATA, META = "/srv/tank.data", "/srv/tank.meta"
 BEGUN = known_pool(created=False, transaction_id=0)
-"""What the store knows while the pool is being made."""
+"""The stored state while the pool is being made."""
 NOTHING = LivePool(None, None, missing(), missing())
 ZEROED = at_rest(superblock=Superblock.ZERO, transaction_id=None)
 
@@ -47,7 +47,7 @@ def disk(**changes: Any) -> LiveBacking:
 
 
 def on_disks(data: LiveBacking, metadata: LiveBacking) -> PoolFacts:
-    """Each its own, unless `metadata` says which."""
+    """Each backing is a disk of its own, unless `metadata` says otherwise."""
     record = pool_record(data={"device": "/dev/sdb"}, metadata={"device": "/dev/sdc"})
     metadata = replace(metadata, devno=a.METADATA_DEVNO) if metadata.devno == a.DATA_DEVNO else metadata
     return pool_facts(recorded=record, knowing=None, live=LivePool(None, None, data, metadata))
@@ -276,7 +276,7 @@ def test_a_loop_that_lags_behind_its_file_would_give_a_table_that_is_too_short()
 
 @row("P11", "P21")
 def test_a_host_that_went_down_while_the_pool_grew_brings_it_back() -> None:
-    """The file is grown before the store knows of it: it may be longer than known, never shorter."""
+    """The file is grown before the store knows it, so it may be longer than stored, but never shorter."""
     assert steps(pool_facts(live=down(data=a.data(2 * DATA_SIZE)))) == BACK
 
 

@@ -1,4 +1,4 @@
-"""docs/reference/healing.md, "Pools": a pool that is to be taken down or to go, or was half made."""
+"""docs/reference/healing.md, "Pools": a pool that is to be taken down or deleted, or is half made."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ from tests.unit.planner.builders import (
 KEY = pool_record().key
 DATA, META = "/srv/tank.data", "/srv/tank.meta"
 BEGUN = known_pool(created=False, transaction_id=0)
-"""What the store knows while the pool is being made."""
+"""The stored state while the pool is being made."""
 GOING = known_pool(created=False)
-"""What it knows while the pool is being deleted."""
+"""The stored state while the pool is being deleted."""
 NOTHING = LivePool(None, None, missing(), missing())
 ABSENT, INACTIVE = pool_record(state="Absent"), pool_record(state="Inactive")
 ZEROED = at_rest(superblock=Superblock.ZERO, transaction_id=None)
@@ -115,7 +115,7 @@ def test_an_inactive_pool_that_the_store_never_saw_is_left_alone() -> None:
     [(INACTIVE, Reason.ACTIVE_BUT_DESIRED_INACTIVE), (ABSENT, Reason.PRESENT_BUT_DESIRED_ABSENT)],
 )
 def test_a_pool_from_which_a_device_is_to_be_deleted_is_brought_up(record: ThinPool, reason: Reason) -> None:
-    """And is not as desired meanwhile: nobody who waits for that may go on."""
+    """It is not converged meanwhile, so that nobody who waits for the deletion goes on."""
     assert steps(pool_facts(recorded=record, live=down(), needed=True)) == BACK
     found = plan(pool_facts(recorded=record, needed=True))
     assert (found.reason, found.condition.good, found.steps) == (reason, False, ())
@@ -138,7 +138,7 @@ def test_a_pool_whose_superblock_says_needs_check_stays_down_though_a_device_wai
 
 @row("P37")
 def test_a_pool_that_fell_ill_while_it_was_made_says_how_it_is_repaired() -> None:
-    """Its thin ids cannot be read any more."""
+    """The thin ids of the pool cannot be read any more."""
     found = plan(pool_facts(knowing=BEGUN, live=live_pool(of=status(PoolMode.NEEDS_CHECK))))
     assert (found.reason, found.needs_ids) == (Reason.POOL_UNHEALTHY, False)
     assert "thin_check" in found.condition.message

@@ -1,4 +1,4 @@
-"""docs/reference/healing.md: what a pool lay on, what it is to come up on, and whether the two are the same."""
+"""docs/reference/healing.md: what a pool was on, what it is to use now, and whether these are the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Live pools that are unwell, P19 to P20: each cause by itself, and what may be done to their devices."""
+"""Live pools in trouble, P19 to P20: each cause on its own, and what may be done to the devices then."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ def test_a_damaged_pool_is_not_written_to_and_its_repair_is_told(found_status: P
     found = plan(live(pool_device(pool_table(LENGTH // 2)), of=found_status))
     assert (found.reason, found.steps) == (Reason.POOL_UNHEALTHY, ())
     assert "thin_check" in found.condition.message
-    assert "in its record and in those of its devices" in found.condition.message  # it is Busy as long as one is live
+    # it stays Busy as long as one device is live
+    assert "in its record and in those of its devices" in found.condition.message
 
 
 @row("P19")
@@ -118,7 +119,7 @@ def test_metadata_that_somebody_made_longer_by_hand_is_taken_up() -> None:
 
 
 def on_devices(**sizes: int) -> PoolFacts:
-    """Data and metadata on /dev/vg/data and /dev/vg/meta."""
+    """A pool with data and metadata on /dev/vg/data and /dev/vg/meta."""
     disks: dict[str, Any] = {
         name: LiveBacking(PathKind.BLOCK, Bytes(sizes.get(name, size)), devno)
         for name, size, devno in (("data", DATA_SIZE, a.DATA_DEVNO), ("metadata", METADATA_SIZE, a.METADATA_DEVNO))
@@ -177,7 +178,7 @@ def test_at_an_unexpected_transaction_a_pool_grows_all_the_same(found_status: Po
 
 @row("P20")
 def test_what_an_old_store_knows_is_no_reason_to_grow_by_less() -> None:
-    """The pool has been extended since that copy was made."""
+    """The pool has been extended since that copy of the store was made."""
     size = Bytes(2 * GIB)
     world: dict[str, Any] = {"data": a.data(size), "of": replace(DATA_FULL, transaction_id=9, data_total=32768)}
     found = plan(live(pool_device(pool_table(size // 512)), record=pool_record(extend=EXTEND), **world))

@@ -1,4 +1,4 @@
-"""What a second worker may let go while the first one hangs."""
+"""What a second worker may resume while the first one hangs."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_pool_is_left_as_it_is(changed: dict[str, Any]) -> None:
 
 @row("W05")
 def test_a_table_is_never_loaded() -> None:
-    """Under one that is too short the resume would fail; and the worker may be loading one."""
+    """With a table that is too short, the resume would fail; and the worker may be loading a table itself."""
     too_short = suspended_pool(knowing=known_pool(data_size=Bytes(2 * 1024**3)))
     assert kinds(too_short) == ["LoadPool"]
     assert rescue_of_pool(too_short) == ()
@@ -181,7 +181,7 @@ def test_an_origin_is_left_to_the_snapshot_that_is_under_way() -> None:
 
 @row("W04")
 def test_what_an_intent_says_to_be_suspended_is_not_resumed_with_it() -> None:
-    """As its own row would, were the step not still at it."""
+    """The origin's own row would resume it, if the step were not in progress."""
     begun = intent(IntentKind.SNAPSHOT, origin="golden", suspended=True)
     under_way = facts(
         "Active", knowing=None, intent=begun, origin=origin(golden(suspended=True)), ids={}, seen=BEYOND, live=None
@@ -197,7 +197,7 @@ def test_a_device_with_an_operation_under_way_is_left_to_it() -> None:
     assert of_device(deleting) == ()
 
 
-# Private ones
+# Private devices
 
 
 @row("W03")

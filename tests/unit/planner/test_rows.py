@@ -1,4 +1,4 @@
-"""docs/reference/healing.md against the tests: a row without a test is a promise that nobody keeps."""
+"""Compares docs/reference/healing.md with the tests: every row must have one."""
 
 from __future__ import annotations
 
