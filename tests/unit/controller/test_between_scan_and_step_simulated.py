@@ -1,4 +1,4 @@
-"""What others do between the look of a pass and its step: the step looks again, and does nothing to what is another's."""
+"""Changes by others between the scan of a pass and its step: the step checks again, and touches nothing of theirs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EXT4 = {"type": "ext4"}
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[SimulatedDaemon]:
-    """A pool with a device that is active."""
+    """A pool with an active device."""
     with a_simulated_daemon(tmp_path / "state") as daemon:
         daemon.declare(pool_record(), device_record("a", filesystem=EXT4))
         daemon.settle()
@@ -34,7 +34,7 @@ def lose_pool(home: SimulatedDaemon) -> None:
 
 
 def test_nothing_is_deleted_from_a_pool_that_somebody_has_just_changed(home: SimulatedDaemon) -> None:
-    """Between the look and the message: the pool is not at the intent's transaction any more."""
+    """The change comes between the scan and the message, so the pool is not at the intent's transaction any more."""
     number, transaction = home.known("a").thin_id, home.host.image(POOL).transaction_id
 
     def change(call: Call) -> None:
@@ -72,7 +72,7 @@ def test_a_pool_is_not_brought_up_beside_whoever_took_its_metadata_since_the_loo
 
 
 def test_a_pool_is_not_brought_up_on_metadata_that_was_changed_since_the_look(home: SimulatedDaemon) -> None:
-    """Somebody who had it active elsewhere meanwhile: what the store knows of its thins may not be so any more."""
+    """Somebody had the pool active elsewhere meanwhile, so what the store knows of its thins may be wrong."""
     table, transaction = home.outside.dm.table(POOL), home.host.image(POOL).transaction_id
 
     def change(call: Call) -> None:

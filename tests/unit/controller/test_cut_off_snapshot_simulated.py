@@ -1,4 +1,4 @@
-"""A snapshot that is cut off once its origin runs again: who suspends the origin then is somebody else."""
+"""A snapshot that is interrupted after its origin was resumed: whoever suspends the origin later is somebody else."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.simulation.simulated_daemon import POOL, SimulatedDaemon, a_simulated
 
 
 class NoFurther:
-    """Once the snapshot is taken the pool takes no message any more, and its ids cannot be read."""
+    """After the snapshot was taken, makes the pool reject all messages, so that its ids cannot be read."""
 
     is_taken = False
 
@@ -30,7 +30,7 @@ class NoFurther:
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[SimulatedDaemon]:
-    """With a device that runs, and a snapshot of it that is half made."""
+    """A daemon with an active device, and a half-made snapshot of it."""
     with a_simulated_daemon(tmp_path / "state") as daemon:
         daemon.declare(pool_record(), device_record("a"))
         daemon.settle()

@@ -1,4 +1,4 @@
-"""What fails again and again is tried at growing intervals, though udev tells of every device that a try makes."""
+"""What keeps failing is tried at growing intervals, though udev announces every device that an attempt makes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ XFS = {"type": "xfs"}
 
 
 class Mkfses:
-    """Fail, as mkfs.xfs does for a device that is too small for it."""
+    """Makes mkfs fail, as mkfs.xfs does for a device that is too small."""
 
     def __init__(self) -> None:
         self.attempts: list[str] = []
         self.during: Callable[[], object] = lambda: None
-        """Called in the midst of each."""
+        """Called in the middle of each mkfs."""
 
     def __call__(self, node: str, wanted: Mkfs) -> None:
         self.attempts.append(node)
@@ -47,7 +47,7 @@ def mkfs(monkeypatch: pytest.MonkeyPatch) -> Mkfses:
 
 
 def hear(daemon: SimulatedDaemon, name: str) -> None:
-    """An event of the device, as those that come and go with each try."""
+    """Announces an event of the device, as at each attempt."""
     daemon.queue.add(Key(POOL, name))
     daemon.work()
 
@@ -99,7 +99,7 @@ def test_what_has_failed_is_told_since_then_also_while_it_is_tried(daemon: Simul
 
 
 def test_its_figures_are_those_of_today(daemon: SimulatedDaemon) -> None:
-    """Also between the tries: how full a pool is matters most when it cannot be made larger."""
+    """The figures are also updated between attempts: how full a pool is matters most when it cannot be made larger."""
 
     def no_load(call: Call) -> None:
         if call.name == "load":
@@ -142,11 +142,11 @@ def test_another_record_is_tried_at_once(daemon: SimulatedDaemon, mkfs: Mkfses) 
 
 
 def test_so_it_is_when_the_pool_has_become_larger(daemon: SimulatedDaemon, mkfs: Mkfses) -> None:
-    """It may have been too full."""
+    """The pool may have been too full before."""
     daemon.declare(pool_record(), device_record("a", filesystem=XFS))
     daemon.run(300)
     before = len(mkfs.attempts)
-    # The record of the pool alone: the device's stays as it was.
+    # Only the record of the pool changes; that of the device stays as it was.
     daemon.declare(pool_record(data={"file": "/srv/tank.data", "size": "64MiB"}), device_record("a", filesystem=XFS))
     daemon.work()
     assert len(mkfs.attempts) > before
@@ -155,7 +155,9 @@ def test_so_it_is_when_the_pool_has_become_larger(daemon: SimulatedDaemon, mkfs:
 def test_a_device_that_others_have_taken_down_meanwhile_is_another_matter(
     daemon: SimulatedDaemon, mkfs: Mkfses
 ) -> None:
-    """Its own circumstances have changed: it is activated at once, though a filesystem could not be made before."""
+    """The circumstances of the device have changed: it is activated at once, though its filesystem could not be made
+    before.
+    """
     daemon.declare(pool_record(), device_record("a"), device_record("b", filesystem=XFS))
     daemon.run(300)
     daemon.outside.dm.remove("tank-a")

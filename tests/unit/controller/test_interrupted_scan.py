@@ -1,4 +1,4 @@
-"""A look that fails half way has told nobody what it saw until then: the next one tells it."""
+"""A scan that fails half-way has reported nothing of what it saw, so the next scan reports it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAME = "tank-a"
 
 
 class Failing:
-    """Fails one call of that name, after all that a look sees of devices was seen."""
+    """Fails one call of this name, after the scan has seen all devices."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -1,4 +1,4 @@
-"""What lasts is told at growing intervals, with its count."""
+"""A lasting condition is logged at growing intervals, with its count."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What a daemon on the simulated kernel tells of a fault: what was found and why, what was done, and how long it took."""
+"""What a daemon on the simulated kernel reports of a fault: what was found and why, what was done, and how long it
+took.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,7 @@ def daemon(tmp_path: Path) -> Iterator[SimulatedDaemon]:
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    """The daemon's own lines, as JSON, from here on."""
+    """The daemon's log lines as JSON, from here on."""
     stream, logger = io.StringIO(), logging.getLogger("reconciler")
     handler, level = logging.StreamHandler(stream), logger.level
     handler.setFormatter(JsonFormatter())
@@ -113,7 +115,7 @@ def test_the_same_fault_again_and_again_is_counted_also_over_a_restart(daemon: S
 
 
 def failing(daemon: SimulatedDaemon, number: int) -> Calls:
-    """From now on no resume works."""
+    """Makes every resume fail from now on."""
 
     def before(call: Call) -> None:
         if call.name == "resume":

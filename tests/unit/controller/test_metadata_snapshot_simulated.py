@@ -1,4 +1,4 @@
-"""A pool has one metadata snapshot at a time: only one that this store reserved is released by it."""
+"""A pool has one metadata snapshot at a time, and the daemon releases only one that this store has reserved."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def is_held(daemon: SimulatedDaemon) -> bool:
 def test_anothers_is_left_and_waited_for_with_the_reason(daemon: SimulatedDaemon) -> None:
     message(daemon, "reserve_metadata_snap")
     daemon.kill()
-    daemon.start()  # whoever knows the ids already goes on with what it knows
+    daemon.start()  # a daemon that knows the ids already does not read them again
     daemon.also(device_record("new"))
     daemon.run(40)
     assert is_held(daemon)
@@ -64,7 +64,7 @@ def test_one_that_a_crash_left_is_released_as_the_store_knows_of_it(daemon: Simu
 
 
 def test_a_note_ends_with_what_it_is_of(daemon: SimulatedDaemon) -> None:
-    """Else the snapshot that another program reserves next would pass for ours."""
+    """Otherwise the snapshot that another program reserves next would count as ours."""
     daemon.store.reserved.note(POOL, reserved=True)
     daemon.run(30)
     assert POOL not in daemon.store.reserved
@@ -84,7 +84,7 @@ def test_no_pool_is_deleted_while_another_program_reads_it(daemon: SimulatedDaem
 
 
 def test_a_look_that_failed_before_it_reserved_one_leaves_no_note(daemon: SimulatedDaemon) -> None:
-    """Else the snapshot that another program reserved meanwhile would pass for ours."""
+    """Otherwise a snapshot that another program has reserved meanwhile would count as ours."""
     failed: list[Call] = []
 
     def fail(call: Call) -> None:

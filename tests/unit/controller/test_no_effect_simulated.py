@@ -1,6 +1,6 @@
-"""A kernel that says OK and does nothing: no step of any kind is done again and again as fast as the host lets it.
+"""On a kernel that reports success and does nothing, no kind of step is repeated without a pause.
 
-Nor is what somebody else breaks each time it was put right.
+The same holds for what somebody else breaks again each time.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from tests.simulation.simulated_daemon import POOL, SimulatedDaemon, a_simulated
 Edit = Callable[[SimulatedDaemon], object]
 KINDS = list({kind.__name__: kind for kind in HostStep.__subclasses__()}.values())
 SPAN = 15.0
-"""Seconds of the simulated clock for each thing that happens."""
+"""Seconds of the simulated clock for each event."""
 MOST = 14
-"""Tries of one step within that time: 50 ms, twice that, and so on."""
+"""Attempts at one step within that time: after 50 ms, twice that, and so on."""
 LARGER: dict[str, Any] = {"data": {"file": "/srv/tank.data", "size": "32MiB"}}
 EXT4 = {"type": "ext4"}
 
@@ -76,11 +76,11 @@ STORY: list[Edit] = [
     lambda daemon: daemon.also(device_record("a", size="2MiB", state="Absent")),
     lambda daemon: daemon.also(pool_record(**LARGER, state="Absent")),
 ]
-"""Each kind of step is needed at some time of it, whichever of them does nothing."""
+"""Every kind of step is needed at some time, whichever kind has no effect."""
 
 
 def happens(daemon: SimulatedDaemon, edit: Edit) -> None:
-    """Where a step that does nothing has left nothing to break, it does not happen."""
+    """Applies the edit, unless a step without effect has left nothing that it could break."""
     try:
         edit(daemon)
     except (HostError, KeyError):
@@ -182,7 +182,7 @@ def test_what_somebody_breaks_again_and_again_is_put_right_at_a_steady_pace(daem
 
 
 def test_a_pool_that_fills_is_extended_as_often_as_it_takes(daemon: SimulatedDaemon) -> None:
-    """Each time is another size: nobody breaks anything, and nothing is held back."""
+    """The size differs each time, so nobody breaks anything, and nothing is delayed."""
     extend = {"threshold": "50%", "step": "1%", "max": "64MiB"}
     daemon.declare(pool_record(extend=extend), device_record("a", size="16MiB"))
     daemon.settle()

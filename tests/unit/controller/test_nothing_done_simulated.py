@@ -1,4 +1,4 @@
-"""A step that says that it did nothing is no success; and a freeze that fails for a moment is tried again."""
+"""A step that reports that it did nothing has not succeeded; a freeze that fails for a moment is tried again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def events(daemon: SimulatedDaemon) -> list[Event]:
 
 
 def reformat(daemon: SimulatedDaemon, kind: str) -> None:
-    """Somebody puts something else on the device."""
+    """Puts another filesystem on the device, as somebody else."""
     daemon.host.io.write("tank-a", 0, f"{kind} {MIB}" if kind else "")
 
 
@@ -69,7 +69,7 @@ def test_without_a_filesystem_in_its_record_nothing_is_to_be_grown(daemon: Simul
 
 
 def test_what_a_step_found_to_be_so_already_is_told(daemon: SimulatedDaemon) -> None:
-    """Somebody took the device away in the moment before."""
+    """Somebody removed the device just before the step."""
     before = daemon.calls.before
     name = "tank-a"
 
@@ -85,7 +85,7 @@ def test_what_a_step_found_to_be_so_already_is_told(daemon: SimulatedDaemon) -> 
     assert any("remove tank-a (gone already)" in event.message for event in events(daemon))
 
 
-# A freeze that fails while a superblock goes, as since Linux 6.8.
+# A freeze that fails while a superblock is shut down, as since Linux 6.8
 
 
 def unmounting(daemon: SimulatedDaemon, attempts: int) -> None:

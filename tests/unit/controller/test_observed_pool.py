@@ -1,4 +1,4 @@
-"""What is remembered of looks: what changed, since when signs are seen, and who shows which thin."""
+"""What is kept of scans: what changed, how long signs have been seen, and which device shows which thin."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_sign_counts_from_its_first_look_until_a_look_without_it(pool: LivePoo
 
 
 def test_a_sign_does_not_outlive_its_device(pool: LivePool) -> None:
-    """Whoever makes one anew under the name, suspended at first, has a grace of their own."""
+    """A new device of the same name, suspended at first, has a grace of its own."""
     observed = ObservedPool()
     observed.absorb(PoolScan(pool, {"a": a_device("a", suspended=True)}, first=True), 10)
     observed.absorb(PoolScan(pool, gone=frozenset({"a"})), 14)

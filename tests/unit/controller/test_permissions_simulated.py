@@ -1,4 +1,4 @@
-"""What the source of a record does not permit is not done, and it is said why; what it permits later is done then."""
+"""What the source of a record does not permit is not done, and the reason is reported; once permitted, it is done."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What fails, or fills up, below a pool between the look of a pass and its step: nothing is made, and nothing leaks."""
+"""What fails or fills up below a pool between the scan of a pass and its step: nothing is made, and nothing leaks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXT4 = {"type": "ext4"}
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[SimulatedDaemon]:
-    """A pool with a device that is active."""
+    """A pool with an active device."""
     with a_simulated_daemon(tmp_path / "state") as daemon:
         daemon.declare(pool_record(), device_record("a", size="64MiB"))
         daemon.settle()
@@ -49,7 +49,9 @@ def test_on_a_data_disk_that_cannot_be_read_nothing_is_made(home: SimulatedDaemo
 
 
 def test_no_origin_is_suspended_in_a_pool_that_has_just_filled_up(home: SimulatedDaemon) -> None:
-    """Its writes wait for the pool to grow, the suspension for them, and whoever grows the pool for the suspension."""
+    """The writes wait for the pool to grow, the suspend waits for the writes, and growing the pool waits for the
+    suspend.
+    """
     suspended: list[str] = []
 
     def fill(call: Call) -> None:

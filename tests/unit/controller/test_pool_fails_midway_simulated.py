@@ -1,4 +1,4 @@
-"""A pool that fails in the midst of a pass: of it, a later look of that pass tells, and nothing more is begun."""
+"""A pool that fails in the middle of a pass: a later scan of the pass reports it, and nothing more is begun."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.simulation.simulated_daemon import POOL, SimulatedDaemon, a_simulated
 
 
 def start_beside_failing_ids(daemon: SimulatedDaemon, how: CommitFault) -> None:
-    """The next daemon's first message to the pool, which is to read the ids, is the one that fails it."""
+    """Starts a daemon whose first message to the pool, to read the ids, makes it fail."""
 
     def fail(call: Call) -> None:
         if call.name == "message":
@@ -29,7 +29,7 @@ def test_nothing_is_begun_in_a_pool_that_a_look_for_ids_finds_failed(tmp_path: P
         daemon.declare(pool_record(), device_record("d", state="Inactive"))
         daemon.settle()
         start_beside_failing_ids(daemon, how)
-        # `a` needs the ids, in the look for which the pool is found failed; `d`, which is next, does not.
+        # `a` needs the ids, and the scan for these finds the pool failed; `d`, the next one, does not need them.
         daemon.declare(pool_record(), device_record("a"), device_record("d", state="Absent"))
         daemon.work()
         assert daemon.host.image(POOL).thins.keys() == {daemon.known("d").thin_id}

@@ -27,7 +27,7 @@ def daemon(tmp_path: Path) -> Iterator[SimulatedDaemon]:
 
 @pytest.fixture
 def home(daemon: SimulatedDaemon) -> SimulatedDaemon:
-    """A pool with a device and a committed one."""
+    """A pool with a device and a committed device."""
     daemon.declare(
         pool_record(), device_record("a", filesystem=EXT4), device_record("b", state="Inactive", filesystem=EXT4)
     )
@@ -63,7 +63,7 @@ def test_records_converge_from_nothing(daemon: SimulatedDaemon) -> None:
 
 
 def test_an_idle_pass_changes_nothing(home: SimulatedDaemon) -> None:
-    home.run(30)  # until the thin ids have been read once more after the last change
+    home.run(30)  # runs until the thin ids have been read after the last change
     before = len(home.calls.made)
     home.run(60)
     assert not [call for call in home.calls.made[before:] if changes(call)]
@@ -202,7 +202,7 @@ def lost_pool_and_loops(home: SimulatedDaemon) -> None:
 
 
 def held_snapshot(home: SimulatedDaemon) -> None:
-    """As a crash leaves it, of which the store knows."""
+    """Holds a metadata snapshot as a crash leaves it, which the store knows of."""
     simulated_kernel(home.host).dm.message(POOL, "reserve_metadata_snap")
     home.store.reserved.note(POOL, reserved=True)
     home.also(device_record("new"))

@@ -1,7 +1,7 @@
-"""The daemon is killed, or the power goes, around every single call in turn; or that call fails, once.
+"""The daemon is killed, or the power fails, around every single call in turn; or that call fails, once.
 
-Whatever was half done, the next daemon with the same store must bring everything to what the records say: no thin id
-leaked, no device half made, none left suspended, no data lost.
+Whatever was half done, the next daemon with the same store must reach what the records say: with no thin id leaked, no
+device half made or left suspended, and no data lost.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ def _nothing(_: SimulatedDaemon) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """What is wanted of a daemon, and what must be so once it has come true, whatever happened on the way."""
+    """What is asked of a daemon, and what must be true when it is done, whatever happened on the way."""
 
     wanted: tuple[Record, ...]
     check: Callable[[SimulatedDaemon], None]
     from_nothing: bool = False
     meanwhile: Callable[[SimulatedDaemon], None] = _nothing
-    """What else begins on the host before the records are declared."""
+    """What else happens on the host before the records are declared."""
 
 
 def _keeps_a(daemon: SimulatedDaemon) -> None:
@@ -104,7 +104,7 @@ def _extended(daemon: SimulatedDaemon) -> None:
 
 
 def _guest(daemon: SimulatedDaemon) -> None:
-    """A stranger's thin, live under a name of its own, with something in it."""
+    """Makes a foreign thin with content, live under a name of its own."""
     dm = daemon.outside.dm
     dm.message(POOL, "create_thin 77")
     dm.create("guest", "")
@@ -189,7 +189,7 @@ STORIES = {
 
 
 class Stages:
-    """SimulatedDaemons that all begin alike: one is built, and its host and its state are copied for each try."""
+    """Daemons that all start in the same state: one is built, and its host and state are copied for each attempt."""
 
     def __init__(self, root: Path, story: Story) -> None:
         self._root = root
@@ -224,11 +224,11 @@ def counts(call: Call) -> bool:
 
 
 Moment = tuple[int, str]
-"""Which of the calls that change something, and whether before, midway or after it."""
+"""Which of the calls that change something, and whether before, in the middle of or after it."""
 
 
 class At:
-    """Does something at one moment, once; the program on the host goes on with its writes all the while."""
+    """Does something at one moment, once, while the program on the host continues its writes."""
 
     def __init__(self, daemon: SimulatedDaemon, moment: Moment, then: Callable[[SimulatedDaemon, Call], None]) -> None:
         self._left, self._when = moment
@@ -252,7 +252,7 @@ class At:
 
 
 def moments(stages: Stages, story: Story) -> Iterator[Moment]:
-    """Of an undisturbed run."""
+    """All moments of an undisturbed run."""
     daemon = stages.begin()
     seen: list[Moment] = []
     number = -1
@@ -289,7 +289,7 @@ def _kill(daemon: SimulatedDaemon, _: Call) -> None:
 
 
 def _go(daemon: SimulatedDaemon, story: Story) -> bool:
-    """Whether it was killed."""
+    """Runs the story, and returns whether the daemon was killed."""
     try:
         daemon.declare(*story.wanted)
         daemon.settle()
@@ -317,7 +317,7 @@ def test_a_crash_around_every_call(tmp_path: Path, name: str, power: bool) -> No
 
 
 def test_an_origin_that_a_killed_daemon_left_suspended_is_resumed_at_once(tmp_path: Path) -> None:
-    """Not only after the grace: whoever writes to it hangs."""
+    """It does not wait for the grace, because whoever writes to the device hangs."""
     story = STORIES["snapshot of an active origin"]
     stages = Stages(tmp_path, story)
     seen = 0
@@ -350,7 +350,7 @@ def test_an_origin_that_a_killed_daemon_left_suspended_is_resumed_at_once(tmp_pa
     ids=errno.errorcode.get,
 )
 def test_every_call_fails_once(tmp_path: Path, name: str, number: int) -> None:
-    """Before it did anything, or after all."""
+    """The call fails before it has any effect, or after all of it."""
     story = STORIES[name]
     stages = Stages(tmp_path, story)
 
@@ -372,7 +372,7 @@ def test_every_call_fails_once(tmp_path: Path, name: str, number: int) -> None:
 
 @pytest.mark.parametrize("name", STORIES)
 def test_crashes_one_after_the_other(tmp_path: Path, name: str) -> None:
-    """Also while what a crash left is being put right."""
+    """Crashes also come while the result of an earlier crash is repaired."""
     story = STORIES[name]
     stages = Stages(tmp_path, story)
     count = len(list(moments(stages, story)))
@@ -397,7 +397,7 @@ def test_crashes_one_after_the_other(tmp_path: Path, name: str) -> None:
 
 
 def _repair(daemon: SimulatedDaemon) -> None:
-    """What the message about an unhealthy pool tells the operator to do, after a reboot."""
+    """Does what the message about an unhealthy pool tells the operator to do, after a reboot."""
     daemon.kill()
     daemon.host.power_cut()
     for file in daemon.host.files.values():
@@ -411,7 +411,7 @@ def _repair(daemon: SimulatedDaemon) -> None:
 def test_the_commit_of_each_message_fails_though_the_kernel_says_ok(
     tmp_path: Path, name: str, how: CommitFault
 ) -> None:
-    """Nothing is done to the pool until somebody has repaired it; then all goes on, and nothing was lost."""
+    """Nothing is done to the pool until somebody has repaired it; then everything goes on, and nothing was lost."""
     story = STORIES[name]
     stages = Stages(tmp_path, story)
 

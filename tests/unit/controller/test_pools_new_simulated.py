@@ -1,4 +1,4 @@
-"""A pool that is new takes nothing that somebody may miss: what a disk carries is looked at while it has no pool yet."""
+"""A new pool overwrites nothing that somebody may miss: the content of a disk is checked before it has a pool."""
 
 from __future__ import annotations
 

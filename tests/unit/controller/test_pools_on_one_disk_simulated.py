@@ -1,4 +1,6 @@
-"""Two pools whose records lead to one disk by two paths: whoever takes it first keeps it, and the other says so."""
+"""Two pools whose records lead to one disk by two paths: the first one to use it keeps it, and the
+other reports that.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ def _reason(daemon: SimulatedDaemon, pool: str) -> Reason:
 
 
 def _work_on_two_while_one_is_about_to_activate(daemon: SimulatedDaemon) -> None:
-    """As its own controller would: between the look of the one and its step."""
+    """Works on the second pool as its own controller would, between the scan of the first one and its step."""
 
     def between(call: Call) -> None:
         if call.name == "alone_on":

@@ -1,4 +1,4 @@
-"""EEXIST and ENODATA tell what is in a pool's metadata where they answer a message, and nothing where another call fails."""
+"""EEXIST and ENODATA say what is in a pool's metadata if they answer a message, and nothing if another call fails."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.simulation.simulated_daemon import POOL, SimulatedDaemon, a_simulated
 
 
 class FailsOnce:
-    """The next call of this name, once a message that begins so was sent."""
+    """Fails the next call of this name, after a message with this beginning was sent."""
 
     def __init__(self, message: str, name: str, number: int) -> None:
         self._message, self._name, self._number = message, name, number
@@ -42,7 +42,7 @@ def daemon(tmp_path: Path) -> Iterator[SimulatedDaemon]:
 def test_an_id_is_not_noted_as_somebody_elses_where_another_call_says_that_it_exists(
     daemon: SimulatedDaemon, name: str
 ) -> None:
-    """The snapshot is there by then: its id would leak."""
+    """The snapshot exists by then, so its id would leak."""
     daemon.calls.before = fails = FailsOnce("create_snap", name, errno.EEXIST)
     daemon.also(device_record("s", snapshotOf="a"))
     daemon.settle()
@@ -51,13 +51,13 @@ def test_an_id_is_not_noted_as_somebody_elses_where_another_call_says_that_it_ex
 
 
 def test_a_thin_that_is_there_is_not_gone_though_another_call_says_so(daemon: SimulatedDaemon) -> None:
-    """Its id would be free in the store, and leak in the pool."""
+    """Otherwise its id would be free in the store, and leak in the pool."""
     looks: list[Call] = []
 
     def fail(call: Call) -> None:
         if call.name == "status":
             looks.append(call)
-        if len(looks) == 2:  # the first is the step's own, the second that of its message
+        if len(looks) == 2:  # the first scan is the step's own, the second that of its message
             raise HostError("status", POOL, errno.ENODATA)
 
     number, transaction = daemon.known("a").thin_id, daemon.host.image(POOL).transaction_id

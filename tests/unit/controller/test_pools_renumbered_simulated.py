@@ -1,4 +1,4 @@
-"""Disks that the kernel numbers otherwise at the next boot, and a disk of the same size in place of the pool's."""
+"""Disks that the kernel numbers differently at the next boot, and a disk of the same size in place of the pool's."""
 
 from __future__ import annotations
 

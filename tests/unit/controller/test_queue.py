@@ -16,7 +16,7 @@ TANK, APP, OTHER = Key("tank"), Key("tank", "app"), Key("vault")
 
 
 class Counts:
-    """What the queue tells of itself."""
+    """Counts what the queue reports."""
 
     def __init__(self) -> None:
         self.adds = self.retries = self.length = 0

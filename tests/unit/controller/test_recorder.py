@@ -1,4 +1,4 @@
-"""What is told of each record: statuses, episodes of drift, events and metrics."""
+"""What is recorded of each record: statuses, drift, events and metrics."""
 
 from __future__ import annotations
 
@@ -145,7 +145,9 @@ def test_what_is_recorded_is_in_the_store_after_a_flush(daemon: SimulatedDaemon)
 
 
 def test_two_flushes_at_once_write_the_older_first(daemon: SimulatedDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One by another pool's controller, which takes all that waits: it may be slow on its way to the store."""
+    """One of the flushes is by another pool's controller, which takes all pending events and may be
+    slow to write them.
+    """
     begun, may_go_on, put = threading.Event(), threading.Event(), daemon.store.put_statuses
 
     def slow(new: Iterable[Status]) -> None:
@@ -179,7 +181,7 @@ def test_what_could_not_be_written_is_written_later_and_what_is_newer_wins(
     daemon.found(Reason.NOT_CREATED)
 
     def full(_: object) -> None:
-        daemon.found(Reason.SUSPENDED)  # by another pool's thread
+        daemon.found(Reason.SUSPENDED)  # found by another pool's thread
         raise StoreUnusable("no room")
 
     with monkeypatch.context() as patch:

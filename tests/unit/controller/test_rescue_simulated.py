@@ -1,4 +1,6 @@
-"""Somebody suspends a pool, or a device of it, in the midst of a step, and the worker hangs: it is let go all the same."""
+"""Somebody suspends a pool, or a device of it, in the middle of a step, and the worker hangs: it is resumed all the
+same.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ from tests.simulation.worker import Waits
 
 EXT4 = {"type": "ext4"}
 HEALED = 13.0
-"""Seconds: until anybody looks, the grace, and until they look again."""
+"""Seconds until the first scan, plus the grace, plus the time until the next scan."""
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 
 
 def at(fleet: Fleet, name: str, what: Callable[[], Any]) -> list[float]:
-    """Once, at the next call of that name; then the list says when."""
+    """Does something once, at the next call of this name; the list then holds the time."""
     happened: list[float] = []
 
     def act(call: Call) -> None:
@@ -129,7 +131,9 @@ def test_a_pool_whose_record_is_paused_meanwhile_stays_suspended(fleet: Fleet) -
 
 
 def test_what_a_snapshot_under_way_has_suspended_is_left_to_it(fleet: Fleet) -> None:
-    """The message takes longer than the grace; resumed meanwhile, the snapshot would be torn."""
+    """The message takes longer than the grace; if the origin were resumed meanwhile, the snapshot would be
+    inconsistent.
+    """
     origin: list[bool] = []
 
     def slow(call: Call) -> Waits | None:
@@ -185,11 +189,11 @@ def test_a_second_worker_that_hangs_too_gets_no_third(fleet: Fleet) -> None:
     assert seconds_of(fleet) == []
 
 
-# Who may not
+# When nothing may be resumed
 
 
 class Watchful(InlineWorkerClient):
-    """Counts what is asked."""
+    """Counts the questions to the worker."""
 
     def __init__(self, fleet: Fleet) -> None:
         super().__init__(fleet.outside, ScanScope(POOL, None, None, frozenset()), fleet.state_dir)
@@ -233,7 +237,7 @@ def test_only_what_was_asked_for_is_let_go(fleet: Fleet, only: Key, suspended: b
 
 
 def test_each_wait_has_a_grace_of_its_own(fleet: Fleet) -> None:
-    """Between two waits it may have run, and be suspended anew."""
+    """Between two waits the device may have been resumed, and suspended again."""
     rescuer, beside = rescuer_of(fleet), Watchful(fleet)
     fleet.dm.suspend(POOL)
     rescuer.waiting(beside)

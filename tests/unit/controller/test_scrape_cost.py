@@ -1,4 +1,4 @@
-"""What a scrape costs beside a pass that looks at everything, in CPU time, on the simulated kernel."""
+"""The CPU time of a scrape, compared with a pass that scans everything, on the simulated kernel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEVICES = 200
 
 
 class Scraped(SimulatedDaemon):
-    """With a registry that can be asked."""
+    """A daemon whose registry can be scraped."""
 
     def _new_metrics(self) -> Metrics:
         self.registry = CollectorRegistry()

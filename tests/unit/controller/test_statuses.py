@@ -1,4 +1,4 @@
-"""What is told of a pool: to which size it may grow by itself."""
+"""The status of a pool: the size to which it may grow by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Single steps on the host: each is done, and it is noticed where it was not; and what is around them decides how."""
+"""Single steps on the host: each is done, its failure is noticed, and its surroundings decide how it is done."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def daemon(tmp_path: Path) -> Iterator[SimulatedDaemon]:
         yield daemon
 
 
-# The table of steps: each kind by itself, on a kernel that at first says OK to a call, and does nothing
+# The table of steps: each kind on its own, on a kernel that first reports success for a call without doing it
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -80,7 +80,7 @@ def done(daemon: SimulatedDaemon, step: HostStep) -> str:
 
 
 def noticed(daemon: SimulatedDaemon, step: HostStep, *dropped: str, words: str) -> None:
-    """The kernel says OK to these calls and drops them, for once: that is noticed, and told in these words."""
+    """Has the kernel drop these calls once and report success; that must be noticed and reported with these words."""
     daemon.calls.around = lambda call, do: None if call.name in dropped else do()
     with pytest.raises(VerificationError, match=words):
         done(daemon, step)

@@ -1,4 +1,4 @@
-"""The store cannot be written to, from any of its writes on: nothing is done to devices until it can, and nothing is lost."""
+"""The store cannot be written to, from any of its writes on: no device is changed until it can, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ AND = (
     device_record("b", filesystem={"type": "ext4"}),
 )
 STEPS = 8
-"""Each begins and ends; in between it is noted that a thin for a filesystem is made, and that an origin runs again."""
+"""How many store steps there are: begin and end of each operation, and notes in between that a thin for a filesystem
+was made and that an origin was resumed.
+"""
 
 
 class Full(SimulatedDaemon):
-    """Its store takes so many steps more, and then no write at all, until there is room again."""
+    """A daemon whose store accepts a number of steps and then no write at all, until there is space again."""
 
     def _watch_store(self, store: Store) -> None:
         super()._watch_store(store)
         counted, self.left = store.apply, 10**9
 
         def apply(step: StoreStep) -> None:
-            if not step.key.device:  # what the pool lies on is noted when its devices are done
+            if not step.key.device:  # what the pool is on is noted when its devices are done
                 counted(step)
                 return
             if self.left == 0:
@@ -44,7 +46,7 @@ class Full(SimulatedDaemon):
         store.apply = apply  # type: ignore[method-assign]
 
     def work(self) -> None:
-        """As the controller's pool controllers do."""
+        """Works as the pool controllers do."""
         for name, pool_controller in self.pool_controllers.items():
             while keys := self.queue.take(name, timeout=0.0):
                 try:
@@ -60,7 +62,7 @@ class Full(SimulatedDaemon):
 
 
 def done_to_devices(daemon: Full) -> list[str]:
-    """Reading the thin ids is no more than a look, though it takes messages."""
+    """Messages that change something; those for reading the thin ids do not count."""
     made = (str(call) for call in daemon.calls.made if changes(call) and call.part != "store")
     return [call for call in made if "metadata_snap" not in call]
 

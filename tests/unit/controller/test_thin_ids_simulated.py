@@ -1,4 +1,4 @@
-"""Reading a pool's thin ids writes to its metadata: who only looks does not, nor does anybody in somebody else's pool."""
+"""Reading a pool's thin ids writes to its metadata, so it is not done by observers, nor in pools of other owners."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RECORDS: list[Record] = [EXTERNAL, device_record("theirs", adopt={"deviceId": 1,
 
 @pytest.fixture
 def host() -> PlayedHost:
-    """With a pool of somebody else's, and a thin in it."""
+    """A host with an external pool, and a thin in it."""
     host = PlayedHost()
     metadata, data = host.add_disk("sda", 4 * MIB * 512), host.add_disk("sdb", 16 * MIB * 512)
     dm = simulated_kernel(host).dm
@@ -78,11 +78,11 @@ def test_a_daemon_reads_those_of_its_own_pool_through_a_metadata_snapshot(tmp_pa
 
 
 def test_a_thin_that_appears_without_a_transaction_is_noticed(tmp_path: Path) -> None:
-    """`dmsetup message` moves no transaction id: only that more of the metadata is in use tells of it."""
+    """`dmsetup message` changes no transaction id, so only the larger metadata usage shows the thin."""
     with a_simulated_daemon(tmp_path / "state") as daemon:
         daemon.declare(pool_record(), device_record("a"))
         daemon.settle()
-        daemon.run(60)  # by then they were read since the last transaction of its own
+        daemon.run(60)  # by then they were read after the last transaction of the daemon
         daemon.outside.dm.message(POOL, "create_thin 4000")
         daemon.run(30)
         pool = daemon.recorder.statuses()[Key(POOL)]
@@ -102,14 +102,14 @@ def test_no_message_is_ever_sent_to_somebody_elses_pool(guest: SimulatedDaemon) 
     guest.outside.dm.remove("ctr-1")
     guest.settle()
     assert guest.info("ctr-1") is not None, "its device is healed all the same"
-    guest.outside.dm.message(POOL, "create_thin 2")  # its metadata has changed: a reason to read the ids anew
+    guest.outside.dm.message(POOL, "create_thin 2")  # its metadata has changed, which is a reason to read the ids again
     guest.run(60)
     assert not messages(guest.calls)
     assert not messages(preview(guest))
 
 
 def test_nor_where_the_thin_that_a_record_adopts_is_gone(guest: SimulatedDaemon) -> None:
-    """ENODATA asks for the ids: of a pool of ours they would be read now."""
+    """ENODATA causes the ids to be read, if the pool is ours."""
     guest.outside.dm.remove("ctr-1")
     guest.outside.dm.message(POOL, "delete 1")
     guest.run(60)
