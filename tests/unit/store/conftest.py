@@ -1,4 +1,4 @@
-"""A store in a directory of its own, on a clock that stands still."""
+"""A store in a directory of its own, with a clock that does not advance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store with something in it, and what is done to its file."""
+"""A store with content, and ways to damage its file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DEVICES = 40
 
 @dataclass(frozen=True)
 class Known:
-    """Everything that a store tells."""
+    """Everything that a store returns."""
 
     pools: dict[str, StoredPool]
     devices: dict[str, dict[str, StoredDevice]]
@@ -32,7 +32,7 @@ class Known:
 
 
 def fill(directory: Path) -> None:
-    """Two pools, forty devices in each, statuses and events: several pages of each table."""
+    """Fills a store with two pools of forty devices each, statuses and events: several pages of each table."""
     with Store.open(directory, wall_clock=lambda: 1000.0) as store:
         for pool in ("tank", "rest"):
             store.apply(SavePool(Key(pool), StoredPool(pool, "DMR-1", True, "/d", "/m", Sectors(128), "passdown")))
@@ -63,7 +63,7 @@ def told(store: Store) -> Known:
 
 
 def copied(source: Path, target: Path) -> Path:
-    """The whole directory, as it is on disk."""
+    """A copy of the whole directory, as it is on disk."""
     if target.exists():
         shutil.rmtree(target)
     return Path(shutil.copytree(source, target))

@@ -1,4 +1,4 @@
-"""Killed at any instant: all that was done before is there, and nothing of what was not."""
+"""After a kill at any instant, everything that was done before is in the store, and nothing of what was not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from reconciler.model.names import Key
 from reconciler.store.store import Store
 
-# Makes devices for ever, and says after each step which one is on disk.
+# Makes devices endlessly, and prints after each step which one is on disk.
 MAKE = """
 import sys
 from itertools import count
@@ -37,7 +37,7 @@ for number in count():
 
 
 def killed(directory: Path, *, lines: int = 1, wait: float = 0.0) -> list[str]:
-    """What it said until it was killed."""
+    """What the process printed until it was killed."""
     with subprocess.Popen([sys.executable, "-c", MAKE, str(directory)], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         said = [child.stdout.readline() for _ in range(lines)]
@@ -51,7 +51,7 @@ def check(directory: Path, said: list[str]) -> None:
     finished = sum(line.startswith("finished") for line in said)
     with Store.open(directory, wall_clock=lambda: 0.0) as store:
         devices, intents, pool = store.known_devices("tank"), store.intents("tank"), store.known_pool("tank")
-        # One step may have been done and not yet told of.
+        # One step may be done and not printed yet.
         assert finished <= len(devices) <= begun
         assert begun <= len(devices) + len(intents) <= begun + 1
         assert [device.thin_id for device in devices.values()] == [device.created_at for device in devices.values()]
@@ -69,7 +69,7 @@ def test_what_lies_on_disk_in_the_middle_is_a_whole_store(store: Store, director
     store.close()
     copy = tmp_path / "copy"
     said = killed(directory, lines=50)
-    # The file and its log are all that is needed; the shared memory is of the process that has died.
+    # The file and its WAL are all that is needed; the shared memory belonged to the process that was killed.
     copy.mkdir(mode=0o700)
     for name in ("state.db", "state.db-wal"):
         shutil.copy(directory / name, copy / name)

@@ -1,4 +1,4 @@
-"""Each of SQLite's codes by its own cause, and by the command that helps."""
+"""Each error code of SQLite, from its real cause, with the command that helps."""
 
 from __future__ import annotations
 

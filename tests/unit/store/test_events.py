@@ -1,4 +1,4 @@
-"""Events: repeats are counted, the oldest make room, followers miss nothing."""
+"""Events: repeats are counted, the oldest are dropped, followers miss nothing."""
 
 from __future__ import annotations
 

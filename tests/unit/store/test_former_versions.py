@@ -1,4 +1,4 @@
-"""A store that 0.1.0 wrote, with each kind of row, opens for ever: what it said then, it says now."""
+"""A store that 0.1.0 wrote, with each kind of row, can always be opened, and its content means the same."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_its_events_are_told_with_their_counts(opened: Store) -> None:
 
 @pytest.mark.usefixtures("opened")
 def test_a_copy_is_kept_for_the_way_back(tmp_path: Path) -> None:
-    """0.1.0 calls a field that it does not know damage: it must find a later version, or its own copy."""
+    """0.1.0 takes an unknown field for damage, so it must find a later version, or its own copy."""
     copy = tmp_path / "state" / "state.db.version-2"
     with closing(sqlite3.connect(copy)) as former, closing(sqlite3.connect(WRITTEN_BY_0_1_0)) as written:
         assert list(former.iterdump()) == list(written.iterdump())

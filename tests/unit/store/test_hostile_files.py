@@ -1,4 +1,6 @@
-"""Whatever somebody or a bad disk makes of the store's file: it is believed whole or not at all, and left as it is."""
+"""However the store's file was changed by somebody or by a bad disk: it is accepted whole or not at all, and left as it
+is.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,7 @@ def state(whole: Path, tmp_path: Path) -> Path:
 
 
 def contents(directory: Path) -> dict[str, bytes]:
-    """An empty log and the index of one come with any look at it."""
+    """The content of all files, without the empty WAL and the index of one, which every read may leave."""
     return {
         file.name: file.read_bytes()
         for file in directory.iterdir()
@@ -53,7 +55,7 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 
 def refusal(directory: Path) -> str:
-    """Why it is not opened, in one line; empty where it is. A refused one is as it was."""
+    """Why the store is not opened, in one line; empty if it is. A refused store must be unchanged."""
     before = contents(directory)
     line = reason(lambda: told_of(directory))
     if not line:
@@ -72,7 +74,7 @@ def told_of(directory: Path) -> None:
 
 
 def reason(does: Callable[[], None]) -> str:
-    """Of a StoreError, one line that can be shown; empty where there was none."""
+    """The message of a StoreError, which must be one printable line; empty if there was none."""
     try:
         does()
     except StoreError as error:
@@ -107,7 +109,7 @@ def test_every_page_garbled(whole: Path, state: Path) -> None:
 
 
 def test_bytes_flipped_in_every_page(whole: Path, state: Path) -> None:
-    """One that changes a letter of a message shows nowhere; all else does."""
+    """Only a changed letter in a message goes unnoticed; every other change must be noticed."""
     content, rng = (whole / "state.db").read_bytes(), random.Random(3)
     refused = 0
     for at in range(0, len(content), PAGE):
@@ -120,7 +122,7 @@ def test_bytes_flipped_in_every_page(whole: Path, state: Path) -> None:
 
 
 def a_log(state: Path) -> bytes:
-    """What a crash leaves beside the file."""
+    """A WAL as a crash leaves it beside the file."""
     with Store.open(state, wall_clock=lambda: 0.0) as store:
         for number in range(20):
             store.save_records([], f"digest {number}")
@@ -128,7 +130,7 @@ def a_log(state: Path) -> bytes:
 
 
 def test_a_log_that_is_cut_off_or_garbled_or_another_stores(whole: Path, state: Path, tmp_path: Path) -> None:
-    """What SQLite takes of it is an earlier moment of this store, or it is refused."""
+    """What SQLite accepts of the WAL is an earlier state of this store, or the store is refused."""
     other = tmp_path / "other"
     fill(other)
     logs, rng = [a_log(copied(whole, tmp_path / "log")), a_log(other)], random.Random(4)
@@ -159,7 +161,7 @@ def test_another_stores_log_is_not_mixed_in_unseen(whole: Path, state: Path, tmp
 def _sockets(path: Path) -> None:
     with closing(socket.socket(socket.AF_UNIX)) as one:
         here = Path.cwd()
-        os.chdir(path.parent)  # such an address is short
+        os.chdir(path.parent)  # keeps the address short
         one.bind(path.name)
         os.chdir(here)
 
@@ -282,7 +284,7 @@ class TestAside:
     @pytest.fixture
     def put_aside(self, state: Path) -> Path:
         with Store.open(state, wall_clock=lambda: 0.0):
-            a_log(state)  # open, so that closing does not fold it in
+            a_log(state)  # stays open, so that closing does not fold it in
             for name in ("state.db", "state.db-wal"):
                 copy = (state / name).read_bytes()
                 (state.parent / name).write_bytes(copy)
@@ -302,7 +304,7 @@ class TestAside:
     def test_killed_between_the_two_nothing_passes_for_a_whole_one(
         self, state: Path, put_aside: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Without its log the file would be a sound store of an earlier time."""
+        """Without its WAL, the file would be a valid store of an earlier time."""
         for suffix in ("", "-wal"):
             (state / f"{put_aside.name}{suffix}").rename(state / f"state.db{suffix}")
         rename, renamed = Path.rename, list[str]()

@@ -1,4 +1,4 @@
-"""A disk that is full and a file that is taken away while the store is in use: nothing is half done, and it goes on."""
+"""A disk that fills up and a file that is removed while the store is in use: nothing is half done, and it recovers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def know(store: Store, number: int) -> None:
 
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
-    """As a full disk, for this process: a write beyond fails in the midst."""
+    """Acts like a full disk for this process: a write beyond the limit fails in the middle."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -38,7 +38,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 
 def in_a_child(does: Callable[[], None]) -> int:
-    """The limit holds for all files of a process."""
+    """Runs in a child process, because the limit applies to all files of a process."""
     pid = os.fork()
     if not pid:
         code = 1
@@ -50,7 +50,7 @@ def in_a_child(does: Callable[[], None]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # other threads of the tests are not used in the child
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the child does not use the other threads of the tests
 def test_there_is_no_room_at_any_moment_of_a_transaction(directory: Path) -> None:
     with Store.open(directory, wall_clock=lambda: 0.0):
         pass

@@ -1,4 +1,4 @@
-"""No thin id is handed out twice, in whatever order things happen, and by nobody's mistake."""
+"""No thin id is handed out twice, whatever the order of events, and whoever makes a mistake."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def creating(name: str, thin_id: int, kind: IntentKind = IntentKind.CREATE) -> I
 
 
 class IdsInUse(RuleBasedStateMachine):
-    """Compares the store with a plain account of who has which id."""
+    """Compares the store with a simple record of which device has which id."""
 
     @initialize()
     def begin(self) -> None:
@@ -115,7 +115,7 @@ class IdsInUse(RuleBasedStateMachine):
             return
         adopted = StoredDevice(Key("tank", name), "", "d", thin_id, Sectors(8), adopted=True)
         intent = self.intent()
-        if intent is not None and intent.thin_id == thin_id:  # it found a stranger's thin, and has not ended yet
+        if intent is not None and intent.thin_id == thin_id:  # it has found a foreign thin, and has not ended yet
             with pytest.raises(StoreError):
                 self.store.apply(SaveDevice(adopted.key, adopted))
             return

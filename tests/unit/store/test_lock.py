@@ -1,4 +1,4 @@
-"""One process has the state directory; whoever comes second is told who."""
+"""One process has the state directory, and the next one is told which."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opening: anew, again, and what cannot be opened says so in one line, with what to do, and stays as it is."""
+"""Opening a store, new or existing; one that cannot be opened gives one line with the remedy, and is left as it is."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def edited(path: Path, script: str) -> None:
 
 @pytest.fixture
 def path(directory: Path) -> Path:
-    """Of a store that is closed, with pools enough for several pages."""
+    """The path of a closed store, with enough pools for several pages."""
     with opened(directory) as store:
         for number in range(200):
             store.apply(SavePool(Key(f"p{number}"), pool(f"p{number}")))
@@ -45,7 +45,7 @@ def path(directory: Path) -> Path:
 
 
 def refusal(directory: Path) -> str:
-    """What opening says, in both ways."""
+    """What both ways of opening report."""
     with pytest.raises(StoreError) as writing:
         opened(directory)
     with pytest.raises(StoreError) as reading:
@@ -98,7 +98,7 @@ def test_a_truncated_store_is_left_as_it_is(path: Path, size: int) -> None:
     said = writing_refusal(path.parent)
     assert "is damaged" in said
     assert "restore a copy" in said
-    # Readers do not look at the whole file first, as they are to be quick.
+    # Readers do not check the whole file first, because they are to be quick.
     with suppress(StoreError), Store.open_read_only(path.parent) as reader:
         reader.events()
     assert path.read_bytes() == whole[:size]

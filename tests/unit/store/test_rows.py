@@ -1,4 +1,4 @@
-"""Whatever a dataclass of the store holds comes back exactly."""
+"""Every dataclass of the store is read back exactly as it was written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reconciler.store.tables import LastGoodRecord
 
 @dataclass(frozen=True, slots=True)
 class Small:
-    """As small as a row gets."""
+    """The smallest possible row."""
 
     pool: str
     thin_id: int
@@ -34,7 +34,7 @@ KINDS: list[type[Data]] = [
     Event,
     LastGoodRecord,
 ]
-# Names of files may hold bytes that are no UTF-8: lone surrogates in Python.
+# File names may hold bytes that are not UTF-8, which are lone surrogates in Python.
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 NUMBERS = st.floats(-1e11, 1e11)  # times
 CHOSEN: dict[object, st.SearchStrategy[object]] = {

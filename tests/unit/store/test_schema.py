@@ -1,4 +1,4 @@
-"""Migrations: in order, each once, each wholly or not at all."""
+"""Migrations are applied in order, each once, completely or not at all."""
 
 from __future__ import annotations
 

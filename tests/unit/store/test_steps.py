@@ -1,4 +1,4 @@
-"""Each step, done once and twice, as seen at once and after opening the store again."""
+"""Each step, done once and twice, read back at once and after the store was opened again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Every way by which a store may know less than a pool holds is noted, so that nothing empty takes the place of data."""
+"""Every way in which a store may know less than a pool holds is noted, so that nothing empty takes
+the place of data.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ IN_THE_POOL = {0: ThinEntry(9, 0)}
 
 
 def made(store: Store) -> None:
-    """The whole of the pool, by this store."""
+    """Makes the whole pool by this store."""
     for step in (SavePool(TANK, BEGUN), SavePool(TANK, POOL), BeginIntent(A, CREATE), CompleteIntent(A, DEVICE)):
         store.apply(step)
 
@@ -68,7 +70,7 @@ def noted_twice(store: Store) -> None:
 
 
 def noted_again_later(store: Store) -> None:
-    """What is learnt of the pool afterwards takes nothing of it back."""
+    """Saves the pool again; that does not remove the note."""
     taken_over(store)
     store.apply(SavePool(TANK, replace(POOL, transaction_id=1, data_size=POOL.data_size)))
 
