@@ -38,7 +38,7 @@ def kind_of(info: os.stat_result) -> str:
 def untrusted(
     path: Path, *, fd: int | None = None, info: os.stat_result | None = None, ours: bool = False
 ) -> str | None:
-    """Why this file or directory is not to be believed, with the command that puts it right. None: it is fine.
+    """Why this file or directory cannot be trusted, with the command that corrects it; None if it can be trusted.
 
     `fd` is the same thing opened already, and `info` what was seen of it already: with either there is no moment in
     which it can be replaced. `ours` is what this program writes itself, the state and the locks, unlike manifests:
@@ -163,9 +163,7 @@ class FileLock:
         self._fd = fd
 
     def sign(self, text: str) -> None:
-        """Writes who holds the lock, for others who want it. The length is constant, so a rewrite needs no space on a
-        full disk.
-        """
+        """Writes who holds the lock, for others who want it; always of one length, so a rewrite fits on a full disk."""
         os.pwrite(self._fd, text.encode().ljust(_LENGTH), 0)
         os.ftruncate(self._fd, _LENGTH)
 
@@ -184,8 +182,8 @@ class FileLock:
         return None
 
     def release(self) -> None:
-        """Releases the lock. The file stays: if it were removed, a third process could lock a new one beside a second
-        process.
+        """Releases the lock. The file stays: if it were removed, a third process could lock a new
+        one beside a second.
         """
         if self.is_held:
             os.close(self._fd)

@@ -106,9 +106,7 @@ def _options(given: _Given) -> OneShotOptions:
 
 
 def _refuse_state_dir() -> None:
-    """Refuses --state-dir with a simulated kernel. In the environment it is accepted, as it is meant for all commands
-    there.
-    """
+    """Refuses the option --state-dir with a simulated kernel; in the environment it is meant for all commands."""
     if click.get_current_context().get_parameter_source("state_dir") is ParameterSource.COMMANDLINE:
         raise click.UsageError("--state-dir is for the host: with --kernel simulated nothing is read from it or kept")
 

@@ -147,9 +147,7 @@ def _fix(options: DoctorOptions, *, yes: bool) -> None:
 
 
 def _mend(session: RepairSession, pool: str, *, yes: bool) -> int:
-    """Makes the repairs. Each is worked out anew after the one before, and once more after the
-    answer to its question.
-    """
+    """Makes the repairs. Each is worked out anew after the one before, and again after the answer to its question."""
     answered: set[str] = set()
     done = 0
     while True:

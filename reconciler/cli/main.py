@@ -199,9 +199,7 @@ def _let_every_text_through() -> None:
 
 
 def _drop_output() -> None:
-    """Discards what is still buffered and cannot be written, because the interpreter would complain about it at its
-    end.
-    """
+    """Discards buffered output that cannot be written, because the interpreter would complain about it at its end."""
     try:
         number = sys.stdout.fileno()
     except (AttributeError, OSError, ValueError):

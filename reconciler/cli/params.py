@@ -166,9 +166,7 @@ def output_option(*formats: str) -> Callable[[F], F]:
 
 
 def complete_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Names of stored pools and devices for the shell's completion; of the kind that comes before the name, if one
-    does.
-    """
+    """Names of stored pools and devices for the shell's completion; of the kind before the name, if one is given."""
     del param
     from reconciler.cli.view import names  # noqa: PLC0415  # only while a shell asks
 

@@ -78,9 +78,7 @@ def _options(given: _Given) -> Options:
 
 
 def _run(options: Options) -> int:
-    """Runs the daemon. Why it cannot start or go on is logged like everything else, for the journal
-    and for machines.
-    """
+    """Runs the daemon. Why it cannot start or go on is logged like all else, for the journal and for machines."""
     try:
         return run(options)
     except Exception as error:

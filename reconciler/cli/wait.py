@@ -107,9 +107,7 @@ def _why_not_ready(one: Seen) -> str:
 
 
 def _no_node(one: Seen) -> str:
-    """Why the node is missing, if it is: a status may be from before a reboot, and nobody should mount what is not
-    there.
-    """
+    """Why the node is missing; empty if it is there. A status from before a reboot must not cause a mount."""
     status = one.status
     if (
         status is not None

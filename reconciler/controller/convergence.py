@@ -147,7 +147,7 @@ class DeviceTarget:
         if fault.errno == errno.ENODATA and not self._has_reread:
             self._has_reread = True
             return self._observer.read_ids()
-        if self.is_half_done():  # the next look at the pool undoes at once what is left
+        if self.is_half_done():  # with the ids, the next plan undoes at once what is left
             self._observer.read_ids()
         return False
 
@@ -155,7 +155,7 @@ class DeviceTarget:
         return self._intent() is not None
 
     def _let_filesystem_be(self, fault: NothingDoneError) -> bool:
-        """Ends an intent that would grow a filesystem that is not there, once no record asks for one any more."""
+        """Gives up on growing a filesystem that is not there, if the record asks for none. Returns whether it did."""
         record, known = self._facts.record, self._store.known_devices(self.key.pool).get(self.key.device)
         if known is None or record is None or record.spec.filesystem is not None:
             return False
@@ -199,9 +199,7 @@ class Convergence:
         self._only = only
 
     def converge(self, target: Target) -> Outcome | None:
-        """Converges the target, and returns how its key goes on; None if it waits for the attempt that the queue
-        already has.
-        """
+        """Converges the target. Returns the outcome for its key; None if the queue already holds its next attempt."""
         fault: Condition | None = None
         failure: Outcome | None = None
         outcome: Outcome = Done()
@@ -276,9 +274,7 @@ class Convergence:
         return RequeueAfter(left) if plan.steps and 0 < left < inf else after(plan)
 
     def _had_no_effect(self, target: Target, plan: Plan) -> Condition:
-        """Counts the plan's steps as failed: the host would otherwise be asked for the same again and again, without a
-        pause.
-        """
+        """Counts the plan's steps as failed, because they would otherwise be repeated without a pause."""
         step = next((step for step in reversed(plan.steps) if isinstance(step, HostStep)), plan.steps[-1])
         action, subject = (step.action, step.subject) if isinstance(step, HostStep) else ("note", str(step.key))
         detail = f"it was answered with OK, and the same is found again, or somebody undid it: {plan.condition.message}"

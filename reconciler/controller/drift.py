@@ -102,9 +102,7 @@ class DriftTracker:
         return open_drift
 
     def over(self, key: Key, drift: Reason | None, *, converged: bool) -> list[OpenDrift]:
-        """Closes the record's drift that a scan found to be gone, and returns it. `drift` is what the scan reports now,
-        if any.
-        """
+        """Closes and returns the record's drift that a scan found to be gone. `drift` is what it reports now."""
         mine = self._open.get(key, {})
         ended = [one for one in mine.values() if converged or (drift and drift is not one.reason and one.done)]
         for open_drift in ended:

@@ -49,9 +49,7 @@ class Preview:
 
 
 def _named(line: str, key: Key) -> str:
-    """The command line with the pool's node instead of its number, which dmsetup takes too: an inactive pool has no
-    number.
-    """
+    """The command line with the pool's node instead of its number, which an inactive pool does not have."""
     return line.replace(f"thin {_NOT_YET} ", f"thin /dev/mapper/{key.pool} ")
 
 

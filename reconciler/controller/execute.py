@@ -105,7 +105,7 @@ class Executor:
 
     def _carry_out(self, step: Step) -> tuple[str, HostError | None]:
         if isinstance(step, StoreStep):
-            # an unwritable store raises here, and stops the daemon before anything else is done
+            # An unwritable store raises here, and stops the daemon before anything else is done.
             self._store.apply(step)
             return "", None
         try:

@@ -77,8 +77,8 @@ class ObservedPool:
         return tuple(sorted(name for name, (devno, _) in self._shows.items() if devno == pool.info.devno))
 
     def elsewhere(self, thin_id: int, own: str, *, private: bool = False) -> tuple[str, ...]:
-        """The dm names of other devices than `own` that show this thin. Private devices of this store count only if
-        `private`.
+        """The dm names of other devices than `own` that show this thin; private ones of this store
+        only if `private`.
         """
         pool = self.pool.device
         if pool is None:
@@ -162,8 +162,8 @@ class FactGatherer:
         return FactGatherer(self._name, self._store, self._clock, self._rng, self._settings)
 
     def scope(self) -> Scope:
-        """The pool's scope, cached until it changes: each step changes what is stored, but rarely which devices there
-        are.
+        """The pool's scope, cached until it changes: steps change what is stored, but rarely which
+        devices there are.
         """
         records, knowledge = self.records, self._store.knowledge(self._name)
         if self._scope is not None and self._scope_of[0] is records and self._scope_of[1] is knowledge:
@@ -296,7 +296,7 @@ class FactGatherer:
         left = self._store.left_by(self._name, key.device)
         if pool.known is None or (pool.known.taken_over_at is None and not left):
             return {}
-        # without reading the pool, the ids that the daemon last reported are all there is
+        # Without reading the pool, the ids that the daemon last reported are all there is.
         ids = observed.ids if observed.ids_are_told else self._told()
         if ids is None:
             return None

@@ -106,8 +106,8 @@ class FailedAttempts:
         self._queue = queue
         self._clock = clock
         self._failed: dict[Key, list[tuple[Circumstances, Condition]]] = {}
-        """The failures of each key, the latest first. Several are kept, so that failures that alternate are all
-        delayed.
+        """The failures of each key, the latest first. Several are kept, so that alternating
+        failures are all delayed.
         """
         self._spent: dict[Key, list[_Spent]] = {}
 
@@ -117,8 +117,8 @@ class FailedAttempts:
         self._failed[key] = [(circumstances, condition), *before][:_REMEMBERED]
 
     def had_no_effect(self, key: Key, circumstances: Circumstances, condition: Condition) -> None:
-        """Remembers an attempt that had no effect, in whatever circumstances: each attempt changes the device's own
-        state.
+        """Remembers an attempt that had no effect, in any circumstances: each attempt changes the
+        device's own state.
         """
         self.failed(key, replace(circumstances, around=None), condition)
 
@@ -131,9 +131,7 @@ class FailedAttempts:
         self._spent.clear()
 
     def standing(self, key: Key, circumstances: Circumstances) -> Condition | None:
-        """The condition that the last attempt in identical circumstances ended with, or None. It stands until one
-        works.
-        """
+        """The condition that the last attempt in identical circumstances ended with, or None; valid until one works."""
         return next((said for before, said in self._failed.get(key, []) if before.fits(circumstances)), None)
 
     def is_too_early(self, key: Key) -> bool:
@@ -141,9 +139,7 @@ class FailedAttempts:
         return self._queue.hold(key)
 
     def pause(self, key: Key, circumstances: Circumstances) -> Pause | None:
-        """How long to wait if this was mended too often lately. None: it may be mended now, and this counts as once
-        more.
-        """
+        """How long to wait if this was mended too often lately. None: it may be mended now, and is counted."""
         now = self._clock.now()
         spent = self._spent[key] = [one for one in self._spent.get(key, ()) if one.left(now) > 0]
         mine = next((one for one in spent if one.what == circumstances.what), None)

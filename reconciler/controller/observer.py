@@ -28,8 +28,8 @@ _LOCKED_FOR = 2.0
 
 class PoolObserver:
     def __init__(self, client: WorkerClient, gatherer: FactGatherer, *, observe_only: bool = False) -> None:
-        """With `observe_only`, nothing is written, by the kernel neither: reading the thin ids is left out, as it
-        writes metadata.
+        """With `observe_only`, nothing is done that writes, not even reading the thin ids, for
+        which the kernel writes.
         """
         self.observed = ObservedPool()
         self.trouble: str | None = None
@@ -119,8 +119,8 @@ class PoolObserver:
         return self.observed.ids is not None
 
     def _ask_ids(self) -> bool:
-        """Reads the ids. That a metadata snapshot is reserved is flushed before, so that after a crash it is known as
-        ours.
+        """Reads the ids. A note of the reserved metadata snapshot is flushed first, by which it is
+        ours after a crash.
         """
         store, pool = self.gatherer.store, self.gatherer.name
         if store.read_only:  # with a read-only store nothing can be noted, so a held snapshot is only reported
@@ -244,9 +244,7 @@ class PoolObserver:
         return self._scope is not None and self._scope.watched.metadata is None
 
     def _assume_ids(self) -> bool:
-        """Whether to take the ids from the store, as reading them writes metadata: with `observe_only`, or in an
-        external pool.
-        """
+        """Whether to take the ids from the store, with `observe_only` or an external pool: reading them writes."""
         if self.observed.ids is not None:
             return False
         self.observed.ids = {number: ThinEntry(0, 0) for number in self.gatherer.named_ids()}

@@ -126,9 +126,7 @@ class WorkQueue:
         return key in self._attempts
 
     def hold(self, key: Key) -> bool:
-        """Whether the key's next attempt is still to come. The key is then due at that time, even if a scan was due
-        earlier.
-        """
+        """Whether the key's next attempt is still to come. The key is then due at that time, and not before."""
         left = self._not_before.get(key, 0.0) - self._clock.now()
         if left > 0:
             self.add(key, left)
@@ -139,9 +137,7 @@ class WorkQueue:
         self._not_before.pop(key, None)
 
     def take(self, pool: str, timeout: float | None = None) -> set[Key]:
-        """Waits until keys of the pool are due, and returns them all. Empty after the timeout, or when the queue is
-        stopped.
-        """
+        """Waits until keys of the pool are due, and returns them all. Empty after the timeout, or once stopped."""
         end = None if timeout is None else self._clock.now() + timeout
         with self._changed:
             while not self._stopped:

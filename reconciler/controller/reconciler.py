@@ -90,9 +90,7 @@ class PoolReconciler:
             self._queue.finish(target.key, outcome)
 
     def _take_over(self) -> None:
-        """Takes over new records: everything is planned anew, and devices that lost their record are noted with the
-        time.
-        """
+        """Takes over new records: everything is planned anew, and devices without a record are noted with the time."""
         store, records = self._gatherer.store, self._gatherer.records
         for device in store.known_devices(self._key.pool).values():
             recorded = device.key in records.devices

@@ -78,8 +78,8 @@ def leaked_ids(ids: ThinIds, named: frozenset[int]) -> dict[int, ThinEntry]:
 
 
 def pool_status(facts: PoolFacts, condition: Condition, wall: float, named: frozenset[int] | None) -> PoolStatusReport:
-    """The status of a pool. `named` are the thin ids of devices, intents and adoptions; None if the ids are not the
-    pool's own.
+    """The status of a pool. `named` are the ids of devices, intents and adoptions; None if ids are
+    not the pool's own.
     """
     live, status = facts.live, facts.live.status
     numbers = status if isinstance(status, PoolStatus) else None
@@ -209,9 +209,7 @@ class Recorder:
         self.changed()
 
     def statuses(self) -> dict[Key, Status]:
-        """The statuses of all keys that were scanned since the start. Those of a former run may be from before a
-        reboot.
-        """
+        """The statuses of all keys that were scanned since the start; older ones may be from before a reboot."""
         with self._lock:
             return {key: status for key, status in self._statuses.items() if key in self._current}
 
@@ -274,8 +272,8 @@ class Recorder:
             self._progress.warned(key, text)
 
     def relieved(self, key: Key, reason: Reason, seconds: float) -> None:
-        """Records that the cause of a hanging worker was found and mended after `seconds`; no scan of that worker
-        reports it.
+        """Records that the cause of a hanging worker was found and mended after `seconds`, which no
+        scan of it shows.
         """
         with self._lock:
             self._metrics.drift(key.kind, reason)
@@ -319,7 +317,7 @@ class Recorder:
 
     def _worked(self, key: Key, step: HostStep, seconds: float, reason: str, what: str) -> None:
         with self._lock:
-            # counts a later step on its own, as it may fail again and again
+            # Counts a later step on its own, as it may fail again and again.
             count = self._repeats.again(key, (step.action, step.subject))
         if count:
             extra = log_context(key, reason=reason, action=step.action, seconds=seconds)

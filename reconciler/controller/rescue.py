@@ -47,16 +47,12 @@ class Rescuer:
         self._latest = latest
         self._gatherer = gatherer
         self._observer: PoolObserver | None = None
-        """The observer for the present stall only: a suspension counts if it was seen during this stall without a
-        break.
-        """
+        """The observer of the present stall: a suspension counts if it was seen without a break during this stall."""
         self._since = 0.0
         """When the first scan of the present stall was made, in monotonic seconds."""
         self._not_before = 0.0
         self._cause: str | None = None
-        """The suspended device below the pool, or the pool itself, at the second worker's last scan; None if there is
-        none.
-        """
+        """The suspended device below the pool, or the pool itself, in the second worker's last scan; else None."""
 
     def waiting(self, beside: WorkerClient) -> None:
         if self._settings.observe_only or self._store.trouble is not None or self._clock.now() < self._not_before:
@@ -85,9 +81,7 @@ class Rescuer:
         self._observer = self._cause = None
 
     def _steps(self, observer: PoolObserver) -> Iterator[tuple[Key, tuple[HostStep, ...]]]:
-        """Yields the steps for the pool; those for its devices follow in a later scan, when the pool is not suspended
-        any more.
-        """
+        """Yields the steps for the pool, or, in a later scan that finds it resumed, those for its devices."""
         observed, now = observer.observed, self._clock.now()
         pool = self._gatherer.pool_facts(observed)
         steps = rescue_of_pool(pool)

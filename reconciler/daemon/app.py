@@ -61,8 +61,6 @@ class App:
         return RecordLoader(sources, node, self.store, self.metrics, self.clock)
 
     def tell_build(self, dm: DeviceMapper) -> None:
-        """Sets the build metrics. Raises HostError if the host has no device-mapper, without which
-        nothing can begin.
-        """
+        """Sets the build metrics. Raises HostError if the host has no device-mapper."""
         library, _ = dm.versions()
         self.metrics.build_info(__version__, os.uname().release, library)

@@ -59,8 +59,8 @@ def disks_in_words(records: RecordSet) -> list[str]:
 
 
 def simulated_client(host: SimulatedHost, state_dir: Path) -> Callable[[str], WorkerClient]:
-    """Makes clients of one simulated host. It is not thread-safe and pool controllers are threads,
-    so calls take turns.
+    """Makes clients of one simulated host, whose calls take turns: the host is not thread-safe, the controllers are
+    threads.
     """
     lock = threading.Lock()
 
@@ -276,9 +276,7 @@ def _converge(app: App, desired: Desired, timeout: float, shown: Shown) -> Resul
 
 
 def _settle(app: App, desired: Desired, timeout: float) -> Result:
-    """Converges as `_converge` does, on a host that nobody else changes: it ends when two whole
-    passes find the same.
-    """
+    """Converges as `_converge` does, on a host that nobody else changes; ends when two whole passes find the same."""
     something = _when_something_happens(app)
     end, before = app.clock.now() + timeout, dict[Key, Status]()
     while True:

@@ -116,9 +116,7 @@ class Daemon:
         return 0
 
     def _begin(self) -> None:
-        """Puts the records of the directory in force, or the last good ones; without either it
-        waits and is not ready.
-        """
+        """Puts the records of the directory in force, or the last good ones; with neither it waits and is not ready."""
         if self._reload():
             return
         last = self._loader.last_good()
@@ -131,7 +129,7 @@ class Daemon:
         try:
             desired = self._loader.load()
         except StoreUnusable:
-            # the store keeps the cause, and the old set stays in force until the new one can be saved
+            # The store keeps the cause, and the old set stays in force until the new one can be saved.
             self._must_reload = True
             return False
         if desired is None:
@@ -142,9 +140,7 @@ class Daemon:
         return True
 
     def _refuse_taken(self, desired: Desired) -> None:
-        """Raises if another daemon has one of the pools. Only at the start: later, that is the trouble of one pool
-        alone.
-        """
+        """Raises if another daemon has one of the pools. Only at the start: later, only that one pool is affected."""
         mine = str(self._options.state_dir)
         for name in desired.pools:
             held = PoolLock(name).holder()
@@ -234,9 +230,7 @@ class Daemon:
         return HostChange()
 
     def _reload_as_told(self) -> None:
-        """Reloads at SIGHUP. systemd gets READY at its end too, so it must not come before the daemon is ready at
-        first.
-        """
+        """Reloads at SIGHUP. Its end is reported as READY, so it must not come before the daemon is ready at first."""
         if not self._told_ready:
             self._reload()
             return

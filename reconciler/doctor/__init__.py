@@ -1,3 +1,1 @@
-"""Finds out what is wrong on this host and what can be done about it, and does it. Above the daemon, below the
-commands.
-"""
+"""Finds what is wrong on this host, says what can be done, and does it. It is above the daemon, below the commands."""

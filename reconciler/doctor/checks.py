@@ -199,9 +199,7 @@ def _few(words: Iterable[object]) -> str:
 
 
 def check_leaks(view: PoolView, *, fix: str, stop: str) -> Check | None:
-    """Reports leaked ids. `stop` are the commands that stop the daemon, which `--fix` needs; empty
-    if it does not run.
-    """
+    """Reports leaked ids. `stop` are the commands that stop the daemon, for `--fix`; empty if it does not run."""
     if view.ids is None:
         return _check_told(view, fix=fix, stop=stop) if view.told_leaked else None
     subject, found = f"thin ids of {view.name}", leaked(view)
@@ -221,9 +219,7 @@ def check_leaks(view: PoolView, *, fix: str, stop: str) -> Check | None:
 
 
 def _check_told(view: PoolView, *, fix: str, stop: str) -> Check:
-    """Reports leaked ids by the daemon's status. That has only ids, and an id of this store may be
-    another thin by now.
-    """
+    """Reports leaked ids by the daemon's status, which has ids only: an id of this store may be another thin by now."""
     subject, told = f"thin ids of {view.name}", view.told_leaked
     text = f"the daemon reports {len(told)} leaked: {_few(told)}; "
     perhaps = [number for number in told if number in view.former]

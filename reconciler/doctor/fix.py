@@ -1,6 +1,4 @@
-"""The repairs of `doctor --fix`, made one at a time under the locks of state directory and pool, with a scan after
-each.
-"""
+"""The repairs of `doctor --fix`, one at a time under the locks of state directory and pool, with a scan after each."""
 
 from __future__ import annotations
 

@@ -70,9 +70,7 @@ from reconciler.telemetry.metrics import Metrics
 
 
 class PoolInspector:
-    """The observer of one pool. It keeps what it saw, as a worker reports only what has changed
-    since its last answer.
-    """
+    """The observer of one pool. It keeps what it saw, as a worker reports only changes since its last answer."""
 
     def __init__(
         self, name: str, client: WorkerClient, store: Store, *, alone: bool, remembered: SalvagedPool | None = None
@@ -213,9 +211,7 @@ class Report:
 
 
 def examine(options: DoctorOptions, tell: Callable[[str], None]) -> Report:
-    """Runs all checks; `tell` receives the progress. It raises for nothing that it finds: a failed scan becomes a
-    check.
-    """
+    """Runs all checks; `tell` receives the progress. Raises for nothing that it finds: a failed scan is a check."""
     tell("looking at this host")
     kernel, looked = check_kernel()
     state = check_state(options.state_dir)

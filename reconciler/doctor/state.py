@@ -36,9 +36,7 @@ def no_records(*, daemon_runs: bool) -> Check:
 
 
 def check_records(statuses: Mapping[Key, Status], unseen: Collection[Key], *, now: float, state: str) -> Check:
-    """Checks the statuses while the daemon runs. `unseen` have none yet; `state` are the options
-    that find the store.
-    """
+    """Checks the statuses while the daemon runs. `unseen` have none yet; `state` are options that find the store."""
     bad = [status for status in statuses.values() if not status.good]
     later = f"; {_are(len(unseen))} not looked at yet" if unseen else ""
     if not bad:

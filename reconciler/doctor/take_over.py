@@ -38,8 +38,8 @@ class Withheld:
 
 
 def withheld(view: PoolView, found: Mapping[Key, StoredDevice], could: str) -> Withheld | None:
-    """Withholds the repair if it needs a person. `found` are the devices that it makes known, `could` says what it
-    would do.
+    """Withholds the repair if it needs a person. `found` are devices that it makes known, `could`
+    is what it would do.
     """
     missing = [record for record in view.records if record.key not in found and _would_be_made(view, record)]
     nobodys = unexplained(view, found)
@@ -64,9 +64,7 @@ def unexplained(view: PoolView, found: Mapping[Key, StoredDevice]) -> ThinIds:
 
 
 def unreadable(view: PoolView, could: str) -> Withheld | None:
-    """Withholds the repair of a pool at rest whose ids cannot be read. The condition of a live pool
-    says so by itself.
-    """
+    """Withholds the repair of a pool at rest whose ids cannot be read. The condition of a live pool says so itself."""
     if view.facts.live.device is not None or not view.ids_trouble:
         return None
     file = _metadata_file(view)
@@ -178,9 +176,7 @@ def _is_strange(view: PoolView, record: ThinPool) -> bool:
 
 
 def _is_at_rest(facts: PoolFacts) -> bool:
-    """Whether the pool is sound where the record says and unused, so that the store's ignorance is
-    all that is wrong.
-    """
+    """Whether the pool is sound, in place and unused, so that all that is wrong is that the store does not know it."""
     metadata = facts.live.metadata
     if metadata.superblock is not Superblock.POOL or metadata.transaction_id is None:
         return False
@@ -205,9 +201,7 @@ def _transaction(facts: PoolFacts) -> int:
 
 
 def _pool_again(view: PoolView, record: ThinPool) -> StoredPool:
-    """The pool to store. If it is at rest, only the damaged store can tell its UUID. Its files are
-    never deleted later.
-    """
+    """The pool to store. At rest, only the damaged store can tell its UUID. Its files are never deleted later."""
     said = view.remembered.pool if view.remembered is not None else None
     known = replace(known_from(view.facts, record), made_files=(), transaction_id=_transaction(view.facts))
     if view.facts.live.device is not None:

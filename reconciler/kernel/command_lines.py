@@ -96,9 +96,7 @@ def _line(*words: str) -> str:
 Command = tuple[str, ...]
 
 _MOUNT_OPTIONS: Final = {"ext4": "nosuid,nodev,noexec", "xfs": "nosuid,nodev,noexec,nouuid"}
-"""`nouuid`, because a snapshot has its origin's UUID, and xfs refuses to be mounted beside a filesystem with the same
-one.
-"""
+"""`nouuid`, because xfs refuses to be mounted beside its origin, which has the same UUID."""
 _GROW_MOUNTED: Final = {"ext4": 'resize2fs "$1"', "xfs": 'xfs_growfs "$place"'}
 _IN_PRIVATE_MOUNT: Final = (
     "place=$(mktemp -d) || exit; status=1; "
@@ -140,15 +138,11 @@ def grow_in_private_mount_command(node: str, kind: str) -> Command:
 
 
 def thin_check_command(metadata: str) -> Command:
-    """Checks metadata. Everything is checked and reported, but leaked blocks, which a power cut
-    leaves, do not fail it.
-    """
+    """Checks metadata. Everything is checked and reported, but leaked blocks (from a power cut) do not fail it."""
     return ("thin_check", "--ignore-non-fatal-errors", metadata)
 
 
 def thin_ls_command(metadata: str, *, live: bool) -> Command:
-    """Lists thins, with fields from the device details only: EXCLUSIVE and SHARED would make
-    thin_ls walk all mappings.
-    """
+    """Lists thins, with fields from the device details: EXCLUSIVE and SHARED would make thin_ls walk all mappings."""
     snapshot = ("--metadata-snap",) if live else ()
     return ("thin_ls", "--no-headers", "--format", "DEV,MAPPED_BLOCKS,TRANSACTION", *snapshot, metadata)

@@ -53,9 +53,7 @@ _DEADLINE: Final = 10.0
 
 
 class HostUdev:
-    """Implements `kernel.protocol.Udev`. It must run in the host's network namespace, or udev's
-    events do not reach it.
-    """
+    """Implements `kernel.protocol.Udev`. It must run in the host's network namespace to receive udev's events."""
 
     @cached_property
     def _context(self) -> pyudev.Context:
@@ -123,9 +121,7 @@ class HostUdev:
 
 
 def _written(devno: Devno) -> int | None:
-    """When udev last wrote its entry for the device (systemd: src/libsystemd/sd-device); None if there is no entry
-    (yet).
-    """
+    """When udev last wrote its entry for the device (systemd: src/libsystemd/sd-device); None without an entry."""
     try:
         return os.stat(f"/run/udev/data/b{devno}").st_mtime_ns  # noqa: PTH116  # a Path costs more than the call
     except FileNotFoundError:

@@ -67,9 +67,7 @@ class PoolLock:
 
 
 _PATIENCE: Final = 2.0
-"""Seconds to wait for the lock. It is held while a pool is activated, which takes less than this
-unless a call hangs.
-"""
+"""Seconds to wait for the lock. It is held while a pool is activated, which takes less unless a call hangs."""
 
 
 @contextmanager

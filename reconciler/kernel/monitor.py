@@ -78,9 +78,7 @@ class DmEvents:
 
 
 def changed(before: Iterable[Listed], after: Iterable[Listed]) -> set[str]:
-    """The names that were added, removed, or have another device or event number. A renamed device counts with both
-    names.
-    """
+    """The names that were added, removed, or have another device or event number; both names of a renamed device."""
     return {listed.name for listed in set(before) ^ set(after)}
 
 
@@ -148,9 +146,7 @@ class UdevMonitor:
 
 
 def _enlarge(monitor: pyudev.Monitor, buffer: int) -> None:
-    """Enlarges the buffer as far as that is allowed. If it is too small, `receive` reports it and a
-    full scan follows.
-    """
+    """Enlarges the buffer as far as is allowed. If it is too small, `receive` reports it and a full scan follows."""
     try:
         monitor.set_receive_buffer_size(buffer)
     except OSError as error:
@@ -181,9 +177,7 @@ class HostChange:
 
 
 class HostMonitor:
-    """Listens to the host, for one thread. Without udev, device-mapper's own events and the resync
-    have to be enough.
-    """
+    """Listens to the host, for one thread. Without udev, device-mapper's events and the resync have to be enough."""
 
     def __init__(self, dm: DeviceMapper) -> None:
         self._dm = dm

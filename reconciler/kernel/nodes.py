@@ -44,8 +44,8 @@ def udevd_listens(control: str = UDEV_CONTROL) -> bool:
 
 
 def udevd_answers(control: str = UDEV_CONTROL) -> bool:
-    """Whether udevd listens and has replied to `udevadm control --ping`. It starts a program, so it is only for cases
-    of doubt.
+    """Whether udevd listens and replies to `udevadm control --ping`, which starts a program: only
+    for cases of doubt.
     """
     if not udevd_listens(control):
         return False

@@ -28,9 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 def lock_memory() -> None:
-    """Locks all memory with mlockall(2), which takes CAP_IPC_LOCK. Without that, a warning is logged once and work goes
-    on.
-    """
+    """Locks all memory with mlockall(2), which takes CAP_IPC_LOCK. Without that, a warning is logged once."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE) != 0:
         reason = os.strerror(ctypes.get_errno())

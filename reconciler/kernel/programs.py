@@ -60,9 +60,7 @@ _PACKAGES: Final = {
 _ALSO_IN: Final = "/usr/sbin:/sbin"
 """Folders of administrators' programs, which are not in every PATH."""
 _KEPT_OF_ENVIRONMENT: Final = ("GLIBC_TUNABLES",)
-"""Variables without which programs may not run at all (the sandbox sets them on some processors). None names a file to
-load.
-"""
+"""Variables without which programs may not run (the sandbox sets them on some processors). None names a file."""
 _MOST_OUTPUT: Final = 256 * 1024 * 1024
 """The most output in bytes. One line for each of the 2**24 possible thin ids of a pool is less."""
 _KEPT_OF_ERRORS: Final = 16 * 1024
@@ -80,9 +78,7 @@ class Said:
 
     @property
     def last_line(self) -> str:
-        """The last line of its errors, or else of its output, usually with the reason. `Usage:` lines (mkfs.xfs) are
-        skipped.
-        """
+        """The last line of its errors or else its output, usually the reason. `Usage:` lines (mkfs.xfs) are skipped."""
         last = ""
         for line in (self.errors.strip() or self.output.strip()).splitlines():
             if line.lower().startswith("usage:"):
@@ -138,9 +134,7 @@ def _missing(program: str) -> str:
 
 
 def _listen(process: subprocess.Popen[bytes], program: str, subject: str) -> Said:
-    """Reads both pipes at the same time, because a program that fills one while the other is read
-    would block for ever.
-    """
+    """Reads both pipes at the same time, because a program that fills the other one would block for ever."""
     output, errors = bytearray(), bytearray()
     with process, selectors.DefaultSelector() as selector:
         for pipe, kept in ((process.stdout, output), (process.stderr, errors)):
@@ -240,9 +234,7 @@ def refuse_unreadable(metadata: str) -> None:
 
 
 def _refuse_failing(metadata: str) -> None:
-    """Reads all of the metadata, past the page cache, because thin_check reports an unreadable
-    block as a damaged one.
-    """
+    """Reads all of the metadata, past the page cache, because thin_check reports an unreadable block as damaged."""
     with (
         told_as("read", metadata),
         opened(metadata, os.O_RDONLY | os.O_DIRECT) as device,
@@ -266,9 +258,7 @@ class HostTools:
     """Implements `kernel.protocol.Tools`."""
 
     def mkfs(self, node: str, wanted: Mkfs) -> None:
-        """Makes the filesystem, without `-F` or `-f`: the device is new, and if it is not empty it
-        is the wrong device.
-        """
+        """Makes the filesystem, without `-F` or `-f`: the device is new, and if it is not empty it is the wrong one."""
         if there := signature_of(node):
             raise HostError(f"mkfs.{wanted.type}", node, errno.EEXIST, f"there is {there} on it")
         run(mkfs_command(node, wanted), node)
@@ -307,8 +297,8 @@ class HostTools:
 
 
 def read_ids(output: str, metadata: str) -> dict[int, ThinEntry]:
-    """Parses the output of thin_ls. An incomplete list could make an id seem free, so any unknown line raises
-    HostError.
+    """Parses the output of thin_ls. Raises HostError for any unknown line, as an incomplete list
+    makes ids seem free.
     """
     entries = [_entry(line, metadata) for line in output.split("\n") if line.strip()]
     ids = dict(entries)
@@ -335,9 +325,7 @@ def _block_device(node: str) -> Devno:
 
 
 def _discard_step(devno: Devno) -> int:
-    """How many bytes to discard at once: whole blocks of a thin pool, as a block that is split by a step would not be
-    freed.
-    """
+    """How many bytes to discard at once: whole blocks of a thin pool, as parts of a block would not be freed."""
     text = read_attribute(sysfs(devno) / "queue/discard_granularity")
     granule = whole_number(text) or 0
     return _DISCARD_AT_ONCE if granule == 0 else max(granule, _DISCARD_AT_ONCE // granule * granule)

@@ -50,7 +50,7 @@ class DeviceMapper(Protocol):
 
     def load(self, name: str, table: Table, *, read_only: bool = False) -> None:
         """Loads a table into the inactive slot. ENODATA: the thin id is not in the pool. EINVAL:
-        refused by the target.
+        the target refuses it.
         """
 
     def resume(self, name: str, *, hidden: bool = False, freeze: bool = True) -> None:
@@ -72,9 +72,7 @@ class DeviceMapper(Protocol):
         """Drops the inactive table."""
 
     def message(self, name: str, text: str) -> None:
-        """Sends a message to the first target. Without a live table, the kernel answers OK and drops it: check
-        afterwards.
-        """
+        """Sends a message to the first target. Without a live table, the kernel answers OK and drops it."""
 
     def mknodes(self, name: str) -> None:
         """Makes the node in /dev/mapper that udev should have made. If there is no such device, its node is removed."""
@@ -111,9 +109,7 @@ class Disks(Protocol):
         """Deletes the file, durably when this returns. It succeeds if the file or its folder does not exist."""
 
     def read(self, path: str, length: int) -> bytes:
-        """The first bytes of a file or block device, read past the page cache if possible. Fewer if
-        there are no more.
-        """
+        """The first bytes of a file or block device, past the page cache if possible. Fewer if there are no more."""
 
     def zero(self, path: str, length: int) -> None:
         """Zeroes the first bytes, up to the end at most; durable when this returns. EBUSY: something has claimed the
@@ -172,8 +168,8 @@ class Disks(Protocol):
         """
 
     def writers(self, path: str) -> list[str]:
-        """`qemu (pid 412)` for each other process that has the file, the device, or the file behind that loop, open for
-        writing.
+        """`qemu (pid 412)` for each other process that has the file, the device, or the file behind that loop open to
+        write.
         """
 
     def mounts(self, devno: Devno) -> list[str]:

@@ -51,7 +51,5 @@ class PreconditionError(HostError):
 
 
 def answers_message(fault: HostError, number: int) -> bool:
-    """Whether the pool itself returned this errno for a message; the calls around a message can fail with the same
-    errno.
-    """
+    """Whether the pool itself returned this errno for a message; calls around a message can fail with it as well."""
     return fault.operation == "message" and fault.errno == number

@@ -60,8 +60,8 @@ class LiveDevice:
     missing_nodes: tuple[str, ...] = ()
     """Paths in /dev that should lead to the device and do not. They are checked only while it has a live table."""
     holders: tuple[str, ...] = ()
-    """Who has the device open, in words: mounts, dm devices above it, processes. Looked up only if it is open and
-    should not be.
+    """Who has the device open, in words: mounts, dm devices above, processes. Only looked up if it
+    should not be open.
     """
 
     @property

@@ -100,9 +100,7 @@ class RecordSet:
 
     @classmethod
     def of(cls, records: Iterable[Record], places: Mapping[Key, Written] | None = None) -> RecordSet:
-        """The set of these records in the order of their keys. The last of several with the same key counts, so `check`
-        first.
-        """
+        """The set of these records, sorted by key. Of several with one key the last counts, so `check` first."""
         ordered = sorted(records, key=lambda record: record.key)
         return cls(
             pools={record.key: record for record in ordered if isinstance(record, ThinPool)},
@@ -176,9 +174,7 @@ class PoolRecords:
         return self.devices.get(key) if key.device else self.pool
 
     def in_order(self, keys: Iterable[Key]) -> list[Key]:
-        """The order in which keys are worked on: origins before their snapshots, and what is to be
-        deleted in reverse.
-        """
+        """The order in which keys are worked on: origins before their snapshots, and deletions in reverse."""
         return sorted(keys, key=self._rank)
 
     def _rank(self, key: Key) -> tuple[bool, int, Key]:

@@ -53,9 +53,7 @@ class Load(HostStep):
 
 @dataclass(frozen=True, slots=True)
 class MakeWritable(HostStep):
-    """Make a device writable: clear the block layer's own flag (BLKROSET), or load a writable table if that has the
-    flag.
-    """
+    """Make a device writable: clear the block layer's own flag (BLKROSET), or load a table without the flag."""
 
     table: Target | None
     """The writable table; None for a pool, whose table is never read-only."""
@@ -107,9 +105,7 @@ class CreateThin(HostStep):
 
 @dataclass(frozen=True, slots=True)
 class CreateSnapshot(HostStep):
-    """Create a snapshot. The subject is the pool. A live origin is suspended around the message, and resumed in any
-    case.
-    """
+    """Create a snapshot. The subject is the pool. A live origin is suspended around it, and resumed in any case."""
 
     thin_id: int
     origin_id: int
@@ -276,7 +272,7 @@ class ConfirmEmpty(HostStep):
     """Fail if the pool has any thin id: the last check before it is deleted. The subject is a live pool."""
 
     ours: bool = False
-    """As in a ScanRequest. Said by who carries it out, who knows it then."""
+    """As in `ScanRequest`. It is set when the step is carried out, because it is not known before."""
     action: ClassVar[str] = "confirm_empty"
     deadline: ClassVar[float] = LONG
 

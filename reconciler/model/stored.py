@@ -18,7 +18,7 @@ class StoredPool:
     name: str
     uuid: str
     created: bool
-    """False while its creation has begun and not ended: files may exist, and the kernel may have
+    """False from the begin to the end of its creation: files may exist, and the kernel may have
     written a superblock.
     """
     data: str
@@ -28,9 +28,7 @@ class StoredPool:
     discards: str
     transaction_id: int = 0
     data_size: Bytes = Bytes(0)
-    """The size with which the data was created, or to which it was extended. Never below the record's size at that
-    time.
-    """
+    """The size with which the data was created or to which it was extended; never below the record's of that time."""
     metadata_size: Bytes = Bytes(0)
     made_files: tuple[str, ...] = ()
     """The files that the reconciler made, and may therefore delete with the pool."""
@@ -99,9 +97,7 @@ class Intent:
     suspended: str = ""
     """The dm name that this operation suspends: after a crash it is resumed at once, unless `made` is set."""
     made: bool = False
-    """Whether its create was seen to succeed, and what it had suspended to be resumed (flushed
-    before the next step).
-    """
+    """Whether its create was seen to succeed, and what it suspended to be resumed (flushed before the next step)."""
     filesystem: str = ""
     """The type of filesystem in the record. It is made only in a new thin: a snapshot has that of its origin."""
 

@@ -24,9 +24,7 @@ NOT_A_SIZE: Final = "not a size: write 10GiB, 64MiB, 65536 (bytes) or 2048s (sec
 
 
 def whole_number(text: str) -> int | None:
-    """Parses plain digits, as the kernel writes 64-bit numbers. None for anything else, also signs and other scripts'
-    digits.
-    """
+    """Parses plain digits, as the kernel writes 64-bit numbers. None for anything else, also signs and other digits."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS else None
 
 

@@ -1,6 +1,4 @@
-"""Conflicts of ownership: private devices left by a crash, names that other devices carry, thins
-that are live twice.
-"""
+"""Conflicts of ownership: private devices left by a crash, names that others carry, thins that are live twice."""
 
 from __future__ import annotations
 
@@ -69,9 +67,7 @@ def _renamed(facts: DeviceFacts) -> str:
 
 
 def _plan_moved(facts: DeviceFacts) -> Plan | None:
-    """Reports that the maker of an adopted device has given it another thin, as LVM does when it merges a snapshot into
-    it.
-    """
+    """Reports that the maker of an adopted device gave it another thin, as LVM does to merge a snapshot into it."""
     known, live, pool = facts.known, facts.live, facts.pool.device
     if known is None or not known.adopted or live is None or pool is None or live.info.uuid != known.uuid:
         return None

@@ -138,9 +138,7 @@ def _plan_lost(facts: DeviceFacts, record: ThinDevice) -> Plan | None:
 
 
 def _plan_grace(facts: DeviceFacts) -> Plan | None:
-    """Reports a suspended device: tolerated for the grace as somebody's work; after that, whoever opens the device
-    hangs.
-    """
+    """Reports a suspended device. It is somebody's work within the grace; later, whoever opens the device hangs."""
     live = facts.live
     if live is None or not live.info.suspended:
         return None

@@ -83,9 +83,7 @@ def _without_origin(facts: DeviceFacts, known: StoredDevice) -> Plan | None:
 
 
 def _target_size(facts: DeviceFacts, record: ThinDevice, known: StoredDevice) -> Sectors:
-    """The size that the device is to have: never less than the live one, as whoever extended it may
-    have written there.
-    """
+    """The size that the device is to have; never less than the live one, where somebody may have written."""
     live = facts.live
     seen = live is not None and shows_thin(live, pool_devno(facts), known.thin_id)
     return max(known.size, wanted_size(facts, record), live.length if live is not None and seen else Sectors(0))
@@ -111,9 +109,7 @@ def _now_known(facts: DeviceFacts, record: ThinDevice, known: StoredDevice) -> S
 
 
 def _know(facts: DeviceFacts, record: ThinDevice, known: StoredDevice) -> tuple[Step, ...]:
-    """Notes in the store what is about to become true, where that is news, and then lets the filesystem follow its
-    device.
-    """
+    """Notes in the store what is about to become true, if that is new, and then grows the filesystem."""
     now_known = _now_known(facts, record, known)
     steps: list[Step] = [SaveDevice(facts.key, now_known)] if now_known != known else []
     return (*steps, *_grow(facts, record, now_known))

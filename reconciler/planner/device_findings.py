@@ -58,9 +58,7 @@ def shows_thin(live: LiveDevice, pool: Devno, thin_id: int) -> bool:
 
 
 def is_error(live: LiveDevice, size: Sectors) -> bool:
-    """Whether the device has an error table of this size, which is what `dmsetup remove --force` puts under an open
-    device.
-    """
+    """Whether it has an error table of this size, which `dmsetup remove --force` puts under an open device."""
     table = read_table(live.table)
     return isinstance(table, ErrorTable) and table.length == size
 
@@ -74,9 +72,7 @@ def held(live: LiveDevice) -> str:
 
 
 def after_grace(facts: DeviceFacts, sign: Sign, plan: Plan, length: float | None = None) -> Plan:
-    """The plan, once the sign has lasted for its grace. Until then, the same finding without steps, and when to scan
-    again.
-    """
+    """The plan, once the sign has lasted for its grace; until then its finding, and when to scan again."""
     left = facts.grace.left(sign, length)
     if left <= 0:
         return plan

@@ -82,9 +82,7 @@ def remove_live(facts: DeviceFacts, live: LiveDevice, plan: Plan) -> Plan:
 
 
 def _note_size(facts: DeviceFacts, live: LiveDevice) -> tuple[Step, ...]:
-    """Notes a live size or external origin that the store does not know: brought back without it, the device would lose
-    data.
-    """
+    """Notes a live size or external origin that the store does not know, without which the device would lose data."""
     known = facts.known
     if known is None or not shows_thin(live, pool_devno(facts), known.thin_id):
         return ()

@@ -127,9 +127,7 @@ class DeviceFacts:
     """The one of them that carries this device's UUID."""
     intent: Intent | None = None
     id_taken: bool = False
-    """Whether the store has noted the intent's id as somebody else's, as its create found a thin there. It is not
-    deleted.
-    """
+    """Whether the intent's id is noted as somebody else's, because its create found a thin. It is not deleted."""
     other_intent: str | None = None
     """Another device of the pool that has an open intent."""
     adopted_by: str | None = None
@@ -137,8 +135,8 @@ class DeviceFacts:
     origin: Origin | None = None
     ids: ThinIds | None = None
     suspects: ThinIds | None = field(default_factory=dict)
-    """Thin ids that nobody names and that may be the data of this device, which the store does not know. None: unknown
-    yet.
+    """Thin ids that nobody names and that may be this device's data, if the store does not know it.
+    None: unknown yet.
     """
     prune: PruneVerdict = PruneVerdict.RETAIN
 

@@ -100,9 +100,7 @@ def withheld(facts: DeviceFacts, record: ThinDevice) -> str | None:
 
 
 def told(ids: ThinIds, block: Sectors) -> str:
-    """The ids for a message, each with the transaction that created it if known, which is the order
-    of their creation.
-    """
+    """The ids for a message, each with its creating transaction if known, which shows the order of creation."""
     shown = [f"{number}{_figures(entry, block)}" for number, entry in ids.items()]
     more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
     return ", ".join(shown[:_SHOWN]) + more
@@ -195,9 +193,7 @@ def _intent(facts: DeviceFacts, record: ThinDevice) -> Intent:
 
 
 def _to_suspend(facts: DeviceFacts, origin: Origin | None) -> str:
-    """The dm name of the origin if it is live on its thin, else empty: an origin that is not live
-    needs no suspension.
-    """
+    """The dm name of the origin if it is live on its thin, else empty: a device that is not live needs no suspend."""
     if origin is None or origin.known is None or origin.live is None or not origin.live.info.live_table:
         return ""
     return origin.dm_name if shows_thin(origin.live, pool_devno(facts), origin.known.thin_id) else ""
@@ -209,7 +205,7 @@ def _steps(facts: DeviceFacts, record: ThinDevice, intent: Intent, origin: Origi
     if origin is not None and origin.known is not None:
         steps.append(CreateSnapshot(pool, intent.thin_id, origin.known.thin_id, intent.suspended))
         if intent.suspended:
-            # the origin is resumed by now, so a later suspension is somebody else's
+            # The origin is resumed by now, so a later suspension is somebody else's.
             steps.append(MarkCreated(facts.key))
     else:
         steps.append(CreateThin(pool, intent.thin_id))
@@ -258,9 +254,7 @@ def device_of(intent: Intent, record: ThinDevice, origin: Origin | None) -> Stor
 
 
 def _external(origin: Origin | None) -> str:
-    """The external origin of a snapshot is that of its origin, which has the blocks that neither of the two has
-    written.
-    """
+    """The external origin of a snapshot is that of its origin, which has the blocks that neither has written."""
     if origin is None or origin.known is None:
         return ""
     table = read_table(origin.live.table) if origin.live is not None else None
@@ -354,7 +348,7 @@ def _delete(facts: DeviceFacts, intent: Intent, record: ThinDevice | None) -> Pl
     if now == intent.transaction_id:
         return plan.with_steps(*forward(facts, intent))
     if now != intent.transaction_id + 1:
-        # the pool has moved on, so the deletion is begun again from its present transaction
+        # The pool has moved on, so the deletion is begun again from its present transaction.
         return plan.with_steps(AbortIntent(facts.key, now))
     if facts.ids is None:
         return Plan(plan.condition, needs_ids=True)

@@ -57,8 +57,8 @@ def prune_verdict(gone_since: float | None, orphans: PoolOrphans, *, now: float,
 
 
 def _is_mass(all_gone: Sequence[float], recorded: int) -> bool:
-    """Whether more than half of all records vanished within the window. One alone never counts, unless it was the only
-    one.
+    """Whether more than half of all records vanished within the window. One alone counts only if it
+    was the only one.
     """
     if all_gone and recorded == 0:
         return True  # all records are gone, whenever they vanished
@@ -128,9 +128,7 @@ def _retained(plan: Plan) -> Plan:
 
 
 def _left(facts: DeviceFacts, plan: Plan) -> Plan:
-    """Leaves the device alone on purpose, but resumes it if this store suspended it, so that whoever opens it does not
-    hang.
-    """
+    """Leaves the device alone on purpose, but ends a suspension after its grace, so that nobody who opens it hangs."""
     live, known = facts.live, facts.known
     if facts.prune is not PruneVerdict.HELD_BACK:  # a device that is held back waits for the operator
         plan = _retained(plan)

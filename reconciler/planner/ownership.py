@@ -82,9 +82,7 @@ class Cause(StrEnum):
     """The kernel could neither write the metadata nor return to the last commit, so it trusts none of it."""
     NOT_UNDERSTOOD = "not understood"
     NEEDS_CHECK = "needs check"
-    """A commit of the metadata failed, now or before the pool was activated, and the kernel
-    returned to the one before.
-    """
+    """A commit of the metadata failed, now or before the activation, and the kernel returned to the one before."""
     READ_ONLY_TABLE = "read-only table"
     METADATA_FULL = "metadata full"
     UNTOLD = "untold"

@@ -83,9 +83,7 @@ def plan_pool(facts: PoolFacts) -> Plan:
 
 
 def _plan_unrecorded(facts: PoolFacts) -> Plan:
-    """Plans a pool that the store knows and no record names. It is never pruned, as its devices
-    would be lost with it.
-    """
+    """Plans a pool that the store knows and no record names. It is never pruned, as its devices would be lost."""
     condition = finding(facts, Reason.ORPHANED, f"no record names pool {facts.name}: it is left as it is").condition
     return Plan(Condition(condition.reason, condition.message, condition.live, retained=True))
 
@@ -137,9 +135,7 @@ def _can_delete(facts: PoolFacts) -> bool:
 
 
 def _not_yet_down(facts: PoolFacts, record: ThinPool, plan: Plan) -> Plan:
-    """The plan of a pool that stays live until a device is deleted: like that of an Active pool,
-    but never converged.
-    """
+    """The plan of a pool that stays live until a device is deleted: as for an Active pool, but never converged."""
     if plan.reason is not Reason.CONVERGED:
         return plan
     gone = record.spec.state is PoolState.ABSENT
@@ -220,9 +216,7 @@ def _shared(facts: PoolFacts, record: ThinPool) -> Plan | None:
 
 
 def _plan_inactive(facts: PoolFacts, record: ThinPool) -> Plan:
-    """Plans an Inactive pool. A damaged one is taken down too, as it is repaired while down; an unknown one is not
-    ours.
-    """
+    """Plans an Inactive pool. A damaged one is taken down too, to be repaired; an unknown one is not ours."""
     device = facts.live.device
     if device is None:
         return plan_contradiction(facts, record) or plan_inactive(facts, record)

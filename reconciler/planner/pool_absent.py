@@ -143,9 +143,7 @@ def _if_empty(facts: PoolFacts, record: ThinPool) -> Plan:
 
 
 def _destroy(facts: PoolFacts, record: ThinPool) -> Plan:
-    """Destroys the pool. The intention is flushed first, so that a crash never leaves a stored pool without its
-    metadata.
-    """
+    """Destroys the pool. This is flushed first, so that a crash never leaves a stored pool without its metadata."""
     known = facts.known
     assert known is not None  # noqa: S101  # the caller looked
     steps: list[Step] = []

@@ -27,9 +27,7 @@ from reconciler.planner.pool_shape import backings, finding, shape_of, shown_siz
 
 
 def plan_missing(facts: PoolFacts, record: ThinPool) -> Plan:
-    """A known and whole pool is brought back, a known and damaged one is left, an unknown one is created or is a
-    Conflict.
-    """
+    """A known pool is brought back if it is whole, and else left; an unknown one is created, or is a Conflict."""
     conflict = _conflict(facts, record)
     if conflict:
         return finding(facts, Reason.CONFLICT, conflict)

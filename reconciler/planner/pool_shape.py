@@ -1,6 +1,4 @@
-"""A pool's size and table. A pool only grows: a shorter table loads, but its resume fails and leaves the pool
-suspended.
-"""
+"""A pool's size and table. It only grows: a shorter table loads, but its resume fails and leaves the pool suspended."""
 
 from __future__ import annotations
 
@@ -53,9 +51,7 @@ def whole_blocks(size: Bytes, block: Sectors) -> Sectors:
 
 
 def shown_size(backing: LiveBacking) -> Bytes:
-    """How much of the backing device a pool could use now: a loop does not notice the new size of
-    its file by itself.
-    """
+    """How much of the backing device a pool could use now; a loop does not notice by itself that its file has grown."""
     return min((backing.size, *(loop.size for loop in backing.loops)))
 
 
@@ -81,9 +77,7 @@ def known_from(facts: PoolFacts, record: ThinPool) -> StoredPool:
 
 METADATA_BLOCK = 4096
 METADATA_MOST = Bytes(255 * (2**14 - 64) * METADATA_BLOCK)
-"""The most that the kernel uses (DM_SM_METADATA_MAX_BLOCKS): on 6.1, pools on 16 and on 17 GiB
-showed 4161600 blocks.
-"""
+"""The most that the kernel uses (DM_SM_METADATA_MAX_BLOCKS): on 6.1, pools on 16 and 17 GiB showed 4161600 blocks."""
 
 
 def plan_size(facts: PoolFacts, record: ThinPool, shape: PoolShape, *, whole: bool = False) -> Plan | None:

@@ -65,17 +65,13 @@ def plan_health(facts: PoolFacts, record: ThinPool, shape: PoolShape) -> Plan | 
 
 
 def more_metadata(facts: PoolFacts, record: ThinPool, shape: PoolShape) -> Plan:
-    """Takes into use what the record, the device or `extend` adds to full metadata while the pool is up; nothing is
-    damaged.
-    """
+    """Takes into use what record, device or `extend` adds to full metadata, while the pool is up and undamaged."""
     found = plan_size(facts, record, shape, whole=True) or pool_low(facts, record, shape)
     return found or finding(facts, Reason.POOL_UNHEALTHY, words_of(facts, Cause.METADATA_FULL))
 
 
 def _at_another_transaction(facts: PoolFacts, record: ThinPool, shape: PoolShape, status: PoolStatus) -> Plan:
-    """Plans a pool at an unexpected transaction: nothing is created or deleted, but more space harms nobody and is
-    given.
-    """
+    """Plans a pool at an unexpected transaction: nothing is created or deleted, but more space harms nobody."""
     expected = " or ".join(str(number) for number in sorted(expected_transactions(facts)))
     message = (
         f"pool {facts.name} is at transaction {status.transaction_id}, the store expects {expected}: somebody else "
@@ -172,9 +168,7 @@ def plan_knowledge(facts: PoolFacts, record: ThinPool) -> Plan | None:
 
 
 def _plan_unread(facts: PoolFacts, record: ThinPool) -> Plan | None:
-    """What is wrong with a pool whose ids were not read yet. A pool whose creation has begun is
-    ours, and may be grown.
-    """
+    """What is wrong with a pool whose ids were not read yet. One whose creation has begun is ours, and may be grown."""
     if facts.known is not None and cause_of(facts) is Cause.METADATA_FULL:
         return plan_below(facts, record) or more_metadata(facts, record, shape_of(record))
     return plan_damage(facts)

@@ -22,9 +22,7 @@ from reconciler.planner.pool import plan_pool
 
 
 def suspended_in(facts: PoolFacts) -> str | None:
-    """What a hanging worker may be waiting for: a suspended device below the pool, or the pool. None if neither is
-    suspended.
-    """
+    """What a hanging worker may be waiting for: a suspended device below the pool, or the pool; None for neither."""
     below = facts.live.suspended_below
     if below:
         names = ", ".join(device.name for device in below)
@@ -41,9 +39,7 @@ def rescue_of_pool(facts: PoolFacts) -> tuple[HostStep, ...]:
 
 
 def rescue_of_device(facts: DeviceFacts, private: Grace, origins: Collection[str]) -> tuple[HostStep, ...]:
-    """Resumes a device. `private` is the grace of its private device, `origins` the devices with a
-    snapshot under way.
-    """
+    """Resumes a device. `private` is the grace of its private device, `origins` those of snapshots under way."""
     plan = plan_device(facts)
     if facts.pool_record is None or facts.access.access is Access.NONE or plan.reason is Reason.PAUSED:
         return ()
@@ -76,7 +72,5 @@ def _resumes(step: Step) -> bool:
 
 
 def _is_over(grace: Grace) -> bool:
-    """Whether the grace has passed. It counts even for a suspension of the store's own, which the worker may be about
-    to end.
-    """
+    """Whether the grace has passed, also for a suspension by the store, which the worker may be about to end."""
     return grace.left(Sign.SUSPENDED) <= 0

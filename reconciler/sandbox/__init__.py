@@ -8,9 +8,7 @@ from __future__ import annotations
 
 
 class SandboxError(Exception):
-    """An error whose text is one line: what is wrong, and what to do next. `status` is the exit status for a command
-    line.
-    """
+    """An error as one line: what is wrong, and what to do next. `status` is the exit status for a command line."""
 
     def __init__(self, message: str, *, status: int = 1) -> None:
         super().__init__(message)

@@ -183,9 +183,7 @@ def build_shim(run: Path) -> tuple[Path | None, str]:
 
 
 def refuse_xstate() -> bytes:
-    """A classic BPF program that makes ptrace(PTRACE_GETREGSET, pid, NT_X86_XSTATE) fail with EINVAL, and allows all
-    else.
-    """
+    """A classic BPF program: ptrace(PTRACE_GETREGSET, pid, NT_X86_XSTATE) fails with EINVAL, all else is allowed."""
     load, jump_if_equal, answer = 0x20, 0x15, 0x06
     number_at, request_at, set_at = 0, 16, 32  # offsets in struct seccomp_data, of the low halves of the arguments
     ptrace, getregset, nt_x86_xstate = 101, 0x4204, 0x202
@@ -223,9 +221,7 @@ class Kernel:
     environment: dict[str, str]  # what every process inside needs
 
     def kill(self) -> None:
-        """Kills the kernel at once, as a power cut would. When this returns, none of its processes
-        and files are left.
-        """
+        """Kills the kernel at once, as a power cut would. None of its processes and files are left afterwards."""
         if self.warden.stdin and not self.warden.stdin.closed:
             self.warden.stdin.close()
         if self.warden.wait() != 0:  # the warden was killed, and could not clean up

@@ -58,14 +58,12 @@ def window(streams: list[int]) -> tuple[int, int]:
 def _in_foreground() -> bool:
     try:
         return os.tcgetpgrp(0) == os.getpgrp()
-    except OSError:  # this terminal belongs to another session, so all its other streams do too
+    except OSError:  # it is not our controlling terminal, so its foreground job is none of ours either
         return True
 
 
 class Raw:
-    """Passes keys to the terminal inside as they are, Ctrl-C too, because the line discipline there
-    makes the signals.
-    """
+    """Passes keys to the terminal inside as they are, Ctrl-C too: the line discipline there makes the signals."""
 
     def __init__(self) -> None:
         self._before: list[Any] | None = None
@@ -150,8 +148,8 @@ def config(settings: Settings) -> Config:
 
 
 def environment(directory: str) -> dict[str, str]:
-    """The caller's environment without variables that name things of the host, and with administrators' directories on
-    PATH.
+    """The caller's environment without variables that name things of the host, and administrators'
+    directories on PATH.
     """
     kept = {name: value for name, value in os.environ.items() if name not in _DROPPED}
     path = [part for part in kept.get("PATH", "").split(":") if part]
@@ -161,9 +159,7 @@ def environment(directory: str) -> dict[str, str]:
 
 
 def visible(directory: str, share: tuple[Path, ...]) -> list[str]:
-    """Directories that are needed though an empty one would hide them: the working directory, and
-    this program itself.
-    """
+    """Directories that are needed though an empty one would hide them: the working directory, and this program."""
     package = Path(reconciler.__file__).resolve().parent.parent
     wanted = {Path(directory), package, Path(sys.prefix), Path(sys.base_prefix)}
     return sorted(

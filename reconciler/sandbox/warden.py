@@ -100,9 +100,7 @@ def _install(program: bytes) -> None:
 
 
 def _end(kernel: int) -> None:
-    """Stops the kernel, so that nothing more starts; then kills what it traces, and the kernel,
-    until nothing is left.
-    """
+    """Stops the kernel, so that nothing more starts; then kills it and what it traces, until nothing is left."""
     living: int | None = kernel
     _kill(kernel, signal.SIGSTOP)
     while True:
@@ -125,9 +123,7 @@ def _kill(pid: int, number: signal.Signals) -> None:
 
 
 def kill_session(session: int) -> None:
-    """Kills a session whose warden was killed: the kernel dies with the warden, but not the
-    processes that it traced.
-    """
+    """Kills a session whose warden was killed: the kernel dies with the warden, but not what it traced."""
     while pids := [pid for pid, (state, _, its) in _processes().items() if its == session and state not in "ZX"]:
         for pid in pids:
             _kill(pid, signal.SIGKILL)

@@ -24,9 +24,7 @@ class Data(Protocol):
 
 
 _LAST_TIME: Final = 253_402_300_800
-"""The end of the year 9999 in seconds, as the upper limit of times: all numbers in the store that are not whole are
-times.
-"""
+"""The end of the year 9999 in seconds, as the limit of times: all stored numbers that are not whole are times."""
 T = TypeVar("T", bound=Data)
 Reader = Callable[[Any], Any]
 
@@ -58,9 +56,7 @@ def _of_mapping(kind: type[T], stored: Any) -> T:
 
 
 def parse(text: str) -> Any:
-    """Parses JSON. Raises ValueError for invalid text, and for text that is nested deeper than
-    anything written here.
-    """
+    """Parses JSON. Raises ValueError for invalid text, and for text nested deeper than anything written here."""
     try:
         return json.loads(text)
     except RecursionError as error:

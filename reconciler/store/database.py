@@ -51,9 +51,7 @@ def tune(connection: sqlite3.Connection) -> None:
 
 
 def make(path: Path, first_rows: Callable[[sqlite3.Connection], None]) -> None:
-    """Creates the file under another name, and renames it when it is complete, so that a crash never leaves an empty
-    store.
-    """
+    """Creates the file under another name and renames it when complete, so that a crash leaves no empty store."""
     log = beside(path, "-wal")
     if size_of(log):
         raise damaged(path, f"it is gone, and its log {log.name} is still there")
@@ -135,9 +133,7 @@ class Database:
 
     @contextmanager
     def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
-        """A transaction: all of it or nothing, and on disk when it returns unless `durable` is
-        False, which is faster.
-        """
+        """A transaction: all of it or nothing, and on disk when it returns, unless `durable` is False for speed."""
         if self.read_only:
             raise StoreError(
                 f"store {self.path} was opened for reading only: only `run`, `apply` and the like write it"
@@ -173,9 +169,7 @@ class Database:
             raise
 
     def _check_place(self) -> None:
-        """Checks that the file is still in its place: a deleted or replaced file can be written to, and all of it would
-        be lost.
-        """
+        """Checks that the file is in its place: what is written to a deleted or replaced file would be lost."""
         if _identities(self.path) != self._identities:
             raise StoreUnusable(
                 f"store {self.path}: it, or its log, is gone or was replaced while in use: put back what was there, or "
@@ -236,8 +230,8 @@ def open_for_writing(
 
 
 def examine(path: Path, look: Callable[[Database], object]) -> None:
-    """Raises StoreError for a store that `open_for_writing` would refuse. It may run at any time, also beside the
-    daemon.
+    """Raises StoreError for a store that `open_for_writing` would refuse. May run at any time,
+    beside the daemon too.
     """
     with translated(path):
         if size_of(path) is not None:

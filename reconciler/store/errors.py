@@ -48,9 +48,7 @@ _NEXT: Final = {
     sqlite3.SQLITE_IOERR_DELETE_NOENT: "a file beside it was removed while in use; try again",
     sqlite3.SQLITE_IOERR_CORRUPTFS: "the filesystem that it is on is damaged; check that (`fsck`), then try again",
 }
-"""Errors that a person can do something about, while the file is undamaged. Extended codes come before their plain
-ones.
-"""
+"""Errors that a person can correct, while the file is undamaged. Extended codes come before their plain ones."""
 _ROOM: Final = 64 * 1024
 """Free space in bytes below which no transaction fits."""
 _BY_THE_PLACE: Final = frozenset(

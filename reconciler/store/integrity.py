@@ -93,9 +93,7 @@ def _intent_problem(name: str, known: StoredPoolState, intent: Intent) -> str:
 
 
 BESIDE: Final = ("", "-wal", "-shm")
-"""The suffixes of SQLite's files beside the database: the WAL and its index; the empty suffix is
-the database itself.
-"""
+"""The suffixes of SQLite's files: the empty one is the database itself, then the WAL and its index."""
 _SMALLEST: Final = 512
 
 

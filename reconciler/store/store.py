@@ -104,7 +104,7 @@ class Store:
     @property
     def trouble(self) -> StoreError | None:
         """Why an attempt to write failed; None once `try_again` finds that one works. No device is
-        changed until then.
+        changed meanwhile.
         """
         return self._db.trouble
 
@@ -143,8 +143,8 @@ class Store:
         return {name: known.pool for name, known in self._all().items() if known.pool is not None}
 
     def knowledge(self, pool: str) -> object:
-        """An object that is replaced whenever anything stored of the pool changes, so that derived values can be
-        cached.
+        """An object that is replaced whenever what is stored of the pool changes, so that derived
+        values can be cached.
         """
         return self._of(pool)
 
@@ -173,9 +173,7 @@ class Store:
         }
 
     def left_by(self, pool: str, device: str) -> Mapping[int, int | None]:
-        """The thin ids that a device of this name had when it was forgotten, each with its creating transaction, if
-        known.
-        """
+        """The thin ids that a forgotten device of this name had, each with its creating transaction, if known."""
         return {
             number: held.created_at
             for number, held in self._of(pool).ids.items()
@@ -200,9 +198,7 @@ class Store:
             self._known = {**self._known, pool: now}
 
     def set_gone(self, key: Key, at: float | None) -> None:
-        """Notes since when no record names this device, in wall-clock seconds; None if one does. Unknown devices are
-        ignored.
-        """
+        """Notes since when no record names this device, in wall-clock seconds, or None. Unknown devices are ignored."""
         with self._db.lock:
             device = self._of(key.pool).devices.get(key.device)
             if device is not None and device.gone_since != at:
@@ -240,14 +236,12 @@ class Store:
         return load_statuses(self._db)
 
     def add_event(self, event: Event) -> None:
-        """Adds an event. A repeat within 10 minutes increments the count of the earlier one, which
-        gets a new revision.
-        """
+        """Adds an event. A repeat within 10 minutes increments the count of the earlier one, under a new revision."""
         self._events.add(event)
 
     def events(self, after: int | None = None, key: Key | None = None, limit: int = 1000) -> list[tuple[int, Event]]:
-        """Events with their revisions, oldest first: the first `limit` after the revision `after`, or else the last
-        `limit`.
+        """Events with revisions, oldest first: the first `limit` after the revision `after`, or
+        else the last `limit`.
         """
         return self._events.read(after, key, limit)
 
@@ -276,9 +270,7 @@ def _contents(db: Database) -> Contents:
 
 
 def _all_contents(db: Database) -> Contents:
-    """Also reads what is otherwise read on demand, so that all of it is known to be readable before
-    the store is used.
-    """
+    """Also reads what is otherwise read on demand, so that all of it is readable before the store is used."""
     load_last_good(db)
     EventLog(db).read(None, None, KEPT)
     return _contents(db)

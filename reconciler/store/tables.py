@@ -40,9 +40,7 @@ class EventLog:
         self._kept = kept
 
     def add(self, event: Event) -> None:
-        """Adds an event. A repeat replaces the earlier one with a higher count and a new revision, so that followers
-        see it too.
-        """
+        """Adds an event. A repeat replaces the earlier one, with a higher count and a new revision for followers."""
         fingerprint = _fingerprint(event)
         with self._db.transaction(durable=False) as connection:
             before = self._before(fingerprint, event.time)
@@ -251,8 +249,8 @@ def _holder(db: Database, held_as: str, device: str, created_at: int | None) -> 
 
 
 def write_ledger(connection: sqlite3.Connection, pool: str, before: StoredPoolState, now: StoredPoolState) -> None:
-    """Writes the difference within the caller's transaction. Foreign keys are checked at its end,
-    so the order is free.
+    """Writes the difference within the caller's transaction, at whose end foreign keys are checked:
+    any order will do.
     """
     _write_pool(connection, pool, before, now)
     _write_ids(connection, pool, before.ids, now.ids)

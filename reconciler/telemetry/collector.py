@@ -63,7 +63,7 @@ class RecordMetric(Metric):
 
     def __init__(self, family: Family, told: tuple[RenderedSamples, ...]) -> None:
         self.told: Final = told
-        """the same tuple object as at the last scrape, if nothing in it has changed"""
+        """The same tuple object as at the last scrape, if nothing in it has changed."""
         # prometheus_client stores a counter's family under its name without `_total`.
         super().__init__(family.name.removesuffix("_total"), family.help, family.type, unit_of(family.name))
 
@@ -208,9 +208,7 @@ def _encode(metric: Metric, *, as_openmetrics: bool) -> bytes:
 
 
 def wants_openmetrics(accept: str) -> bool:
-    """Whether the Accept header prefers OpenMetrics 1. Every other client gets the text format,
-    whatever it asks for.
-    """
+    """Whether the Accept header prefers OpenMetrics 1. All other clients get the text format, whatever they ask for."""
     openmetrics = text = 0.0
     for offer in accept.lower().split(","):
         kind, *words = (word.strip() for word in offer.split(";"))

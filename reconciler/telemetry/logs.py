@@ -1,6 +1,4 @@
-"""Log lines: as text for people, for the journal, and as JSON for machines. Each line names the record that it is
-about.
-"""
+"""Log lines: as text for people, for the journal, and as JSON for machines. Each names the record that it is about."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ _LOG: Final = logging.getLogger(__name__)
 FIELDS: Final = ("pool", "device", "reason", "action", "seconds")
 """The fields that a line may get from `extra`."""
 _CONTROL: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
-"""The control characters with their escapes. Messages quote the output of programs, which must not
-control a terminal.
-"""
+"""The control characters with their escapes. Messages quote programs, which must not control a terminal."""
 
 
 def setup(

@@ -176,7 +176,7 @@ class Metrics:
         self._start_at_zero()
 
     def _start_at_zero(self) -> None:
-        """Makes every series of a closed set, because `rate()` misses the first increase of a series that starts with
+        """Makes every series of a closed set, because `rate()` misses the first increase of a series that begins with
         it.
         """
         self._store_writable.set(1)
@@ -234,9 +234,7 @@ class Metrics:
         self._drifts.inc(kind, reason)
 
     def healed(self, kind: str, reason: Reason, result: Result, seconds: float, key: Key) -> None:
-        """Counts the end of drift, or a failed attempt to end it; `seconds` since detection count
-        for a success only.
-        """
+        """Counts the end of drift, or a failed attempt at it; `seconds` since detection count for a success only."""
         self._heals.inc(kind, reason, result)
         if result != "success":
             return

@@ -12,9 +12,7 @@ from reconciler.model.units import whole_number
 
 _LOG = logging.getLogger(__name__)
 _SEND_TIMEOUT = 1.0
-"""Seconds to send a message. systemd's queue is full only while systemd itself hangs, which must
-not block the daemon.
-"""
+"""Seconds to send a message. systemd's queue is full only while systemd hangs, which must not block the daemon."""
 
 
 class Notifier:
@@ -27,9 +25,7 @@ class Notifier:
 
     @property
     def watchdog_interval(self) -> float | None:
-        """Seconds within which `watchdog` must be called (twice within them, to be safe); None if systemd does not
-        watch.
-        """
+        """Seconds within which `watchdog` must be called, better twice; None if systemd does not watch."""
         return self._watchdog
 
     def ready(self) -> None:
@@ -71,8 +67,8 @@ def _path(address: str) -> str:
 
 
 def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:
-    """The interval, as sd_watchdog_enabled(3) finds it. The variables may be inherited, and meant
-    for a parent process.
+    """The interval, as sd_watchdog_enabled(3) finds it. The variables may be inherited from a
+    parent that they are for.
     """
     if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None

@@ -1,6 +1,6 @@
-"""Looks at what a pool lies on, or is to lie on, and at what stands at the start of its data.
+"""Observes the backing devices of a pool, and the start of its data.
 
-Of the start it takes a digest, which filesystem it is, and how large that says it is.
+The start is described by a digest, by its filesystem, and by the size that the filesystem gives itself.
 """
 
 from __future__ import annotations

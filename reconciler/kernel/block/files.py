@@ -169,9 +169,7 @@ def read_superblock(block: bytes) -> tuple[Superblock, int | None]:
 
 
 def superblock_needs_check(block: bytes) -> bool:
-    """Whether a pool's superblock says that its metadata must be checked; the kernel activates such
-    a pool read-only.
-    """
+    """Whether a pool's superblock says that its metadata must be checked; such a pool is activated read-only."""
     if read_superblock(block)[0] is not Superblock.POOL:
         return False
     (flags,) = struct.unpack_from("<I", block, _FLAGS_AT)

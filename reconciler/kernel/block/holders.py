@@ -259,9 +259,7 @@ def _behind_loop(devno: Devno) -> list[Devno]:
 
 
 def _use(pid: int, devno: Devno) -> str | None:
-    """How a process uses the device, as the end of a sentence: empty if it has the node open, None if it does not use
-    it.
-    """
+    """How a process uses the device, to end a sentence: empty if it has the node open, None if it does not use it."""
     number = os.makedev(devno.major, devno.minor)
     has_file = False
     for link in (*descriptors_of(pid), *_others(pid)):

@@ -73,9 +73,7 @@ def read_attribute(path: Path) -> str:
 
 
 def size_of(devno: Devno) -> Bytes:
-    """The size of a block device in bytes, read without opening it: an open would count, and could block if it is
-    suspended.
-    """
+    """The size of a block device in bytes, read without opening it, which would count and could block."""
     size = whole_number(read_attribute(sysfs(devno) / "size"))
     return Bytes(0) if size is None else in_bytes(Sectors(size))
 
@@ -97,9 +95,7 @@ _READ_ONLY: Final = 1
 _DIRECT_IO: Final = 16
 _NAME_SIZE: Final = 64
 _INFO: Final = struct.Struct(f"=5Q4I{_NAME_SIZE}s64s32s2Q")
-"""struct loop_info64: device, inode, rdevice, offset, size limit; number, two of encryption, flags;
-names, key, init.
-"""
+"""struct loop_info64: device, inode, rdevice, offset, size limit; number, encryption (2), flags; names, key, init."""
 _CONFIG_HEAD: Final = struct.Struct("=2I")
 _CONFIG_TAIL: Final = bytes(64)
 

@@ -180,8 +180,8 @@ class LibDm:
             )
 
     def status(self, name: str) -> Sequence[tuple[str, str]]:
-        """The status lines. For a missing device the ioctl returns ENXIO, which the library turns into success
-        (observed).
+        """The status lines. The ioctl returns ENXIO for a missing device, and the library reports
+        success (observed).
         """
         if _CALLS.isEnabledFor(logging.DEBUG):
             _CALLS.debug("%s", dmsetup_status(name))

@@ -123,8 +123,8 @@ FUNCTIONS: Final[Mapping[str, tuple[tuple[Any, ...], Any]]] = {
     "dm_udev_set_sync_support": ((c_int,), None),
     "dm_udev_wait_immediate": ((c_uint32, POINTER(c_int)), c_int),
 }
-"""The functions by C name: argument types and result type. A result of 0 is a failure, except for errnos and sync
-support.
+"""The functions by C name: argument and result types. A result of 0 is a failure, except for errnos
+and sync support.
 """
 
 
@@ -180,10 +180,8 @@ class Library:
     def __init__(self, functions: Functions) -> None:
         self.functions = functions
         self.last_error = ""
-        """The last error that the library logged, with its printf placeholders unfilled; only for
-        messages to people.
-        """
-        # never dropped, because the library calls it as long as the process lives
+        """The last error that the library logged, with its printf placeholders unfilled; only for messages."""
+        # Never dropped, because the library calls it as long as the process lives.
         self._log_function = LogFunction(self._log)
 
     def prepare(self) -> None:
@@ -196,7 +194,7 @@ class Library:
         self.functions.dm_set_name_mangling_mode(MANGLING_NONE)
 
     def _log(self, level: int, file: int | None, line: int, _errno: int, text: int | None) -> None:
-        """The log function. It is called for every level, several times an ioctl, so it must be cheap while nothing is
+        """The log function. It is called for every level, several times an ioctl, so it must be cheap if nothing is
         logged.
         """
         severity = level & LOG_LEVEL_MASK

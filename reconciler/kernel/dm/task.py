@@ -91,9 +91,7 @@ class Task:
                 return found
 
     def _refused(self) -> HostError:
-        """The error for what the library itself refused, without an errno: for example a name that is too long, or no
-        memory.
-        """
+        """The error for what the library itself refused, without an errno: a name that is too long, no memory."""
         return HostError(self.operation, self.subject or _HOST, errno.EINVAL, self._library.last_error)
 
 
@@ -102,9 +100,7 @@ def to_bytes(text: str) -> bytes:
 
 
 def to_text(raw: bytes | None) -> str:
-    """Decodes bytes. The kernel takes any bytes for a name, a UUID and a table's paths, and they
-    can be encoded back.
-    """
+    """Decodes bytes. The kernel takes any bytes for a name, a UUID and a table's paths; they can be encoded back."""
     return raw.decode(errors="surrogateescape") if raw else ""
 
 
@@ -210,7 +206,7 @@ class Cookies:
         return False
 
     def _wait(self, task: Task, cookie: int) -> None:
-        """Waits for the cookie with growing pauses: the semaphore cannot be polled, and
+        """Waits for the cookie with growing pauses; the semaphore cannot be polled, and
         dm_udev_wait has no deadline.
         """
         until = self._clock() + self._deadline

@@ -1,6 +1,4 @@
-"""A dm device with its two table slots, and the nodes in /dev/mapper and /dev/disk, which udev
-makes or fails to make.
-"""
+"""A dm device with its two table slots, and the nodes in /dev/mapper and /dev/disk, which udev may fail to make."""
 
 from __future__ import annotations
 
@@ -68,9 +66,7 @@ class Device:
     deferred: bool = False
     event_nr: int = 0
     typed: bool = False
-    """Whether its first table was accepted. After that, the devices of a table are checked only
-    when it is swapped in.
-    """
+    """Whether its first table was accepted. After that, the devices of a table are checked when it is swapped in."""
     openers: list[str] = field(default_factory=list)
     queued: list[tuple[int, str]] = field(default_factory=list)
     """The writes that wait, as (block, token)."""

@@ -56,8 +56,8 @@ class Devices:
         return next((device for device in self.by_name.values() if device.devno == devno), None)
 
     def open_count(self, device: Device) -> int:
-        """The open count: processes, mounted filesystems and dm devices above it, each once for each way that it has it
-        open.
+        """The open count: processes, mounted filesystems and dm devices above it, once for each way
+        of having it open.
         """
         ways = {(above.name, table.read_only) for above, table in self.above(device.devno)}
         return len(device.openers) + len(ways) + (1 if self._machine.mounts.get(device.devno) else 0)
@@ -158,7 +158,7 @@ class Devices:
             raise WouldBlockError(operation, device.name, f"{below.name} below it is suspended")
 
     def resume(self, device: Device, *, hidden: bool) -> None:
-        """Resumes the device. A table that does not fit the devices below, or is shorter than its pool, leaves it
+        """Resumes the device. A table that does not fit what is below, or is shorter than its pool, leaves it
         suspended.
         """
         if device.suspended:

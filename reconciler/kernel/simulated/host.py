@@ -135,9 +135,7 @@ class Io:
         self.give_up(name)
 
     def give_up(self, name: str) -> None:
-        """Ends the program as it is, perhaps in the middle of a change: however a program ends, its
-        files are closed.
-        """
+        """Ends the program as it is, perhaps in the middle of a change; its files are closed however it ends."""
         del self.writers[name]
         device = self._devices.by_name.get(name)
         if device is not None and _AT_WORK in device.openers:

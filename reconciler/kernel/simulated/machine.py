@@ -75,9 +75,7 @@ class PoolImage:
     """What a reserved metadata snapshot shows; None if there is none."""
     needs_check: bool = False
     spent: int = 0
-    """Metadata blocks that are used in addition to what is calculated here, for example by trees
-    that have grown apart.
-    """
+    """Metadata blocks that are used beyond what is calculated here, for example by trees that have grown apart."""
     next_block: int = 0
 
     def copy(self) -> PoolImage:
@@ -185,9 +183,7 @@ class Disk:
         return begin.ljust(SUPERBLOCK_SIZE, b"\0")[: min(length, self.size)].ljust(min(length, self.size), b"\0")
 
     def written(self, block: int, token: str) -> None:
-        """Notes a write to a pool's data: the first used block takes space in a file, and block 0 is the start of the
-        data.
-        """
+        """Notes a write to a pool's data: the first used block takes space in a file, and block 0 begins the data."""
         self.allocated = self.allocated or SUPERBLOCK_SIZE
         if block == 0:
             self.head = token.encode()

@@ -88,9 +88,7 @@ class Pool:
     # Metadata
 
     def commit(self) -> None:
-        """Makes all changes durable. If a commit after a message fails, the sender of the message is not told
-        (observed).
-        """
+        """Makes all changes durable. The sender of a message is not told of a commit that fails after it (observed)."""
         if self.mode >= Mode.OUT_OF_METADATA_SPACE:
             return
         if self.commit_fault is not CommitFault.NONE:
@@ -171,9 +169,7 @@ class Pool:
                 raise MetadataError(errno.EINVAL)
 
     def _commit_or_fail(self) -> None:
-        """Commits for a metadata snapshot; unlike with other messages, a failure is returned to the sender (observed on
-        6.1).
-        """
+        """Commits for a metadata snapshot. Unlike with other messages, the sender gets a failure (observed on 6.1)."""
         self.commit()
         if self.mode >= Mode.OUT_OF_METADATA_SPACE:
             raise MetadataError(errno.EINVAL if self.mode is Mode.FAIL else errno.EPERM)
@@ -263,7 +259,7 @@ class Pool:
             discards.get(self.discards, "discard_passdown"),
             "error_if_no_space" if self.errors_if_full else "queue_if_no_space",
             "needs_check" if image.needs_check else "-",
-            # by the present size of the device, whether that is in use or not
+            # By the present size of the device, whether that is in use or not.
             str(min(1024, self.metadata.size // 4096 // 4)),
         ]
         return " ".join(words)

@@ -53,9 +53,7 @@ def _check_below(devices: Devices, device: Device, table: Table) -> None:
 
 
 def _check_form(device: Device, table: Table, *, read_only: bool) -> None:
-    """Checks that the table has no gaps, and that a pool is alone and writable. Only an error table
-    may replace a pool.
-    """
+    """Checks that a table has no gaps, and that a pool is alone and writable. Only an error table may replace it."""
     end, types = 0, [line.type for line in table]
     for line in table:
         if line.start != end or line.length <= 0:
@@ -129,8 +127,8 @@ def _pool(devices: Devices, device: Device, line: Target) -> SimpleTarget:
 
 
 def _as_told(table: PoolTable, pool: Pool) -> Target:
-    """The table as the kernel reports it: features in its own order, with their count, and the block size of the pool
-    itself.
+    """The table as the kernel reports it: features in its own order, with their count, and the
+    pool's own block size.
     """
     return replace(table, block=pool.image.block).target()
 

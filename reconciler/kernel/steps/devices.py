@@ -180,9 +180,7 @@ def _in_private(kernel: Kernel, step: MakeFilesystem | DiscardThin, work: Callab
 
 
 def _node_that_leads_there(kernel: Kernel, name: str) -> str:
-    """The path for a program that works on the device, checked to lead there, because nothing else at the path may be
-    worked on.
-    """
+    """The path for a program that works on the device, checked to lead to the device and to nothing else."""
     path = f"/dev/mapper/{name}"
     if missing := make_node(kernel, name):
         raise HostError("open", path, errno.ENODEV, missing)

@@ -23,8 +23,8 @@ from reconciler.model.steps import (
 
 
 def the_loop(disks: Disks, path: str) -> Loop | None:
-    """The only loop on the file; None if there is none, or no file. Raises HostError for two, which are two views of
-    one disk.
+    """The only loop on the file; None if there is none, or no file. Raises HostError for two, which
+    corrupt the file.
     """
     if disks.kind(path)[0] is PathKind.MISSING:
         return None

@@ -110,9 +110,7 @@ def _failing(kernel: Kernel, pool: str) -> str | None:
 
 
 def _from_below(kernel: Kernel, data: Devno) -> Iterator[Devno]:
-    """Yields the devices below the pool's data, the deepest first, up to a suspended one, on which
-    a read would hang.
-    """
+    """Yields the devices below the pool's data, the deepest first, up to a suspended one, where a read would hang."""
     found = [devno for devno in kernel.disks.below(data) if devno != data]
     for devno in (*reversed(found), data):
         name = _name_of(kernel, devno)

@@ -213,9 +213,7 @@ def _pool_is_active(kernel: Kernel, step: ActivatePool) -> None:
 
 
 def _check_unused(kernel: Kernel, step: ActivatePool, table: PoolTable) -> None:
-    """Checks, just before the table is loaded, that nobody uses the backing devices, and that the metadata is as
-    expected.
-    """
+    """Checks just before the load that nobody uses the backing devices, and that the metadata is as expected."""
     if table.metadata == table.data:
         detail = f"{step.shape.metadata} and {step.shape.data} are the same device, {table.data}"
         raise HostError("activate", step.subject, errno.EBUSY, detail)
@@ -270,9 +268,7 @@ def _pool_is_loaded(kernel: Kernel, step: LoadPool) -> None:
 
 
 def _load_commands(name: str, shape: PoolShape) -> list[str]:
-    """The commands. Loops have no numbers yet, so backing devices are given by their paths, as a
-    shell would find them.
-    """
+    """The commands. Loops have no numbers yet, so backing devices are given by their paths, as in a shell."""
     table = f"0 $(blockdev --getsz $DATA) thin-pool $METADATA $DATA {shape.block} $LOW_WATER {shape.features()}"
     load = f'dmsetup load {name} --table "{table}"  # DATA, METADATA: on {shape.data}, {shape.metadata}'
     return [load, dmsetup_resume(name)]

@@ -45,8 +45,8 @@ _STEPS: Final = (5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 8640
 
 
 def wait_of(pid: int, proc: Path = _PROC, depth: int = _DEEPEST) -> str:
-    """What the process waits for: `(pid 77) waits in the kernel, in target_message < ctl_ioctl`. Unreadable parts are
-    left out.
+    """What the process waits for, as `(pid 77) waits in the kernel, in target_message < ctl_ioctl`,
+    if it is readable.
     """
     child = _child_of(pid, proc) if depth else None
     if child is not None:
@@ -148,9 +148,7 @@ class StallHandler(Protocol):
         """
 
     def cause(self) -> str | None:
-        """What the worker waits for, as the second worker saw it (`NAME, which it lies on, is suspended`); None if
-        unknown.
-        """
+        """What the worker waits for, as the second one saw it (`NAME, which it lies on, is suspended`); else None."""
 
     def answered(self) -> None:
         """Called when the worker answers again or is gone. The second worker ends then."""
@@ -183,9 +181,7 @@ class InlineWorkerClient:
 
 
 class ProcessWorkerClient:
-    """A worker process, started with the first question and again if it has died; and a second one while the first
-    hangs.
-    """
+    """A worker process, started with the first question and again if it died; and a second one if that hangs."""
 
     def __init__(self, watched: ScanScope, state_dir: Path, *, lock: bool) -> None:
         self._hello = WorkerConfig(watched, str(state_dir), lock)
@@ -247,7 +243,7 @@ class ProcessWorkerClient:
         except subprocess.TimeoutExpired:
             left = f"the worker of pool {self._pool} {wait_of(self._pid)}: left behind"
             _log.warning("%s", left, extra={"pool": self._pool, "reason": "Stuck"})
-            # avoids Python's warning that the process still runs, as nobody waits for it any more
+            # Avoids Python's warning that the process still runs, as nobody waits for it any more.
             self._process.returncode = 0
         self._process, self._late, self._starting = None, False, False
 

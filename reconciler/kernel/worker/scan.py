@@ -112,9 +112,7 @@ class DeviceIndex:
 
 
 class PoolScanner:
-    """Scans a pool. It keeps what it saw, so that an idle scan costs one LIST, one INFO for each device, and the pool's
-    status.
-    """
+    """Scans a pool, and keeps what it saw: an idle scan costs one LIST, one INFO a device, and the pool's status."""
 
     def __init__(self, kernel: Kernel, watched: ScanScope, state_dir: Path) -> None:
         self._kernel = kernel
@@ -198,9 +196,7 @@ class PoolScanner:
         return LivePool(device, status, data, self._metadata, renamed=self._renamed(info))
 
     def _renamed(self, named: DeviceInfo | None) -> str | None:
-        """The name of the device with the pool's UUID. It is sought above the disks, where the pool is whatever its
-        name is.
-        """
+        """The name of the device with the pool's UUID, found above the disks, where the pool is whatever its name."""
         uuid, disks = self._watched.uuid, self._kernel.disks
         if not uuid or (named is not None and named.uuid == uuid):
             return None

@@ -168,8 +168,8 @@ class Agent:
         return False
 
     def _drain(self) -> None:
-        """Forwards what the command had written when it ended. Others may hold its streams open, so their end is not
-        awaited.
+        """Forwards what the command had written when it ended. Others may keep its streams open, so
+        no end is awaited.
         """
         for fd in list(self._outputs):
             poll = select.poll()

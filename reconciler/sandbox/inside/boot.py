@@ -151,8 +151,8 @@ _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def main() -> Never:
-    """Boots and runs the command. It never returns: the kernel is killed from outside, so nothing waits for a hanging
-    device.
+    """Boots and runs the command. Never returns: the kernel is killed from outside, so no hanging
+    device is waited for.
     """
     os.environ["PATH"] = _PATH
     mount_kernel_filesystems()
@@ -213,9 +213,7 @@ def _bring_up(config: Config) -> None:
 
 
 def _start_udev(program: str) -> None:
-    """Starts systemd-udevd, and a coldplug of the two subsystems that matter here; for all of them it takes three times
-    as long.
-    """
+    """Starts systemd-udevd, and a coldplug of the two subsystems that matter; all would take three times as long."""
     _run(program, "--daemon")
     for kind in ("block", "misc"):
         for name in os.listdir(f"/sys/class/{kind}"):  # noqa: PTH208

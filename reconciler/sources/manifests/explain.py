@@ -73,7 +73,7 @@ def json_schema() -> dict[str, Any]:
         "type": "object",
         "properties": {"kind": {"enum": ["ThinPool", "ThinDevice"]}},
         "required": ["kind"],
-        # not oneOf: an editor that knows the kind then shows the error itself, instead of "fits none of these"
+        # Not oneOf: an editor that knows the kind then shows the error itself, instead of "fits none of these"
         "allOf": [
             {
                 "if": {"properties": {"kind": {"const": kind}}, "required": ["kind"]},
@@ -136,7 +136,7 @@ def read_record(document: Node, file: str) -> Record | list[Problem]:
     if empty:
         return [_at(document, file, path, _EMPTY) for path in empty]
     try:
-        # the names in code are not accepted as fields
+        # The names in code are not accepted as fields.
         return model.model_validate(plain(document), by_alias=True, by_name=False)
     except ValidationError as error:
         return [_explain(each, document, file, model) for each in error.errors(include_url=False)]

@@ -132,7 +132,7 @@ def _read_directory(folder: int, directory: Path, *, trust: bool) -> Reading:
     doubt = untrusted(directory, fd=folder) if trust else None
     if doubt is not None:
         raise _Refused(doubt)
-    # lists the open directory itself, wherever its path leads by now
+    # Lists the open directory itself, wherever its path leads by now.
     names = sorted(name for name in os.listdir(folder) if is_manifest_name(name))
     if len(names) > MAX_FILES:
         raise _Refused(f"more than {MAX_FILES} manifests: put several records into a file")

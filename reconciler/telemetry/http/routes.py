@@ -52,9 +52,7 @@ class StatusProvider(Protocol):
         """The reconciler itself, as one item of the kind Daemon."""
 
     def items_revision(self) -> str:
-        """A revision that differs whenever `items` does. It must be cheap, because open pages ask
-        for it all the time.
-        """
+        """A revision that differs whenever `items` does. It must be cheap, as open pages ask for it all the time."""
 
     def events_revision(self) -> str:
         """A revision that differs whenever `events` does."""
@@ -163,8 +161,8 @@ def _serving(file: PageFile) -> Callable[[Request], Response]:
 
 
 def _unless_known(request: Request, revision: str, items: Callable[[], list[dict[str, Any]]]) -> Response:
-    """The items, unless the client has them. The revision is read before the items, so they are at least as new as it
-    says.
+    """The items, unless the client has them. The revision is read first, so the items are at least
+    as new as it says.
     """
     tag = f'"{revision}"'
     if tag in (known.strip() for known in request.known.split(",")):

@@ -131,9 +131,7 @@ HEAD_LIMIT: Final = 16 * 1024
 _PATIENCE: Final = 0.25
 """Seconds that a client has to send its request while others wait for a connection."""
 _LAST: Final = 0.1
-"""Seconds for threads to notice that their connection was closed. A thread inside `answer` does not notice, and is
-left.
-"""
+"""Seconds for threads to notice that their connection was closed; one inside `answer` does not, and is left."""
 _SECURITY: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
@@ -201,9 +199,7 @@ class Server(ThreadingMixIn, TCPServer):
         self.answer = answer
         self.limits = limits
         self._open: dict[socket.socket, float | None] = {}
-        """The open connections with the time since when each is idle, the longest first; None once its request is
-        complete.
-        """
+        """Since when each open connection is idle, the longest first; None once its request is complete."""
         self._changed = Condition()
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -287,7 +283,7 @@ def _refuse(connection: socket.socket) -> None:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    # otherwise, what is no request counts as HTTP/0.9, and gets an answer without a head
+    # Otherwise, what is no request counts as HTTP/0.9, and gets an answer without a head.
     default_request_version = "HTTP/1.0"
 
     def handle(self) -> None:

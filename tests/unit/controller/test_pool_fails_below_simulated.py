@@ -49,9 +49,7 @@ def test_on_a_data_disk_that_cannot_be_read_nothing_is_made(home: SimulatedDaemo
 
 
 def test_no_origin_is_suspended_in_a_pool_that_has_just_filled_up(home: SimulatedDaemon) -> None:
-    """The writes wait for the pool to grow, the suspend waits for the writes, and growing the pool waits for the
-    suspend.
-    """
+    """The writes wait for the pool to grow, the suspend waits for the writes, and the growing waits for the suspend."""
     suspended: list[str] = []
 
     def fill(call: Call) -> None:

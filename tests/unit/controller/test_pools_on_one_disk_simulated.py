@@ -1,6 +1,4 @@
-"""Two pools whose records lead to one disk by two paths: the first one to use it keeps it, and the
-other reports that.
-"""
+"""Two pools whose records lead to one disk by two paths: the first to use it keeps it, and the other reports that."""
 
 from __future__ import annotations
 

@@ -145,9 +145,7 @@ def test_what_is_recorded_is_in_the_store_after_a_flush(daemon: SimulatedDaemon)
 
 
 def test_two_flushes_at_once_write_the_older_first(daemon: SimulatedDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of the flushes is by another pool's controller, which takes all pending events and may be
-    slow to write them.
-    """
+    """One flush is by another pool's controller, which takes all pending events and may be slow to write them."""
     begun, may_go_on, put = threading.Event(), threading.Event(), daemon.store.put_statuses
 
     def slow(new: Iterable[Status]) -> None:

@@ -1,4 +1,4 @@
-"""However the store's file was changed by somebody or by a bad disk: it is accepted whole or not at all, and left as it
+"""However the store's file was changed, by somebody or by a bad disk: it is accepted or refused whole, and left as it
 is.
 """
 

@@ -1,6 +1,4 @@
-"""Every way in which a store may know less than a pool holds is noted, so that nothing empty takes
-the place of data.
-"""
+"""Every way in which a store may know less than a pool holds is noted, so that nothing empty replaces data."""
 
 from __future__ import annotations
 
