@@ -124,7 +124,7 @@ _Listing = dict[Key, Seen]
 
 
 def follow(watcher: StoreWatcher, kind: str, name: str | None, output: str) -> None:
-    """Shows the listing again and again, until Ctrl-C. Raises Failure if nothing has the name at the start."""
+    """Shows the listing or what changes in it, until Ctrl-C. Raises Failure if nothing has the name at the start."""
     if on_terminal() and output in {"table", "wide"} and not console().is_dumb_terminal:
         _draw_each(watcher, kind, name, output)
     else:

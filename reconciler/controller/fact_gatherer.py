@@ -70,7 +70,7 @@ class ObservedPool:
         return Grace(now, length, self._since.get(name, {}))
 
     def live_on_pool(self) -> tuple[str, ...]:
-        """The dm names of all devices on the pool, whoever owns them."""
+        """The dm names of all thin devices on the pool, whoever owns them."""
         pool = self.pool.device
         if pool is None:
             return ()

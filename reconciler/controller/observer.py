@@ -72,7 +72,7 @@ class PoolObserver:
         return self.trouble
 
     def start_over(self) -> None:
-        """Drops everything that was seen before, because steps may have been taken that were not followed by a scan."""
+        """Makes the next scan thorough, because steps may have been taken that no scan has followed."""
         self.observed.ids = None
         self._thorough = True
 
@@ -244,7 +244,7 @@ class PoolObserver:
         return self._scope is not None and self._scope.watched.metadata is None
 
     def _assume_ids(self) -> bool:
-        """Whether to take the ids from the store, with `observe_only` or an external pool: reading them writes."""
+        """Takes the ids that the store names, where reading them is ruled out as it writes. False if there are ids already."""
         if self.observed.ids is not None:
             return False
         self.observed.ids = {number: ThinEntry(0, 0) for number in self.gatherer.named_ids()}

@@ -122,7 +122,7 @@ class PoolReconciler:
         return {device.key for device in known if device.thin_id not in ids}
 
     def _settle(self, key: Key) -> None:
-        """Marks a converged device, which is not planned again until something changes."""
+        """Notes whether the device converged: if so, it is not planned again until something changes."""
         if self._recorder.is_converged(key):
             self._unsettled.discard(key)
         else:

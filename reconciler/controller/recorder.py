@@ -225,8 +225,8 @@ class Recorder:
     def flush(self) -> None:
         """Writes to the store what was recorded since the last call, in one transaction for a whole pass.
 
-        If the store cannot be written to, the data waits for the next call. No steps are taken meanwhile, so there is
-        little.
+        If the store cannot be written to, the data waits for the next call. There is little of it, because no steps are
+        taken meanwhile.
         """
         with self._flushing:
             with self._lock:
@@ -317,7 +317,7 @@ class Recorder:
 
     def _worked(self, key: Key, step: HostStep, seconds: float, reason: str, what: str) -> None:
         with self._lock:
-            # Counts a later step on its own, as it may fail again and again.
+            # Successes are throttled too: if a later step of the plan keeps failing, this one is repeated with it.
             count = self._repeats.again(key, (step.action, step.subject))
         if count:
             extra = log_context(key, reason=reason, action=step.action, seconds=seconds)

@@ -76,7 +76,7 @@ def unreadable(view: PoolView, could: str) -> Withheld | None:
 
 
 def _metadata_file(view: PoolView) -> str | None:
-    """The file of the metadata; None if it is a block device."""
+    """The file of the metadata; None or empty if it is a block device."""
     record, known = view.facts.record, view.facts.known
     if record is not None and record.spec.metadata is not None:
         return record.spec.metadata.file or ""

@@ -67,7 +67,7 @@ def _renamed(facts: DeviceFacts) -> str:
 
 
 def _plan_moved(facts: DeviceFacts) -> Plan | None:
-    """Reports that the maker of an adopted device gave it another thin, as LVM does to merge a snapshot into it."""
+    """Reports an adopted device that its maker moved to another thin (as an LVM merge does); follows if its record does."""
     known, live, pool = facts.known, facts.live, facts.pool.device
     if known is None or not known.adopted or live is None or pool is None or live.info.uuid != known.uuid:
         return None
