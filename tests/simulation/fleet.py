@@ -61,7 +61,7 @@ class Fleet(SimulatedDaemon):
     """SimulatedDaemon, whose workers hang and die, on a host where others meddle."""
 
     def __init__(self, state_dir: Path, seed: object) -> None:
-        self.dice = random.Random(f"fleet {seed}")
+        self.dice = random.Random(f"village {seed}")
         self.is_dead = False
         self.is_doomed = False
         """The daemon is killed while its workers end the step at hand."""

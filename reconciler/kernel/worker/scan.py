@@ -11,6 +11,7 @@ device-mapper reports a change.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,8 @@ from reconciler.model.live import (
     ThinIds,
 )
 
+_LISTINGS = 5
+"""How often the devices are listed in one scan, because some of them vanish while they are looked at."""
 TURNS = 10
 """How many scans it takes until everything that announces no change has been read again once."""
 
@@ -64,6 +67,10 @@ class DeviceIndex:
             self._listed = False  # the change is not reported again if LIST fails
         if self._listed:
             return
+        self.list_again()
+
+    def list_again(self) -> None:
+        """Lists the devices, whether or not a change was announced."""
         listing = {listed.name: listed for listed in self._dm.list_all()}
         self._listed = True
         if listing == self.listing:
@@ -264,14 +271,26 @@ class PoolScanner:
         relevant = self._roster.relevant(self._watched, devno, self._turn if request.names is None else None)
         turn = self._in_turn(relevant) if request.names is None and not request.thorough else frozenset()
         asked = request.names if request.names is not None else (relevant if request.thorough else turn)
-        looked_at = relevant if request.names is None else relevant & request.names
+        waiting = relevant if request.names is None else relevant & request.names
         changed: dict[str, LiveDevice] = {}
-        for name in looked_at:
-            found = self._look_at_device(name, thorough=name in asked, holders=request.holders, quiet=quiet)
-            if found is None:
-                continue  # removed since it was listed, which the next lines report
-            if found != self._seen.get(name):
-                changed[name] = self._seen[name] = found
+        for _ in range(_LISTINGS):
+            vanished: set[str] = set()
+            for name in waiting:
+                found = self._look_at_device(name, thorough=name in asked, holders=request.holders, quiet=quiet)
+                if found is None:
+                    vanished.add(name)
+                elif found != self._seen.get(name):
+                    changed[name] = self._seen[name] = found
+            if not vanished:
+                break
+            # Removed since it was listed, or renamed: then the same thin is live under a name that was not looked at.
+            before = relevant
+            self._roster.list_again()
+            relevant = self._roster.relevant(self._watched, devno, None)
+            waiting = (relevant - before) | (vanished & relevant)
+        else:
+            detail = "its devices were removed or renamed again and again while they were looked at"
+            raise HostError("look at", self._watched.pool, errno.EAGAIN, detail)
         gone = frozenset(name for name in self._seen if name not in relevant)
         for name in gone:
             del self._seen[name]
