@@ -50,18 +50,23 @@ def why_not() -> str:
     return ""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+LEFT_OUT = pytest.StashKey[str]()
+"""Why tests of those folders that were asked for did not run."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Called for the whole session: only the tests of those folders are looked at."""
-    reason = why_not()
+    mine = [item for item in items if any(item.path.is_relative_to(folder) for folder in FOLDERS)]
+    reason = why_not() if mine else ""
     if not reason:
         return
-    for item in items:
-        if any(item.path.is_relative_to(folder) for folder in FOLDERS):
-            item.add_marker(pytest.mark.skip(reason=f"REAL-KERNEL TESTS DID NOT RUN: {reason}"))
+    config.stash[LEFT_OUT] = reason
+    for item in mine:
+        item.add_marker(pytest.mark.skip(reason=f"REAL-KERNEL TESTS DID NOT RUN: {reason}"))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    reason = why_not()
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    reason = config.stash.get(LEFT_OUT, "")
     if reason:
         terminalreporter.write_line(
             f"REAL-KERNEL TESTS DID NOT RUN: {reason}. Run them in a throw-away kernel:"
