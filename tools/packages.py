@@ -47,6 +47,7 @@ PACKAGES: Final = (
     Package("kmod", ("modprobe",), "kernel modules"),
     Package("lvm2", ("pvcreate",), "tests: LVM's disks are left alone"),
     Package("chromium", ("chromium",), "tests: the status page in a real browser"),
+    Package("libatomic1", ("/lib/*/libatomic.so.1",), "tests: what drives that browser is linked to it"),
     Package("fdisk", ("fdisk",), "demo: it is what hangs on a suspended device"),
     Package(
         "prometheus",
