@@ -35,12 +35,17 @@ _BTRFS: Final = 64 * 1024
 
 
 def look_at_start(disks: Disks, path: str) -> Start | None:
-    """Reads the start of the data. None if it cannot be read, which others report."""
+    """Reads the start of the data of a live pool. None if it cannot be read, which others report."""
     with contextlib.suppress(HostError):
-        block = disks.read(path, LENGTH)
-        digest = hashlib.sha256(block).hexdigest()[:32] if any(block) else ZEROS
-        return Start(digest, disks.contents(path), filesystem_size(block))
+        return _start_of(disks, path)
     return None
+
+
+def _start_of(disks: Disks, path: str) -> Start:
+    """Raises HostError: of a pool that is down nobody can tell what the data is then, so it is not brought up on it."""
+    block = disks.read(path, LENGTH)
+    digest = hashlib.sha256(block).hexdigest()[:32] if any(block) else ZEROS
+    return Start(digest, disks.contents(path), filesystem_size(block))
 
 
 def filesystem_size(block: bytes) -> Bytes:
@@ -83,7 +88,7 @@ def look_at_backing(
     if is_metadata and size >= SUPERBLOCK_SIZE:
         found = _with_superblock(found, disks.read(place.path, SUPERBLOCK_SIZE))
     if not is_metadata and not fresh:
-        found = replace(found, start=look_at_start(disks, place.path))
+        found = replace(found, start=_start_of(disks, place.path))
     if fresh and size:
         found = replace(found, signature=disks.signature(place.path))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from reconciler.kernel.steps.table import run_step
 from reconciler.model.conditions import Reason
 from reconciler.model.dm_tables import Target
 from reconciler.model.errors import HostError
+from reconciler.model.names import Key
 from reconciler.model.steps import Remove
 from reconciler.model.units import Sectors
 from tests.simulation.simulated_daemon import POOL, SimulatedDaemon, a_simulated_daemon, device_record, pool_record
@@ -114,3 +116,21 @@ def test_a_table_whose_resume_failed_does_not_wait_for_somebody_elses(home: Simu
     assert info is not None
     assert not info.inactive_table
     assert not info.suspended
+
+
+def test_a_pool_is_not_brought_up_while_the_start_of_its_data_cannot_be_read(home: SimulatedDaemon) -> None:
+    """Another file may be there by now: only what its data begins with can tell."""
+    data = "/srv/tank.data"
+
+    def fail(call: Call) -> None:
+        if call.part == "disks" and call.name == "read" and call.args[0] == data:
+            raise HostError("read", data, errno.EIO)
+
+    home.calls.before = fail
+    lose_pool(home)
+    home.run(30)
+    assert home.info(POOL) is None
+    assert data in home.recorder.statuses()[Key(POOL)].message
+    home.calls.before = lambda _: None
+    home.settle()
+    home.check()
