@@ -8,7 +8,7 @@ from typing import Final
 
 from reconciler.model.conditions import DRIFT, Condition, Reason
 from reconciler.model.live import LiveDevice, LiveState
-from reconciler.model.recordset import PERMITTED, Permissions
+from reconciler.model.recordset import Permissions
 from reconciler.model.steps import (
     Activate,
     Clear,
@@ -91,13 +91,12 @@ _REMOVING: Final = (Remove, DeleteThin, DiscardThin)
 
 def forbidden(plan: Plan, permissions: Permissions, now: float) -> str | None:
     """Why the source of the record does not permit these steps, or not yet; None if it does."""
-    if not plan.steps or permissions is PERMITTED:
-        return None
     activates = any(isinstance(step, _ACTIVATING) for step in plan.steps)
     removes = any(isinstance(step, _REMOVING) for step in plan.steps)
-    if now >= permissions.not_before and (permissions.may_activate or not activates):
-        return None if permissions.may_remove or not removes else permissions.why
-    return permissions.why
+    is_early = bool(plan.steps) and now < permissions.not_before
+    if is_early or (activates and not permissions.may_activate) or (removes and not permissions.may_remove):
+        return permissions.why or "the source of its record does not permit it"  # also if the source does not say why
+    return None
 
 
 _SHOWN: Final = 6

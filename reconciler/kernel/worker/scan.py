@@ -126,7 +126,7 @@ class PoolScanner:
         self._watched = watched
         self._state_dir = state_dir
         self._seen: dict[str, LiveDevice] = {}
-        self._roster = DeviceIndex(kernel.dm)
+        self._index = DeviceIndex(kernel.dm)
         self._below: list[Devno] = []
         self._protected: frozenset[Devno] = frozenset()
         self._is_used = False
@@ -143,7 +143,7 @@ class PoolScanner:
     def forget(self) -> None:
         """Makes the next scan report everything, as if it were the first."""
         self._seen.clear()
-        self._roster.forget()
+        self._index.forget()
         self._turn = 0
         self._first = True
 
@@ -159,7 +159,7 @@ class PoolScanner:
         first = self._first
         if first:  # the first scan is of everything, whatever was asked for
             request = replace(request, names=None, thorough=True)
-        self._roster.refresh()
+        self._index.refresh()
         thorough = request.thorough or self._turn == 0
         pool = self._look_at_pool(thorough=thorough)
         quiet = bool(pool.suspended_below) or pool.device is None or pool.device.info.suspended
@@ -176,7 +176,7 @@ class PoolScanner:
 
     def _look_at_pool(self, *, thorough: bool) -> LivePool:
         dm, name = self._kernel.dm, self._watched.pool
-        info = dm.info(name) if name in self._roster.listing else None
+        info = dm.info(name) if name in self._index.listing else None
         if info is None and (suspended := self._suspended_in_its_place()):
             self._below = []
             return LivePool(data=self._data, metadata=self._metadata, suspended_below=suspended)
@@ -250,7 +250,7 @@ class PoolScanner:
         return self._suspended_of(self._below)
 
     def _suspended_of(self, devnos: Iterable[Devno]) -> tuple[Below, ...]:
-        names = self._roster.names
+        names = self._index.names
         infos = (self._kernel.dm.info(names[devno]) for devno in devnos if devno in names)
         return tuple(Below(info.name, info.uuid) for info in infos if info is not None and info.suspended)
 
@@ -268,7 +268,7 @@ class PoolScanner:
         self, pool: LivePool, request: ScanRequest, *, quiet: bool
     ) -> tuple[dict[str, LiveDevice], frozenset[str]]:
         devno = pool.device.info.devno if pool.device is not None else None
-        relevant = self._roster.relevant(self._watched, devno, self._turn if request.names is None else None)
+        relevant = self._index.relevant(self._watched, devno, self._turn if request.names is None else None)
         turn = self._in_turn(relevant) if request.names is None and not request.thorough else frozenset()
         asked = request.names if request.names is not None else (relevant if request.thorough else turn)
         waiting = relevant if request.names is None else relevant & request.names
@@ -285,8 +285,8 @@ class PoolScanner:
                 break
             # Removed since it was listed, or renamed: then the same thin is live under a name that was not looked at.
             before = relevant
-            self._roster.list_again()
-            relevant = self._roster.relevant(self._watched, devno, None)
+            self._index.list_again()
+            relevant = self._index.relevant(self._watched, devno, None)
             waiting = (relevant - before) | (vanished & relevant)
         else:
             detail = "its devices were removed or renamed again and again while they were looked at"

@@ -110,14 +110,14 @@ def test_a_device_that_is_made_anew_during_a_scan_is_seen_as_it_is_now() -> None
     dm = simulated_kernel(host).dm
     meddler = Meddler(lambda: dm.remove(NAME))
     scanner = scanner_with(host, meddler)
-    listed = scanner._roster.list_again
+    listed = scanner._index.list_again
 
     def anew() -> None:
         if host.devices.by_name.get(NAME) is None:
             make(dm)
         listed()
 
-    scanner._roster.list_again = anew  # type: ignore[method-assign]
+    scanner._index.list_again = anew  # type: ignore[method-assign]
     meddler.arm()
     assert NAME in scanner.look(ScanRequest(thorough=True)).devices
 
@@ -127,14 +127,14 @@ def test_a_scan_of_devices_that_come_and_go_without_end_says_so() -> None:
     dm = simulated_kernel(host).dm
     meddler = Meddler(lambda: dm.remove(NAME), times=100)
     scanner = scanner_with(host, meddler)
-    listed = scanner._roster.list_again
+    listed = scanner._index.list_again
 
     def anew() -> None:
         if host.devices.by_name.get(NAME) is None:
             make(dm)
         listed()
 
-    scanner._roster.list_again = anew  # type: ignore[method-assign]
+    scanner._index.list_again = anew  # type: ignore[method-assign]
     meddler.arm()
     with pytest.raises(HostError, match="again and again"):
         scanner.look(ScanRequest())

@@ -49,6 +49,14 @@ def test_a_device_that_may_not_be_activated_stays_away_and_its_status_says_why(d
     assert is_live(daemon)
 
 
+def test_a_source_that_gives_no_reason_forbids_as_well(daemon: SimulatedDaemon) -> None:
+    permit(daemon, Permissions(may_activate=False))
+    daemon.outside.dm.remove(f"{POOL}-app")
+    daemon.run(30)
+    assert not is_live(daemon)
+    assert "does not permit" in daemon.recorder.statuses()[APP].message
+
+
 def test_a_device_that_may_not_be_removed_stays(daemon: SimulatedDaemon) -> None:
     daemon.declare(pool_record(), device_record("app", state="Inactive"))
     permit(daemon, Permissions(may_remove=False, why=WHY))
