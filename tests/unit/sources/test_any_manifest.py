@@ -8,23 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reconciler.sources.manifests.read import Loaded, load
-
-RECORDS = """\
-apiVersion: dm-reconciler/v1
-kind: ThinPool
-metadata: {name: tank}
-spec:
-  data: {file: /srv/d, size: 2GiB}
-  metadata: {file: /srv/m, size: 32MiB}
----
-apiVersion: dm-reconciler/v1
-kind: ThinDevice
-metadata:
-  name: app
-spec:
-  pool: tank
-  size: 1GiB
-"""
+from tests.unit.sources.manifests import RECORDS
 
 
 def sound(loaded: Loaded) -> bool:

@@ -9,24 +9,8 @@ import pytest
 import yaml
 
 from reconciler.sources.manifests.read import MAX_FILE, MAX_PROBLEMS, load
+from tests.unit.sources.manifests import DEVICE, POOL
 
-POOL = """\
-apiVersion: dm-reconciler/v1
-kind: ThinPool
-metadata: {name: tank}
-spec:
-  data: {file: /srv/d, size: 2GiB}
-  metadata: {file: /srv/m, size: 32MiB}
-"""
-DEVICE = """\
-apiVersion: dm-reconciler/v1
-kind: ThinDevice
-metadata:
-  name: app
-spec:
-  pool: tank
-  size: 1GiB
-"""
 NOT_A_NAME = "is not a name: use letters, digits and . _ -, first a letter or digit, at most 63 characters"
 with_libyaml = pytest.mark.skipif(not yaml.__with_libyaml__, reason="the words are libyaml's")
 

@@ -13,24 +13,8 @@ import pytest
 from reconciler.model.names import Key
 from reconciler.sources.manifests import read
 from reconciler.sources.manifests.read import Loaded, load
+from tests.unit.sources.manifests import DEVICE, POOL
 
-POOL = """\
-apiVersion: dm-reconciler/v1
-kind: ThinPool
-metadata: {name: tank}
-spec:
-  data: {file: /srv/d, size: 2GiB}
-  metadata: {file: /srv/m, size: 32MiB}
-"""
-DEVICE = """\
-apiVersion: dm-reconciler/v1
-kind: ThinDevice
-metadata:
-  name: app
-spec:
-  pool: tank
-  size: 1GiB
-"""
 KEYS = [Key("tank"), Key("tank", "app")]
 
 

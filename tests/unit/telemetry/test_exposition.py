@@ -14,55 +14,17 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.registry import Collector
 
-from reconciler.model.conditions import DeviceStatus, PoolStatusReport, Reason
-from reconciler.model.dm_tables import PoolMode
-from reconciler.model.live import LiveState
+from reconciler.model.conditions import Reason
 from reconciler.model.names import Key
-from reconciler.model.units import Bytes
 from reconciler.telemetry.collector import OPENMETRICS, TEXT, Exposition
 from reconciler.telemetry.metrics import Metrics
 from tests.testing.thread_time import best_of
+from tests.unit.telemetry.statuses import BASE, TANK
 
 ASKS_OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 PROMETHEUS = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
 """What Prometheus 2.42 asks for."""
 PROMETHEUS_3 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
-
-BASE = DeviceStatus(
-    key=Key("tank", "base"),
-    live=LiveState.ACTIVE,
-    reason=Reason.CONVERGED,
-    message="",
-    since=0.0,
-    good=True,
-    size=Bytes(10 * 1024**3),
-    mapped=Bytes(65536),
-)
-TANK = PoolStatusReport(
-    key=Key("tank"),
-    live=LiveState.ACTIVE,
-    reason=Reason.CONVERGED,
-    message="",
-    since=0.0,
-    good=True,
-    mode=PoolMode.RW,
-    data_used=Bytes(1024),
-    data_size=Bytes(4096),
-    metadata_used=Bytes(512),
-    metadata_size=Bytes(2048),
-    leaked_ids=(3, 9),
-    leaked=Bytes(8192),
-)
-
-
-@pytest.fixture
-def registry() -> CollectorRegistry:
-    return CollectorRegistry()
-
-
-@pytest.fixture
-def metrics(registry: CollectorRegistry) -> Metrics:
-    return Metrics(registry)
 
 
 def busy(registry: CollectorRegistry) -> Metrics:

@@ -8,55 +8,16 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from reconciler.model.conditions import DRIFT, DeviceStatus, PoolStatusReport, Reason
+from reconciler.model.conditions import DRIFT, Reason
 from reconciler.model.dm_tables import PoolMode
 from reconciler.model.live import LiveState
-from reconciler.model.names import Key
 from reconciler.model.steps import HostStep
-from reconciler.model.units import Bytes
 from reconciler.telemetry import collector
 from reconciler.telemetry.collector import RECORD_FAMILIES, Exposition
 from reconciler.telemetry.metrics import ACTIONS, KINDS, RESULTS, Metrics
+from tests.unit.telemetry.statuses import BASE, TANK
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "metrics.md"
-
-BASE = DeviceStatus(
-    key=Key("tank", "base"),
-    live=LiveState.ACTIVE,
-    reason=Reason.CONVERGED,
-    message="",
-    since=0.0,
-    good=True,
-    size=Bytes(10 * 1024**3),
-    mapped=Bytes(65536),
-)
-TANK = PoolStatusReport(
-    key=Key("tank"),
-    live=LiveState.ACTIVE,
-    reason=Reason.CONVERGED,
-    message="",
-    since=0.0,
-    good=True,
-    mode=PoolMode.RW,
-    data_used=Bytes(1024),
-    data_size=Bytes(4096),
-    data_limit=Bytes(16384),
-    metadata_used=Bytes(512),
-    metadata_size=Bytes(2048),
-    metadata_limit=Bytes(8192),
-    leaked_ids=(3, 9),
-    leaked=Bytes(8192),
-)
-
-
-@pytest.fixture
-def registry() -> CollectorRegistry:
-    return CollectorRegistry()
-
-
-@pytest.fixture
-def metrics(registry: CollectorRegistry) -> Metrics:
-    return Metrics(registry)
 
 
 def text(registry: CollectorRegistry) -> str:
