@@ -33,7 +33,13 @@ from reconciler.kernel.steps.dm_operations import (
     swap_in,
     with_disk,
 )
-from reconciler.model.errors import HostError, NothingDoneError, VerificationError, WorkerTimeoutError
+from reconciler.model.errors import (
+    HostError,
+    NothingDoneError,
+    PreconditionError,
+    VerificationError,
+    WorkerTimeoutError,
+)
 from reconciler.model.steps import (
     Activate,
     CancelDeferredRemove,
@@ -66,6 +72,11 @@ def _activation(step: Activate | MakeFilesystem | DiscardThin, *, read_only: boo
 
 
 def _load(kernel: Kernel, step: Load) -> None:
+    """Loads a table and swaps it in. The resume that does so would also end a suspension, which is never planned here."""
+    info = require(kernel, "load", step.subject)
+    if info.suspended and info.live_table:
+        detail = "somebody has suspended it since the last scan"
+        raise PreconditionError("load", step.subject, errno.EAGAIN, detail)
     live = kernel.dm.table(step.subject)
     is_dead = bool(live) and all(target.type == "error" for target in live)
     kernel.dm.load(step.subject, (step.table,), read_only=step.read_only)

@@ -12,9 +12,9 @@ from reconciler.kernel.simulated import Call
 from reconciler.kernel.steps.table import run_step
 from reconciler.model.conditions import Reason
 from reconciler.model.dm_tables import Target
-from reconciler.model.errors import HostError
+from reconciler.model.errors import HostError, PreconditionError
 from reconciler.model.names import Key
-from reconciler.model.steps import Remove
+from reconciler.model.steps import Load, Remove
 from reconciler.model.units import Sectors
 from tests.simulation.simulated_daemon import POOL, SimulatedDaemon, a_simulated_daemon, device_record, pool_record
 
@@ -134,3 +134,14 @@ def test_a_pool_is_not_brought_up_while_the_start_of_its_data_cannot_be_read(hom
     home.calls.before = lambda _: None
     home.settle()
     home.check()
+
+
+def test_a_suspension_that_began_since_the_scan_is_not_ended_by_a_new_table(home: SimulatedDaemon) -> None:
+    table = home.outside.dm.table("tank-a")[0]
+    home.outside.dm.suspend("tank-a")
+    with pytest.raises(PreconditionError, match="suspended"):
+        run_step(home.kernel, Load("tank-a", table))
+    info = home.info("tank-a")
+    assert info is not None
+    assert info.suspended
+    assert not info.inactive_table
